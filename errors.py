@@ -1,0 +1,45 @@
+"""The few ways this can go wrong.
+
+    PipelineError
+    |-- ParameterError   params.yaml: an unknown key or a wrong value
+    |-- SchemaError      a data set declares its columns in a way that cannot work
+    |-- SourceError      a raw log is missing, incomplete or not in its official layout
+    |-- ValidationError  the data broke a rule beyond its tolerance: the gate is closed
+    |-- JoinError        rows went into the point-in-time join and did not come out
+    |-- TrainingError    training cannot go on: non-finite loss, no rows, no labels
+    `-- ModelError       a model folder is missing, incomplete or not what it says it is
+
+Each message is for the person who reads it: what, where, expected, found, what to do next.
+"""
+
+
+class PipelineError(Exception):
+    """Whatever stops a stage for a reason that its reader can act upon."""
+
+
+class ParameterError(PipelineError):
+    """params.yaml holds an unknown key or a wrong value."""
+
+
+class SchemaError(PipelineError):
+    """A data set declares its columns in a way that cannot work."""
+
+
+class SourceError(PipelineError):
+    """A raw log is missing, incomplete or not in its official layout."""
+
+
+class ValidationError(PipelineError):
+    """The data broke a rule beyond its tolerance: the gate is closed."""
+
+
+class JoinError(PipelineError):
+    """Rows went into the point-in-time join and did not come out of it."""
+
+
+class TrainingError(PipelineError):
+    """Training cannot go on: non-finite loss, no rows, no labels."""
+
+
+class ModelError(PipelineError):
+    """A model folder is missing, incomplete or not what it says it is."""

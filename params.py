@@ -1,0 +1,155 @@
+"""Types of params.yaml. Strict: an unknown key or a wrong value is an error that names it."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from errors import ParameterError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Units = Annotated[list[Positive], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Simulation(_Section):
+    """Size and seed of the embedded simulation."""
+
+    impressions: Positive
+    users: Positive
+    items: Positive
+    days: Annotated[int, Field(ge=3)]
+    start: datetime.date
+    seed: int
+
+
+class KuaiRand(_Section):
+    """Which tabs of KuaiRand-Pure are scenarios."""
+
+    scenarios: Annotated[list[str], Field(min_length=1)]
+
+
+class Dataset(_Section):
+    """Which log is read, and from where."""
+
+    name: Literal["simulation", "movielens-1m", "kuairand-pure"]
+    path: str | None
+    simulation: Simulation
+    kuairand_pure: KuaiRand = Field(alias="kuairand-pure")
+
+
+class Validate(_Section):
+    """How much of a table may be broken."""
+
+    tolerance: Share
+
+
+class Aggregate(_Section):
+    """Daily statistics: windows in days, smoothing, length of the history, delay."""
+
+    windows: list[Positive]
+    prior_impressions: Annotated[float, Field(ge=0)]
+    recent_items: Positive
+    delay_minutes: Annotated[int, Field(ge=0)]
+
+
+class Join(_Section):
+    """How impressions are split into train, valid and test."""
+
+    split: Literal["time", "random"]
+    valid_share: Annotated[float, Field(gt=0, lt=0.5)]
+    test_share: Annotated[float, Field(gt=0, lt=0.5)]
+    seed: int
+
+
+class Encode(_Section):
+    """What the model may see, and from how many sightings on a value has a row of its own."""
+
+    minimum_count: Positive
+    sources: Annotated[list[Literal["impression", "profile", "statistics"]], Field(min_length=1)]
+
+
+class HiNetUnits(_Section):
+    """Shape of HiNet: see models/hinet.py."""
+
+    sub_experts: Positive
+    expert_units: Units
+    task_experts: Positive
+    shared_experts: Positive
+    task_expert_units: Units
+    tower_units: Units
+    scenario_width: Positive
+    scenario_heads: bool
+
+
+class SharedBottomUnits(_Section):
+    """Shape of the shared bottom: see models/baselines.py."""
+
+    bottom_units: Units
+    tower_units: Units
+
+
+class Train(_Section):
+    """Optimisation, and the shape of each model."""
+
+    seed: int
+    epochs: Positive
+    patience: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    table_weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    average: Share
+    unknown_share: Share
+    embedding_width: Positive
+    task_weights: dict[str, Annotated[float, Field(ge=0)]]
+    device: Literal["auto", "cpu", "cuda"]
+    hinet: HiNetUnits
+    shared_bottom: SharedBottomUnits
+
+
+class Evaluate(_Section):
+    """Bins of calibration and level of the confidence intervals."""
+
+    bins: Annotated[int, Field(ge=2)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Serve(_Section):
+    """Default weights of the tasks in the ranking, and the limit of a request."""
+
+    objective: dict[str, Annotated[float, Field(ge=0)]]
+    maximum_items: Positive
+
+
+class Params(_Section):
+    """The whole of params.yaml."""
+
+    dataset: Dataset
+    validation: Validate = Field(alias="validate")  # `validate` is a method of pydantic's own
+    aggregate: Aggregate
+    join: Join
+    encode: Encode
+    train: Train
+    evaluate: Evaluate
+    serve: Serve
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """The parameters in `path`; raises ParameterError that names each unknown key or wrong value."""
+    if not path.is_file():
+        raise ParameterError(f"{path.absolute()} does not exist: run from the folder of the project")
+    try:
+        return Params.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not YAML: {error}") from error
+    except pydantic.ValidationError as error:
+        faults = (f"  {'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        raise ParameterError("\n".join([f"{path} has wrong values:", *faults])) from error

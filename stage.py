@@ -1,0 +1,43 @@
+"""How a stage is run from the command line: typed arguments in, one clean sentence out when it fails."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cyclopts
+
+from errors import PipelineError
+
+
+def run(function: Callable[..., Any]) -> None:
+    """Run `function` with the arguments of the command line, then print its time and peak memory.
+
+    Each keyword of the function is an option (`out: Path` is `--out`). A PipelineError ends the process with
+    its message and exit status 1; anything else is a fault of ours and keeps its traceback.
+    """
+    started = time.perf_counter()
+    app = cyclopts.App(name=f"python -m {_module()}", help=function.__doc__, result_action="return_value")
+    app.default(function)
+    try:
+        app()
+    except PipelineError as error:
+        sys.exit(f"\n{_module()} stopped: {error}")
+    print(f"{_module()}: {time.perf_counter() - started:.1f} s, peak memory {_peak_megabytes():,.0f} MB", flush=True)
+
+
+def threads() -> int:
+    """Cores that this process may use: those of its affinity, not of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _module() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else "stage"
+
+
+def _peak_megabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
