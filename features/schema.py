@@ -52,7 +52,7 @@ class Role(StrEnum):
 
 
 FEATURE_ROLES = frozenset({Role.USER, Role.ITEM, Role.SCENARIO, Role.FEATURE})
-_DTYPES = {
+_DTYPES: dict[Kind | None, set[DType]] = {
     Kind.CATEGORICAL: {DType.INT64, DType.STRING},
     Kind.NUMERIC: {DType.INT64, DType.FLOAT32},
     Kind.MULTI_VALUED: {DType.INT64_LIST, DType.STRING_LIST},
@@ -86,7 +86,7 @@ class Column:
 
     def __post_init__(self) -> None:
         """Refuse what no encoder could read; raises SchemaError."""
-        if self.is_feature and self.dtype not in _DTYPES.get(self.kind, ()):  # type: ignore[call-overload]
+        if self.is_feature and self.dtype not in _DTYPES.get(self.kind, set()):
             raise SchemaError(f"column {self.name}: a {self.kind} feature cannot be stored as {self.dtype}")
         if not self.is_feature and self.kind is not None:
             raise SchemaError(f"column {self.name}: a {self.role} is no feature and has no kind, found {self.kind}")

@@ -36,7 +36,9 @@ def schema(*, scenarios: tuple[str, ...] = ("feed", "search", "channel")) -> Sch
     return Schema(name="tiny", scenarios=scenarios, tasks=tasks, events=events, users=users, items=items)
 
 
-def tables(*, rows: int = 400, users: int = 12, items: int = 9, days: int = 6, seed: int = 0) -> dict[str, pd.DataFrame]:
+def tables(
+    *, rows: int = 400, users: int = 12, items: int = 9, days: int = 6, seed: int = 0
+) -> dict[str, pd.DataFrame]:
     """Valid events, users and items of `schema()`, sorted by timestamp; every rule of the schema holds.
 
     The click rate is 60 % where user and item are both odd or both even and 15 % elsewhere; half of the
