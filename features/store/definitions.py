@@ -1,0 +1,81 @@
+"""Entities, feature views and the one feature service, made from the schema and its views."""
+
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.repo_config import RepoConfig
+from feast.types import Array, FeastType, Float32, Int64, String
+
+from features.schema import Column, DType, Schema, View
+
+SERVICE = "ranking"
+_TYPES: dict[DType, FeastType] = {
+    DType.INT64: Int64,
+    DType.FLOAT32: Float32,
+    DType.STRING: String,
+    DType.INT64_LIST: Array(Int64),
+    DType.STRING_LIST: Array(String),
+}
+_KEY_TYPES = {DType.INT64: ValueType.INT64, DType.STRING: ValueType.STRING}
+
+
+def open_store(
+    schema: Schema, views: tuple[View, ...], *, features: Path, online: Path, registry: Path
+) -> FeatureStore:
+    """A feature store with the settings of feature_store.yaml and everything that the views define applied to it.
+
+    `features` is the folder of the views' Parquet files (the offline store), `online` the SQLite file of the online
+    store, `registry` where Feast keeps its definitions: a by-product, since its bytes change whenever it is written.
+    """
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
+    settings = yaml.safe_load((Path(__file__).parent / "feature_store.yaml").read_text())
+    settings["registry"] = str(registry.absolute())
+    settings["online_store"]["path"] = str(online.absolute())
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    store = FeatureStore(config=RepoConfig(**settings, repo_path=features.absolute()))
+    store.apply(list(definitions(schema, views, features)))
+    return store
+
+
+def definitions(
+    schema: Schema, views: tuple[View, ...], features: Path
+) -> Iterator[Entity | FeatureView | FeatureService]:
+    """What Feast has to know: one entity per join key, one feature view per view, one feature service for all."""
+    entities = {key.name: _entity(key) for key in _keys(schema, views)}
+    yield from entities.values()
+    feature_views = [_feature_view(view, [entities[key] for key in view.keys], features) for view in views]
+    yield from feature_views
+    yield FeatureService(name=SERVICE, features=[*feature_views], description=f"all features of {schema.name}")
+
+
+def _keys(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:
+    names = {key for view in views for key in view.keys}
+    return tuple(column for column in schema.events if column.name in names)
+
+
+def _entity(key: Column) -> Entity:
+    return Entity(name=key.name, join_keys=[key.name], value_type=_KEY_TYPES[key.dtype], description=key.desc)
+
+
+def _feature_view(view: View, entities: list[Entity], features: Path) -> FeatureView:
+    """A view whose values hold until the next ones: snapshots are written when something changes, so no TTL."""
+    keys = [Field(name=e.join_key, dtype=_key_field(e)) for e in entities]
+    return FeatureView(
+        name=view.name,
+        entities=entities,
+        ttl=timedelta(0),
+        schema=keys + [Field(name=c.name, dtype=_TYPES[c.dtype], description=c.desc) for c in view.columns],
+        source=FileSource(
+            name=view.name,
+            path=str((features / f"{view.name}.parquet").absolute()),
+            timestamp_field="event_timestamp",
+        ),
+    )
+
+
+def _key_field(entity: Entity) -> FeastType:
+    return Int64 if entity.value_type is ValueType.INT64 else String
