@@ -93,6 +93,14 @@ class Column:
         if self.is_list and not self.length:
             raise SchemaError(f"column {self.name}: a list needs a length (how many values are kept)")
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Column":
+        """The column whose `dataclasses.asdict` went through JSON."""
+        typed: dict[str, Any] = {"role": Role(plain["role"]), "dtype": DType(plain["dtype"])}
+        typed["kind"] = Kind(plain["kind"]) if plain["kind"] else None
+        typed["values"] = tuple(plain["values"]) if plain["values"] is not None else None
+        return cls(**{**plain, **typed})
+
     @property
     def is_feature(self) -> bool:
         """Whether a model may see the column."""
@@ -241,16 +249,18 @@ def inputs(schema: Schema, views: Iterable[View]) -> tuple[Column, ...]:
 
 def to_json(declaration: Schema | tuple[View, ...]) -> str:
     """A schema or its views as JSON: stable to the byte."""
-    plain = dataclasses.asdict(declaration) if isinstance(declaration, Schema) else [
-        dataclasses.asdict(view) for view in declaration
-    ]
+    plain = (
+        dataclasses.asdict(declaration)
+        if isinstance(declaration, Schema)
+        else [dataclasses.asdict(view) for view in declaration]
+    )
     return json.dumps(plain, indent=1) + "\n"
 
 
 def read_schema(path: Path) -> Schema:
     """The schema that `ingest` wrote beside the data."""
     plain = json.loads(path.read_text())
-    tables = {table: tuple(_column(c) for c in plain[table]) for table in ("events", "users", "items")}
+    tables = {table: tuple(Column.of(c) for c in plain[table]) for table in ("events", "users", "items")}
     tasks = tuple(Task(**task) for task in plain["tasks"])
     return Schema(name=plain["name"], scenarios=tuple(plain["scenarios"]), tasks=tasks, **tables)
 
@@ -258,13 +268,6 @@ def read_schema(path: Path) -> Schema:
 def read_views(path: Path) -> tuple[View, ...]:
     """The views that `aggregate` wrote beside the features."""
     return tuple(
-        View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(_column(c) for c in view["columns"]))
+        View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(Column.of(c) for c in view["columns"]))
         for view in json.loads(path.read_text())
     )
-
-
-def _column(plain: Mapping[str, Any]) -> Column:
-    typed = {"role": Role(plain["role"]), "dtype": DType(plain["dtype"])}
-    typed["kind"] = Kind(plain["kind"]) if plain["kind"] else None  # type: ignore[assignment]
-    typed["values"] = tuple(plain["values"]) if plain["values"] is not None else None  # type: ignore[assignment]
-    return Column(**{**plain, **typed})
