@@ -1,7 +1,10 @@
 """A tiny world with known answers: the schema and the rows that the tests share."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import yaml
 
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
@@ -74,3 +77,26 @@ def _events(random: np.random.Generator, rows: int, users: int, items: int, days
         "item_id": item, "scenario": scenario, "hour": timestamp.hour.to_numpy(dtype="int64"),
         "click": click, "order": order,
     })  # fmt: skip
+
+
+def write_validated(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
+    """Write `tables` as `validate` would: events by day, users, items; returns the folder."""
+    for day, events in tables["events"].groupby(tables["events"]["timestamp"].dt.date):
+        _write(folder / "events" / f"day={day}" / "part-0.parquet", events)
+    for name in ("users", "items"):
+        _write(folder / f"{name}.parquet", tables[name])
+    return folder
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(path, index=False, coerce_timestamps="us", allow_truncated_timestamps=True)
+
+
+def write_params(folder: Path, **changes: object) -> None:
+    """The project's params.yaml in `folder`, with changes by dotted name (`aggregate__windows=[1]`)."""
+    plain = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+    for name, value in changes.items():
+        section, key = name.split("__")
+        plain[section][key] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(plain))
