@@ -1,0 +1,43 @@
+"""The page that `dvc plots show` fills: Vega is inside it, so that it opens without a network.
+
+DVC's own template loads Vega from a server. The scripts here come out of the installed package
+vl-convert-python; none are kept in the repository. `.dvc/config` names the page as `plots.html_template`.
+"""
+
+from pathlib import Path
+
+import vl_convert
+
+# DVC calls vegaEmbed(where, specification) for each plot. Its menu is left out: it opens a web site.
+EMBED = "window.vegaEmbed = (where, plot) => vegaEmbed(where, plot, {actions: false, renderer: 'svg'});"
+STYLE = """
+body { margin: 0 auto; max-width: 1280px; padding: 24px; background: #f6f7f9; color: #1f2933;
+       font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 22px; margin: 0 0 4px; }
+main > div { background: #fff; border: 1px solid #e1e5ea; border-radius: 8px; margin: 16px 0; padding: 20px;
+             overflow-x: auto; }
+table { border-collapse: collapse; }
+td, th { padding: 4px 12px; text-align: left; }
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{refresh_tag}
+<title>HiNet: plots</title>
+<style>%(style)s</style>
+<script>(() => { %(scripts)s })();</script>
+</head>
+<body>
+<h1>HiNet: plots</h1>
+<p>Made by <code>dvc plots show</code>; <code>dvc plots diff REVISION</code> puts another revision beside it.</p>
+<main>{plot_divs}</main>
+</body>
+</html>
+"""
+
+
+def write(path: Path) -> None:
+    """Write the template of DVC's page of plots to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(PAGE % {"style": STYLE, "scripts": vl_convert.javascript_bundle(EMBED)}, encoding="utf-8")

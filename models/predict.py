@@ -1,0 +1,58 @@
+"""What a network says of encoded rows, batch by batch, so that memory does not grow with them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from errors import ModelError
+from features.encode import Tensors
+from models.hinet import HiNet
+
+BATCH_ROWS = 8192
+
+
+def predict(network: nn.Module, rows: Tensors, name: str) -> NDArray[np.float32]:
+    """Logits [N, T] of the network called `name`; raises ModelError where one is not finite."""
+    logits = np.empty(rows.labels.shape, np.float32)
+    with torch.inference_mode():
+        for part in _batches(rows, f"predict {name}"):
+            logits[part] = network(*_inputs(rows, part)).numpy()
+    broken = int((~np.isfinite(logits)).any(axis=1).sum())
+    if broken:
+        raise ModelError(f"model {name}: {broken} of {len(logits)} rows have a logit that is not finite; train again")
+    return logits
+
+
+def mean_gates(network: HiNet, rows: Tensors, name: str) -> dict[str, NDArray[np.float64]]:
+    """The mean weights of every gate over the rows of each scenario: gates' names and shapes as in `HiNet.gates`.
+
+    [M, ...] instead of [B, ...]; NaN for a scenario without rows.
+    """
+    scenarios = len(network.attention())
+    sums: dict[str, NDArray[np.float64]] = {}
+    for part in _batches(rows, f"gates of {name}"):
+        one = np.eye(scenarios)[rows.scenario[part]]  # [B, M]
+        for gate, weights in network.gates(*_inputs(rows, part)).items():
+            sums[gate] = sums.get(gate, 0) + np.tensordot(one, weights.double().numpy(), axes=(0, 0))
+    counts = np.bincount(rows.scenario, minlength=scenarios).astype(np.float64)
+    counts[counts == 0] = np.nan
+    return {gate: total / counts.reshape(-1, *[1] * (total.ndim - 1)) for gate, total in sums.items()}
+
+
+def _batches(rows: Tensors, title: str) -> Iterator[slice]:
+    with tqdm(total=len(rows.scenario), desc=title, unit=" rows", unit_scale=True) as progress:
+        for start in range(0, len(rows.scenario), BATCH_ROWS):
+            part = slice(start, min(start + BATCH_ROWS, len(rows.scenario)))
+            yield part
+            progress.update(part.stop - part.start)
+
+
+def _inputs(rows: Tensors, part: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rows `part` as a network reads them; copies, since torch wants memory that it could write to."""
+    columns = (rows.categorical, rows.bags, rows.numeric, rows.scenario)
+    categorical, bags, numeric, scenario = (torch.from_numpy(np.array(column[part])) for column in columns)
+    return categorical, bags, numeric, scenario

@@ -1,0 +1,81 @@
+"""The table that a user sees: AUC by scenario and task of every model, beside the best possible.
+
+`python -m models.table` shows it from `reports/metrics.json`, with what to look at and what to do next.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import rich.box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+import stage
+from errors import PipelineError
+
+BEST = {"limit": "best possible"}
+NEXT = """
+Reports
+  {metrics}   all metrics; `dvc metrics diff` compares
+  {page}   learning, reliability, attention, experts: `dvc plots show`
+  {validation}   what was wrong with the data
+
+Next
+  make serve      the model just trained, as a ranking service on port 3000
+  dvc plots show  the plots as one page that opens without a network
+"""
+
+
+def show(
+    *,
+    metrics: Path = Path("reports/metrics.json"),
+    page: Path = Path("reports/page/index.html"),
+    validation: Path = Path("reports/validation/index.html"),
+) -> None:
+    """Show the AUC of every model in `metrics`, where the reports lie, and the next two commands."""
+    if not metrics.is_file():
+        raise PipelineError(f"{metrics} does not exist: `dvc repro` writes it")
+    show_metrics(json.loads(metrics.read_text()))
+    width = max(len(str(path)) for path in (metrics, page, validation))
+    names = {"metrics": metrics, "page": page, "validation": validation}
+    print(NEXT.format(**{name: str(path).ljust(width) for name, path in names.items()}))
+
+
+def show_metrics(report: dict[str, Any]) -> None:
+    """Print the table of what `evaluate` measured, as wide as it needs, also where there is no terminal."""
+    table, console = auc_table(report), Console()
+    console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), table).maximum)
+    console.print(table)
+
+
+def auc_table(report: dict[str, Any]) -> Table:
+    """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold."""
+    table = Table(title="AUC on the test rows, with half its interval", box=rich.box.SIMPLE_HEAD, show_footer=True)
+    table.add_column("scenario", "mean")
+    table.add_column("task")
+    table.add_column("rows", justify="right")
+    for name, found in report.items():
+        table.add_column(BEST.get(name, name), _number(found["mean_auc"]), justify="right", no_wrap=True)
+    for cells in zip(*(found["cells"] for found in report.values()), strict=True):
+        best = max((cell["auc"] or 0 for name, cell in zip(report, cells, strict=True) if name not in BEST), default=0)
+        first = cells[0]
+        table.add_row(first["scenario"], first["task"], f"{first['rows']:,}", *(_area(cell, best) for cell in cells))
+    return table
+
+
+def _area(cell: dict[str, Any], best: float) -> str:
+    """0.7123 ±0.0045, in bold where it is the best of the models."""
+    if cell["auc"] is None:
+        return "-"
+    half = "" if cell["auc_low"] is None else f" ±{(cell['auc_high'] - cell['auc_low']) / 2:.4f}"
+    return f"[bold]{_number(cell['auc'])}[/bold]{half}" if cell["auc"] == best else f"{_number(cell['auc'])}{half}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    stage.run(show)
