@@ -1,12 +1,14 @@
 """A tiny world with known answers: the schema and the rows that the tests share."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from features.schema import Column, DType, Kind, Role, Schema, Task
+from features.aggregate import aggregate
+from features.schema import Column, DType, Kind, Role, Schema, Task, to_json
 
 START = pd.Timestamp("2026-01-05")
 
@@ -100,3 +102,13 @@ def write_params(folder: Path, **changes: object) -> None:
         section, key = name.split("__")
         plain[section][key] = value
     (folder / "params.yaml").write_text(yaml.safe_dump(plain))
+
+
+def write_features(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
+    """Write `tables` as validated data with their schema, and run `aggregate` on them; returns the folder."""
+    write_validated(folder / "validated", tables)
+    (folder / "schema.json").write_text(to_json(schema()))
+    write_params(folder)
+    with contextlib.chdir(folder):
+        aggregate(schema=Path("schema.json"), validated=Path("validated"), out=Path("features"))
+    return folder
