@@ -87,9 +87,9 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
             "rows. Look for two snapshots of one entity with the same event_timestamp in the features, and keep "
             "`offline_store: {type: duckdb}` in features/store/feature_store.yaml."
         )
-    names = [_TIMESTAMP if name == schema.timestamp else name for name in impressions.column_names]
-    columns = names + [column.name for view in views for column in view.columns]
-    types = arrow_schema((*schema.events, *(column for view in views for column in view.columns)))
+    features = tuple(column for view in views for column in view.columns)
+    columns = [_TIMESTAMP if c.name == schema.timestamp else c.name for c in (*schema.events, *features)]
+    types = arrow_schema((*schema.events, *features))
     return joined.select(columns).rename_columns(types.names).cast(types)
 
 

@@ -112,3 +112,8 @@ def write_features(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
     with contextlib.chdir(folder):
         aggregate(schema=Path("schema.json"), validated=Path("validated"), out=Path("features"))
     return folder
+
+
+def section(name: str) -> dict:
+    """One section of the project's params.yaml."""
+    return yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())[name]
