@@ -1,0 +1,55 @@
+"""The networks that HiNet has to beat, from the same blocks, with the same inputs and outputs.
+
+Letters as in models/experts.py.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.experts import FeatureEmbedding, StackedExperts, StackedTowers
+
+
+class SharedBottom(nn.Module):
+    """One perceptron that all scenarios and tasks share, and a tower per task (R. Caruana, Multitask Learning, 1997).
+
+    The scenario is known to it as a feature in x only; `scenario_heads` gives every scenario towers of its own.
+
+    >>> import torch
+    >>> network = SharedBottom(table_rows=(100,), categorical_tables=(0,), bag_tables=(), bag_lengths=(), numeric=0,
+    ...                        scenarios=4, tasks=2, embedding_width=8, bottom_units=(16, 8), tower_units=(8,))
+    >>> network(torch.ones(10, 1).int(), torch.zeros(10, 0).int(), torch.zeros(10, 0), torch.zeros(10).int()).shape
+    torch.Size([10, 2])
+    """
+
+    def __init__(
+        self,
+        *,
+        table_rows: Sequence[int],
+        categorical_tables: Sequence[int],
+        bag_tables: Sequence[int],
+        bag_lengths: Sequence[int],
+        numeric: int,
+        scenarios: int,
+        tasks: int,
+        embedding_width: int,
+        bottom_units: Sequence[int],
+        tower_units: Sequence[int],
+        scenario_heads: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embedding = FeatureEmbedding(
+            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
+            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
+        )  # fmt: skip
+        self.tasks = tasks
+        self.bottom = StackedExperts(experts=1, inputs=self.embedding.width, units=bottom_units)
+        self.towers = StackedTowers(
+            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=bottom_units[-1], units=tower_units
+        )
+
+    def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        x = self.embedding(categorical, bags, numeric)  # [B, D]
+        bottom = self.bottom(x).expand(self.tasks, -1, -1)  # [T, B, h]
+        return self.towers(bottom, scenario)  # [B, T]

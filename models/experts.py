@@ -1,0 +1,184 @@
+"""The blocks that every network here is made of: embedded features, stacked experts, gates, mixtures, towers.
+
+Public code keeps experts in a list and runs them one after the other. Here all experts of a kind are one
+tensor: those that read the same rows start with one wide matrix product, every later layer is one batched
+product, and all gates are one product. The numbers are those of the loop, the work of a fraction of the calls.
+
+Letters: B rows, D width of a row's features, N stacked layers (or experts), S mixtures of K experts each,
+T tasks, h width of what an expert returns.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EMBEDDING_DEVIATION = 0.05  # of the initial embeddings; the unit deviation of nn.Embedding drowns the numbers
+
+
+class FeatureEmbedding(nn.Module):
+    """A row's features side by side: embedded ids, the mean of each bag of ids, and the numbers as they are.
+
+    All embedding tables lie in one `weight` [rows of all tables, width], so that all ids of a batch are one lookup.
+    `table_rows` are the rows of each table, `categorical_tables` and
+    `bag_tables` the table of each column, `bag_lengths` how many ids each bag has room for, `numeric` how many
+    numbers a row has. A bag without ids is zeros.
+
+    >>> embed = FeatureEmbedding(table_rows=(5, 7), categorical_tables=(0, 1, 1), bag_tables=(1,), bag_lengths=(2,),
+    ...                          numeric=2, embedding_width=4)
+    >>> embed(torch.tensor([[4, 0, 6]]), torch.tensor([[3, -1]]), torch.zeros(1, 2)).shape
+    torch.Size([1, 18])
+    """
+
+    offsets: Tensor
+    bag_offsets: Tensor
+
+    def __init__(
+        self,
+        *,
+        table_rows: Sequence[int],
+        categorical_tables: Sequence[int],
+        bag_tables: Sequence[int],
+        bag_lengths: Sequence[int],
+        numeric: int,
+        embedding_width: int,
+    ) -> None:
+        super().__init__()
+        _check_tables(len(table_rows), [*categorical_tables, *bag_tables])
+        starts = [0, *accumulate(table_rows)]
+        self.bag_lengths = list(bag_lengths)
+        self.width = (len(categorical_tables) + len(bag_lengths)) * embedding_width + numeric
+        self.weight = nn.Parameter(torch.randn(starts[-1], embedding_width) * EMBEDDING_DEVIATION)
+        places = [starts[table] for table, length in zip(bag_tables, bag_lengths, strict=True) for _ in range(length)]
+        self.register_buffer("offsets", _integers(starts[table] for table in categorical_tables), persistent=False)
+        self.register_buffer("bag_offsets", _integers(places), persistent=False)
+
+    def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
+        """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
+        ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
+        embedded = F.embedding(ids, self.weight)  # [B, F + L, E]
+        single, several = embedded.tensor_split([categorical.shape[1]], dim=1)
+        return torch.cat([single.flatten(1), *self._means(several, bags >= 0), numeric], dim=1)  # [B, D]
+
+    def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
+        masked = embedded * present.unsqueeze(2)  # [B, L, E]
+        counts = [part.sum(dim=1, keepdim=True).clamp(min=1) for part in present.split(self.bag_lengths, dim=1)]
+        return [part.sum(dim=1) / n for part, n in zip(masked.split(self.bag_lengths, dim=1), counts, strict=True)]
+
+
+class StackedLinear(nn.Module):
+    """N linear layers of the same shape as one: `weight` [N, outputs, inputs], `bias` [N, outputs].
+
+    Each layer starts as nn.Linear does; `rectify` puts a ReLU after it. Rows [B, inputs] are read by all layers (one
+    wide product); rows [N, B, inputs] are each read by their own (one batched product).
+
+    >>> layers = StackedLinear(stack=3, inputs=4, outputs=2)
+    >>> layers(torch.zeros(5, 4)).shape, layers(torch.zeros(3, 5, 4)).shape
+    (torch.Size([3, 5, 2]), torch.Size([3, 5, 2]))
+    """
+
+    def __init__(self, *, stack: int, inputs: int, outputs: int, bias: bool = True, rectify: bool = False) -> None:
+        super().__init__()
+        self.rectify = rectify
+        bound = inputs**-0.5  # what nn.Linear's kaiming_uniform_(a=5 ** 0.5) comes to
+        self.weight = nn.Parameter(torch.empty(stack, outputs, inputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(stack, outputs).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [B, inputs] or [N, B, inputs] -> [N, B, outputs]."""
+        if x.dim() == 3:
+            return self._activate(self._batched(x))  # [N, B, outputs]
+        bias = None if self.bias is None else self.bias.flatten()
+        wide = self._activate(F.linear(x, self.weight.flatten(0, 1), bias))  # [B, N * outputs]
+        return wide.unflatten(1, self.weight.shape[:2]).transpose(0, 1)  # [N, B, outputs]
+
+    def _batched(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return torch.bmm(x, self.weight.transpose(1, 2))  # [N, B, outputs]
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))  # [N, B, outputs]
+
+    def _activate(self, x: Tensor) -> Tensor:
+        return x.relu_() if self.rectify else x  # in place, and never on a view: autograd would copy both ways
+
+
+class StackedExperts(nn.Module):
+    """N perceptrons of the same shape, a ReLU after every layer.
+
+    >>> StackedExperts(experts=6, inputs=10, units=(8, 4))(torch.zeros(5, 10)).shape
+    torch.Size([6, 5, 4])
+    """
+
+    def __init__(self, *, experts: int, inputs: int, units: Sequence[int]) -> None:
+        super().__init__()
+        widths = zip([inputs, *units], units, strict=False)
+        self.layers = nn.Sequential(
+            *(StackedLinear(stack=experts, inputs=i, outputs=o, rectify=True) for i, o in widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [B, D], the same for all experts, or [N, B, D], each expert's own -> [N, B, h]."""
+        return self.layers(x)
+
+
+class Gates(nn.Module):
+    """S gates that read the same rows: softmax over the K experts of each mixture, of linear logits.
+
+    >>> Gates(mixtures=2, experts=3, inputs=4)(torch.zeros(5, 4))[0, 0].tolist()
+    [0.3333333432674408, 0.3333333432674408, 0.3333333432674408]
+    """
+
+    def __init__(self, *, mixtures: int, experts: int, inputs: int) -> None:
+        super().__init__()
+        self.logits = StackedLinear(stack=mixtures, inputs=inputs, outputs=experts, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [B, D], or [S, B, D] with rows of its own for each gate -> weights [S, B, K] that sum to 1 over K."""
+        return self.logits(x).softmax(dim=-1)
+
+
+class StackedTowers(nn.Module):
+    """One tower per (scenario, task), or per task for all scenarios; a row leaves by its own scenario's.
+
+    `scenarios` is how many sets of towers there are: 1 shares them.
+
+    >>> StackedTowers(scenarios=3, tasks=2, inputs=4, units=(8,))(torch.zeros(2, 5, 4), torch.zeros(5).long()).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(self, *, scenarios: int, tasks: int, inputs: int, units: Sequence[int]) -> None:
+        super().__init__()
+        self.scenarios, self.tasks = scenarios, tasks
+        self.hidden = StackedExperts(experts=scenarios * tasks, inputs=inputs, units=units)
+        self.logits = StackedLinear(stack=scenarios * tasks, inputs=units[-1], outputs=1)
+
+    def forward(self, x: Tensor, scenario: Tensor) -> Tensor:
+        """Rows of each task [T, B, h] and the rows' scenarios [B] -> logits [B, T]."""
+        if self.scenarios == 1:
+            return self.logits(self.hidden(x)).squeeze(2).t()  # [B, T]
+        x = x.repeat(self.scenarios, 1, 1)  # [M * T, B, h]
+        logits = self.logits(self.hidden(x)).view(self.scenarios, self.tasks, -1)  # [M, T, B]
+        return own(logits.transpose(1, 2), scenario)  # [B, T]
+
+
+def mix(experts: Tensor, weights: Tensor) -> Tensor:
+    """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) by weights [S, B, K] -> [S, B, h]."""
+    return (experts * weights.transpose(1, 2).unsqueeze(3)).sum(dim=1)  # [S, B, h]
+
+
+def own(values: Tensor, scenario: Tensor) -> Tensor:
+    """Of what each scenario makes of a row [M, B, h], the part of the row's own scenario [B] -> [B, h]."""
+    scenarios, rows, _ = values.shape
+    place = scenario * rows + torch.arange(rows, device=scenario.device)  # [B]
+    return values.reshape(scenarios * rows, -1).index_select(0, place)  # [B, h]
+
+
+def _check_tables(tables: int, used: Sequence[int]) -> None:
+    wrong = sorted({table for table in used if not 0 <= table < tables})
+    if wrong:
+        raise ValueError(f"columns ask for embedding tables {wrong}, but table_rows declares tables 0 to {tables - 1}")
+
+
+def _integers(values: Iterable[int]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.int32)

@@ -1,0 +1,94 @@
+"""Stage: fits a network to the encoded training rows and writes the model folder of its best epoch."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import params
+import stage
+from errors import ParameterError
+from features.encode import Encoder, Layout, open_tensors
+from features.schema import Schema, read_schema
+from models.fit import Epoch, Fitted, Recipe, fit, repeatable
+from models.folder import NETWORKS, write_model
+from params import Train
+
+
+def train(*, model: str, schema: Path, views: Path, encoder: Path, tensors: Path, out: Path) -> None:
+    """Fit the network called `model` and write it to the model folder `out`, curves and all."""
+    settings, declared = params.load().train, read_schema(schema)
+    arguments = arguments_of(model, Encoder.read(encoder).layout, len(declared.tasks), settings)
+    torch.set_num_threads(stage.threads())
+    repeatable(settings.seed)
+    network = NETWORKS[model](**arguments)
+    fitted = fit(
+        network, open_tensors(tensors / "train"), open_tensors(tensors / "valid"), recipe_of(settings),
+        scenarios=declared.scenarios, tasks=declared.task_names,
+        cell_weights=cell_weights(declared, settings), device=settings.device,
+    )  # fmt: skip
+    write_model(
+        out, model_name=model, network=network, arguments=arguments, summary=_summary(network, fitted, settings),
+        curves=curves_of(fitted, declared), schema=schema, views=views, encoder=encoder,
+    )  # fmt: skip
+    best = fitted.best
+    print(f"{model}: epoch {best.number} is best, validation mean AUC {best.valid_mean_auc:.4f}", flush=True)
+
+
+def arguments_of(model: str, layout: Layout, tasks: int, settings: Train) -> dict[str, Any]:
+    """The arguments of the network's constructor: the shape of the rows, then its own section of params.train."""
+    if model not in NETWORKS:
+        raise ParameterError(f"--model {model}: expected one of {', '.join(NETWORKS)}")
+    rows = dataclasses.asdict(layout) | {"tasks": tasks, "embedding_width": settings.embedding_width}
+    return rows | getattr(settings, model).model_dump()
+
+
+def recipe_of(settings: Train) -> Recipe:
+    """What params.train says of the optimisation."""
+    return Recipe(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)})
+
+
+def cell_weights(schema: Schema, settings: Train) -> torch.Tensor:
+    """The lambdas of the loss [M, T]: a task's weight in every scenario; raises ParameterError on an unknown task."""
+    unknown = sorted(set(settings.task_weights) - set(schema.task_names))
+    if unknown:
+        raise ParameterError(f"train.task_weights names {unknown}, but {schema.name} has the tasks {schema.task_names}")
+    by_task = [settings.task_weights.get(task, 1.0) for task in schema.task_names]
+    return torch.tensor([by_task] * len(schema.scenarios))
+
+
+def curves_of(fitted: Fitted, schema: Schema) -> list[dict[str, Any]]:
+    """Per epoch: losses, mean AUC, and `cells` {"scenario/task": AUC, null where a class is missing}."""
+    return [
+        {
+            "epoch": epoch.number,
+            "train_loss": epoch.train_loss,
+            "valid_loss": epoch.valid_loss,
+            "valid_mean_auc": epoch.valid_mean_auc,
+            "cells": _cells(epoch, schema.scenarios, schema.task_names),
+        }
+        for epoch in fitted.epochs
+    ]
+
+
+def _cells(epoch: Epoch, scenarios: Sequence[str], tasks: Sequence[str]) -> dict[str, float | None]:
+    names = [f"{scenario}/{task}" for scenario in scenarios for task in tasks]
+    values = [None if np.isnan(auc) else float(auc) for auc in epoch.valid_auc.flat]
+    return dict(zip(names, values, strict=True))
+
+
+def _summary(network: torch.nn.Module, fitted: Fitted, settings: Train) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "epochs": len(fitted.epochs),
+        "best_epoch": fitted.best.number,
+        "valid_mean_auc": fitted.best.valid_mean_auc,
+    }
+
+
+if __name__ == "__main__":
+    stage.run(train)
