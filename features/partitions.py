@@ -1,0 +1,118 @@
+"""A table as Parquet files: read in batches of bounded size, written by day, same rows -> same bytes.
+
+Events lie in `events/day=YYYY-MM-DD/part-0.parquet`, users and items in one file each.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from features.schema import Column, DType
+
+FILE_DAY = "day of the file"  # column of a batch: midnight (UTC) of the day that a row's file is named for
+TYPES = {
+    DType.INT8: pa.int8(),
+    DType.INT64: pa.int64(),
+    DType.FLOAT32: pa.float32(),
+    DType.STRING: pa.string(),
+    DType.TIMESTAMP: pa.timestamp("us"),
+    DType.INT64_LIST: pa.list_(pa.int64()),
+    DType.STRING_LIST: pa.list_(pa.string()),
+}
+_MOMENT = TYPES[DType.TIMESTAMP]
+_NO_DAY = datetime(1970, 1, 1)  # a folder that names no day: no event lies in it
+
+
+def files(folder: Path, table: str) -> list[Path]:
+    """The files of `table` under `folder` in order of their days; empty where there are none."""
+    if table != "events":
+        return [path for path in [folder / f"{table}.parquet"] if path.is_file()]
+    return sorted((folder / "events").glob("day=*/*.parquet"))
+
+
+def arrow_schema(columns: tuple[Column, ...], *more: pa.Field) -> pa.Schema:
+    """The types in which declared columns are stored, and fields on top of them."""
+    return pa.schema([pa.field(column.name, TYPES[column.dtype]) for column in columns] + list(more))
+
+
+def type_name(stored: pa.DataType) -> str:
+    """Name of an Arrow type; that of a list names the type of its elements and not how the file calls them."""
+    return f"list<{stored.value_type}>" if pa.types.is_list(stored) else str(stored)
+
+
+def batches(paths: list[Path], rows: int) -> Iterator[pa.Table]:
+    """The rows of the files in order, about `rows` at a time (whole row groups), with the column FILE_DAY."""
+    held: list[pa.Table] = []
+    for path in paths:
+        with pq.ParquetFile(path) as opened:
+            for group in range(opened.num_row_groups):
+                held.append(_with_day(opened.read_row_group(group), path))
+                if sum(part.num_rows for part in held) >= rows:
+                    yield pa.concat_tables(held).combine_chunks()
+                    held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def count(paths: list[Path]) -> int:
+    """How many rows the files hold, read from their footers."""
+    return sum(pq.read_metadata(path).num_rows for path in paths)
+
+
+def _with_day(part: pa.Table, path: Path) -> pa.Table:
+    return part.append_column(FILE_DAY, pa.repeat(pa.scalar(_day(path), _MOMENT), part.num_rows))
+
+
+def _day(path: Path) -> datetime:
+    try:
+        return datetime.strptime(path.parent.name.removeprefix("day="), "%Y-%m-%d")
+    except ValueError:
+        return _NO_DAY
+
+
+class Writer:
+    """Writes the rows of a table as they come: events by day in ascending order, others into one file."""
+
+    def __init__(self, folder: Path, table: str, stored: pa.Schema) -> None:
+        self._folder, self._table, self._schema = folder, table, stored
+        self._day = _NO_DAY
+        self._file = None if table == "events" else self._open(folder / f"{table}.parquet")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def write(self, batch: pa.Table) -> None:
+        """Append rows with the column FILE_DAY, which is not written: the path says it."""
+        if self._table != "events":
+            return self._append(batch)
+        for day in pc.unique(batch[FILE_DAY]).to_pylist():
+            if day != self._day:
+                self._close()
+                path = self._folder / "events" / f"day={day:%Y-%m-%d}" / "part-0.parquet"
+                self._day, self._file = day, self._open(path)
+            self._append(batch.filter(pc.equal(batch[FILE_DAY], pa.scalar(day, _MOMENT))))
+        return None
+
+    def _append(self, rows: pa.Table) -> None:
+        if self._file is not None and rows.num_rows:
+            self._file.write_table(rows.select(self._schema.names).cast(self._schema))
+
+    def _open(self, path: Path) -> pq.ParquetWriter:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return pq.ParquetWriter(path, self._schema)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
