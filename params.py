@@ -26,14 +26,15 @@ class Simulation(_Section):
     users: Positive
     items: Positive
     days: Annotated[int, Field(ge=3)]
-    start: datetime.date
+    start: datetime.date = Field(strict=False)  # text in the YAML: DVC knows no dates
     seed: int
 
 
 class KuaiRand(_Section):
-    """Which tabs of KuaiRand-Pure are scenarios."""
+    """Which tabs of KuaiRand-Pure are scenarios, and which of its logs are read."""
 
     scenarios: Annotated[list[str], Field(min_length=1)]
+    logs: Annotated[list[Literal["standard", "random"]], Field(min_length=1)]
 
 
 class Dataset(_Section):

@@ -44,9 +44,3 @@ def impressions(pairs: pd.DataFrame, moment: datetime) -> pa.Table:
     """One impression per row of `pairs` at `moment`."""
     frame = pairs.assign(event_id=range(len(pairs)), timestamp=moment.replace(tzinfo=None), hour=0, click=0, order=0)
     return pa.Table.from_pandas(frame, preserve_index=False)
-
-
-def test_the_online_store_is_the_same_to_the_byte_when_made_again(stored: Path, tmp_path: Path) -> None:
-    """Materializing the same features again writes the same file."""
-    materialize(schema=stored / "schema.json", features=stored / "features", online=tmp_path / "online.db")
-    assert (tmp_path / "online.db").read_bytes() == (stored / "online.db").read_bytes()

@@ -1,1 +1,0 @@
-"""The Feast repository: settings in feature_store.yaml, definitions made from the schema."""

@@ -1,0 +1,53 @@
+# Everything a person does here has a target. `make` lists them.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export BENTOML_DO_NOT_TRACK := True
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export BENTOML_HOME := $(CURDIR)/artifacts/bentoml
+
+PYTHON ?= python3.11
+READY := .venv/ready
+
+.PHONY: help setup run table serve plots test slow check clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(READY) ## .venv with the tested set of packages
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	pip install --quiet --constraint constraints.txt torch
+	pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	pip check
+	@touch $@
+
+run: $(READY) ## the whole pipeline on the data set of params.yaml, then its result
+	dvc repro
+	@python -m models.table --metrics reports/metrics.json
+
+table: $(READY) ## the result of the last run
+	@python -m models.table --metrics reports/metrics.json
+
+serve: $(READY) ## the ranking service on the model just trained: http://127.0.0.1:3000
+	bentoml serve
+
+plots: $(READY) ## one page with every plot: reports/page/index.html
+	dvc plots show
+
+test: $(READY) ## the suite that has to pass
+	pytest -n 2 -m 'not slow'
+
+slow: $(READY) ## the long tests: kill -9 in every stage, several seeds
+	pytest -m slow
+
+check: $(READY) ## lint, types, import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+clean: ## removes what the pipeline made (not the archives, not the cache of DVC)
+	rm -rf artifacts data/ingested data/truth data/validated data/quarantine data/features data/training data/tensors

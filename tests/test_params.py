@@ -1,0 +1,54 @@
+"""params.yaml is strict: what is not understood is an error that names it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import params
+from errors import ParameterError
+
+PLAIN = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+
+
+def load(tmp_path: Path, plain: object) -> params.Params:
+    """The parameters written as YAML and read."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(plain))
+    return params.load(tmp_path / "params.yaml")
+
+
+def test_the_file_in_the_repository_is_right() -> None:
+    """The params.yaml that everybody starts from loads, and says simulation."""
+    assert params.load(Path(__file__).parents[1] / "params.yaml").dataset.name == "simulation"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("train", "lerning_rate", 0.1),
+        ("train", "learning_rate", "fast"),
+        ("train", "batch_size", 0),
+        ("train", "batch_size", 10.5),
+        ("dataset", "name", "netflix"),
+        ("join", "test_share", 0.9),
+        ("serve", "objective", {"click": -1}),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_section(tmp_path: Path, section: str, key: str, value: object) -> None:
+    """The message holds the dotted name of the parameter and what was found."""
+    changed = {**PLAIN, section: {**PLAIN[section], key: value}}
+    with pytest.raises(ParameterError, match=rf"{section}\.{key}") as error:
+        load(tmp_path, changed)
+    assert repr(next(iter(value.values())) if isinstance(value, dict) else value) in str(error.value)
+
+
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    """Without `encode`, the error says so."""
+    with pytest.raises(ParameterError, match="encode: Field required"):
+        load(tmp_path, {name: section for name, section in PLAIN.items() if name != "encode"})
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    """Outside the project's folder the error names the file that was looked for."""
+    with pytest.raises(ParameterError, match=r"params\.yaml does not exist: run from"):
+        params.load(tmp_path / "params.yaml")
