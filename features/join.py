@@ -22,22 +22,14 @@ from tqdm import tqdm
 import params
 import stage
 from errors import JoinError
-from features.schema import Column, DType, Schema, View, read_schema, read_views
+from features.arrow import arrow_schema
+from features.schema import Schema, View, read_schema, read_views
 from features.store.definitions import SERVICE, open_store
 from params import Join
 
 SPLITS = ("train", "valid", "test")
 BATCH_ROWS = 250_000
 _TIMESTAMP = "event_timestamp"
-_ARROW = {
-    DType.INT8: pa.int8(),
-    DType.INT64: pa.int64(),
-    DType.FLOAT32: pa.float32(),
-    DType.STRING: pa.string(),
-    DType.TIMESTAMP: pa.timestamp("us"),
-    DType.INT64_LIST: pa.list_(pa.int64()),
-    DType.STRING_LIST: pa.list_(pa.string()),
-}
 
 
 def join(*, schema: Path, validated: Path, features: Path, out: Path) -> None:
@@ -145,11 +137,6 @@ def _batches(events: Path, schema: Schema) -> Iterator[pa.Table]:
             waiting = []
     if waiting:
         yield pa.concat_tables(waiting)
-
-
-def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
-    """The Arrow types of declared columns."""
-    return pa.schema([pa.field(column.name, _ARROW[column.dtype]) for column in columns])
 
 
 if __name__ == "__main__":
