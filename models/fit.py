@@ -177,8 +177,8 @@ class _Fitting:
     def judge(self, rows: Rows) -> dict[str, Any]:
         """Loss and AUC of the averaged weights: the fields of an Epoch."""
         network = self.average.network.eval()
-        for mean, followed in zip(network.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(followed)
+        for copied, followed in zip(network.buffers(), self.network.buffers(), strict=True):
+            copied.copy_(followed)
         scored = [(network(*part[:4]), part.labels, part.scenario) for part in rows.in_order()]
         logits, labels, scenario = (torch.cat(column) for column in zip(*scored, strict=True))
         loss = float(weighted_loss(logits, labels, scenario, self.cell_weights))
