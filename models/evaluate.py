@@ -23,7 +23,7 @@ from errors import JoinError, ModelError
 from features.encode import Tensors, open_tensors
 from features.schema import Schema, read_schema
 from models import metrics, page, plots, table
-from models.folder import Model, read_model
+from models.folder import CURVES, Model, read_model
 from models.hinet import HiNet
 from models.predict import mean_gates, predict
 from params import Evaluate
@@ -169,9 +169,9 @@ def _plot_probabilities(
 
 def _plot_models(folder: Path, models: dict[Path, Model], test: Tensors, schema: Schema) -> None:
     """How the models learned, and what is inside those that are a HiNet."""
-    curves = {model.name: json.loads((place / "curves.json").read_text()) for place, model in models.items()}
+    curves = {model.name: json.loads((place / CURVES).read_text()) for place, model in models.items()}
     plots.write(folder / "learning.json", plots.learning(curves))
-    plots.write(folder / "cells.json", plots.learning_by_cell(curves))
+    plots.write(folder / "cells.json", plots.learning_by_cell(curves, schema))
     inside = {model.name: model.network for model in models.values() if isinstance(model.network, HiNet)}
     heard = (plots.attention(name, network.attention().numpy(), schema) for name, network in inside.items())
     plots.write(folder / "attention.json", chain.from_iterable(heard))

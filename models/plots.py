@@ -4,6 +4,7 @@ What they look like stands in .dvc/plots (Vega-Lite), which of them are shown in
 without rows (the attention, where no model has one). Rows come in the order in which the plots show them.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from models import metrics
 
 DIGITS = 6
 Row = dict[str, Any]
+Curves = Mapping[str, list[Row]]
 
 
 def areas(report: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
@@ -27,32 +29,34 @@ def areas(report: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
             yield {"model": model, **{key: cell[key] for key in ("scenario", "task", "auc", "auc_low", "auc_high")}}
 
 
-def learning(curves: Mapping[str, list[Row]]) -> Iterator[Row]:
+def learning(curves: Curves) -> Iterator[Row]:
     """Loss and mean AUC of every model by epoch; `curves` by model as `train` writes them."""
     for model, epochs in curves.items():
         for epoch in epochs:
-            yield {"model": model, **{key: epoch[key] for key in ("epoch", "train_loss", "valid_loss", "valid_auc")}}
+            figures = {key: _round(epoch[key]) for key in ("train_loss", "valid_loss", "valid_mean_auc")}
+            yield {"model": model, "epoch": epoch["epoch"], **figures}
 
 
-def learning_by_cell(curves: Mapping[str, list[Row]]) -> Iterator[Row]:
-    """AUC of every model and cell on the valid rows, by epoch."""
-    for model, epochs in curves.items():
-        for epoch in epochs:
-            for cell in epoch["cells"]:
-                yield {"model": model, "epoch": epoch["epoch"], **cell}
+def learning_by_cell(curves: Curves, schema: Schema) -> Iterator[Row]:
+    """AUC of every model and cell on the valid rows, by epoch; null where a cell has one class."""
+    for task, scenario in itertools.product(schema.task_names, schema.scenarios):
+        for model, epochs in curves.items():
+            for epoch in epochs:
+                place = {"model": model, "scenario": scenario, "task": task, "epoch": epoch["epoch"]}
+                yield {**place, "auc": _round(epoch["cells"][f"{scenario}/{task}"])}
 
 
 def reliability(
     model: str, probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, *, bins: int
 ) -> Iterator[Row]:
     """Mean predicted and observed of every bin of every cell; probabilities [N, T]."""
-    for task, name in enumerate(schema.task_names):
-        for code, scenario in enumerate(schema.scenarios):
-            kept = (np.asarray(rows.scenario) == code) & ~np.isnan(rows.labels[:, task])
-            found = metrics.reliability(rows.labels[kept, task], probabilities[kept, task], bins=bins)
-            for predicted, observed, count in zip(found.predicted, found.observed, found.rows, strict=True):
-                place = {"model": model, "scenario": scenario, "task": name}
-                yield {**place, "predicted": _round(predicted), "observed": _round(observed), "rows": int(count)}
+    cells = itertools.product(enumerate(schema.task_names), enumerate(schema.scenarios))
+    for (task, task_name), (code, scenario) in cells:
+        kept = (np.asarray(rows.scenario) == code) & ~np.isnan(rows.labels[:, task])
+        found = metrics.reliability(rows.labels[kept, task], probabilities[kept, task], bins=bins)
+        place = {"model": model, "scenario": scenario, "task": task_name}
+        for predicted, observed, count in zip(found.predicted, found.observed, found.rows, strict=True):
+            yield {**place, "predicted": _round(predicted), "observed": _round(observed), "rows": int(count)}
 
 
 def attention(model: str, weights: NDArray[np.floating[Any]], schema: Schema) -> Iterator[Row]:
@@ -93,5 +97,5 @@ def _numbered(name: str, count: int) -> list[str]:
     return [f"{name} {number}" for number in range(1, count + 1)]
 
 
-def _round(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), DIGITS)
+def _round(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(float(value), DIGITS)

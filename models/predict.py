@@ -5,22 +5,20 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from errors import ModelError
 from features.encode import Tensors
 from models.hinet import HiNet
-
-BATCH_ROWS = 8192
+from models.rows import Part, Rows
 
 
 def predict(network: nn.Module, rows: Tensors, name: str) -> NDArray[np.float32]:
     """Logits [N, T] of the network called `name`; raises ModelError where one is not finite."""
-    logits = np.empty(rows.labels.shape, np.float32)
     with torch.inference_mode():
-        for part in _batches(rows, f"predict {name}"):
-            logits[part] = network(*_inputs(rows, part)).numpy()
+        parts = [network(*part[:4]).numpy() for part in _batches(rows, f"predict {name}")]
+    logits = np.concatenate([np.empty((0, rows.labels.shape[1]), np.float32), *parts])
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
         raise ModelError(f"model {name}: {broken} of {len(logits)} rows have a logit that is not finite; train again")
@@ -35,24 +33,17 @@ def mean_gates(network: HiNet, rows: Tensors, name: str) -> dict[str, NDArray[np
     scenarios = len(network.attention())
     sums: dict[str, NDArray[np.float64]] = {}
     for part in _batches(rows, f"gates of {name}"):
-        one = np.eye(scenarios)[rows.scenario[part]]  # [B, M]
-        for gate, weights in network.gates(*_inputs(rows, part)).items():
+        one = np.eye(scenarios)[part.scenario.numpy()]  # [B, M]
+        for gate, weights in network.gates(*part[:4]).items():
             sums[gate] = sums.get(gate, 0) + np.tensordot(one, weights.double().numpy(), axes=(0, 0))
     counts = np.bincount(rows.scenario, minlength=scenarios).astype(np.float64)
     counts[counts == 0] = np.nan
     return {gate: total / counts.reshape(-1, *[1] * (total.ndim - 1)) for gate, total in sums.items()}
 
 
-def _batches(rows: Tensors, title: str) -> Iterator[slice]:
+def _batches(rows: Tensors, title: str) -> Iterator[Part]:
+    """The rows as tensors on the CPU, with progress on stderr."""
     with tqdm(total=len(rows.scenario), desc=title, unit=" rows", unit_scale=True) as progress:
-        for start in range(0, len(rows.scenario), BATCH_ROWS):
-            part = slice(start, min(start + BATCH_ROWS, len(rows.scenario)))
+        for part in Rows(rows, torch.device("cpu")).in_order():
             yield part
-            progress.update(part.stop - part.start)
-
-
-def _inputs(rows: Tensors, part: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The rows `part` as a network reads them; copies, since torch wants memory that it could write to."""
-    columns = (rows.categorical, rows.bags, rows.numeric, rows.scenario)
-    categorical, bags, numeric, scenario = (torch.from_numpy(np.array(column[part])) for column in columns)
-    return categorical, bags, numeric, scenario
+            progress.update(len(part.scenario))

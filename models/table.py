@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from rich.table import Table
 import stage
 from errors import PipelineError
 
-BEST = {"limit": "best possible"}
+LIMIT = "limit"
+TITLES = {LIMIT: "best possible"}
 NEXT = """
 Reports
   {metrics}   all metrics; `dvc metrics diff` compares
@@ -52,25 +54,26 @@ def show_metrics(report: dict[str, Any]) -> None:
 
 def auc_table(report: dict[str, Any]) -> Table:
     """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold."""
-    table = Table(title="AUC on the test rows, with half its interval", box=rich.box.SIMPLE_HEAD, show_footer=True)
+    title = "AUC on the test rows, with half its interval"
+    table = Table(title=title, box=rich.box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("scenario", "mean")
     table.add_column("task")
     table.add_column("rows", justify="right")
     for name, found in report.items():
-        table.add_column(BEST.get(name, name), _number(found["mean_auc"]), justify="right", no_wrap=True)
+        table.add_column(TITLES.get(name, name), _number(found["mean_auc"]), justify="right", no_wrap=True)
     for cells in zip(*(found["cells"] for found in report.values()), strict=True):
-        best = max((cell["auc"] or 0 for name, cell in zip(report, cells, strict=True) if name not in BEST), default=0)
-        first = cells[0]
-        table.add_row(first["scenario"], first["task"], f"{first['rows']:,}", *(_area(cell, best) for cell in cells))
+        areas = _areas(dict(zip(report, cells, strict=True)))
+        table.add_row(cells[0]["scenario"], cells[0]["task"], f"{cells[0]['rows']:,}", *areas)
     return table
 
 
-def _area(cell: dict[str, Any], best: float) -> str:
-    """0.7123 ±0.0045, in bold where it is the best of the models."""
-    if cell["auc"] is None:
-        return "-"
-    half = "" if cell["auc_low"] is None else f" ±{(cell['auc_high'] - cell['auc_low']) / 2:.4f}"
-    return f"[bold]{_number(cell['auc'])}[/bold]{half}" if cell["auc"] == best else f"{_number(cell['auc'])}{half}"
+def _areas(cells: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """0.7123 ±0.0045 for each model, the best in bold; the best possible is a bare number."""
+    best = max((cell["auc"] or 0 for name, cell in cells.items() if name != LIMIT), default=0)
+    for name, cell in cells.items():
+        half = "" if name == LIMIT or cell["auc_low"] is None else f" ±{(cell['auc_high'] - cell['auc_low']) / 2:.4f}"
+        number = _number(cell["auc"]) + half
+        yield f"[bold]{number}[/bold]" if name != LIMIT and cell["auc"] == best else number
 
 
 def _number(value: float | None) -> str:
