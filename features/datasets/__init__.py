@@ -1,0 +1,43 @@
+"""The logs that the pipeline can read. Yours is one more file here and one more line below.
+
+A data set is a module with two functions:
+
+    declare(dataset: params.Dataset) -> Schema     its columns, scenarios and tasks, without touching the log
+    read(dataset: params.Dataset) -> Log           the log itself, opened (see log.py)
+
+Its name stands here and in the Literal of params.Dataset.name.
+"""
+
+from typing import Protocol
+
+from features.datasets import kuairand, movielens, simulation
+from features.datasets.log import Log
+from features.schema import Schema
+from params import Dataset
+
+
+class Source(Protocol):
+    """What a module of this folder offers."""
+
+    def declare(self, dataset: Dataset) -> Schema:
+        """The columns, scenarios and tasks of the log."""
+
+    def read(self, dataset: Dataset) -> Log:
+        """The log, opened; raises SourceError where it is missing or not in its official layout."""
+
+
+SOURCES: dict[str, Source] = {
+    "simulation": simulation,
+    "movielens-1m": movielens,
+    "kuairand-pure": kuairand,
+}
+
+
+def declare(dataset: Dataset) -> Schema:
+    """The schema of the data set that params.yaml names."""
+    return SOURCES[dataset.name].declare(dataset)
+
+
+def read(dataset: Dataset) -> Log:
+    """The log that params.yaml names, opened; raises SourceError where it is missing or incomplete."""
+    return SOURCES[dataset.name].read(dataset)

@@ -1,0 +1,123 @@
+"""Where the official archive of a log comes from: a folder of yours, the one kept here, or its own address."""
+
+import hashlib
+import io
+import tarfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from errors import SourceError
+
+KEPT = Path("data/archives")  # where a download stays
+_BLOCK = 1 << 20
+_TIMEOUT = 30  # seconds without a byte
+_UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, UnicodeDecodeError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """An official archive: file name, address, and the MD5 sum that its publisher (or its mirrors) name."""
+
+    name: str
+    url: str
+    md5: str
+
+
+def find(archive: Archive, folder: str | None) -> Path:
+    """The archive in `folder` (dataset.path), or the kept one, downloaded once where `folder` is None.
+
+    Raises SourceError that says which file to put where.
+    """
+    if folder is not None:
+        return _given(archive, Path(folder))
+    kept = KEPT / archive.name
+    return kept if kept.is_file() else _download(archive, kept)
+
+
+def _given(archive: Archive, folder: Path) -> Path:
+    if (folder / archive.name).is_file():
+        return folder / archive.name
+    there = sorted(entry.name for entry in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
+    raise SourceError(
+        f"dataset.path is {folder}, but there is no {archive.name} in it (found: {there}).\n"
+        f"dataset.path must name the folder that holds the official archive {archive.name}, from {archive.url}"
+    )
+
+
+def _download(archive: Archive, kept: Path) -> Path:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_name(kept.name + ".part")
+    try:
+        found = _fetch(archive, part)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SourceError(
+            f"{archive.name} is neither in {KEPT} nor could it be downloaded from {archive.url} ({error}).\n"
+            f"Without a network: put {archive.name} into a folder of yours and set dataset.path to that folder, "
+            f"or put it into {kept.parent.absolute()}"
+        ) from error
+    if found != archive.md5:
+        part.unlink()
+        raise SourceError(
+            f"{archive.url} gave a file that is not {archive.name}: MD5 {archive.md5} expected, {found} found.\n"
+            "Run again; if it stays so, the address serves something else: download by hand and set dataset.path"
+        )
+    part.replace(kept)
+    return kept
+
+
+def _fetch(archive: Archive, part: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with urllib.request.urlopen(archive.url, timeout=_TIMEOUT) as answer, part.open("wb") as file:
+        size = int(answer.headers.get("Content-Length") or 0) or None
+        with tqdm(total=size, desc=f"download {archive.name}", unit="B", unit_scale=True) as bar:
+            while block := answer.read(_BLOCK):
+                digest.update(block)
+                file.write(block)
+                bar.update(len(block))
+    return digest.hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever a broken archive raises within the block into a SourceError that names the archive."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise SourceError(f"{path} cannot be read to its end: truncated, or no such archive ({error!r})") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise SourceError(f"{path} holds a file that is not in its official layout ({error})") from error
+
+
+def require(path: Path, found: set[str], needed: set[str]) -> None:
+    """Raises SourceError that names the files which the archive should hold and does not."""
+    if missing := sorted(needed - found):
+        raise SourceError(
+            f"{path} lacks {', '.join(missing)}: not the official archive, or not all of it.\n"
+            f"It holds {', '.join(sorted(found)[:10]) or 'nothing'}"
+        )
+
+
+def require_columns(path: Path, name: str, found: set[str], needed: set[str]) -> None:
+    """Raises SourceError that names the columns which a file of the archive should have and does not."""
+    if missing := sorted(needed - found):
+        raise SourceError(f"{path}: {name} lacks the columns {missing}; it has {sorted(found)}")
+
+
+@contextmanager
+def tar_text(path: Path, name: str) -> Iterator[io.BufferedReader]:
+    """The one file called `name` (whatever its folder) within a tar archive, as a stream of bytes."""
+    with tarfile.open(path, "r:*") as tar:
+        for member in tar:
+            if member.isfile() and Path(member.name).name == name:
+                yield tar.extractfile(member)  # type: ignore[misc]
+                return
+    raise SourceError(f"{path} lacks {name}: not the official archive, or not all of it")

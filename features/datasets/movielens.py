@@ -1,0 +1,125 @@
+"""MovieLens-1M as three scenarios (by the user's age) and two tasks: 1,000,209 ratings.
+
+    click = rating > 3, like = rating > 4; S1 = age codes 1 and 18, S2 = 25, S3 = 35 and above.
+
+The rating is the outcome and its moment only orders the rows: neither is a feature. What a model may see are the
+eight fields of the published protocol: user, movie, gender, age, occupation, zip code, first genre, scenario.
+Owner: GroupLens, University of Minnesota; research use only, no redistribution.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+
+from errors import SourceError
+from features.datasets import archive
+from features.datasets.log import Counts, Log
+from features.schema import Column, DType, Kind, Role, Schema, Task
+from params import Dataset
+
+ARCHIVE = archive.Archive(
+    name="ml-1m.zip",
+    url="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+    md5="c4d9eecfca2ab87c1945afe126590906",
+)
+SCENARIO_OF_AGE = {1: "S1", 18: "S1", 25: "S2", 35: "S3", 45: "S3", 50: "S3", 56: "S3"}  # codes: lowest age of a band
+SCENARIOS = ("S1", "S2", "S3")
+_RATINGS, _USERS, _MOVIES = "ml-1m/ratings.dat", "ml-1m/users.dat", "ml-1m/movies.dat"
+_CHUNK = 200_000  # rows
+
+
+def declare(dataset: Dataset) -> Schema:
+    """Eight categorical fields, three scenarios, click and like (like only where click)."""
+    events = (
+        Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
+        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP, desc="moment of the rating"),
+        _categorical("user_id", Role.USER, DType.INT64),
+        _categorical("movie_id", Role.ITEM, DType.INT64),
+        _categorical("scenario", Role.SCENARIO, DType.STRING, values=SCENARIOS, desc="band of the user's age"),
+        Column(name="click", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="rating > 3"),
+        Column(name="like", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="rating > 4"),
+    )
+    users = (
+        _categorical("user_id", Role.USER, DType.INT64),
+        _categorical("gender", Role.FEATURE, DType.STRING, values=("F", "M")),
+        _categorical("age", Role.FEATURE, DType.INT64, values=tuple(SCENARIO_OF_AGE), desc="lowest age of the band"),
+        _categorical("occupation", Role.FEATURE, DType.INT64, values=tuple(range(21))),
+        _categorical("zip_code", Role.FEATURE, DType.STRING),
+    )
+    items = (
+        _categorical("movie_id", Role.ITEM, DType.INT64),
+        _categorical("genre", Role.FEATURE, DType.STRING, desc="the first genre"),
+    )
+    tasks = (Task(name="click", desc="rating > 3"), Task(name="like", requires="click", desc="rating > 4"))
+    return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, events=events, users=users, items=items)
+
+
+def _categorical(
+    name: str, role: Role, dtype: DType, *, values: tuple[str | int, ...] | None = None, desc: str = ""
+) -> Column:
+    return Column(name=name, role=role, dtype=dtype, kind=Kind.CATEGORICAL, values=values, desc=desc)
+
+
+def read(dataset: Dataset) -> Log:
+    """The log out of `ml-1m.zip`, never unpacked; raises SourceError where it is missing or incomplete."""
+    path = archive.find(ARCHIVE, dataset.path)
+    with archive.reading(path), zipfile.ZipFile(path) as files:
+        archive.require(path, set(files.namelist()), {_RATINGS, _USERS, _MOVIES})
+        with files.open(_USERS) as stream:
+            users = _fields(stream, ["user_id", "gender", "age", "occupation", "zip_code"], text=("gender", "zip_code"))
+        items = _movies(files.read(_MOVIES).decode("latin-1"))
+    if unknown := sorted(set(users["age"]) - set(SCENARIO_OF_AGE)):
+        raise SourceError(f"{path}: {_USERS} has age codes {unknown}; official are {list(SCENARIO_OF_AGE)}")
+    counts = Counts()
+    scenarios = users.set_index("user_id")["age"].map(SCENARIO_OF_AGE)
+    return Log(
+        schema=declare(dataset), users=users, items=items, counts=counts,
+        chunks=lambda: _events(path, scenarios, counts),
+    )  # fmt: skip
+
+
+def _fields(stream: IO[bytes], names: list[str], *, text: tuple[str, ...] = ()) -> pd.DataFrame:
+    return next(_chunks(stream, names, text, rows=None))
+
+
+def _chunks(stream: IO[bytes], names: list[str], text: tuple[str, ...], rows: int | None) -> Iterator[pd.DataFrame]:
+    """Lines of `a::b::c`, read at full speed as fields between single colons of which each second one is empty."""
+    types = {2 * place: str if name in text else "int64" for place, name in enumerate(names)}
+    frames = pd.read_csv(
+        stream, sep=":", header=None, usecols=list(types), dtype=types, chunksize=rows or _CHUNK,
+        encoding="latin-1", keep_default_na=False, engine="c",
+    )  # fmt: skip
+    for frame in frames if rows else [pd.concat(frames)]:
+        yield frame.set_axis(names, axis=1)
+
+
+def _movies(text: str) -> pd.DataFrame:
+    """Titles hold colons of their own: id is before the first `::`, genres after the last."""
+    lines = [line for line in text.splitlines() if line]
+    genres = [line.rpartition("::")[2].partition("|")[0] for line in lines]
+    return pd.DataFrame({"movie_id": [int(line.partition("::")[0]) for line in lines], "genre": genres})
+
+
+def _events(path: Path, scenarios: pd.Series, counts: Counts) -> Iterator[pd.DataFrame]:
+    names = ["user_id", "movie_id", "rating", "seconds"]
+    with archive.reading(path), zipfile.ZipFile(path) as files, files.open(_RATINGS) as stream:
+        for frame in _chunks(stream, names, (), _CHUNK):
+            counts.rows_read += len(frame)
+            scenario = frame["user_id"].map(scenarios)
+            counts.left_out["user is not in users.dat"] += int(scenario.isna().sum())
+            yield _impressions(frame, scenario)[scenario.notna()]
+
+
+def _impressions(frame: pd.DataFrame, scenario: pd.Series) -> pd.DataFrame:
+    return pd.DataFrame({
+        "timestamp": frame["seconds"].to_numpy().astype("datetime64[s]").astype("datetime64[us]"),
+        "user_id": frame["user_id"],
+        "movie_id": frame["movie_id"],
+        "scenario": scenario,
+        "click": (frame["rating"] > 3).astype(np.int8),
+        "like": (frame["rating"] > 4).astype(np.int8),
+    })  # fmt: skip

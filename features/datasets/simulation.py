@@ -1,0 +1,167 @@
+"""A food-delivery platform that never was: six scenarios, click and order, and the true probabilities.
+
+Whether an impression is clicked, and whether the click becomes an order, depends on
+
+    appetite of the user, quality of the item     shared by all scenarios
+    daypart x cuisine, device, weekend            shared
+    taste x matrix x flavour                      the matrix: a shared part + the pair's + the scenario's own
+    price sensitivity x price                     the pair's, with signs that contradict each other
+    popularity                                    the pair's, likewise
+
+Scenarios come in pairs that want the same, a large one and a smaller one: home_feed and channel, search and nearby,
+flash_sale and late_night. What draws clicks in one pair repels them in the others, and what is clicked is partly what
+would not be ordered. Profiles are noisy views of the latents. The numbers stand in town.py.
+Deterministic by seed; drawn in chunks, so that memory does not grow with the impressions.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from features.datasets import town
+from features.datasets.log import Counts, Log
+from features.datasets.town import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, SHARES, TAGS, Town
+from features.schema import Column, DType, Kind, Role, Schema, Task
+from params import Dataset, Simulation
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+VOLUME = np.array([0.92, 0.90, 0.93, 0.97, 1.12, 1.20, 1.08])  # impressions by weekday
+MEALS = np.array([2, 1, 1, 1, 1, 2, 4, 7, 7, 6, 8, 14, 15, 10, 7, 6, 8, 13, 16, 14, 10, 8, 6, 4])  # by hour (UTC)
+NIGHT = np.array([16, 12, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 16, 18])  # late_night alone
+CHUNK = 100_000  # impressions
+_HOUR = 3_600_000_000  # microseconds
+
+
+def declare(dataset: Dataset) -> Schema:
+    """Context of an impression, profiles of users and items, click and order (order only after click)."""
+    events = (
+        Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
+        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
+        _id("user_id", Role.USER),
+        _id("item_id", Role.ITEM),
+        Column(name="scenario", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=SCENARIOS),
+        Column(name="hour", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, values=tuple(range(24))),
+        _category("weekday", DAYS),
+        _category("device", DEVICES),
+        Column(name="click", role=Role.LABEL, dtype=DType.INT8, values=(0, 1)),
+        Column(name="order", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="clicked and ordered"),
+    )
+    tasks = (Task(name="click"), Task(name="order", requires="click", desc="clicked and ordered"))
+    tables = {"events": events, "users": _user_columns(), "items": _item_columns()}
+    return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, **tables)
+
+
+def _user_columns() -> tuple[Column, ...]:
+    return (
+        _id("user_id", Role.USER),
+        Column(name="registered_at", role=Role.KNOWN_AT, dtype=DType.TIMESTAMP),
+        _category("age_band", AGES),
+        _category("city_tier", CITIES),
+        Column(name="price_level", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, values=(1, 2, 3, 4, 5)),
+        _category("preferred_cuisine", CUISINES, nullable=True),
+        Column(name="orders_last_year", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.NUMERIC, minimum=0, log=True),
+    )
+
+
+def _item_columns() -> tuple[Column, ...]:
+    return (
+        _id("item_id", Role.ITEM),
+        Column(name="listed_at", role=Role.KNOWN_AT, dtype=DType.TIMESTAMP),
+        _category("cuisine", CUISINES),
+        Column(name="brand", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL),
+        Column(name="price", role=Role.FEATURE, dtype=DType.FLOAT32, kind=Kind.NUMERIC, minimum=0.5, maximum=500,
+               log=True),
+        Column(name="rating", role=Role.FEATURE, dtype=DType.FLOAT32, kind=Kind.NUMERIC, minimum=1, maximum=5,
+               nullable=True, desc="mean stars; none yet for an item listed within the days of the log"),
+        Column(name="tags", role=Role.FEATURE, dtype=DType.STRING_LIST, kind=Kind.MULTI_VALUED, length=4),
+    )  # fmt: skip
+
+
+def _id(name: str, role: Role) -> Column:
+    return Column(name=name, role=role, dtype=DType.INT64, kind=Kind.CATEGORICAL)
+
+
+def _category(name: str, values: tuple[str, ...], *, nullable: bool = False) -> Column:
+    return Column(
+        name=name, role=Role.FEATURE, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=values, nullable=nullable
+    )
+
+
+def read(dataset: Dataset) -> Log:
+    """The log that `dataset.simulation` asks for; its chunks carry p_click and p_order beside the labels."""
+    size, counts = dataset.simulation, Counts()
+    place = town.found(size)
+    random = np.random.default_rng([size.seed, 1])
+    return Log(
+        schema=declare(dataset), users=_users(random, place.people), items=_items(random, place.menu, size),
+        chunks=lambda: _chunks(size, place, counts), counts=counts, rows=size.impressions,
+    )  # fmt: skip
+
+
+def _users(random: np.random.Generator, people: town.People) -> pd.DataFrame:
+    """Profiles: age and city as they are, the rest through noise."""
+    felt = people.sensitivity + 0.4 * random.normal(size=len(people.sensitivity))
+    orders = random.poisson(np.exp(2.5 + 0.8 * people.appetite + 0.2 * random.normal(size=len(people.appetite))))
+    return pd.DataFrame({
+        "user_id": np.arange(1, len(felt) + 1),
+        "registered_at": people.since.astype("datetime64[us]"),
+        "age_band": pd.Categorical.from_codes(people.age, list(AGES)),
+        "city_tier": pd.Categorical.from_codes(people.city, list(CITIES)),
+        "price_level": 1 + np.digitize(felt, np.quantile(felt, [0.2, 0.4, 0.6, 0.8])),
+        "preferred_cuisine": pd.Categorical.from_codes(people.stated, list(CUISINES)),
+        "orders_last_year": orders,
+    })  # fmt: skip
+
+
+def _items(random: np.random.Generator, menu: town.Menu, size: Simulation) -> pd.DataFrame:
+    stars = np.clip(4.0 + 0.45 * menu.quality + 0.2 * random.normal(size=len(menu.quality)), 1, 5).round(1)
+    return pd.DataFrame({
+        "item_id": np.arange(1, len(stars) + 1),
+        "listed_at": menu.since.astype("datetime64[us]"),
+        "cuisine": pd.Categorical.from_codes(menu.cuisine, list(CUISINES)),
+        "brand": menu.brand,
+        "price": np.exp(menu.log_price).clip(0.5, 500).round(2).astype("float32"),
+        "rating": np.where(menu.since < town.epoch(size.start), stars, np.nan).astype("float32"),
+        "tags": [[TAGS[tag] for tag in np.flatnonzero(row)] for row in menu.tags],
+    })  # fmt: skip
+
+
+def _chunks(size: Simulation, place: Town, counts: Counts) -> Iterator[pd.DataFrame]:
+    weekday = (size.start.weekday() + np.arange(size.days)) % 7
+    weight = VOLUME[weekday] / VOLUME[weekday].sum()
+    volumes = np.random.default_rng([size.seed, 2]).multinomial(size.impressions, weight)
+    for day, volume in enumerate(volumes):
+        for part in range(math.ceil(volume / CHUNK)):
+            rows = int(min(CHUNK, volume - part * CHUNK))
+            counts.rows_read += rows
+            random = np.random.default_rng([size.seed, 3, day, part])
+            yield _impressions(random, place, town.epoch(size.start) + 24 * _HOUR * day, rows)
+
+
+def _impressions(random: np.random.Generator, place: Town, midnight: int, rows: int) -> pd.DataFrame:
+    scenario = random.choice(len(SCENARIOS), rows, p=SHARES)
+    moment = midnight + _HOUR * _hours(random, scenario) + random.integers(0, _HOUR, rows)
+    user, item = town.meet(random, place, scenario, moment)
+    device = random.choice(len(DEVICES), rows, p=[0.35, 0.5, 0.15])
+    click, order = town.sigmoid(town.logits(place, scenario, user, item, moment, device))
+    clicked = random.random(rows) < click
+    return pd.DataFrame({
+        "timestamp": moment.astype("datetime64[us]"),
+        "user_id": user + 1,
+        "item_id": item + 1,
+        "scenario": pd.Categorical.from_codes(scenario, list(SCENARIOS)),
+        "hour": moment // _HOUR % 24,
+        "weekday": pd.Categorical.from_codes(town.weekday(moment), list(DAYS)),
+        "device": pd.Categorical.from_codes(device, list(DEVICES)),
+        "click": clicked.astype(np.int8),
+        "order": (clicked & (random.random(rows) < order)).astype(np.int8),
+        "p_click": click,
+        "p_order": click * order,
+    })  # fmt: skip
+
+
+def _hours(random: np.random.Generator, scenario: town.Integers) -> town.Integers:
+    meals, night = (random.choice(24, len(scenario), p=by_hour / by_hour.sum()) for by_hour in (MEALS, NIGHT))
+    return np.where(scenario == SCENARIOS.index("late_night"), night, meals)
