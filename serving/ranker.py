@@ -1,0 +1,74 @@
+"""The model path: feature rows -> encoder -> network -> probabilities -> ranking."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from features.encode import UNKNOWN, Batch
+from features.schema import Column, Kind, Role
+from features.store.definitions import open_store
+from models.folder import Model, read_model
+from serving.answer import Ranking
+from serving.online import OnlineFeatures
+from serving.request import RankRequest
+
+
+class Ranker:
+    """Ranks items for a user in a scenario with one model."""
+
+    def __init__(self, model: Model, features: OnlineFeatures) -> None:
+        self.model, self.features = model, features
+
+    def rank(self, request: RankRequest) -> Ranking:
+        """The items of `request` by its objective, descending; ties stay in the order of the request."""
+        rows = self.features.rows(request.user_id, request.scenario, request.item_ids, request.context)
+        batch = self.model.encoder.encode(rows)
+        by_task = probabilities(self.model.network, batch)  # [N, T]
+        schema = self.model.schema
+        scores = by_task @ np.array([request.objective[task] for task in schema.task_names])  # [N]
+        order = np.argsort(-scores, kind="stable")
+        unknown = self._unknown(batch, schema.item)
+        return Ranking(
+            item_ids=[request.item_ids[place] for place in order],
+            scores=scores[order].tolist(),
+            probabilities=dict(zip(schema.task_names, by_task[order].T.tolist(), strict=True)),
+            unknown_user=bool(self._unknown(batch, schema.user)[0]),
+            unknown_items=[item for item, is_unknown in zip(request.item_ids, unknown, strict=True) if is_unknown],
+            model=self.model.tag,
+        )
+
+    def _unknown(self, batch: Batch, name: str) -> NDArray[np.bool_]:
+        """Which rows read the unknown row of this id [N]; none where the model reads no ids at all."""
+        names = [column.name for column in self.model.encoder.columns if column.kind is Kind.CATEGORICAL]
+        if name not in names:
+            return np.zeros(len(batch.scenario), np.bool_)
+        return batch.categorical[:, names.index(name)] == UNKNOWN
+
+
+def probabilities(network: nn.Module, batch: Batch) -> NDArray[np.float64]:
+    """Probability of each task for encoded rows [N, T]; the logits are float32, their sigmoid is float64."""
+    inputs = (torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario))
+    with torch.inference_mode():
+        logits: torch.Tensor = network(*inputs)
+    return logits.double().sigmoid().numpy()
+
+
+def open_ranker(folder: Path, online: Path, registry: Path) -> Ranker:
+    """A ranker with the model in `folder` and the features in the SQLite file `online`; raises ModelError.
+
+    `registry` is a file of this process's own, for Feast's definitions. Sets this process to one torch thread: a
+    request is too small for two, and they fight with whatever else runs.
+    """
+    torch.set_num_threads(1)
+    model = read_model(folder)
+    store = open_store(model.schema, model.views, features=online.parent, online=online, registry=registry)
+    return Ranker(model, OnlineFeatures(store, model.schema, model.views, columns_read(model)))
+
+
+def columns_read(model: Model) -> tuple[Column, ...]:
+    """The columns that the model's encoder reads: its inputs, and the scenario in any case."""
+    scenario = (column for column in model.schema.by_role(Role.SCENARIO) if column not in model.encoder.columns)
+    return (*model.encoder.columns, *scenario)

@@ -1,0 +1,60 @@
+"""The ranking service: `bentoml serve` in the root of the project, or of a bento, answers POST /rank.
+
+This file is BentoML's part: what is read at the start, and from where. The API is serving/api.py, the feature path
+serving/online.py, the model path serving/ranker.py.
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import bentoml
+from bentoml.exceptions import BentoMLException
+
+import params
+from errors import ModelError
+from serving.api import empty_api, serve_ranking
+from serving.request import example, request_type
+
+ROOT = Path(__file__).parents[1]  # of the project; in a bento: its src, which is laid out in the same way
+SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artifacts/online.db"}
+
+api = empty_api()
+
+
+@bentoml.service(name="hinet", workers=1, http={"host": "127.0.0.1"}, metrics={"enabled": True})
+@bentoml.asgi_app(api)
+class RankingService:
+    """Ranks items by what HiNet expects of them, for one user in one scenario."""
+
+    def __init__(self) -> None:
+        """Read the model, open the online store and answer one request of its own, so that the first is not slow."""
+        from serving.ranker import open_ranker  # feast and torch take seconds: not in the process that only watches
+
+        self.scratch = TemporaryDirectory(prefix="hinet-")
+        registry = Path(self.scratch.name) / "registry.db"
+        ranker = open_ranker(source("HINET_MODEL"), source("HINET_ONLINE_STORE"), registry)
+        accepted = request_type(ranker.model.schema, params.load(ROOT / "params.yaml").serve)
+        ranker.rank(accepted(**example(ranker.model.schema)))
+        serve_ranking(api, ranker.rank, accepted)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Before any worker starts: say what is missing, once, instead of letting worker after worker fail."""
+        try:
+            for name in SOURCES:
+                source(name)
+        except ModelError as error:
+            raise BentoMLException(str(error)) from None
+
+
+def source(name: str) -> Path:
+    """Where the model or the online store lies: the environment variable `name`, else its place under the root.
+
+    A relative path is relative to the root. Raises ModelError where nothing lies.
+    """
+    path = ROOT / os.environ.get(name, SOURCES[name])
+    if not path.exists():
+        raise ModelError(f"{path} does not exist: run `dvc repro`, or set {name} to another place")
+    return path
