@@ -4,16 +4,17 @@
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import rich.box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-import stage
 from errors import PipelineError
 
 LIMIT = "limit"
@@ -81,4 +82,7 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    stage.run(show)
+    try:
+        cyclopts.run(show)  # no stage: it changes nothing, and the table is the last thing to be seen
+    except PipelineError as error:
+        sys.exit(str(error))
