@@ -56,7 +56,7 @@ def _download(archive: Archive, kept: Path) -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_name(kept.name + ".part")
     try:
-        found = _fetch(archive, part)
+        _fetch(archive, part)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise SourceError(
@@ -64,7 +64,7 @@ def _download(archive: Archive, kept: Path) -> Path:
             f"Without a network: put {archive.name} into a folder of yours and set dataset.path to that folder, "
             f"or put it into {kept.parent.absolute()}"
         ) from error
-    if found != archive.md5:
+    if (found := digest(part)) != archive.md5:
         part.unlink()
         raise SourceError(
             f"{archive.url} gave a file that is not {archive.name}: MD5 {archive.md5} expected, {found} found.\n"
@@ -74,16 +74,19 @@ def _download(archive: Archive, kept: Path) -> Path:
     return kept
 
 
-def _fetch(archive: Archive, part: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
+def _fetch(archive: Archive, part: Path) -> None:
     with urllib.request.urlopen(archive.url, timeout=_TIMEOUT) as answer, part.open("wb") as file:
         size = int(answer.headers.get("Content-Length") or 0) or None
         with tqdm(total=size, desc=f"download {archive.name}", unit="B", unit_scale=True) as bar:
             while block := answer.read(_BLOCK):
-                digest.update(block)
                 file.write(block)
                 bar.update(len(block))
-    return digest.hexdigest()
+
+
+def digest(path: Path) -> str:
+    """MD5 sum of a file, as publishers name it beside their archives."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 @contextmanager

@@ -28,10 +28,7 @@ from params import Dataset, Simulation
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 VOLUME = np.array([0.92, 0.90, 0.93, 0.97, 1.12, 1.20, 1.08])  # impressions by weekday
-MEALS = np.array([2, 1, 1, 1, 1, 2, 4, 7, 7, 6, 8, 14, 15, 10, 7, 6, 8, 13, 16, 14, 10, 8, 6, 4])  # by hour (UTC)
-NIGHT = np.array([16, 12, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 16, 18])  # late_night alone
 CHUNK = 100_000  # impressions
-_HOUR = 3_600_000_000  # microseconds
 
 
 def declare(dataset: Dataset) -> Schema:
@@ -137,12 +134,12 @@ def _chunks(size: Simulation, place: Town, counts: Counts) -> Iterator[pd.DataFr
             rows = int(min(CHUNK, volume - part * CHUNK))
             counts.rows_read += rows
             random = np.random.default_rng([size.seed, 3, day, part])
-            yield _impressions(random, place, town.epoch(size.start) + 24 * _HOUR * day, rows)
+            yield _impressions(random, place, town.epoch(size.start) + town.DAY * day, rows)
 
 
 def _impressions(random: np.random.Generator, place: Town, midnight: int, rows: int) -> pd.DataFrame:
     scenario = random.choice(len(SCENARIOS), rows, p=SHARES)
-    moment = midnight + _HOUR * _hours(random, scenario) + random.integers(0, _HOUR, rows)
+    moment = town.moments(random, scenario, midnight)
     user, item = town.meet(random, place, scenario, moment)
     device = random.choice(len(DEVICES), rows, p=[0.35, 0.5, 0.15])
     click, order = town.sigmoid(town.logits(place, scenario, user, item, moment, device))
@@ -152,7 +149,7 @@ def _impressions(random: np.random.Generator, place: Town, midnight: int, rows: 
         "user_id": user + 1,
         "item_id": item + 1,
         "scenario": pd.Categorical.from_codes(scenario, list(SCENARIOS)),
-        "hour": moment // _HOUR % 24,
+        "hour": moment // town.HOUR % 24,
         "weekday": pd.Categorical.from_codes(town.weekday(moment), list(DAYS)),
         "device": pd.Categorical.from_codes(device, list(DEVICES)),
         "click": clicked.astype(np.int8),
@@ -160,8 +157,3 @@ def _impressions(random: np.random.Generator, place: Town, midnight: int, rows: 
         "p_click": click,
         "p_order": click * order,
     })  # fmt: skip
-
-
-def _hours(random: np.random.Generator, scenario: town.Integers) -> town.Integers:
-    meals, night = (random.choice(24, len(scenario), p=by_hour / by_hour.sum()) for by_hour in (MEALS, NIGHT))
-    return np.where(scenario == SCENARIOS.index("late_night"), night, meals)

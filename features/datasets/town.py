@@ -48,8 +48,13 @@ ZIPF = (25.0, 0.9)  # an item of rank r is shown in proportion to (r + first) **
 CHEAP_FIRST = -0.35  # the pair of flash_sale shows cheap items more often
 HOUSES = 0.25  # how far the users of the scenarios differ
 
+# Impressions by hour of the day (UTC); the night belongs to late_night.
+MEALS = np.array([2, 1, 1, 1, 1, 2, 4, 7, 7, 6, 8, 14, 15, 10, 7, 6, 8, 13, 16, 14, 10, 8, 6, 4])
+NIGHT = np.array([16, 12, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 16, 18])
+
 _PROBE = 40_000  # impressions of a scenario by which its rates are set
-_DAY = 86_400_000_000  # microseconds
+HOUR = 3_600_000_000  # microseconds
+DAY = 24 * HOUR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +174,7 @@ def _scaled(matrices: Floats) -> Floats:
 def _biases(town: Town, size: Simulation, scenario: int, random: np.random.Generator) -> tuple[float, float]:
     """What the logits of a scenario need so that its rates are RATES."""
     place = np.full(_PROBE, scenario)
-    moment = epoch(size.start) + random.integers(0, size.days * _DAY, _PROBE)
+    moment = moments(random, place, epoch(size.start) + DAY * random.integers(0, size.days, _PROBE))
     user, item = meet(random, town, place, moment)
     click, order = logits(town, place, user, item, moment, random.integers(0, len(DEVICES), _PROBE))
     click_bias = _solve(click, np.ones(_PROBE), RATES[0, scenario])
@@ -184,6 +189,13 @@ def _solve(logit: Floats, weight: Floats, rate: float) -> float:
         below = (weight * sigmoid(logit + middle)).mean() < rate
         low, high = (middle, high) if below else (low, middle)
     return low
+
+
+def moments(random: np.random.Generator, scenario: Integers, midnight: int | Integers) -> Integers:
+    """Moments [N] (microseconds) of impressions in their scenario within the day that begins at `midnight`."""
+    meals, night = (random.choice(24, len(scenario), p=by_hour / by_hour.sum()) for by_hour in (MEALS, NIGHT))
+    hour = np.where(scenario == SCENARIOS.index("late_night"), night, meals)
+    return midnight + HOUR * hour + random.integers(0, HOUR, len(scenario))
 
 
 def meet(random: np.random.Generator, town: Town, scenario: Integers, moment: Integers) -> tuple[Integers, Integers]:
@@ -212,7 +224,7 @@ def logits(
 ) -> Floats:
     """Logits [2, N]: of a click, and of an order given the click."""
     people, menu, pair = town.people, town.menu, PAIR[scenario]
-    hour, weekend = moment // 3_600_000_000 % 24, weekday(moment) >= 5
+    hour, weekend = moment // HOUR % 24, weekday(moment) >= 5
     bargain = people.sensitivity[user] * _standard(menu.log_price)[item]
     terms = [
         (APPETITE[task] * people.appetite[user] + QUALITY[task] * menu.quality[item]
@@ -233,12 +245,12 @@ def sigmoid(logit: Floats) -> Floats:
 
 def epoch(day: datetime.date) -> int:
     """Microseconds from 1970-01-01 to the first moment (UTC) of `day`."""
-    return (day - datetime.date(1970, 1, 1)).days * _DAY
+    return (day - datetime.date(1970, 1, 1)).days * DAY
 
 
 def weekday(moment: Integers) -> Integers:
     """Day of the week [N], Monday 0, of moments in microseconds; 1970-01-01 was a Thursday."""
-    return (moment // _DAY + 3) % 7
+    return (moment // DAY + 3) % 7
 
 
 def _since(random: np.random.Generator, count: int, size: Simulation) -> Integers:
@@ -247,8 +259,8 @@ def _since(random: np.random.Generator, count: int, size: Simulation) -> Integer
     One in ten has always been there, so that somebody is there at any moment.
     """
     start = epoch(size.start)
-    before = start - 1 - random.integers(0, 730 * _DAY, count)
-    within = start + random.integers(0, size.days * _DAY, count)
+    before = start - 1 - random.integers(0, 730 * DAY, count)
+    within = start + random.integers(0, size.days * DAY, count)
     new = random.random(count) < NEWCOMERS
     new[: max(1, count // 10)] = False
     return np.where(new, within, before)
