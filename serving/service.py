@@ -22,7 +22,10 @@ SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artif
 api = empty_api()
 
 
-@bentoml.service(name="hinet", workers=1, http={"host": "127.0.0.1"}, metrics={"enabled": True})
+@bentoml.service(
+    name="hinet", workers=1, http={"host": "127.0.0.1"}, metrics={"enabled": True},
+    envs=[{"name": "OMP_NUM_THREADS", "value": "1"}],
+)  # fmt: skip
 @bentoml.asgi_app(api)
 class RankingService:
     """Ranks items by what HiNet expects of them, for one user in one scenario."""

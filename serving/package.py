@@ -1,0 +1,123 @@
+"""Stage: a bento that serves from any folder: source, parameters, model, and the online store as it stands.
+
+The source is what the service imports and no more. The same inputs are the same bytes: the version is the model's
+tag, and no clock enters.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from modulefinder import ModuleFinder
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+import params
+import stage
+from errors import ModelError
+from models.folder import Model, read_model
+from serving import service
+from serving.api import empty_api, serve_ranking
+from serving.request import RankRequest, example, request_type
+
+PACKAGES = (
+    "cyclopts", "duckdb", "fastapi", "feast[duckdb]", "numpy", "pyarrow", "pydantic", "PyYAML", "safetensors",
+    "starlette", "torch", "tqdm", "typing_extensions",
+)  # fmt: skip  # BentoML adds itself
+SETTINGS = ("params.yaml", "features/store/feature_store.yaml")
+DESCRIPTION = """\
+# HiNet ranking
+
+Ranks items for one user in a scenario ({scenarios}) by the probability of {tasks}.
+
+    bentoml serve .
+    curl localhost:3000/rank -H "Content-Type: application/json" -d '{request}'
+
+It listens on 127.0.0.1; `--host 0.0.0.0`, in a container BENTOML_HOST=0.0.0.0, opens it to others.
+Everything that it needs lies in `src`: code, parameters, weights, encoder and online store.
+"""
+
+
+def package(*, model: Path, online: Path, out: Path) -> None:
+    """Build the bento `out` from the model folder `model` and the SQLite online store `online`; raises ModelError."""
+    read = read_model(model)
+    if not online.is_file():
+        raise ModelError(f"{online} does not exist: run `dvc repro materialize`")
+    accepted = request_type(read.schema, params.load(service.ROOT / "params.yaml").serve)
+    with TemporaryDirectory() as scratch:
+        context, home = Path(scratch) / "context", Path(scratch) / "home"
+        copy_source(context)
+        (context / "bentofile.yaml").write_text(yaml.safe_dump(_options(read, online)))
+        shutil.copytree(_build(context, home, read.tag), out)
+    _stop_the_clock(out / "bento.yaml")
+    _describe(out / "apis" / "openapi.yaml", accepted)
+    shutil.copytree(model, out / "src" / service.SOURCES["HINET_MODEL"])
+    shutil.copyfile(online, out / "src" / service.SOURCES["HINET_ONLINE_STORE"])
+
+
+def copy_source(target: Path) -> None:
+    """Copy every module of ours that the service imports, directly or not, and the settings, to `target`."""
+    finder = ModuleFinder(path=[str(service.ROOT)])
+    finder.run_script(str(service.ROOT / "serving" / "service.py"))
+    modules = (getattr(module, "__file__", None) for module in finder.modules.values())
+    names = {Path(path).relative_to(service.ROOT) for path in modules if path} | {Path(name) for name in SETTINGS}
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(service.ROOT / name, target / name)
+
+
+def requirements() -> list[str]:
+    """What the source imports of others, in the versions with which it runs here."""
+    return [f"{name}=={version(name.split('[')[0]).split('+')[0]}" for name in PACKAGES]
+
+
+def _options(model: Model, online: Path) -> dict[str, Any]:
+    schema = model.schema
+    request = json.dumps(example(schema))
+    with online.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "service": "serving.service:RankingService",
+        "name": "hinet",
+        "description": DESCRIPTION.format(
+            scenarios=", ".join(schema.scenarios), tasks=", ".join(schema.task_names), request=request
+        ),
+        "labels": {"model": model.tag, "schema": schema.fingerprint(), "online_store": digest},
+        "python": {"packages": requirements(), "lock_packages": False},
+    }
+
+
+def _build(context: Path, home: Path, tag: str) -> Path:
+    """Let BentoML build what lies in `context`, in a process and a store of its own; the folder of the bento."""
+    environment = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--output", "tag", "--version", tag, str(context)],
+        cwd=context, env=os.environ | environment, stdout=sys.stderr, check=True,
+    )  # fmt: skip
+    return home / "bentos" / "hinet" / tag
+
+
+def _stop_the_clock(path: Path) -> None:
+    """Take the moment of the build out of bento.yaml: the same inputs are to be the same bytes."""
+    path.write_text(re.sub(r"^creation_time:.*\n", "", path.read_text(), flags=re.MULTILINE))
+
+
+def _describe(path: Path, accepted: type[RankRequest]) -> None:
+    """Add POST /rank to the API that the bento describes: BentoML built it without a schema."""
+    api = empty_api()
+    serve_ranking(api, NotImplemented, accepted)
+    described, ours = yaml.safe_load(path.read_text()), api.openapi()
+    described["paths"] |= ours["paths"]
+    described["components"]["schemas"] |= ours["components"]["schemas"]
+    path.write_text(yaml.safe_dump(described))
+
+
+if __name__ == "__main__":
+    stage.run(package)
