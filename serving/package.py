@@ -60,6 +60,7 @@ def package(*, model: Path, online: Path, out: Path) -> None:
     _describe(out / "apis" / "openapi.yaml", accepted)
     shutil.copytree(model, out / "src" / service.SOURCES["HINET_MODEL"])
     shutil.copyfile(online, out / "src" / service.SOURCES["HINET_ONLINE_STORE"])
+    print(f"bento of model {read.tag}: bentoml serve {out.absolute()}", flush=True)  # a relative path it does not find
 
 
 def copy_source(target: Path) -> None:

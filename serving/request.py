@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -22,7 +21,6 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Float = Annotated[float, Field(allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_NULL: Any = SkipJsonSchema[None]  # type: ignore[misc]  # accepted, but OpenAPI 3.0 has no word for it
 _TYPES: dict[DType, Any] = {
     DType.INT64: Int64,
     DType.FLOAT32: Float,
@@ -106,7 +104,15 @@ def _record(name: str, fields: Mapping[str, Any], *, total: bool) -> Any:
 
 
 def _context(schema: Schema) -> dict[str, Any]:
-    return {c.name: Annotated[_bounded(c) | _NULL, Field(description=c.desc or c.name)] for c in schema.context}
+    return {
+        c.name: Annotated[_bounded(c) | None, Field(description=c.desc or c.name, json_schema_extra=_nullable)]
+        for c in schema.context
+    }
+
+
+def _nullable(schema: dict[str, Any]) -> None:
+    """Say "or null" as OpenAPI 3.0 says it."""
+    schema |= schema.pop("anyOf")[0] | {"nullable": True}
 
 
 def _bounded(column: Column) -> Any:

@@ -12,9 +12,10 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 import params
-from errors import ModelError
+from errors import ModelError, PipelineError
+from features.schema import Schema, read_schema
 from serving.api import empty_api, serve_ranking
-from serving.request import example, request_type
+from serving.request import RankRequest, example, request_type
 
 ROOT = Path(__file__).parents[1]  # of the project; in a bento: its src, which is laid out in the same way
 SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artifacts/online.db"}
@@ -37,19 +38,25 @@ class RankingService:
         self.scratch = TemporaryDirectory(prefix="hinet-")
         registry = Path(self.scratch.name) / "registry.db"
         ranker = open_ranker(source("HINET_MODEL"), source("HINET_ONLINE_STORE"), registry)
-        accepted = request_type(ranker.model.schema, params.load(ROOT / "params.yaml").serve)
-        ranker.rank(accepted(**example(ranker.model.schema)))
+        schema, accepted = accepted_requests()
+        ranker.rank(accepted(**example(schema)))
         serve_ranking(api, ranker.rank, accepted)
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Before any worker starts: say what is missing, once, instead of letting worker after worker fail."""
+        """Before any worker starts: say what is wrong, once, instead of letting worker after worker fail."""
         try:
-            for name in SOURCES:
-                source(name)
-        except ModelError as error:
+            source("HINET_ONLINE_STORE")
+            accepted_requests()
+        except (PipelineError, OSError) as error:
             raise BentoMLException(str(error)) from None
+
+
+def accepted_requests() -> tuple[Schema, type[RankRequest]]:
+    """The schema of the model and the requests that it answers; raises ModelError, ParameterError."""
+    schema = read_schema(source("HINET_MODEL") / "schema.json")
+    return schema, request_type(schema, params.load(ROOT / "params.yaml").serve)
 
 
 def source(name: str) -> Path:
@@ -59,5 +66,5 @@ def source(name: str) -> Path:
     """
     path = ROOT / os.environ.get(name, SOURCES[name])
     if not path.exists():
-        raise ModelError(f"{path} does not exist: run `dvc repro`, or set {name} to another place")
+        raise ModelError(f"{path} does not exist: run `dvc repro`, or set {name} to where it is")
     return path

@@ -1,8 +1,12 @@
 """The tiny world after the whole pipeline: what the service reads, laid out as in the root of the project."""
 
 import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 import world
 
@@ -43,8 +47,35 @@ def write_random_model(folder: Path, *, schema: Path, views: Path, encoder: Path
     network = NETWORKS["hinet"](**arguments)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.normal_(std=0.3)
+            parameter.normal_(std=0.15)
     write_model(
         folder, model_name="hinet", network=network, arguments=arguments, summary={}, curves=[], schema=schema,
         views=views, encoder=encoder,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a tiny project after the pipeline: data, online store and model. Read it, do not change it."""
+    return build(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def client(project: Path) -> Iterator[Any]:
+    """A client of the service on `project`, in this process; one per session: BentoML's metrics exist once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(project / "bentoml"))
+        patch.setenv("HINET_MODEL", str(project / MODEL))
+        patch.setenv("HINET_ONLINE_STORE", str(project / ONLINE))
+        with _client() as opened:
+            yield opened
+
+
+def _client() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # starlette's on httpx, pydantic's on BentoML
+        from starlette.testclient import TestClient
+
+        from serving.service import RankingService
+
+        return TestClient(RankingService.to_asgi(), raise_server_exceptions=False)
