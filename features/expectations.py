@@ -224,9 +224,8 @@ def _bounds(column: Column) -> tuple[float | None, float | None]:
 
 
 def _interval(column: Column) -> str:
-    parts = [f"at least {column.minimum:,.10g}"] * (column.minimum is not None)
-    parts += [f"at most {column.maximum:,.10g}"] * (column.maximum is not None)
-    return "is " + (" and ".join(parts) or "finite")
+    bounds = (("at least", column.minimum), ("at most", column.maximum))
+    return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")
 
 
 def _listed(items: tuple[str | int, ...], most: int = 12) -> str:

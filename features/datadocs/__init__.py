@@ -5,6 +5,7 @@ script has run. Great Expectations still decides what stands on a page; the temp
 No wall clock enters: the same outcomes give the same bytes.
 """
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def build(name: str, tables: dict[str, dict[str, Any]], outcomes: dict[str, list
     """
     context, pages = quiet_context(), {}
     for table, found in outcomes.items():
-        context.suites.add(ExpectationSuite(name=table, expectations=[outcome.rule.expectation for outcome in found]))
+        asked = [copy.copy(outcome.rule.expectation) for outcome in found]
+        context.suites.add(ExpectationSuite(name=table, expectations=asked))
         key = ValidationResultIdentifier(ExpectationSuiteIdentifier(table), RunIdentifier(name, RUN_TIME), table)
         result = _result(table, found, passed=tables[table]["passed"])
         context.validation_results_store.set(key, result)
