@@ -1,4 +1,4 @@
-"""The README is true: its graph, stages, table, tree and commands. `python tests/test_readme.py` rewrites the blocks."""
+"""The README is true: graph, stages, table, tree and commands. `python tests/test_readme.py` rewrites its blocks."""
 
 import json
 import re
