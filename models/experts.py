@@ -10,6 +10,7 @@ T tasks, h width of what an expert returns.
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,19 +89,11 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [B, inputs] or [N, B, inputs] -> [N, B, outputs]."""
-        if x.dim() == 3:
-            return self._activate(self._batched(x))  # [N, B, outputs]
-        bias = None if self.bias is None else self.bias.flatten()
-        wide = self._activate(F.linear(x, self.weight.flatten(0, 1), bias))  # [B, N * outputs]
-        return wide.unflatten(1, self.weight.shape[:2]).transpose(0, 1)  # [N, B, outputs]
-
-    def _batched(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return torch.bmm(x, self.weight.transpose(1, 2))  # [N, B, outputs]
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))  # [N, B, outputs]
-
-    def _activate(self, x: Tensor) -> Tensor:
-        return x.relu_() if self.rectify else x  # in place, and never on a view: autograd would copy both ways
+        if x.dim() == 2:
+            return wide(x, self.weight, self.bias, rectify=self.rectify)  # [N, B, outputs]
+        weight = self.weight.transpose(1, 2)  # [N, inputs, outputs]
+        y = torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), x, weight)
+        return y.relu_() if self.rectify else y  # [N, B, outputs]
 
 
 class StackedExperts(nn.Module):
@@ -160,6 +153,63 @@ class StackedTowers(nn.Module):
         x = x.repeat(self.scenarios, 1, 1)  # [M * T, B, h]
         logits = self.logits(self.hidden(x)).view(self.scenarios, self.tasks, -1)  # [M, T, B]
         return own(logits.transpose(1, 2), scenario)  # [B, T]
+
+
+def wide(x: Tensor, weight: Tensor, bias: Tensor | None, *, rectify: bool) -> Tensor:
+    """N linear layers (and a ReLU if `rectify`) of the same rows in one product.
+
+    x [B, inputs], weight [N, outputs, inputs], bias [N, outputs] -> [N, B, outputs]. On a CPU in float32 the product
+    is oneDNN's instead of MKL's, which does half as well on processors that are not Intel's (seen: 200 against 95
+    GFLOP/s on one core of an EPYC), and the ReLU costs nothing.
+    """
+    if _ONEDNN and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and len(x) and not _autocast():
+        y: Tensor = _Wide.apply(x, weight, bias, rectify)
+        return y
+    together = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())  # [B, N * outputs]
+    together = together.relu_() if rectify else together
+    return together.unflatten(1, weight.shape[:2]).transpose(0, 1)  # [N, B, outputs]
+
+
+class _Wide(torch.autograd.Function):
+    """`wide` by oneDNN, which torch has for inference only: its gradient is written out here."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
+        flat = None if bias is None else bias.flatten()
+        together = _product(x, weight.flatten(0, 1), flat, "relu" if rectify else "none")  # [B, N * outputs]
+        y = together.unflatten(1, weight.shape[:2])  # [B, N, outputs]
+        ctx.save_for_backward(x, weight, y if rectify else None)
+        return y.transpose(0, 1)  # [N, B, outputs]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, y = ctx.saved_tensors
+        gradient = gradients[0].transpose(0, 1)  # [B, N, outputs]
+        if y is None:
+            gradient = gradient.contiguous()
+        else:  # through the ReLU and into the order of the product in one go
+            into = torch.empty_like(y)
+            gradient = torch.ops.aten.threshold_backward(gradient, y, 0, grad_input=into)
+        together = gradient.flatten(1)  # [B, N * outputs]
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        return (
+            _product(together, weight.flatten(0, 1).t()) if of_x else None,  # [B, inputs]
+            _product(x.t(), together.t()).t().reshape(weight.shape) if of_weight else None,  # [N, outputs, inputs]
+            gradient.sum(dim=0) if of_bias else None,  # [N, outputs]
+            None,
+        )
+
+
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
+    return y
+
+
+def _autocast() -> bool:
+    return torch.is_autocast_enabled("cpu")
 
 
 def mix(experts: Tensor, weights: Tensor) -> Tensor:

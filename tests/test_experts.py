@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import experts
-from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedLinear, StackedTowers, mix, own
+from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedLinear, StackedTowers, mix, own, wide
 
 
 def a_loop(stack: StackedExperts, expert: int, x: Tensor) -> Tensor:
@@ -92,6 +93,36 @@ def test_gradients_of_a_stack_are_those_of_the_loop() -> None:
     slow = torch.autograd.grad(sum((a_loop(stack, e, x) * pull[e]).sum() for e in range(3)), wanted)
     for one, other in zip(fast, slow, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 33])
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_wide_product_is_torchs_linear(rows: int, rectify: bool, biased: bool) -> None:
+    """Values and gradients of `wide` equal those of F.linear in double precision, also for no rows at all."""
+    random = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(shape, generator=random) for shape in ((rows, 6), (3, 5, 6), (3, 5))][: 2 + biased]
+    pull = torch.randn(3, rows, 5, generator=random)
+
+    def both(dtype: torch.dtype) -> list[Tensor]:
+        x, weight, *bias = wanted = [value.to(dtype).requires_grad_() for value in inputs]
+        if dtype == torch.float32:
+            y = wide(x, weight, bias[0] if bias else None, rectify=rectify)
+        else:
+            y = torch.stack([F.linear(x, w, b) for w, b in zip(weight, bias[0] if bias else [None] * 3, strict=True)])
+            y = y.relu() if rectify else y
+        return [y, *torch.autograd.grad((y * pull.to(dtype)).sum(), wanted)]
+
+    for fast, slow in zip(both(torch.float32), both(torch.float64), strict=True):
+        torch.testing.assert_close(fast, slow.float())
+
+
+def test_the_wide_product_follows_autocast() -> None:
+    """Under autocast the product is in bfloat16, as any other linear layer's."""
+    layers = StackedLinear(stack=3, inputs=6, outputs=5, rectify=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layers(torch.randn(4, 6)).dtype == torch.bfloat16
+    assert layers(torch.randn(4, 6)).dtype == torch.float32
 
 
 def test_each_expert_starts_as_a_linear_layer_of_torch_does() -> None:
