@@ -42,6 +42,11 @@ class RankingService:
         ranker.rank(accepted(**example(schema)))
         serve_ranking(api, ranker.rank, accepted)
 
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.scratch.cleanup()
+
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
