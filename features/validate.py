@@ -98,6 +98,8 @@ def validate(*, schema: Path, ingested: Path, out: Path, quarantine: Path, repor
     if not all(verdict.passed for verdict in verdicts):
         shutil.rmtree(out)  # nobody may mistake it for data that passed
         raise ValidationError(_message(verdicts, report=report, docs=docs, quarantine=quarantine))
+    for verdict in reversed(verdicts):
+        print(_summary(verdict), flush=True)
 
 
 def examine(
@@ -105,10 +107,7 @@ def examine(
 ) -> list[Verdict]:
     """The verdicts on users, items and events; writes the accepted rows to `out` and the others to `quarantine`."""
     context = quiet_context()
-    verdicts = [
-        Verdict(table, partitions.files(ingested, table), expectations.rules(schema, table), tolerance)
-        for table in TABLES
-    ]
+    verdicts = [_fresh_verdict(schema, ingested, table, tolerance) for table in TABLES]
     out.mkdir(parents=True, exist_ok=True)
     quarantine.mkdir(parents=True, exist_ok=True)
     for verdict in verdicts:
@@ -122,6 +121,11 @@ def examine(
     for verdict in verdicts:
         accepted[verdict.table] = _judge_rows(context, schema, verdict, accepted, out, quarantine, batch_rows)
     return verdicts
+
+
+def _fresh_verdict(schema: Schema, ingested: Path, table: str, tolerance: float) -> Verdict:
+    paths = partitions.files(ingested, table)
+    return Verdict(table, paths, expectations.rules(schema, table), tolerance, rows=partitions.count(paths))
 
 
 def publish(verdicts: list[Verdict], *, name: str, report: Path, docs: Path) -> None:
@@ -152,7 +156,6 @@ def _structure(path: Path) -> dict[str, str]:
 
 def _judge_table(context: AbstractDataContext, verdict: Verdict) -> None:
     """Facts about the whole table: its row count, and the labels and scenarios that occur."""
-    verdict.rows = partitions.count(verdict.paths)
     for outcome in verdict.begin("table"):
         occurring = pa.table({name: facts.distinct(verdict.paths, name) for name in outcome.rule.columns})
         frame = occurring.to_pandas() if occurring.num_columns else pd.DataFrame(index=pd.RangeIndex(verdict.rows))
@@ -218,6 +221,12 @@ def _write_nothing(schema: Schema, verdicts: list[Verdict], quarantine: Path) ->
         stored = partitions.arrow_schema(schema.tables[verdict.table], REASONS)
         pq.write_table(stored.empty_table(), quarantine / f"{verdict.table}.parquet")
     return verdicts
+
+
+def _summary(verdict: Verdict) -> str:
+    head = f"{verdict.table}: {verdict.rows:,} rows, {verdict.quarantined:,} in quarantine"
+    broken = [f"  {outcome.rule.severity}: {_told(outcome)}" for outcome in verdict.failed]
+    return "\n".join([f"{head}, {len(verdict.outcomes)} expectations, {len(broken)} not met", *broken])
 
 
 def _message(verdicts: list[Verdict], *, report: Path, docs: Path, quarantine: Path) -> str:
