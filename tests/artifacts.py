@@ -47,7 +47,7 @@ def write_random_model(folder: Path, *, schema: Path, views: Path, encoder: Path
     network = NETWORKS["hinet"](**arguments)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.normal_(std=0.15)
+            parameter.normal_(std=0.2)
     write_model(
         folder, model_name="hinet", network=network, arguments=arguments, summary={}, curves=[], schema=schema,
         views=views, encoder=encoder,
