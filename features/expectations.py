@@ -21,7 +21,8 @@ from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column as Condition
 
-from features.partitions import FILE_DAY, TYPES, type_name
+from features.arrow import TYPES
+from features.partitions import FILE_DAY, type_name
 from features.schema import Column, DType, Role, Schema, Task
 
 Scope = Literal["structure", "table", "row"]

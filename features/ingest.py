@@ -23,18 +23,10 @@ import params
 import stage
 from errors import SourceError
 from features import datasets
+from features.arrow import TYPES
 from features.datasets.log import ROW, TRUE, Log
-from features.schema import Column, DType, Role, Schema, to_json
+from features.schema import Column, Role, Schema, to_json
 
-TYPES = {
-    DType.INT8: pa.int8(),
-    DType.INT64: pa.int64(),
-    DType.FLOAT32: pa.float32(),
-    DType.STRING: pa.string(),
-    DType.TIMESTAMP: pa.timestamp("us"),
-    DType.INT64_LIST: pa.list_(pa.int64()),
-    DType.STRING_LIST: pa.list_(pa.string()),
-}
 ROWS = 131_072  # of a row group, and of what is in memory at once
 MEMORY = "256MB"  # of DuckDB, while it sorts
 EVENTS = "events.parquet"  # what is spilled

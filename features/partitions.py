@@ -13,18 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.schema import Column, DType
+from features.arrow import TYPES
+from features.schema import DType
 
 FILE_DAY = "day of the file"  # column of a batch: midnight (UTC) of the day that a row's file is named for
-TYPES = {
-    DType.INT8: pa.int8(),
-    DType.INT64: pa.int64(),
-    DType.FLOAT32: pa.float32(),
-    DType.STRING: pa.string(),
-    DType.TIMESTAMP: pa.timestamp("us"),
-    DType.INT64_LIST: pa.list_(pa.int64()),
-    DType.STRING_LIST: pa.list_(pa.string()),
-}
 _MOMENT = TYPES[DType.TIMESTAMP]
 _NO_DAY = datetime(1970, 1, 1)  # a folder that names no day: no event lies in it
 
@@ -34,11 +26,6 @@ def files(folder: Path, table: str) -> list[Path]:
     if table != "events":
         return [path for path in [folder / f"{table}.parquet"] if path.is_file()]
     return sorted((folder / "events").glob("day=*/*.parquet"))
-
-
-def arrow_schema(columns: tuple[Column, ...], *more: pa.Field) -> pa.Schema:
-    """The types in which declared columns are stored, and fields on top of them."""
-    return pa.schema([pa.field(column.name, TYPES[column.dtype]) for column in columns] + list(more))
 
 
 def type_name(stored: pa.DataType) -> str:

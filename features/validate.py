@@ -24,6 +24,7 @@ import params
 import stage
 from errors import ValidationError
 from features import datadocs, expectations, facts, partitions
+from features.arrow import arrow_schema
 from features.expectations import TABLES, Rule, Scope
 from features.outcomes import Outcome, evaluate, quiet_context, to_json
 from features.schema import Schema, read_schema
@@ -170,7 +171,7 @@ def _judge_rows(
     """Send each row its way; returns the accepted ids and, where the schema has one, their known_at."""
     table, key = verdict.table, expectations.identifier(schema, verdict.table)
     beyond = facts.Known(repeated=facts.repeated(verdict.paths, key), accepted=accepted)
-    stored = partitions.arrow_schema(schema.tables[table])
+    stored = arrow_schema(schema.tables[table])
     names = [name for name in (key, schema.known_at(table)) if name and table != "events"]
     outcomes, passed = verdict.begin("row"), [stored.empty_table().select(names)]
     bar = tqdm(total=verdict.rows, desc=table, unit=" rows", unit_scale=True)
@@ -218,7 +219,7 @@ def _split(batch: pa.Table, reasons: dict[int, list[str]]) -> tuple[pa.Table, pa
 def _write_nothing(schema: Schema, verdicts: list[Verdict], quarantine: Path) -> list[Verdict]:
     """Quarantine without rows: where a table as a whole is broken, no row is judged."""
     for verdict in verdicts:
-        stored = partitions.arrow_schema(schema.tables[verdict.table], REASONS)
+        stored = arrow_schema(schema.tables[verdict.table], REASONS)
         pq.write_table(stored.empty_table(), quarantine / f"{verdict.table}.parquet")
     return verdicts
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import world
 
 from features import partitions, validate
+from features.arrow import arrow_schema
 from features.schema import Column, DType, Kind, Role, Schema
 
 
@@ -36,7 +37,7 @@ def rich_tables(rows: int = 400) -> broken.Tables:
     colours = [None, ["red"], ["red", "blue"], []] * items
     frames["items"] = frames["items"].assign(colours=colours[:items], related=[[1, 2], [3], []] * (items // 3))
     return {
-        name: pa.Table.from_pandas(frame, partitions.arrow_schema(schema.tables[name]), preserve_index=False)
+        name: pa.Table.from_pandas(frame, arrow_schema(schema.tables[name]), preserve_index=False)
         for name, frame in frames.items()
     }
 

@@ -14,7 +14,8 @@ from great_expectations.expectations import ExpectColumnValuesToNotBeNull
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import expectations, outcomes, partitions
+from features import expectations, outcomes
+from features.arrow import arrow_schema
 from features.schema import Column, DType, Schema
 
 DAY = datetime.timedelta(days=1)
@@ -154,5 +155,5 @@ def corrupted(schema: Schema, cells: list[tuple[str, int, int, int]]) -> tuple[b
     for name, row, column, value in cells:
         chosen = schema.tables[name][column % len(schema.tables[name])]
         rows[name][row % len(rows[name])][chosen.name] = WRONG[chosen.dtype][value]
-    stored = {name: partitions.arrow_schema(schema.tables[name]) for name in rows}
+    stored = {name: arrow_schema(schema.tables[name]) for name in rows}
     return {name: pa.Table.from_pylist(rows[name], stored[name]) for name in rows}, days
