@@ -100,7 +100,7 @@ def _build(context: Path, home: Path, tag: str) -> Path:
     environment = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "--output", "tag", "--version", tag, str(context)],
-        cwd=context, env=os.environ | environment, stdout=sys.stderr, check=True,
+        cwd=context, env=os.environ | environment, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     return home / "bentos" / "hinet" / tag
 

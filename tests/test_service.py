@@ -15,6 +15,9 @@ from bentoml.exceptions import BentoMLException
 from hypothesis import given
 from hypothesis import strategies as st
 
+import params
+from serving.ranker import open_ranker
+from serving.request import request_type
 from serving.service import RankingService
 
 ITEMS = list(range(9))  # all that the tiny world has
@@ -174,6 +177,18 @@ def test_serving_does_not_change_what_it_reads(client: Any, project: Path) -> No
     rank(client)
     assert (project / artifacts.ONLINE).read_bytes() == before
     assert {path.name for path in (project / artifacts.ONLINE).parent.glob("online.db*")} == {"online.db"}
+
+
+@pytest.mark.parametrize("sources", [["impression"], ["impression", "profile"], ["profile", "statistics"]], ids=str)
+def test_a_model_may_see_less(tmp_path: Path, sources: list[str]) -> None:
+    """What encode.sources leaves out is not read; where the model sees no ids, none is unknown."""
+    root = artifacts.build(tmp_path, encode__sources=sources)
+    ranker = open_ranker(root / artifacts.MODEL, root / artifacts.ONLINE, tmp_path / "registry.db")
+    accepted = request_type(world.schema(), params.load(root / "params.yaml").serve)
+    found = ranker.rank(accepted(user_id=STRANGERS[0], scenario="feed", item_ids=[1, STRANGE_ITEM, 2]))
+    assert sorted(found.item_ids) == [1, 2, STRANGE_ITEM]
+    sees_ids = "impression" in sources
+    assert (found.unknown_user, found.unknown_items) == (sees_ids, [STRANGE_ITEM] if sees_ids else [])
 
 
 @pytest.mark.parametrize("name", ["HINET_MODEL", "HINET_ONLINE_STORE"])
