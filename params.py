@@ -88,12 +88,71 @@ class HiNetUnits(_Section):
     tower_units: Units
     scenario_width: Positive
     scenario_heads: bool
+    embedding_sets: Positive
+    interactions: list[Literal["fm", "cross"]]
+    cross_layers: Positive
+    normalize: bool
+    detach_gates: bool
+    scenario_attention: bool
+    hierarchy: bool
 
 
 class SharedBottomUnits(_Section):
     """Shape of the shared bottom: see models/baselines.py."""
 
     bottom_units: Units
+    tower_units: Units
+
+
+class PerceptronUnits(_Section):
+    """Shape of the shared perceptron, or of each scenario's: see models/baselines.py."""
+
+    units: Units
+
+
+class MMoEUnits(_Section):
+    """Shape of MMoE: see models/mixtures.py."""
+
+    experts: Positive
+    expert_units: Units
+    tower_units: Units
+    scenario_heads: bool
+
+
+class PLEUnits(_Section):
+    """Shape of PLE: see models/mixtures.py."""
+
+    levels: Positive
+    task_experts: Positive
+    shared_experts: Positive
+    expert_units: Units
+    tower_units: Units
+    scenario_heads: bool
+
+
+class STARUnits(_Section):
+    """Shape of STAR: see models/adaptive.py."""
+
+    units: Units
+    auxiliary_units: Units
+    scenario_width: Positive
+    partitioned_norm: bool
+
+
+class PEPNetUnits(_Section):
+    """Shape of PEPNet: see models/adaptive.py."""
+
+    units: Units
+    gate_units: Positive
+    scenario_width: Positive
+
+
+class M3oEUnits(_Section):
+    """Shape of M3oE: see models/mixtures.py."""
+
+    star_units: Annotated[list[Positive], Field(min_length=2)]
+    experts: Positive
+    expert_units: Units
     tower_units: Units
 
 
@@ -114,6 +173,13 @@ class Train(_Section):
     device: Literal["auto", "cpu", "cuda"]
     hinet: HiNetUnits
     shared_bottom: SharedBottomUnits
+    mlp_per_scenario: PerceptronUnits
+    shared_mlp: PerceptronUnits
+    mmoe: MMoEUnits
+    ple: PLEUnits
+    star: STARUnits
+    pepnet: PEPNetUnits
+    m3oe: M3oEUnits
 
 
 class Evaluate(_Section):

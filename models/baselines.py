@@ -1,13 +1,14 @@
-"""The networks that HiNet has to beat, from the same blocks, with the same inputs and outputs.
+"""The plain networks that HiNet has to beat, from the same blocks, with the same inputs and outputs.
 
-Letters as in models/experts.py.
+The others stand in models/mixtures.py (mixtures of experts) and models/adaptive.py (one network that adapts to the
+scenario). Letters as in models/experts.py.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, StackedExperts, StackedTowers
+from models.experts import FeatureEmbedding, StackedExperts, StackedLinear, StackedTowers, own
 
 
 class SharedBottom(nn.Module):
@@ -53,3 +54,81 @@ class SharedBottom(nn.Module):
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         bottom = self.bottom(x).expand(self.tasks, -1, -1)  # [T, B, h]
         return self.towers(bottom, scenario)  # [B, T]
+
+
+class SharedMLP(nn.Module):
+    """One perceptron for all scenarios, one output per task: y = W MLP(x) + b.
+
+    The scenario is known to it as a feature in x only.
+
+    >>> import torch
+    >>> network = SharedMLP(table_rows=(100,), categorical_tables=(0,), bag_tables=(), bag_lengths=(), numeric=0,
+    ...                     scenarios=4, tasks=2, embedding_width=8, units=(16, 8))
+    >>> network(torch.ones(10, 1).int(), torch.zeros(10, 0).int(), torch.zeros(10, 0), torch.zeros(10).int()).shape
+    torch.Size([10, 2])
+    """
+
+    def __init__(
+        self,
+        *,
+        table_rows: Sequence[int],
+        categorical_tables: Sequence[int],
+        bag_tables: Sequence[int],
+        bag_lengths: Sequence[int],
+        numeric: int,
+        scenarios: int,
+        tasks: int,
+        embedding_width: int,
+        units: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.embedding = FeatureEmbedding(
+            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
+            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
+        )  # fmt: skip
+        self.hidden = StackedExperts(experts=1, inputs=self.embedding.width, units=units)
+        self.logits = StackedLinear(stack=1, inputs=units[-1], outputs=tasks)
+
+    def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        x = self.embedding(categorical, bags, numeric)  # [B, D]
+        return self.logits(self.hidden(x)).squeeze(0)  # [B, T]
+
+
+class MLPPerScenario(nn.Module):
+    """A perceptron per scenario on shared embeddings: y = W_s MLP_s(x) + b_s, s the row's scenario.
+
+    A row leaves by its own scenario's perceptron and trains no other's.
+
+    >>> import torch
+    >>> network = MLPPerScenario(table_rows=(100,), categorical_tables=(0,), bag_tables=(), bag_lengths=(), numeric=0,
+    ...                          scenarios=4, tasks=2, embedding_width=8, units=(16, 8))
+    >>> network(torch.ones(10, 1).int(), torch.zeros(10, 0).int(), torch.zeros(10, 0), torch.zeros(10).int()).shape
+    torch.Size([10, 2])
+    """
+
+    def __init__(
+        self,
+        *,
+        table_rows: Sequence[int],
+        categorical_tables: Sequence[int],
+        bag_tables: Sequence[int],
+        bag_lengths: Sequence[int],
+        numeric: int,
+        scenarios: int,
+        tasks: int,
+        embedding_width: int,
+        units: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.embedding = FeatureEmbedding(
+            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
+            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
+        )  # fmt: skip
+        self.hidden = StackedExperts(experts=scenarios, inputs=self.embedding.width, units=units)
+        self.logits = StackedLinear(stack=scenarios, inputs=units[-1], outputs=tasks)
+
+    def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        x = self.embedding(categorical, bags, numeric)  # [B, D]
+        return own(self.logits(self.hidden(x)), scenario)  # [B, T]

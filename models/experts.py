@@ -89,26 +89,41 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [B, inputs] or [N, B, inputs] -> [N, B, outputs]."""
-        if x.dim() == 2:
-            return wide(x, self.weight, self.bias, rectify=self.rectify)  # [N, B, outputs]
-        weight = self.weight.transpose(1, 2)  # [N, inputs, outputs]
-        y = torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), x, weight)
-        return y.relu_() if self.rectify else y  # [N, B, outputs]
+        return linear(x, self.weight, self.bias, rectify=self.rectify)
+
+
+class StackedNorm(nn.Module):
+    """N layer normalizations (J. Ba et al., 2016), each with a scale and a shift of its own, and a ReLU.
+
+    >>> StackedNorm(stack=3, width=4)(torch.zeros(3, 5, 4)).shape
+    torch.Size([3, 5, 4])
+    """
+
+    def __init__(self, *, stack: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(stack, width))
+        self.bias = nn.Parameter(torch.zeros(stack, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, B, width] -> the same shape; each row of each layer has mean 0 and deviation 1 before scale and shift."""
+        normal = F.layer_norm(x, x.shape[-1:])
+        return torch.addcmul(self.bias.unsqueeze(1), normal, self.weight.unsqueeze(1)).relu_()  # [N, B, width]
 
 
 class StackedExperts(nn.Module):
-    """N perceptrons of the same shape, a ReLU after every layer.
+    """N perceptrons of the same shape, a ReLU after every layer; `normalize` puts a layer normalization before it.
 
     >>> StackedExperts(experts=6, inputs=10, units=(8, 4))(torch.zeros(5, 10)).shape
     torch.Size([6, 5, 4])
     """
 
-    def __init__(self, *, experts: int, inputs: int, units: Sequence[int]) -> None:
+    def __init__(self, *, experts: int, inputs: int, units: Sequence[int], normalize: bool = False) -> None:
         super().__init__()
-        widths = zip([inputs, *units], units, strict=False)
-        self.layers = nn.Sequential(
-            *(StackedLinear(stack=experts, inputs=i, outputs=o, rectify=True) for i, o in widths)
-        )
+        layers: list[nn.Module] = []
+        for i, o in zip([inputs, *units], units, strict=False):
+            layers.append(StackedLinear(stack=experts, inputs=i, outputs=o, rectify=not normalize))
+            layers += [StackedNorm(stack=experts, width=o)] if normalize else []
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [B, D], the same for all experts, or [N, B, D], each expert's own -> [N, B, h]."""
@@ -118,17 +133,20 @@ class StackedExperts(nn.Module):
 class Gates(nn.Module):
     """S gates that read the same rows: softmax over the K experts of each mixture, of linear logits.
 
+    With `detach` the rows learn nothing from the gates: no gradient goes through.
+
     >>> Gates(mixtures=2, experts=3, inputs=4)(torch.zeros(5, 4))[0, 0].tolist()
     [0.3333333432674408, 0.3333333432674408, 0.3333333432674408]
     """
 
-    def __init__(self, *, mixtures: int, experts: int, inputs: int) -> None:
+    def __init__(self, *, mixtures: int, experts: int, inputs: int, detach: bool = False) -> None:
         super().__init__()
+        self.detach = detach
         self.logits = StackedLinear(stack=mixtures, inputs=inputs, outputs=experts, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [B, D], or [S, B, D] with rows of its own for each gate -> weights [S, B, K] that sum to 1 over K."""
-        return self.logits(x).softmax(dim=-1)
+        return self.logits(x.detach() if self.detach else x).softmax(dim=-1)
 
 
 class StackedTowers(nn.Module):
@@ -140,10 +158,12 @@ class StackedTowers(nn.Module):
     torch.Size([5, 2])
     """
 
-    def __init__(self, *, scenarios: int, tasks: int, inputs: int, units: Sequence[int]) -> None:
+    def __init__(
+        self, *, scenarios: int, tasks: int, inputs: int, units: Sequence[int], normalize: bool = False
+    ) -> None:
         super().__init__()
         self.scenarios, self.tasks = scenarios, tasks
-        self.hidden = StackedExperts(experts=scenarios * tasks, inputs=inputs, units=units)
+        self.hidden = StackedExperts(experts=scenarios * tasks, inputs=inputs, units=units, normalize=normalize)
         self.logits = StackedLinear(stack=scenarios * tasks, inputs=units[-1], outputs=1)
 
     def forward(self, x: Tensor, scenario: Tensor) -> Tensor:
@@ -153,6 +173,18 @@ class StackedTowers(nn.Module):
         x = x.repeat(self.scenarios, 1, 1)  # [M * T, B, h]
         logits = self.logits(self.hidden(x)).view(self.scenarios, self.tasks, -1)  # [M, T, B]
         return own(logits.transpose(1, 2), scenario)  # [B, T]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, rectify: bool = False) -> Tensor:
+    """N linear layers (and a ReLU if `rectify`): weight [N, outputs, inputs], bias [N, outputs] -> [N, B, outputs].
+
+    Rows x [B, inputs] are read by all layers, rows [N, B, inputs] each by their own.
+    """
+    if x.dim() == 2:
+        return wide(x, weight, bias, rectify=rectify)  # [N, B, outputs]
+    turned = weight.transpose(1, 2)  # [N, inputs, outputs]
+    y = torch.bmm(x, turned) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, turned)
+    return y.relu_() if rectify else y  # [N, B, outputs]
 
 
 def wide(x: Tensor, weight: Tensor, bias: Tensor | None, *, rectify: bool) -> Tensor:
@@ -215,6 +247,17 @@ def _autocast() -> bool:
 def mix(experts: Tensor, weights: Tensor) -> Tensor:
     """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) by weights [S, B, K] -> [S, B, h]."""
     return (experts * weights.transpose(1, 2).unsqueeze(3)).sum(dim=1)  # [S, B, h]
+
+
+def mix_own(experts: Tensor, weights: Tensor, each: int) -> Tensor:
+    """Mixtures of experts of their own and of experts that all share: [S, B, h].
+
+    `experts` [S * P + Q, B, h]: the P (`each`) of every mixture, then the Q shared ones; `weights` [S, B, P + Q].
+    """
+    specific, shared = experts.tensor_split([len(weights) * each])
+    specific = specific.unflatten(0, (len(weights), each))  # [S, P, B, h]
+    of_own, of_all = weights.tensor_split([each], dim=2)
+    return mix(specific, of_own) + mix(shared.unsqueeze(0), of_all)  # [S, B, h]
 
 
 def own(values: Tensor, scenario: Tensor) -> Tensor:

@@ -25,10 +25,22 @@ from torch import nn
 from errors import ModelError
 from features.encode import Encoder
 from features.schema import Schema, View, read_schema, read_views
-from models.baselines import SharedBottom
+from models.adaptive import STAR, PEPNet
+from models.baselines import MLPPerScenario, SharedBottom, SharedMLP
 from models.hinet import HiNet
+from models.mixtures import PLE, M3oE, MMoE
 
-NETWORKS: dict[str, type[nn.Module]] = {"hinet": HiNet, "shared_bottom": SharedBottom}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "hinet": HiNet,
+    "shared_bottom": SharedBottom,
+    "mlp_per_scenario": MLPPerScenario,
+    "shared_mlp": SharedMLP,
+    "mmoe": MMoE,
+    "ple": PLE,
+    "star": STAR,
+    "pepnet": PEPNet,
+    "m3oe": M3oE,
+}  # each by the name of its section of params.train
 MODEL = "model.json"
 FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, CURVES) = (
     "weights.safetensors", "schema.json", "views.json", "encoder.json", "curves.json",

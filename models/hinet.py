@@ -16,7 +16,8 @@ arXiv 2303.06095. The file reads from the bottom of the paper's figure to its to
     FeatureEmbedding              x
 
 Letters: B rows, D width of x, M scenarios, T tasks, K sub-experts of a mixture, H and h widths of the scenario and
-task experts. The model returns logits and knows no labels.
+task experts. The model returns logits and knows no labels. What goes beyond the paper is an option of HiNet, off unless
+asked for.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedTowers, mix, own
+from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedTowers, mix, mix_own, own
+from models.interactions import interaction
+
+
+class ExpertsOfSets(nn.Module):
+    """Stacked sub-experts of which each reads one embedding set: of each mixture's K the first K / n read the first.
+
+    Embedding collapse is milder where each set is learned through experts of its own (X. Guo et al., On the Embedding
+    Collapse When Scaling Up Recommendation Models, ICML 2024). The n sets of a field lie side by side in x; the numbers
+    are read by all.
+
+    >>> experts = ExpertsOfSets(sets=2, fields=3, mixtures=5, sub_experts=4, inputs=3 * 16 + 1, numeric=1, units=(6,))
+    >>> experts(torch.zeros(7, 49)).shape
+    torch.Size([20, 7, 6])
+    """
+
+    def __init__(
+        self, *, sets: int, fields: int, mixtures: int, sub_experts: int, inputs: int, numeric: int,
+        units: Sequence[int], normalize: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if sub_experts % sets:
+            raise ValueError(f"embedding_sets must divide sub_experts, but {sets} does not divide {sub_experts}")
+        self.sets, self.fields, self.numeric, self.shape = sets, fields, numeric, (mixtures, sub_experts // sets)
+        width, experts = (inputs - numeric) // sets + numeric, mixtures * sub_experts // sets
+        self.of_set = nn.ModuleList(
+            StackedExperts(experts=experts, inputs=width, units=units, normalize=normalize) for _ in range(sets)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [B, D] -> [mixtures * K, B, H]."""
+        embedded, numeric = x.tensor_split([x.shape[1] - self.numeric], dim=1)
+        views = embedded.unflatten(1, (self.fields, self.sets, -1)).unbind(2)  # n times [B, F, E]
+        rows = (torch.cat([view.flatten(1), numeric], dim=1) for view in views)  # n times [B, D']
+        parts = [experts(x).unflatten(0, self.shape) for experts, x in zip(self.of_set, rows, strict=True)]
+        return torch.cat(parts, dim=1).flatten(0, 1)  # [mixtures * K, B, H]
 
 
 class SubExpertIntegration(nn.Module):
@@ -34,11 +70,22 @@ class SubExpertIntegration(nn.Module):
     All (1 + M) * K sub-experts read the same x: one stack; all 1 + M gates: one product.
     """
 
-    def __init__(self, *, scenarios: int, sub_experts: int, inputs: int, units: Sequence[int]) -> None:
+    def __init__(
+        self, *, scenarios: int, sub_experts: int, inputs: int, units: Sequence[int], normalize: bool = False,
+        detach_gates: bool = False, embedding_sets: int = 1, fields: int = 0, numeric: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.mixtures, self.sub_experts = 1 + scenarios, sub_experts
-        self.gates = Gates(mixtures=self.mixtures, experts=sub_experts, inputs=inputs)
-        self.experts = StackedExperts(experts=self.mixtures * sub_experts, inputs=inputs, units=units)
+        self.gates = Gates(mixtures=self.mixtures, experts=sub_experts, inputs=inputs, detach=detach_gates)
+        self.experts: nn.Module
+        if embedding_sets == 1:
+            experts = self.mixtures * sub_experts
+            self.experts = StackedExperts(experts=experts, inputs=inputs, units=units, normalize=normalize)
+        else:
+            self.experts = ExpertsOfSets(
+                sets=embedding_sets, fields=fields, mixtures=self.mixtures, sub_experts=sub_experts, inputs=inputs,
+                numeric=numeric, units=units, normalize=normalize,
+            )  # fmt: skip
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [B, D] -> what is shared, G [B, H], and what each scenario makes of the row, S [M, B, H]."""
@@ -77,20 +124,20 @@ class CustomizedGateControl(nn.Module):
     """CGC: T_j = sum_e softmax(W_j C)_e * E_e(C), e over the experts of task j and then the shared ones."""
 
     def __init__(
-        self, *, tasks: int, task_experts: int, shared_experts: int, inputs: int, units: Sequence[int]
-    ) -> None:
+        self, *, tasks: int, task_experts: int, shared_experts: int, inputs: int, units: Sequence[int],
+        normalize: bool = False, detach_gates: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.tasks, self.task_experts = tasks, task_experts
-        self.gates = Gates(mixtures=tasks, experts=task_experts + shared_experts, inputs=inputs)
-        self.experts = StackedExperts(experts=tasks * task_experts + shared_experts, inputs=inputs, units=units)
+        self.gates = Gates(mixtures=tasks, experts=task_experts + shared_experts, inputs=inputs, detach=detach_gates)
+        self.experts = StackedExperts(
+            experts=tasks * task_experts + shared_experts, inputs=inputs, units=units, normalize=normalize
+        )
 
     def forward(self, context: Tensor) -> Tensor:
         """C [B, 3H] -> what each task reads, [T, B, h]."""
         weights, experts = self.gates(context), self.experts(context)  # [T, B, P + Q], [T * P + Q, B, h]
-        specific, shared = experts.tensor_split([self.tasks * self.task_experts])
-        specific = specific.unflatten(0, (self.tasks, self.task_experts))  # [T, P, B, h]
-        of_task, of_all = weights.tensor_split([self.task_experts], dim=2)
-        return mix(specific, of_task) + mix(shared.unsqueeze(0), of_all)  # [T, B, h]
+        return mix_own(experts, weights, self.task_experts)  # [T, B, h]
 
 
 class HiNet(nn.Module):
@@ -101,6 +148,13 @@ class HiNet(nn.Module):
     towers, `scenario_width` the embedding that the scenario attention reads. `scenario_heads` gives every scenario
     towers of its own; a row then leaves by its own scenario's and trains no other's. With one scenario there is
     nobody to listen to: the attention is left out and C = [G, S].
+
+    Not in the paper, and off: `embedding_sets` gives every field that many independent embeddings of
+    `embedding_width` and each sub-expert one set to read (see ExpertsOfSets; gates read all). `interactions` are terms
+    of x that are added to the logits, fm and cross with `cross_layers` (models/interactions.py). `normalize` puts a
+    layer normalization before every ReLU of the scenario and task experts. `detach_gates` lets no gradient through the
+    gates to what they read. Two ablations: without `scenario_attention` C = [G, S], without `hierarchy` the scenario
+    layer goes and C = x.
 
     >>> network = HiNet(table_rows=(100, 50), categorical_tables=(0, 1), bag_tables=(1,), bag_lengths=(5,), numeric=3,
     ...                 scenarios=4, tasks=2, embedding_width=8, sub_experts=3, expert_units=(16, 8), task_experts=2,
@@ -133,23 +187,38 @@ class HiNet(nn.Module):
         tower_units: Sequence[int],
         scenario_width: int,
         scenario_heads: bool,
+        embedding_sets: int = 1,
+        interactions: Sequence[str] = (),
+        cross_layers: int = 2,
+        normalize: bool = False,
+        detach_gates: bool = False,
+        scenario_attention: bool = True,
+        hierarchy: bool = True,
     ) -> None:
         super().__init__()
+        self.scenarios, fields = scenarios, len(categorical_tables) + len(bag_tables)
         self.embedding = FeatureEmbedding(
             table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
+            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_sets * embedding_width,
         )  # fmt: skip
+        width = self.embedding.width
         self.integration = SubExpertIntegration(
-            scenarios=scenarios, sub_experts=sub_experts, inputs=self.embedding.width, units=expert_units
-        )
-        alone = scenarios == 1
-        self.scenario_attention = None if alone else ScenarioAttention(scenarios=scenarios, width=scenario_width)
+            scenarios=scenarios, sub_experts=sub_experts, inputs=width, units=expert_units, normalize=normalize,
+            detach_gates=detach_gates, embedding_sets=embedding_sets, fields=fields, numeric=numeric,
+        ) if hierarchy else None  # fmt: skip
+        listens = scenario_attention and hierarchy and scenarios > 1
+        self.scenario_attention = ScenarioAttention(scenarios=scenarios, width=scenario_width) if listens else None
         self.control = CustomizedGateControl(
             tasks=tasks, task_experts=task_experts, shared_experts=shared_experts,
-            inputs=(2 if alone else 3) * expert_units[-1], units=task_expert_units,
+            inputs=(3 if listens else 2) * expert_units[-1] if hierarchy else width, units=task_expert_units,
+            normalize=normalize, detach_gates=detach_gates,
         )  # fmt: skip
         self.towers = StackedTowers(
             scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=task_expert_units[-1], units=tower_units
+        )
+        shape = {"fields": fields, "width": embedding_sets * embedding_width, "inputs": width, "outputs": tasks}
+        self.interactions = nn.ModuleDict(
+            {name: interaction(name, **shape, cross_layers=cross_layers) for name in interactions}
         )
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
@@ -157,9 +226,14 @@ class HiNet(nn.Module):
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         context = self._context(x, scenario)  # [B, 3H]
         tasks = self.control(context)  # [T, B, h]
-        return self.towers(tasks, scenario)  # [B, T]
+        logits: Tensor = self.towers(tasks, scenario)  # [B, T]
+        for term in self.interactions.values():
+            logits = logits + term(x)
+        return logits
 
     def _context(self, x: Tensor, scenario: Tensor) -> Tensor:
+        if self.integration is None:
+            return x  # [B, D]
         shared, specific = self.integration(x)  # [B, H], [M, B, H]
         parts = [shared, own(specific, scenario)]
         if self.scenario_attention is not None:
@@ -168,9 +242,9 @@ class HiNet(nn.Module):
 
     @torch.no_grad()
     def attention(self) -> Tensor:
-        """[M, M]: row i is how much scenario i listens to each other; diagonal 0, rows sum to 1 (all 0 if M is 1)."""
+        """[M, M]: row i is how much scenario i listens to each other; diagonal 0, rows sum to 1 (or 0: no attention)."""
         if self.scenario_attention is None:
-            return torch.zeros(1, 1)
+            return torch.zeros(self.scenarios, self.scenarios)
         return self.scenario_attention.weights()
 
     @torch.no_grad()
@@ -178,9 +252,11 @@ class HiNet(nn.Module):
         """The weights of every gate for the rows, each summing to 1 over its last axis.
 
         `shared` [B, K]: sub-experts of G; `scenarios` [B, M, K]: sub-experts of each S_m;
-        `tasks` [B, T, P + Q]: the task's own P experts, then the Q shared ones.
+        `tasks` [B, T, P + Q]: the task's own P experts, then the Q shared ones. Without `hierarchy` only `tasks`.
         """
         x = self.embedding(categorical, bags, numeric)
-        integration = self.integration.gates(x).transpose(0, 1)  # [B, 1 + M, K]
         control = self.control.gates(self._context(x, scenario)).transpose(0, 1)  # [B, T, P + Q]
+        if self.integration is None:
+            return {"tasks": control}
+        integration = self.integration.gates(x).transpose(0, 1)  # [B, 1 + M, K]
         return {"shared": integration[:, 0], "scenarios": integration[:, 1:], "tasks": control}

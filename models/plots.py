@@ -70,9 +70,10 @@ def attention(model: str, weights: NDArray[np.floating[Any]], schema: Schema) ->
 
 def gates(model: str, means: Mapping[str, NDArray[np.float64]], schema: Schema, task_experts: int) -> Iterator[Row]:
     """Mean weight of every expert over the rows of each scenario; `means` as `models.predict.mean_gates` makes them."""
-    own = np.einsum("mmk->mk", means["scenarios"])  # each scenario's rows by its own gate
-    yield from _panel(model, "shared expert", means["shared"], _numbered("sub-expert", own.shape[1]), schema)
-    yield from _panel(model, "the scenario's own expert", own, _numbered("sub-expert", own.shape[1]), schema)
+    if "scenarios" in means:  # a HiNet without hierarchy has none
+        own = np.einsum("mmk->mk", means["scenarios"])  # each scenario's rows by its own gate
+        yield from _panel(model, "shared expert", means["shared"], _numbered("sub-expert", own.shape[1]), schema)
+        yield from _panel(model, "the scenario's own expert", own, _numbered("sub-expert", own.shape[1]), schema)
     shared = _numbered("shared", means["tasks"].shape[2] - task_experts)
     for task, name in enumerate(schema.task_names):
         experts = _numbered("own", task_experts) + shared
