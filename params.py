@@ -168,6 +168,9 @@ class Train(_Section):
     weight_decay: Annotated[float, Field(ge=0)]
     average: Share
     unknown_share: Share
+    clip_gradient_norm: Annotated[float, Field(ge=0)]
+    checkpoint_seconds: Annotated[float, Field(ge=0)]
+    processes: Positive
     embedding_width: Positive
     task_weights: dict[str, Annotated[float, Field(ge=0)]]
     device: Literal["auto", "cpu", "cuda"]

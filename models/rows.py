@@ -52,12 +52,19 @@ class Rows:
         fits = self.count <= self.blocks_at_once * BLOCK_ROWS
         self.resident = self._load([slice(0, self.count)]) if fits else None
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Part]:
-        """Every row once, in an order drawn from `generator` (a CPU generator), in batches."""
-        for chunk in self._chunks(generator):
-            order = torch.randperm(len(chunk.scenario), generator=generator).to(self.device)
-            for rows in order.split(batch_size):
-                yield chunk.pick(rows)
+    def shuffled(self, batch_size: int, generator: torch.Generator, skip: int = 0) -> Iterator[Part]:
+        """Every row once, in an order drawn from `generator` (a CPU generator), in batches.
+
+        The first `skip` batches are drawn but neither read nor given: a run goes on where it was stopped.
+        """
+        for blocks in self._chunks(generator):
+            rows = sum(block.stop - block.start for block in blocks)
+            batches = torch.randperm(rows, generator=generator).to(self.device).split(batch_size)
+            if skip < len(batches):
+                chunk = self._load(blocks) if self.resident is None else self.resident
+                for batch in batches[skip:]:
+                    yield chunk.pick(batch)
+            skip = max(0, skip - len(batches))
 
     def in_order(self) -> Iterator[Part]:
         """Every row once, as they lie."""
@@ -65,13 +72,14 @@ class Rows:
             part = slice(start, start + SCORE_ROWS)
             yield Part(*(column[part] for column in self.resident)) if self.resident else self._load([part])
 
-    def _chunks(self, generator: torch.Generator) -> Iterator[Part]:
+    def _chunks(self, generator: torch.Generator) -> Iterator[list[slice]]:
+        """The rows of each chunk: all of them, or blocks of neighbours in an order drawn from `generator`."""
         if self.resident is not None:
-            yield self.resident
+            yield [slice(0, self.count)]
             return
         starts = torch.randperm(-(-self.count // BLOCK_ROWS), generator=generator) * BLOCK_ROWS
         for group in starts.split(self.blocks_at_once):
-            yield self._load([slice(start, start + BLOCK_ROWS) for start in group.tolist()])
+            yield [slice(start, min(start + BLOCK_ROWS, self.count)) for start in group.tolist()]
 
     def _load(self, parts: list[slice]) -> Part:
         arrays = (np.concatenate([column[part] for part in parts]) for column in self.columns)

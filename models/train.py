@@ -13,29 +13,63 @@ import stage
 from errors import ParameterError
 from features.encode import Encoder, Layout, open_tensors
 from features.schema import Schema, read_schema
-from models.fit import Epoch, Fitted, Recipe, fit, repeatable
+from models import parallel
+from models.checkpoint import Checkpoint, key_of
+from models.fit import Fitted, choose, fit, repeatable
 from models.folder import NETWORKS, write_model
+from models.recipe import Recipe
+from models.state import Epoch
 from params import Train
 
 
-def train(*, model: str, schema: Path, views: Path, encoder: Path, tensors: Path, out: Path) -> None:
-    """Fit the network called `model` and write it to the model folder `out`, curves and all."""
-    settings, declared = params.load().train, read_schema(schema)
+def train(
+    *, model: str, schema: Path, views: Path, encoder: Path, tensors: Path, out: Path, checkpoints: Path | None = None
+) -> None:
+    """Fit the network called `model` and write it to the model folder `out`, curves and all.
+
+    A run that was killed goes on from its file in the folder `checkpoints`, which is removed when the model is written.
+    """
+    settings, copied = params.load().train, {"schema": schema, "views": views, "encoder": encoder}
+    if settings.processes > 1 and not parallel.asked():
+        given = {"model": model, **copied, "tensors": tensors, "out": out, "checkpoints": checkpoints}
+        parallel.launch(train, settings.processes, given)
+        return
+    declared = read_schema(schema)
     arguments = arguments_of(model, Encoder.read(encoder).layout, len(declared.tasks), settings)
-    torch.set_num_threads(stage.threads())
-    repeatable(settings.seed)
-    network = NETWORKS[model](**arguments)
-    fitted = fit(
-        network, open_tensors(tensors / "train"), open_tensors(tensors / "valid"), recipe_of(settings),
-        scenarios=declared.scenarios, tasks=declared.task_names,
-        cell_weights=cell_weights(declared, settings), device=settings.device,
-    )  # fmt: skip
-    write_model(
-        out, model_name=model, network=network, arguments=arguments, summary=_summary(network, fitted, settings),
-        curves=curves_of(fitted, declared), schema=schema, views=views, encoder=encoder,
-    )  # fmt: skip
+    with parallel.joined(choose(settings.device)) as group:
+        torch.set_num_threads(max(1, stage.threads() // parallel.neighbours()))
+        repeatable(settings.seed)
+        network = NETWORKS[model](**arguments)
+        facts = {"model": model, "arguments": arguments, "schema": declared.fingerprint(), "processes": group.size}
+        checkpoint = checkpoint_of(checkpoints / model, facts, tensors, settings) if checkpoints else None
+        fitted = _fitted(network, tensors, declared, settings, checkpoint=checkpoint, group=group)
+        if not group.first:
+            return
+        write_model(
+            out, model_name=model, network=network, arguments=arguments, summary=_summary(network, fitted, settings),
+            curves=curves_of(fitted, declared), **copied,
+        )  # fmt: skip
+        if checkpoint is not None:
+            checkpoint.remove()
     best = fitted.best
     print(f"{model}: epoch {best.number} is best, validation mean AUC {best.valid_mean_auc:.4f}", flush=True)
+
+
+def _fitted(network: torch.nn.Module, tensors: Path, schema: Schema, settings: Train, **others: Any) -> Fitted:
+    return fit(
+        network, open_tensors(tensors / "train"), open_tensors(tensors / "valid"), recipe_of(settings),
+        scenarios=schema.scenarios, tasks=schema.task_names, cell_weights=cell_weights(schema, settings),
+        device=settings.device, **others,
+    )  # fmt: skip
+
+
+def checkpoint_of(folder: Path, facts: dict[str, Any], tensors: Path, settings: Train) -> Checkpoint:
+    """The checkpoint of the run that is made of these facts, rows and parameters, and of none other."""
+    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes"})
+    device = choose(settings.device).type
+    files = [path for split in ("train", "valid") for path in sorted((tensors / split).glob("*.npy"))]
+    key = key_of({**facts, "parameters": parameters, "device": device}, files)
+    return Checkpoint(folder, key, settings.checkpoint_seconds)
 
 
 def arguments_of(model: str, layout: Layout, tasks: int, settings: Train) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from errors import TrainingError
 from features.encode import Tensors
 from models.baselines import SharedBottom
 from models.experts import FeatureEmbedding
-from models.fit import Average, Fitted, Recipe, adam, choose, fit, repeatable
+from models.fit import Fitted, choose, fit, repeatable
 from models.hinet import HiNet
 from models.metrics import mean_auc
+from models.recipe import Recipe, adam
+from models.state import Average
 
 SCENARIOS, TASKS = ("here", "there"), ("click", "like")
 INPUTS: dict[str, Any] = {
