@@ -76,9 +76,10 @@ class PartitionedNorm(nn.Module):
     def _of_batch(self, x: Tensor, scenario: Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(self.mean), device=x.device).unsqueeze(1) == scenario  # [M, B]
         counts = rows.sum(dim=1, keepdim=True)  # [M, 1]
-        share = rows / counts.clamp(min=1)  # [M, B]
-        mean = share @ x
-        variance = share @ (x - F.embedding(scenario, mean)).square()
+        share = rows.to(x.dtype) / counts.clamp(min=1)  # [M, B]
+        with torch.autocast(x.device.type, enabled=False):  # statistics at full precision
+            mean = share @ x
+            variance = share @ (x - F.embedding(scenario, mean)).square()
         self._follow(mean.detach(), variance.detach(), counts > 0)
         return mean, variance
 

@@ -95,6 +95,12 @@ def test_own_expert_is_that_of_the_rows_scenario():
     assert found == [0, 1, 8, 9, 16, 17]
 
 
+def test_without_hierarchy_only_the_tasks_have_gates():
+    """A HiNet without its scenario layer shows what it has."""
+    found = {row["panel"] for row in plots.gates("hinet", {"tasks": np.ones((3, 2, 3))}, SCHEMA, 2)}
+    assert found == {"task click", "task order"}
+
+
 def test_no_rows_are_an_empty_list(tmp_path):
     """DVC leaves such a plot out."""
     plots.write(tmp_path / "attention.json", [])
