@@ -3,14 +3,17 @@
 import doctest
 from typing import Any
 
+import numpy as np
 import plain
 import pytest
 import torch
 from plain import LAYOUT, SCENARIOS, TASKS, rows
 from torch import Tensor
 
+from features.encode import Tensors
 from models import adaptive
 from models.adaptive import STAR, PartitionedNorm, PEPNet, StarLinear
+from models.predict import predict
 
 STAR_: dict[str, Any] = {**LAYOUT, "units": (8, 6), "auxiliary_units": (5,), "scenario_width": 3}
 PEPNET: dict[str, Any] = {**LAYOUT, "units": (8, 6), "gate_units": 7, "scenario_width": 3}
@@ -99,6 +102,19 @@ def test_what_is_scored_with_is_the_mean_over_the_batches() -> None:
     torch.testing.assert_close(norm.mean[0], 0.75 * before + 0.25 * 2)
     assert norm.mean[1].tolist() == [0, 0, 0]  # no rows, no change
     assert norm.variance[1].tolist() == [1, 1, 1]
+
+
+def test_predict_scores_with_what_training_gathered() -> None:
+    """A network that comes from training is not normalized by the rows that it is asked for."""
+    network, (categorical, bags, numeric, scenario) = STAR(**STAR_, partitioned_norm=True).train(), rows()
+    expected = network(*rows()), network.eval()(*rows())
+    few = Tensors(
+        *(column.numpy() for column in (categorical, bags, numeric, scenario)),
+        labels=np.zeros((20, TASKS), np.float32), event_id=np.arange(20), user=np.arange(20),
+    )  # fmt: skip
+    found = torch.from_numpy(predict(network.train(), few, "star"))
+    torch.testing.assert_close(found, expected[1])
+    assert not torch.allclose(found, expected[0])
 
 
 def pepnet_row(network: PEPNet, x: Tensor, s: int) -> Tensor:
