@@ -242,7 +242,7 @@ class HiNet(nn.Module):
 
     @torch.no_grad()
     def attention(self) -> Tensor:
-        """[M, M]: row i is how much scenario i listens to each other; diagonal 0, rows sum to 1 (or 0: no attention)."""
+        """[M, M]: row i is how much scenario i listens to each other; diagonal 0, rows sum to 1 (0: no attention)."""
         if self.scenario_attention is None:
             return torch.zeros(self.scenarios, self.scenarios)
         return self.scenario_attention.weights()
