@@ -32,8 +32,8 @@ DEVICES = ("ios", "android", "web")
 
 # Effects, as (click, order given click): standard deviations on the scale of a logit.
 QUALITY, APPETITE, DAYPART, DEVICE, WEEKEND = (0.45, 0.60), (0.40, 0.20), (0.25, 0.20), (0.10, 0.10), (0.10, 0.05)
-SOUGHT = (0.95, 0.50, 0.30)  # taste of the user x flavour of the item, flavour alone, taste alone
-TASTE = (0.30, 1.00, 0.25)  # how much of that all scenarios share, a pair shares, a scenario has for its own
+SOUGHT = (0.60, 0.80, 0.60)  # taste of the user x flavour of the item, flavour alone, taste alone
+TASTE = (0.20, 1.00, 0.35)  # how much of that all scenarios share, a pair shares, a scenario has for its own
 AGREEMENT = -0.50  # of a pair's taste between click and order: what one clicks is partly what one would not order
 PRICE = np.array([[0.50, -0.10, -0.60], [-0.60, -0.20, 0.30]])  # [task, pair]; in a feed one looks at the dear dish
 POPULARITY = np.array([[0.25, 0.10, -0.25], [0.10, 0.20, -0.15]])  # [task, pair]
