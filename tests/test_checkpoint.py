@@ -201,11 +201,11 @@ def start(line: list[str]) -> subprocess.Popen[bytes]:
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120) -> None:
-    """Until `what` is true."""
+    """Wait until `what` is true."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came to it"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def written(folder: Path) -> int:
