@@ -16,13 +16,14 @@ import torch
 import yaml
 from test_fit import SCENARIOS, TASKS, changed, hinet, opposite
 from test_train import encoded
+from torch import Tensor, nn
 
 import models.rows
 import params
 import stage
 from errors import TrainingError
 from models.checkpoint import Checkpoint, key_of
-from models.fit import Fitted, _Fitting, fit
+from models.fit import Fitted, _Fitting, fit, repeatable
 from models.folder import read_model
 from models.rows import Rows
 from models.train import train
@@ -54,14 +55,32 @@ def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rows, "__init__", lambda self, tensors, device: plain(self, tensors, device, 3 * 90 * 40))
 
 
-def run(checkpoint: Checkpoint | None) -> tuple[torch.Tensor, Fitted]:
-    """The weights of a small HiNet after a fit of four epochs of ten steps, and its curves."""
-    network = hinet(5)
+class Noisy(nn.Module):
+    """A network with chance and buffers of its own, as some peers of HiNet have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.3), nn.Linear(3, 2))
+
+    def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
+        """Logits from the number and the ids as numbers."""
+        return self.layers(torch.cat([categorical.float(), numeric], dim=1))
+
+
+def noisy(seed: int) -> Noisy:
+    """One with weights of this seed."""
+    repeatable(seed)
+    return Noisy()
+
+
+def run(checkpoint: Checkpoint | None, make: Callable[[int], nn.Module] = hinet) -> tuple[Tensor, Fitted]:
+    """All that a small network holds after a fit of four epochs of ten steps, and its curves."""
+    network = make(5)
     train, valid = opposite(1000, 0), opposite(600, 1)
     result = fit(
         network, train, valid, RECIPE, scenarios=SCENARIOS, tasks=TASKS, device="cpu", checkpoint=checkpoint
     )  # fmt: skip
-    return torch.cat([weights.flatten() for weights in network.parameters()]), result
+    return torch.cat([values.double().flatten() for values in network.state_dict().values()]), result
 
 
 def curves(fitted: Fitted) -> list[tuple[Any, ...]]:
@@ -73,7 +92,7 @@ def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the run die before the step of this number since its start."""
     real, taken = _Fitting.step, iter(range(1, step))
 
-    def counted(self: _Fitting, part: Any) -> torch.Tensor:
+    def counted(self: _Fitting, part: Any) -> Tensor:
         if next(taken, None) is None:
             raise StoppedError
         return real(self, part)
@@ -104,6 +123,17 @@ def test_stopped_at_any_step_it_ends_in_the_same_bits(
         weights, found = run(checkpoint)
         assert torch.equal(weights, undisturbed)
         assert curves(found) == curves(expected)
+
+
+def test_chance_and_buffers_of_the_network_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout draws on where it stopped, and the statistics of batch norm stay."""
+    undisturbed, expected = run(None, noisy)
+    checkpoint = Checkpoint(tmp_path, "key", 0)
+    for life in (6, 13, 2):
+        die(monkeypatch, life, partial(run, checkpoint, noisy))
+    weights, found = run(checkpoint, noisy)
+    assert torch.equal(weights, undisturbed)
+    assert curves(found) == curves(expected)
 
 
 def test_a_run_goes_on_at_the_exact_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
