@@ -46,13 +46,13 @@ def test_size(log):
 
 
 def test_true_rates(log):
-    """Each scenario clicks at 3-15 % and orders from a few percent down to about 0.1 % of its impressions."""
+    """Each scenario clicks at 3-15 % and orders from 4 % down to 0.3 % of its impressions."""
     true = log.groupby("scenario")[["p_click", "p_order"]].mean().reindex(list(SCENARIOS))
     np.testing.assert_allclose(true["p_click"], RATES[0], rtol=0.1)
     np.testing.assert_allclose(true["p_order"], RATES[1], rtol=0.15)
     assert RATES[0].min() >= 0.03
     assert RATES[0].max() <= 0.15
-    assert RATES[1].max() / RATES[1].min() > 30
+    assert RATES[1].max() / RATES[1].min() > 10
 
 
 def test_order_needs_click(log):
@@ -92,10 +92,10 @@ def _correlations(task: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", [1, 7])
 @pytest.mark.parametrize("task", [0, 1])
 def test_relatives_agree(task, seed):
-    """The truths of the two scenarios of a pair correlate far more than those of any two scenarios of two pairs."""
+    """The truths of the two scenarios of a pair correlate more than those of any two scenarios of two pairs."""
     correlation = _correlations(task, seed)
     related = PAIR[:, None] == PAIR[None, :]
-    assert correlation[related].min() > correlation[~related].max() + 0.2
+    assert correlation[related].min() > correlation[~related].max() + 0.1
 
 
 def test_price_contradicts_itself():

@@ -20,7 +20,7 @@ SHARES = np.array([0.40, 0.25, 0.15, 0.10, 0.06, 0.04])  # of the impressions
 PAIR = np.array([0, 1, 0, 2, 1, 2])  # scenarios with the same number want the same
 RATES = np.array([
     [0.05, 0.15, 0.08, 0.10, 0.07, 0.05],  # clicks per impression
-    [0.0012, 0.040, 0.006, 0.020, 0.012, 0.008],  # orders per impression
+    [0.003, 0.040, 0.009, 0.028, 0.022, 0.016],  # orders per impression
 ])  # fmt: skip
 CUISINES = ("noodles", "rice", "burger", "pizza", "sushi", "curry", "salad", "barbecue", "dumplings", "bakery",
             "dessert", "coffee")  # fmt: skip
@@ -33,7 +33,7 @@ DEVICES = ("ios", "android", "web")
 # Effects, as (click, order given click): standard deviations on the scale of a logit.
 QUALITY, APPETITE, DAYPART, DEVICE, WEEKEND = (0.45, 0.60), (0.40, 0.20), (0.25, 0.20), (0.10, 0.10), (0.10, 0.05)
 SOUGHT = (0.60, 0.80, 0.60)  # taste of the user x flavour of the item, flavour alone, taste alone
-TASTE = (0.20, 1.00, 0.35)  # how much of that all scenarios share, a pair shares, a scenario has for its own
+TASTE = (0.20, 0.95, 0.50)  # how much of that all scenarios share, a pair shares, a scenario has for its own
 AGREEMENT = -0.50  # of a pair's taste between click and order: what one clicks is partly what one would not order
 PRICE = np.array([[0.50, -0.10, -0.60], [-0.60, -0.20, 0.30]])  # [task, pair]; in a feed one looks at the dear dish
 POPULARITY = np.array([[0.25, 0.10, -0.25], [0.10, 0.20, -0.15]])  # [task, pair]
