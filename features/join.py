@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +29,7 @@ from features.store.definitions import SERVICE, open_store
 from params import Join
 
 SPLITS = ("train", "valid", "test")
-BATCH_ROWS = 250_000
+BATCH_ROWS = 50_000  # Feast compares an impression with every snapshot of its entities: memory is rows x snapshots
 _TIMESTAMP = "event_timestamp"
 
 
@@ -36,7 +37,9 @@ def join(*, schema: Path, validated: Path, features: Path, out: Path) -> None:
     """Write train.parquet, valid.parquet and test.parquet under `out`; raises JoinError if a row is lost."""
     declared, views, settings = read_schema(schema), read_views(features / "views.json"), params.load().join
     out.mkdir(parents=True)
-    with TemporaryDirectory() as scratch:  # Feast wants a registry and an online store even to read the offline one
+    with TemporaryDirectory() as scratch:
+        ibis.set_backend(ibis.duckdb.connect(memory_limit="2GB", temp_directory=scratch))  # what Feast joins with
+        # Feast wants a registry and an online store even to read the offline one
         online, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
         store = open_store(declared, views, features=features, online=online, registry=registry)
         written = _write(store, declared, views, validated / "events", settings, out)
