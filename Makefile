@@ -10,7 +10,7 @@ export BENTOML_HOME := $(CURDIR)/artifacts/bentoml
 PYTHON ?= python3.11
 READY := .venv/ready
 
-.PHONY: help setup run table serve plots test slow check clean
+.PHONY: help setup run table serve plots test slow bench check clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -26,6 +26,7 @@ $(READY): constraints.txt pyproject.toml
 
 run: $(READY) ## the whole pipeline on the data set of params.yaml, then its result
 	dvc repro
+	@dvc plots show > /dev/null
 	@python -m models.table --metrics reports/metrics.json
 
 table: $(READY) ## the result of the last run
@@ -42,6 +43,10 @@ test: $(READY) ## the suite that has to pass
 
 slow: $(READY) ## the long tests: kill -9 in every stage, several seeds
 	pytest -m slow
+
+bench: $(READY) ## every network with five seeds on what the pipeline made (an hour)
+	dvc repro encode
+	python -m benchmarks.accuracy
 
 check: $(READY) ## lint, types, import contracts
 	ruff check .

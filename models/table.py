@@ -22,12 +22,12 @@ TITLES = {LIMIT: "best possible"}
 NEXT = """
 Reports
   {metrics}   all metrics; `dvc metrics diff` compares
-  {page}   learning, reliability, attention, experts: `dvc plots show`
+  {page}   learning, reliability, attention, experts: `make plots`
   {validation}   what was wrong with the data
 
 Next
   make serve      the model just trained, as a ranking service on port 3000
-  dvc plots show  the plots as one page that opens without a network
+  make plots      the plots as one page that opens without a network
 """
 
 

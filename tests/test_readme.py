@@ -1,5 +1,6 @@
 """The README is true: graph, stages, table, tree and commands. `python tests/test_readme.py` rewrites its blocks."""
 
+import io
 import json
 import re
 import subprocess
@@ -39,7 +40,7 @@ def stages() -> str:
 
 def table() -> str:
     """The table of the last run that is in git."""
-    console = Console(width=100, no_color=True, record=True, quiet=True)
+    console = Console(width=100, no_color=True, record=True, file=io.StringIO())
     console.print(auc_table(json.loads((ROOT / "reports" / "metrics.json").read_text())))
     return "```\n" + "\n".join(line.rstrip() for line in console.export_text().splitlines()).strip("\n") + "\n```"
 
