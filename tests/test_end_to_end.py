@@ -104,23 +104,27 @@ def test_killed_in_every_stage_it_ends_with_the_same_bytes(finished: Path, tmp_p
 
 
 def killed_in(folder: Path, stage: str, chance: random.Random) -> bool:
-    """Run until `stage` runs, kill the whole process group at a random moment of its first 3 s; whether it was hit."""
-    run = subprocess.Popen(
-        command(),
-        cwd=folder,
-        env=environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    """Kill a run while it is in `stage`, at a random moment; one that was over too soon is forced."""
+    again = ["--force", "--single-item", "train@hinet" if stage == "train" else stage]
+    return any(
+        kill_during(folder, stage, chance.uniform(0, 3 / 2**attempt), again if attempt else []) for attempt in range(8)
     )
+
+
+def kill_during(folder: Path, stage: str, seconds: float, options: list[str]) -> bool:
+    """Run until `stage` runs, kill the whole process group some seconds later; whether the stage was hit."""
+    run = subprocess.Popen(
+        [*command(), *options], cwd=folder, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     while run.poll() is None:
         if running(run.pid, f".{stage}"):
-            time.sleep(chance.uniform(0, 3 if stage != "aggregate" else 0.5))
+            time.sleep(seconds)
             hit = running(run.pid, f".{stage}")
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
             return hit
-        time.sleep(0.01)
+        time.sleep(0.05)
     return False
 
 
