@@ -14,10 +14,9 @@ import duckdb
 
 import params
 import stage
-from features.schema import Column, DType, Kind, Role, Schema, View, read_schema, to_json
+from features.schema import EVENT_TIMESTAMP, Column, DType, Kind, Role, Schema, View, read_schema, to_json
 from params import Aggregate
 
-EVENT_TIMESTAMP = "event_timestamp"
 ALL = 100_000  # days: a window that holds every log's whole past
 
 

@@ -24,13 +24,12 @@ import params
 import stage
 from errors import JoinError
 from features.arrow import arrow_schema
-from features.schema import Schema, View, read_schema, read_views
+from features.schema import EVENT_TIMESTAMP, Schema, View, read_schema, read_views
 from features.store.definitions import SERVICE, open_store
 from params import Join
 
 SPLITS = ("train", "valid", "test")
 BATCH_ROWS = 50_000  # Feast compares an impression with every snapshot of its entities: memory is rows x snapshots
-_TIMESTAMP = "event_timestamp"
 
 
 def join(*, schema: Path, validated: Path, features: Path, out: Path) -> None:
@@ -70,7 +69,7 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
     Raises JoinError when rows are missing, doubled or exchanged.
     """
     entities = impressions.rename_columns(
-        [_TIMESTAMP if name == schema.timestamp else name for name in impressions.column_names]
+        [EVENT_TIMESTAMP if name == schema.timestamp else name for name in impressions.column_names]
     ).to_pandas()
     service = store.get_feature_service(SERVICE)
     joined = store.get_historical_features(entities, service).to_arrow().sort_by(schema.event_id)
@@ -83,7 +82,7 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
             "`offline_store: {type: duckdb}` in features/store/feature_store.yaml."
         )
     features = tuple(column for view in views for column in view.columns)
-    columns = [_TIMESTAMP if c.name == schema.timestamp else c.name for c in (*schema.events, *features)]
+    columns = [EVENT_TIMESTAMP if c.name == schema.timestamp else c.name for c in (*schema.events, *features)]
     types = arrow_schema((*schema.events, *features))
     return joined.select(columns).rename_columns(types.names).cast(types)
 

@@ -12,7 +12,7 @@ import duckdb
 import ibis
 
 import stage
-from features.schema import View, read_schema, read_views
+from features.schema import EVENT_TIMESTAMP, View, read_schema, read_views
 from features.store.definitions import open_store
 
 _BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ def materialize(*, schema: Path, features: Path, online: Path) -> None:
 def newest_snapshot(views: tuple[View, ...], features: Path) -> datetime:
     """The moment of the newest snapshot of all views, UTC."""
     files = [(features / f"{view.name}.parquet").as_posix() for view in views]
-    newest = duckdb.sql(f"select max(event_timestamp) from read_parquet({files}, union_by_name = true)").fetchone()
+    newest = duckdb.sql(f"select max({EVENT_TIMESTAMP}) from read_parquet({files}, union_by_name = true)").fetchone()
     assert newest is not None
     return newest[0].replace(tzinfo=UTC)
 

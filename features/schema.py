@@ -51,6 +51,7 @@ class Role(StrEnum):
     FEATURE = "feature"
 
 
+EVENT_TIMESTAMP = "event_timestamp"  # of a row of a view: the moment from which its values were known
 FEATURE_ROLES = frozenset({Role.USER, Role.ITEM, Role.SCENARIO, Role.FEATURE})
 _DTYPES: dict[Kind | None, set[DType]] = {
     Kind.CATEGORICAL: {DType.INT64, DType.STRING},

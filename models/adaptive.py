@@ -5,12 +5,13 @@ Inputs and outputs are HiNet's; letters as in models/experts.py, with M scenario
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, StackedExperts, StackedLinear, linear, own
+from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, linear, own
 
 GATE_RANGE = 2.0  # of PEPNet's gates: 0 .. 2, so that 1, no change, is in the middle
 
@@ -108,24 +109,16 @@ class STAR(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         units: Sequence[int],
         auxiliary_units: Sequence[int],
         scenario_width: int,
         partitioned_norm: bool,
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         width = self.embedding.width
         self.norm = PartitionedNorm(scenarios=scenarios, width=width) if partitioned_norm else None
         self.star = nn.Sequential(
@@ -183,23 +176,15 @@ class PEPNet(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         units: Sequence[int],
         gate_units: int,
         scenario_width: int,
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         width = self.embedding.width
         self.scenario = nn.Embedding(scenarios, scenario_width)
         self.choice = GateUnit(stack=1, inputs=scenario_width + width, hidden=gate_units, outputs=width)

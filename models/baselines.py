@@ -5,10 +5,11 @@ scenario). Letters as in models/experts.py.
 """
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, StackedExperts, StackedLinear, StackedTowers, own
+from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, StackedTowers, own
 
 
 class SharedBottom(nn.Module):
@@ -26,23 +27,15 @@ class SharedBottom(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         bottom_units: Sequence[int],
         tower_units: Sequence[int],
         scenario_heads: bool = False,
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         self.tasks = tasks
         self.bottom = StackedExperts(experts=1, inputs=self.embedding.width, units=bottom_units)
         self.towers = StackedTowers(
@@ -71,21 +64,13 @@ class SharedMLP(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         units: Sequence[int],
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         self.hidden = StackedExperts(experts=1, inputs=self.embedding.width, units=units)
         self.logits = StackedLinear(stack=1, inputs=units[-1], outputs=tasks)
 
@@ -110,21 +95,13 @@ class MLPPerScenario(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         units: Sequence[int],
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         self.hidden = StackedExperts(experts=scenarios, inputs=self.embedding.width, units=units)
         self.logits = StackedLinear(stack=scenarios, inputs=units[-1], outputs=tasks)
 

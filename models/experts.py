@@ -10,13 +10,24 @@ T tasks, h width of what an expert returns.
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 EMBEDDING_DEVIATION = 0.05  # of the initial embeddings; the unit deviation of nn.Embedding drowns the numbers
+
+
+class Inputs(TypedDict):
+    """What a network has to know of its rows: the keywords of FeatureEmbedding, which a network hands on."""
+
+    table_rows: Sequence[int]
+    categorical_tables: Sequence[int]
+    bag_tables: Sequence[int]
+    bag_lengths: Sequence[int]
+    numeric: int
+    embedding_width: int
 
 
 class FeatureEmbedding(nn.Module):

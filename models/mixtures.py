@@ -5,13 +5,14 @@ Inputs and outputs are HiNet's; letters as in models/experts.py, with M scenario
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.adaptive import StarLinear
-from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedTowers, mix, mix_own, own
+from models.experts import FeatureEmbedding, Gates, Inputs, StackedExperts, StackedTowers, mix, mix_own, own
 
 
 class MMoE(nn.Module):
@@ -29,24 +30,16 @@ class MMoE(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         experts: int,
         expert_units: Sequence[int],
         tower_units: Sequence[int],
         scenario_heads: bool = False,
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         self.gates = Gates(mixtures=tasks, experts=experts, inputs=self.embedding.width)
         self.experts = StackedExperts(experts=experts, inputs=self.embedding.width, units=expert_units)
         self.towers = StackedTowers(
@@ -114,31 +107,23 @@ class PLE(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         levels: int,
         task_experts: int,
         shared_experts: int,
         expert_units: Sequence[int],
         tower_units: Sequence[int],
         scenario_heads: bool = False,
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         level = partial(
             Extraction, tasks=tasks, task_experts=task_experts, shared_experts=shared_experts, units=expert_units
         )
-        inputs = [self.embedding.width, *[expert_units[-1]] * (levels - 1)]
-        self.levels = nn.Sequential(*(level(inputs=width, last=i == levels) for i, width in enumerate(inputs, start=1)))
+        widths = [self.embedding.width, *[expert_units[-1]] * (levels - 1)]
+        self.levels = nn.Sequential(*(level(inputs=width, last=i == levels) for i, width in enumerate(widths, start=1)))
         self.towers = StackedTowers(
             scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=expert_units[-1], units=tower_units
         )
@@ -196,24 +181,16 @@ class M3oE(nn.Module):
     def __init__(
         self,
         *,
-        table_rows: Sequence[int],
-        categorical_tables: Sequence[int],
-        bag_tables: Sequence[int],
-        bag_lengths: Sequence[int],
-        numeric: int,
         scenarios: int,
         tasks: int,
-        embedding_width: int,
         star_units: Sequence[int],
         experts: int,
         expert_units: Sequence[int],
         tower_units: Sequence[int],
+        **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(
-            table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
-            bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_width,
-        )  # fmt: skip
+        self.embedding = FeatureEmbedding(**inputs)
         self.parts, view = (experts, scenarios, tasks), star_units[-1]
         self.star = StarLinear(scenarios=scenarios, inputs=self.embedding.width, outputs=star_units[0])
         self.after_star = StackedExperts(experts=1, inputs=star_units[0], units=star_units[1:], normalize=True)

@@ -10,7 +10,7 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, File
 from feast.repo_config import RepoConfig
 from feast.types import Array, FeastType, Float32, Int64, String
 
-from features.schema import Column, DType, Schema, View
+from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 
 SERVICE = "ranking"
 _TYPES: dict[DType, FeastType] = {
@@ -72,7 +72,7 @@ def _feature_view(view: View, entities: list[Entity], features: Path) -> Feature
         source=FileSource(
             name=view.name,
             path=str((features / f"{view.name}.parquet").absolute()),
-            timestamp_field="event_timestamp",
+            timestamp_field=EVENT_TIMESTAMP,
         ),
     )
 
