@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, linear, own
+from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, own
+from models.products import linear
 
 GATE_RANGE = 2.0  # of PEPNet's gates: 0 .. 2, so that 1, no change, is in the middle
 

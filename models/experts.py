@@ -10,11 +10,13 @@ T tasks, h width of what an expert returns.
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.products import linear, mix, perceptrons
 
 EMBEDDING_DEVIATION = 0.05  # of the initial embeddings; the unit deviation of nn.Embedding drowns the numbers
 
@@ -130,6 +132,7 @@ class StackedExperts(nn.Module):
 
     def __init__(self, *, experts: int, inputs: int, units: Sequence[int], normalize: bool = False) -> None:
         super().__init__()
+        self.normalize = normalize
         layers: list[nn.Module] = []
         for i, o in zip([inputs, *units], units, strict=False):
             layers.append(StackedLinear(stack=experts, inputs=i, outputs=o, rectify=not normalize))
@@ -138,7 +141,10 @@ class StackedExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [B, D], the same for all experts, or [N, B, D], each expert's own -> [N, B, h]."""
-        return self.layers(x)
+        if self.normalize:
+            return self.layers(x)
+        layers = [layer for layer in self.layers if isinstance(layer, StackedLinear)]
+        return perceptrons(x, [layer.weight for layer in layers], [layer.bias for layer in layers])
 
 
 class Gates(nn.Module):
@@ -184,80 +190,6 @@ class StackedTowers(nn.Module):
         x = x.repeat(self.scenarios, 1, 1)  # [M * T, B, h]
         logits = self.logits(self.hidden(x)).view(self.scenarios, self.tasks, -1)  # [M, T, B]
         return own(logits.transpose(1, 2), scenario)  # [B, T]
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, rectify: bool = False) -> Tensor:
-    """N linear layers (and a ReLU if `rectify`): weight [N, outputs, inputs], bias [N, outputs] -> [N, B, outputs].
-
-    Rows x [B, inputs] are read by all layers, rows [N, B, inputs] each by their own.
-    """
-    if x.dim() == 2:
-        return wide(x, weight, bias, rectify=rectify)  # [N, B, outputs]
-    turned = weight.transpose(1, 2)  # [N, inputs, outputs]
-    y = torch.bmm(x, turned) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, turned)
-    return y.relu_() if rectify else y  # [N, B, outputs]
-
-
-def wide(x: Tensor, weight: Tensor, bias: Tensor | None, *, rectify: bool) -> Tensor:
-    """N linear layers (and a ReLU if `rectify`) of the same rows in one product.
-
-    x [B, inputs], weight [N, outputs, inputs], bias [N, outputs] -> [N, B, outputs]. On a CPU in float32 the product
-    is oneDNN's instead of MKL's, which does half as well on processors that are not Intel's (seen: 200 against 95
-    GFLOP/s on one core of an EPYC), and the ReLU costs nothing.
-    """
-    if _ONEDNN and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and len(x) and not _autocast():
-        y: Tensor = _Wide.apply(x, weight, bias, rectify)
-        return y
-    together = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())  # [B, N * outputs]
-    together = together.relu_() if rectify else together
-    return together.unflatten(1, weight.shape[:2]).transpose(0, 1)  # [N, B, outputs]
-
-
-class _Wide(torch.autograd.Function):
-    """`wide` by oneDNN, which torch has for inference only: its gradient is written out here."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
-        flat = None if bias is None else bias.flatten()
-        together = _product(x, weight.flatten(0, 1), flat, "relu" if rectify else "none")  # [B, N * outputs]
-        y = together.unflatten(1, weight.shape[:2])  # [B, N, outputs]
-        ctx.save_for_backward(x, weight, y if rectify else None)
-        return y.transpose(0, 1)  # [N, B, outputs]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, y = ctx.saved_tensors
-        gradient = gradients[0].transpose(0, 1)  # [B, N, outputs]
-        if y is None:
-            gradient = gradient.contiguous()
-        else:  # through the ReLU and into the order of the product in one go
-            into = torch.empty_like(y)
-            gradient = torch.ops.aten.threshold_backward(gradient, y, 0, grad_input=into)
-        together = gradient.flatten(1)  # [B, N * outputs]
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        return (
-            _product(together, weight.flatten(0, 1).t()) if of_x else None,  # [B, inputs]
-            _product(x.t(), together.t()).t().reshape(weight.shape) if of_weight else None,  # [N, outputs, inputs]
-            gradient.sum(dim=0) if of_bias else None,  # [N, outputs]
-            None,
-        )
-
-
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
-    return y
-
-
-def _autocast() -> bool:
-    return torch.is_autocast_enabled("cpu")
-
-
-def mix(experts: Tensor, weights: Tensor) -> Tensor:
-    """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) by weights [S, B, K] -> [S, B, h]."""
-    return (experts * weights.transpose(1, 2).unsqueeze(3)).sum(dim=1)  # [S, B, h]
 
 
 def mix_own(experts: Tensor, weights: Tensor, each: int) -> Tensor:

@@ -5,13 +5,12 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import experts
-from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedLinear, StackedTowers, mix, own, wide
+from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedLinear, StackedTowers, own
 
 
 def a_loop(stack: StackedExperts, expert: int, x: Tensor) -> Tensor:
@@ -95,28 +94,6 @@ def test_gradients_of_a_stack_are_those_of_the_loop() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 33])
-@pytest.mark.parametrize("rectify", [False, True])
-@pytest.mark.parametrize("biased", [False, True])
-def test_the_wide_product_is_torchs_linear(rows: int, rectify: bool, biased: bool) -> None:
-    """Values and gradients of `wide` equal those of F.linear in double precision, also for no rows at all."""
-    random = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(shape, generator=random) for shape in ((rows, 6), (3, 5, 6), (3, 5))][: 2 + biased]
-    pull = torch.randn(3, rows, 5, generator=random)
-
-    def both(dtype: torch.dtype) -> list[Tensor]:
-        x, weight, *bias = wanted = [value.to(dtype).requires_grad_() for value in inputs]
-        if dtype == torch.float32:
-            y = wide(x, weight, bias[0] if bias else None, rectify=rectify)
-        else:
-            y = torch.stack([F.linear(x, w, b) for w, b in zip(weight, bias[0] if bias else [None] * 3, strict=True)])
-            y = y.relu() if rectify else y
-        return [y, *torch.autograd.grad((y * pull.to(dtype)).sum(), wanted)]
-
-    for fast, slow in zip(both(torch.float32), both(torch.float64), strict=True):
-        torch.testing.assert_close(fast, slow.float())
-
-
 def test_the_wide_product_follows_autocast() -> None:
     """Under autocast the product is in bfloat16, as any other linear layer's."""
     layers = StackedLinear(stack=3, inputs=6, outputs=5, rectify=True)
@@ -145,16 +122,6 @@ def test_a_gate_is_a_softmax_over_experts_of_linear_logits() -> None:
         assert (logits < 0).any()
         torch.testing.assert_close(weights[mixture], logits.softmax(dim=1))
     torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 9))
-
-
-def test_a_mixture_is_the_weighted_sum_of_its_experts() -> None:
-    """`mix` equals the loop over mixtures and experts, also where all mixtures share their experts."""
-    values, weights = torch.randn(3, 4, 5, 2), torch.rand(3, 5, 4)
-    for experts_of in (values, values[:1]):
-        found = mix(experts_of, weights)
-        for s in range(3):
-            of_s = experts_of[s % len(experts_of)]
-            torch.testing.assert_close(found[s], sum(of_s[k] * weights[s, :, k, None] for k in range(4)))
 
 
 def test_own_takes_each_row_from_its_own_scenario() -> None:
