@@ -181,7 +181,8 @@ def choose(device: str) -> torch.device:
 def _progress(state: State, rows: int, *, silent: bool) -> "tqdm[Any]":
     done = min(len(state.epochs) * rows + state.steps * state.recipe.batch_size, state.number * rows)
     total = state.recipe.epochs * rows
-    return tqdm(total=total, initial=done, unit=" rows", unit_scale=True, mininterval=1, disable=silent)
+    quiet = {"disable": True} if silent else {}  # not False: TQDM_DISABLE is to be heard
+    return tqdm(total=total, initial=done, unit=" rows", unit_scale=True, mininterval=1, **quiet)
 
 
 def _line(epoch: Epoch) -> str:
