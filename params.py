@@ -169,7 +169,6 @@ class Train(_Section):
     average: Share
     unknown_share: Share
     clip_gradient_norm: Annotated[float, Field(ge=0)]
-    final_rate: Annotated[float, Field(ge=0, le=1)]
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     processes: Positive
     embedding_width: Positive

@@ -110,7 +110,6 @@ class _Fitting:
         state, order = self.state, generator(self.recipe.seed, self.state.number, "cpu")
         state.network.train()
         for part in rows.shuffled(self.recipe.batch_size, order, skip=state.steps):
-            state.follow_schedule(rows.count)
             state.total += self.step(part.hide(self.recipe.unknown_share, state.hidden))
             state.steps += 1
             progress.update(len(part.scenario))

@@ -18,7 +18,6 @@ class Recipe:
     `average` is the decay of the moving average of the weights, 0 for none. `unknown_share` of the ids are
     replaced by row 0 of their tables, so that the unknown row is trained. `patience` is how many epochs may pass
     without a better validation mean. Gradients longer than `clip_gradient_norm` are cut to it; 0 leaves them.
-    The learning rate falls in a straight line over all `epochs`, to `final_rate` times what it was; 1 keeps it.
     """
 
     seed: int
@@ -31,11 +30,6 @@ class Recipe:
     average: float
     unknown_share: float
     clip_gradient_norm: float = 0.0
-    final_rate: float = 1.0
-
-    def rate(self, share: float) -> float:
-        """The learning rate when this share of all epochs is done."""
-        return self.learning_rate * (1 - min(share, 1) * (1 - self.final_rate))
 
 
 def adam(network: nn.Module, recipe: Recipe) -> torch.optim.Adam:

@@ -58,12 +58,6 @@ class State:
         self.steps, self.total = 0, torch.zeros((), device=self.device)  # steps of this epoch, the sum of their losses
         self.hidden = generator(self.recipe.seed, self.number, self.device)  # draws the ids that are hidden
 
-    def follow_schedule(self, rows: int) -> None:
-        """Set the learning rate of the next step of an epoch of so many rows; it depends on the position alone."""
-        done = len(self.epochs) + self.steps * self.recipe.batch_size / rows
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(done / self.recipe.epochs)
-
     def end_epoch(self, epoch: Epoch) -> None:
         """Note what the epoch came to, and keep its averaged weights if they are the best so far."""
         self.epochs.append(epoch)

@@ -29,9 +29,7 @@ from models.rows import Rows
 from models.train import train
 
 ROOT = Path(__file__).parents[1]
-RECIPE = changed(
-    unknown_share=0.1, batch_size=100, learning_rate=0.03, epochs=4, patience=2, clip_gradient_norm=1.0, final_rate=0.1
-)
+RECIPE = changed(unknown_share=0.1, batch_size=100, learning_rate=0.03, epochs=4, patience=2, clip_gradient_norm=1.0)
 SMALL: dict[str, Any] = {"epochs": 25, "patience": 25, "batch_size": 64, "device": "cpu", "checkpoint_seconds": 0.03}
 
 

@@ -19,7 +19,7 @@ from models.loss import weighted_loss
 from models.metrics import mean_auc
 from models.recipe import Recipe, adam
 from models.rows import Rows
-from models.state import Average, Epoch, State
+from models.state import Average
 
 SCENARIOS, TASKS = ("here", "there"), ("click", "like")
 INPUTS: dict[str, Any] = {
@@ -134,29 +134,6 @@ def test_the_loop_is_the_plain_one_to_the_bit() -> None:
             optimizer.step()
     assert max(epochs, key=lambda epoch: epoch.valid_mean_auc) is epochs[-1]  # the last weights are those kept
     assert all(torch.equal(one, other) for one, other in zip(network.parameters(), plain.parameters(), strict=True))
-
-
-def test_the_learning_rate_falls_in_a_straight_line() -> None:
-    """Over two epochs of 8 steps, from 0.01 to a tenth: the rate of step s is what the line has at s / 16."""
-    recipe, seen = changed(epochs=2, patience=2, final_rate=0.1), []
-    state = State(hinet(), recipe, torch.device("cpu"))
-    for epoch in range(2):
-        for state.steps in range(8):
-            state.follow_schedule(rows=8 * recipe.batch_size)
-            seen.append(state.optimizer.param_groups[0]["lr"])
-        state.end_epoch(Epoch(number=epoch + 1, train_loss=1, valid_loss=1, valid_mean_auc=0.5, valid_auc=np.eye(2)))
-    assert seen == pytest.approx([0.01 - 0.009 * s / 16 for s in range(16)])
-
-
-def test_a_final_rate_of_one_changes_nothing() -> None:
-    """The rate stays, to the bit; with 0 the last step hardly moves and the weights are others."""
-    weights = {}
-    for final in (None, 1.0, 0.0):
-        network = hinet()
-        fitted(network, RECIPE if final is None else changed(final_rate=final))
-        weights[final] = torch.cat([p.detach().flatten() for p in network.parameters()])
-    assert torch.equal(weights[None], weights[1.0])
-    assert not torch.equal(weights[None], weights[0.0])
 
 
 def test_long_gradients_are_cut_and_short_ones_are_not() -> None:
