@@ -169,6 +169,7 @@ class Train(_Section):
     average: Share
     unknown_share: Share
     clip_gradient_norm: Annotated[float, Field(ge=0)]
+    lazy_tables: bool
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     processes: Positive
     embedding_width: Positive

@@ -25,6 +25,7 @@ from models.parallel import Group
 from models.recipe import Recipe
 from models.rows import Part, Rows
 from models.state import Epoch, State, generator
+from models.tables import clip
 
 LOOK_STEPS = 50
 ALONE = Group()
@@ -59,6 +60,10 @@ def fit(
     not finite; warns of scenarios and cells that cannot be learned or judged.
     """
     check(train, valid, scenarios, tasks)
+    if recipe.lazy_tables and group.size > 1:
+        raise TrainingError(
+            "train.lazy_tables needs train.processes 1: sparse gradients are not added up; set one of them"
+        )
     weights = torch.ones(len(scenarios), len(tasks)) if cell_weights is None else cell_weights
     state = State(network, recipe, choose(device))
     fitting = _Fitting(state, weights.to(state.device), checkpoint, group)
@@ -124,13 +129,12 @@ class _Fitting:
         part, share = self.group.share(whole)
         logits = self.state.network(part.categorical, part.bags, part.numeric, part.scenario)
         loss = weighted_loss(logits, part.labels, part.scenario, self.cell_weights) * share
-        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.network.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.group.add_gradients(self.parameters, loss.detach())
         if self.recipe.clip_gradient_norm:
-            nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_gradient_norm)
-        self.state.optimizer.step()
-        self.state.average.update()
+            clip(self.parameters, self.recipe.clip_gradient_norm)
+        self.state.move()
         return loss
 
     def _look(self) -> float:
@@ -141,6 +145,7 @@ class _Fitting:
     @torch.inference_mode()
     def judge(self, rows: Rows) -> dict[str, Any]:
         """Loss and AUC of the averaged weights: the fields of an Epoch."""
+        self.state.average.catch_up()
         network = self.state.average.network.eval()
         for copied, followed in zip(network.buffers(), self.state.network.buffers(), strict=True):
             copied.copy_(followed)
