@@ -1,7 +1,7 @@
 r"""Tenrec's QK-video, one million users: short videos in a feed; scenarios = kinds of video, tasks = click and like.
 
 Read is `ctr_data_1M.csv`, as it is or within `Tenrec.zip`: 120,342,306 rows, 28,880,860 clicks, 2,275,417 likes. What
-is known of it, and what is done about it:
+those who have the file say of it (it was not at hand here), and what is done about it:
 
 - There is no moment in the file, only an order: user by user, the rows of a user in order of time. A row's timestamp
   is its place in the file, a tenth of a second per row from 2022-01-01 (UTC): 864,000 rows a day, a size that fits
@@ -9,18 +9,21 @@ is known of it, and what is done about it:
   would be those of users further up. The published split is the random one.
 - `hist_1` .. `hist_10` are the first ten clicks of a user, oldest first, 0 behind them where there are fewer. They are
   the same in all rows of a user (whose rows of these clicks are not in the file), so they are a profile: `history`.
+  An impression that was shown among these ten clicks sees later ones: the published protocol does so, too.
 - A video has one `video_category` in all its rows: 0, 1 or, unknown, `\N` (here: missing); these three are the domains
-  of the published multi-scenario comparisons. It, gender or age (0: unknown) may be the scenario instead: params.yaml.
+  of the published multi-scenario comparisons. params.yaml may
+  name gender or age (0: unknown) as the scenario instead.
 - 883,646 rows repeat another one in all columns. With no moment nobody can tell a second impression from a
   repetition: all are kept, as in the published counts.
 - Nothing says that a like needs a click, so no task requires another. `watching_times`, `follow` and `share` are
   outcomes and no inputs.
 
 Published recipe: every click and twice as many of the impressions without one (86,642,580 rows), gender, age, history
-and category as they are, no statistics, random 8:1:1, embedding width 32, batches of 4096, Adam 1e-4.
+and category as they are, no statistics, no value too rare, random 8:1:1, embedding width 32, batches of 4096, Adam 1e-4.
 Owner: Tencent, CC BY-NC 4.0; to be had from its own page only, after its licence form: never downloaded here.
 """
 
+import csv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +49,7 @@ _LABELS = ("click", "like")
 _TYPES = dict.fromkeys(("user_id", "item_id", *_LABELS, "gender", "age", *_HISTORY), "int64") | {
     "video_category": "category"
 }
-_CHUNK = 1_000_000  # rows: what is sampled depends on it
+_CHUNK = 500_000  # rows: what is sampled depends on it
 
 
 def declare(dataset: Dataset) -> Schema:
@@ -111,19 +114,25 @@ def _find(folder: str | None) -> Path:
 
 
 def _scan(path: Path, settings: Tenrec) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
-    """Users and videos of the scenarios (one row each), and how many rows have no click, and how many have one."""
+    """Users and videos of the scenarios, as in the first row of each, and the rows without and with a click [2]."""
     users = items = None
     found = np.zeros(2, np.int64)
     with tqdm(desc="scan", unit=" rows", unit_scale=True) as bar:
         for frame in _frames(path):
             kept = frame[_scenario(frame, settings).isin(settings.scenarios)]
-            users = pd.concat([users, kept[["user_id", "gender", "age", *_HISTORY]]]).drop_duplicates("user_id")
-            items = pd.concat([items, kept[["item_id", "video_category"]]]).drop_duplicates("item_id")
+            users = _grown(users, kept[["user_id", "gender", "age", *_HISTORY]], "user_id")
+            items = _grown(items, kept[["item_id", "video_category"]], "item_id")
             found += np.bincount(kept["click"] != 0, minlength=2)
             bar.update(len(frame))
     if users is None or items is None or users.empty:
         raise SourceError(f"{path}: {FILE} has no row whose {settings.scenario} is one of {settings.scenarios}")
     return users, items, found
+
+
+def _grown(known: pd.DataFrame | None, rows: pd.DataFrame, key: str) -> pd.DataFrame:
+    """`known` and, behind it, the first row of each `key` that is new."""
+    first = rows.drop_duplicates(key)
+    return first if known is None else pd.concat([known, first[~first[key].isin(known[key])]])
 
 
 def _histories(items: pd.DataFrame) -> pd.Series:
@@ -137,7 +146,7 @@ def _histories(items: pd.DataFrame) -> pd.Series:
 def _frames(path: Path) -> Iterator[pd.DataFrame]:
     """The columns that are read, in chunks; the index is the place of a row in the file."""
     with archive.reading(path), _opened(path) as stream:
-        names = stream.readline().decode("utf-8-sig").strip().split(",")
+        names = next(csv.reader([stream.readline().decode("utf-8-sig").strip()]), [])
         archive.require_columns(path, FILE, set(names), set(_TYPES))
         types = dict.fromkeys(names, "category") | _TYPES  # all of them: pandas cuts long rows where it skips columns
         rows = pd.read_csv(stream, header=None, names=names, dtype=types, keep_default_na=False, chunksize=_CHUNK)
