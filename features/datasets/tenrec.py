@@ -7,19 +7,19 @@ those who have the file say of it (it was not at hand here), and what is done ab
   is its place in the file, a tenth of a second per row from 2022-01-01 (UTC): 864,000 rows a day, a size that fits
   into memory. It orders the rows and says no more: the hour is no feature, days are no weeks, statistics of the past
   would be those of users further up. The published split is the random one.
-- `hist_1` .. `hist_10` are the first ten clicks of a user, oldest first, 0 behind them where there are fewer. They are
+- `hist_1` .. `hist_10` are the first ten clicks of a user (at most all but one), oldest first, 0 behind them. They are
   the same in all rows of a user (whose rows of these clicks are not in the file), so they are a profile: `history`.
   An impression that was shown among these ten clicks sees later ones: the published protocol does so, too.
 - A video has one `video_category` in all its rows: 0, 1 or, unknown, `\N` (here: missing); these three are the domains
-  of the published multi-scenario comparisons. params.yaml may
-  name gender or age (0: unknown) as the scenario instead.
+  of the published multi-scenario comparisons. params.yaml may name gender or age (0: unknown) as the scenario instead.
 - 883,646 rows repeat another one in all columns. With no moment nobody can tell a second impression from a
   repetition: all are kept, as in the published counts.
 - Nothing says that a like needs a click, so no task requires another. `watching_times`, `follow` and `share` are
   outcomes and no inputs.
 
 Published recipe: every click and twice as many of the impressions without one (86,642,580 rows), gender, age, history
-and category as they are, no statistics, no value too rare, random 8:1:1, embedding width 32, batches of 4096, Adam 1e-4.
+and category as they are, no value too rare, no statistics, random 8:1:1, embedding width 32, batches of 4096, Adam
+with 1e-4.
 Owner: Tencent, CC BY-NC 4.0; to be had from its own page only, after its licence form: never downloaded here.
 """
 
