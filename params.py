@@ -103,6 +103,7 @@ class HiNetUnits(_Section):
     cross_layers: Positive
     normalize: bool
     detach_gates: bool
+    dropout: Share
     scenario_attention: bool
     hierarchy: bool
 

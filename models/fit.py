@@ -66,7 +66,7 @@ def fit(
         )
     weights = torch.ones(len(scenarios), len(tasks)) if cell_weights is None else cell_weights
     state = State(network, recipe, choose(device))
-    fitting = _Fitting(state, weights.to(state.device), checkpoint, group)
+    fitting = Fitting(state, weights.to(state.device), checkpoint, group)
     learned, judged = Rows(train, state.device), Rows(valid, state.device)
     fitting.resume()
     with _progress(state, learned.count, silent=not group.first) as progress:
@@ -81,7 +81,7 @@ def fit(
     return Fitted(epochs=tuple(state.epochs), best=state.best)
 
 
-class _Fitting:
+class Fitting:
     """The loop: what moves a state on, and what it has to know for that."""
 
     def __init__(self, state: State, cell_weights: Tensor, checkpoint: Checkpoint | None, group: Group) -> None:
