@@ -181,6 +181,8 @@ class Train(_Section):
     unknown_share: Share
     clip_gradient_norm: Annotated[float, Field(ge=0)]
     lazy_tables: bool
+    precision: Literal["float32", "bfloat16"]
+    capture: bool
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     processes: Positive
     embedding_width: Positive

@@ -5,11 +5,13 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import TrainingError
 from features.encode import Tensors
+from models.recipe import Recipe
 
 WILD = 10  # times the loss of a coin: above it the weights have run away
 
@@ -28,6 +30,16 @@ def check(train: Tensors, valid: Tensors, scenarios: Sequence[str], tasks: Seque
         )
     for task, labels in zip(tasks, np.asarray(train.labels).T, strict=True):
         _check_task(task, set(np.unique(labels[~np.isnan(labels)]).tolist()))
+
+
+def check_recipe(recipe: Recipe, device: torch.device, processes: int) -> None:
+    """Raise TrainingError on figures that do not go together, or not on this device."""
+    if recipe.lazy_tables and processes > 1:
+        raise TrainingError("train.lazy_tables needs train.processes 1: sparse gradients are not added up; change one")
+    if recipe.capture and device.type != "cuda":
+        raise TrainingError("train.capture records steps of a GPU, but this run is on the CPU: set it to false")
+    if recipe.capture and recipe.lazy_tables:
+        raise TrainingError("train.capture cannot record lazy tables, whose rows differ from step to step: change one")
 
 
 def _check_task(task: str, classes: set[float]) -> None:

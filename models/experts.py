@@ -163,7 +163,9 @@ class Gates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [B, D], or [S, B, D] with rows of its own for each gate -> weights [S, B, K] that sum to 1 over K."""
-        return self.logits(x.detach() if self.detach else x).softmax(dim=-1)
+        logits = self.logits(x.detach() if self.detach else x)
+        by_expert = logits.transpose(1, 2).contiguous()  # [S, K, B]: over a last axis of few a CPU crawls
+        return by_expert.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32)).transpose(1, 2)
 
 
 class StackedTowers(nn.Module):

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from errors import TrainingError
 from features.encode import Tensors
+from models.capture import CapturedStep
 from models.checkpoint import Checkpoint
-from models.checks import check, finite, refuse_blind, warn_of_runaway
+from models.checks import check, check_recipe, finite, refuse_blind, warn_of_runaway
 from models.loss import weighted_loss
 from models.metrics import mean_auc
 from models.parallel import Group
@@ -60,10 +61,7 @@ def fit(
     not finite; warns of scenarios and cells that cannot be learned or judged.
     """
     check(train, valid, scenarios, tasks)
-    if recipe.lazy_tables and group.size > 1:
-        raise TrainingError(
-            "train.lazy_tables needs train.processes 1: sparse gradients are not added up; set one of them"
-        )
+    check_recipe(recipe, choose(device), group.size)
     weights = torch.ones(len(scenarios), len(tasks)) if cell_weights is None else cell_weights
     state = State(network, recipe, choose(device))
     fitting = Fitting(state, weights.to(state.device), checkpoint, group)
@@ -89,6 +87,7 @@ class Fitting:
         self.state, self.recipe, self.cell_weights = state, state.recipe, cell_weights
         self.checkpoint, self.group = checkpoint, group
         self.parameters = list(state.network.parameters())
+        self.take = CapturedStep(self.step, self.recipe.batch_size) if self.recipe.capture else self.step
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; raises TrainingError where the processes found different ones."""
@@ -115,7 +114,9 @@ class Fitting:
         state, order = self.state, generator(self.recipe.seed, self.state.number, "cpu")
         state.network.train()
         for part in rows.shuffled(self.recipe.batch_size, order, skip=state.steps):
-            state.total += self.step(part.hide(self.recipe.unknown_share, state.hidden))
+            taken = state.average.steps
+            state.total += self.take(part.hide(self.recipe.unknown_share, state.hidden))
+            state.average.steps = taken + 1  # a step that is replayed runs nothing of Python's
             state.steps += 1
             progress.update(len(part.scenario))
             if state.steps % LOOK_STEPS == 0:
@@ -127,8 +128,9 @@ class Fitting:
     def step(self, whole: Part) -> Tensor:
         """One step of Adam on these rows, shared with the other processes; the loss, left on the device."""
         part, share = self.group.share(whole)
-        logits = self.state.network(part.categorical, part.bags, part.numeric, part.scenario)
-        loss = weighted_loss(logits, part.labels, part.scenario, self.cell_weights) * share
+        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            logits = self.state.network(part.categorical, part.bags, part.numeric, part.scenario)
+        loss = weighted_loss(logits.float(), part.labels, part.scenario, self.cell_weights) * share
         self.state.network.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.group.add_gradients(self.parameters, loss.detach())

@@ -60,7 +60,7 @@ def perceptrons(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | 
 def mix(experts: Tensor, weights: Tensor) -> Tensor:
     """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) by weights [S, B, K] -> [S, B, h]."""
     if experts.device.type == "cpu":
-        y: Tensor = _Mix.apply(experts, weights)
+        y: Tensor = _Mix.apply(experts, weights.to(experts.dtype))
         return y
     return (experts * weights.transpose(1, 2).unsqueeze(3)).sum(dim=1)  # [S, B, h]
 

@@ -18,7 +18,10 @@ class Recipe:
     `average` is the decay of the moving average of the weights, 0 for none. `unknown_share` of the ids are
     replaced by row 0 of their tables, so that the unknown row is trained. `patience` is how many epochs may pass
     without a better validation mean. Gradients longer than `clip_gradient_norm` are cut to it; 0 leaves them.
-    With `lazy_tables` a step moves only those rows of the tables that its batch names (models/tables.py).
+    `precision` is that of the products in training, float32 or bfloat16 (torch.autocast): weights, their average and
+    the loss are float32, and so is everything when an epoch is judged. With `capture` a step on a GPU is recorded once
+    and replayed (models/capture.py). With `lazy_tables` a step moves only those rows of the tables that its batch names
+    (models/tables.py).
     """
 
     seed: int
@@ -32,6 +35,8 @@ class Recipe:
     unknown_share: float
     clip_gradient_norm: float = 0.0
     lazy_tables: bool = False
+    precision: str = "float32"
+    capture: bool = False
 
 
 def optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -42,10 +47,7 @@ def optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
     tables = tables_of(network)
     known = {id(table) for table in tables}
     rest = {"params": [p for p in network.parameters() if id(p) not in known], "weight_decay": recipe.weight_decay}
-    if recipe.lazy_tables:
-        return [
-            torch.optim.Adam([rest], lr=recipe.learning_rate, fused=True),
-            torch.optim.SparseAdam(tables, lr=recipe.learning_rate),
-        ]
     decayed = {"params": tables, "weight_decay": recipe.table_weight_decay}
-    return [torch.optim.Adam([decayed, rest], lr=recipe.learning_rate, fused=True)]
+    groups = [rest] if recipe.lazy_tables else [decayed, rest]
+    dense = torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True, capturable=recipe.capture)
+    return [dense, torch.optim.SparseAdam(tables, lr=recipe.learning_rate)] if recipe.lazy_tables else [dense]

@@ -32,7 +32,7 @@ class Average:
     `lazy` tables the average is complete after `catch_up` only.
     """
 
-    def __init__(self, network: nn.Module, decay: float, *, lazy: bool = False) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, lazy: bool = False, captured: bool = False) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay, self.steps = decay, 0
         pairs = list(zip(tables_of(network), tables_of(self.network), strict=True)) if lazy else []
@@ -40,15 +40,26 @@ class Average:
         by_rows = {id(table) for pair in pairs for table in pair}
         self._followed: list[Tensor] = [p for p in network.parameters() if id(p) not in by_rows]
         self._mean: list[Tensor] = [p for p in self.network.parameters() if id(p) not in by_rows]
+        self.count = torch.zeros((), device=self._mean[0].device) if captured else None
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the network's present weights, of lazy tables those that the gradient names."""
         self.steps += 1
         share = (1 - self.decay) / (1 - self.decay**self.steps)
-        torch._foreach_lerp_(self._mean, self._followed, share)
+        if self.count is None:
+            torch._foreach_lerp_(self._mean, self._followed, share)
+        else:
+            self._update_on_device(self.count)
         for table in self.tables:
             table.update(named_rows(table.table), self.steps, share)
+
+    def _update_on_device(self, count: Tensor) -> None:
+        """The same with the steps counted on the device: a recorded step cannot read a number of Python's."""
+        count += 1
+        moves = torch._foreach_sub(self._followed, self._mean)
+        torch._foreach_mul_(moves, (1 - self.decay) / (1 - self.decay**count))
+        torch._foreach_add_(self._mean, moves)
 
     def prepare(self) -> None:
         """Before weights move: bring the means of the rows that are about to move up to now."""
@@ -68,7 +79,7 @@ class State:
         self.network, self.recipe, self.device = network.to(device), recipe, device
         if recipe.lazy_tables:
             make_lazy(network)
-        self.average = Average(network, recipe.average, lazy=recipe.lazy_tables)
+        self.average = Average(network, recipe.average, lazy=recipe.lazy_tables, captured=recipe.capture)
         self.optimizers = optimizers(network, recipe)
         self.epochs: list[Epoch] = []
         self.kept: dict[str, Tensor] = {}  # weights of the best epoch
@@ -149,6 +160,8 @@ class State:
         self.kept = _of("kept", tensors)
         self.begin_epoch()
         self.steps, self.average.steps = tensors["position"].tolist()
+        if self.average.count is not None:
+            self.average.count.fill_(self.average.steps)
         self.total.copy_(tensors["total"])
         self._restore_chance(_of("chance", tensors))
 
