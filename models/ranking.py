@@ -1,0 +1,265 @@
+"""One user against many items: HiNet's first layer is linear in x, so each side's share of it is computed once.
+
+All sub-experts and the gates of the scenario layer read x. Its columns are those of the user and the request (the same
+for every item) and those of the item (the same for every user); what the layer makes of x is the sum of what it makes
+of either. The user's share is computed once per request. An item's can be kept for as long as the model and the item's
+features are the same: (1 + M) K (U + 1) floats, U the width of a sub-expert's first layer. That is 5 KB with six
+scenarios, K = 3 and U = 64 (a million items: 5 GB), 18 KB at the authors' sizes (K = 5, U = 128).
+
+    rank(user, kept item shares)    what is left per row: a sum, then the sub-experts' later layers and all above
+    rank_rows(user, rows)           the items' share on top, where it is not kept
+
+A request asks for one scenario: of towers by scenario only its own run, and without the scenario attention only the
+sub-experts of G and of its own S. With the attention all S_m are needed: A reads them.
+
+Letters as in models/hinet.py, and E = (1 + M) * K sub-experts.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from features.encode import Batch, Encoder
+from features.schema import Kind, Schema, View
+from models.experts import FeatureEmbedding, StackedExperts, StackedLinear
+from models.hinet import HiNet, SubExpertIntegration
+from models.products import linear, perceptrons, rectified, wide
+
+TOGETHER = 1_500_000  # multiplications per expert and layer: up to here one batched product beats one per expert
+
+
+class Columns(NamedTuple):
+    """Places of some columns among the categorical ones, the bags and the numbers of encoded rows."""
+
+    categorical: tuple[int, ...]
+    bags: tuple[int, ...]
+    numeric: tuple[int, ...]
+
+
+class Share(NamedTuple):
+    """What the first layer makes of some columns of N rows: of sub-experts, `hidden` [E, N, U], and `gates` [N, E]."""
+
+    hidden: Tensor
+    gates: Tensor
+
+
+def item_columns(encoder: Encoder, schema: Schema, views: Iterable[View]) -> Columns:
+    """The columns that depend on the item alone: its id and those of its own view.
+
+    Raises ValueError on features by the item and something else: no share of an item could hold them.
+    """
+    names, encoded = {schema.item}, {column.name for column in encoder.columns}
+    for view in views:
+        read = {column.name for column in view.columns} & encoded
+        if read and schema.item in view.keys and len(view.keys) > 1:
+            raise ValueError(f"view {view.name}: features by {view.keys} are no item's alone; score plain rows instead")
+        names |= read if view.keys == (schema.item,) else set()
+    categorical = [c.name for c in encoder.columns if c.kind is Kind.CATEGORICAL]
+    bags = [c.name for c in encoder.columns if c.is_list]
+    numeric = [c.name for c in encoder.columns if c.kind is Kind.NUMERIC for _ in range(1 + c.nullable)]
+    return Columns(*(tuple(i for i, n in enumerate(part) if n in names) for part in (categorical, bags, numeric)))
+
+
+class Sharing:
+    """A trained HiNet that ranks: the logits of its forward to 1e-5, for one user at a time and without gradients.
+
+    `items` are the columns that depend on the item alone (see `item_columns`). The first layer's weights are copied,
+    split by columns, when this is made: a network that learns on needs a new one. Raises ValueError where there is no
+    such layer: without `hierarchy`, with several `embedding_sets`, with `interactions`.
+    """
+
+    def __init__(self, network: HiNet, items: Columns) -> None:
+        integration, experts = _checked(network)
+        self.network, self.normalize, self.later = network, experts.normalize, experts.layers[1:]
+        first, *later = (layer for layer in experts.layers if isinstance(layer, StackedLinear))
+        self.by_expert = [list(zip(*_detached(layer), strict=True)) for layer in later]
+        self.largest = max((layer[0][0].numel() for layer in self.by_expert), default=0)
+        gates, request = integration.gates.logits, _others(network.embedding, items)
+        self.of_item = _Part(network.embedding, items, first, gates, biased=False)
+        self.of_request = _Part(network.embedding, request, first, gates, biased=True)
+        self.coefficients = _coefficients(network, integration.sub_experts)  # [M, 3, E]
+        self.orders = [of_scenario.nonzero().tolist() for of_scenario in self.coefficients]  # (part of C, sub-expert)
+
+    @property
+    def bytes_per_item(self) -> int:
+        """What the kept share of one item takes."""
+        experts, width, _ = self.of_item.weight.shape
+        return self.of_item.weight.element_size() * experts * (width + 1)
+
+    @torch.inference_mode()
+    def user(self, batch: Batch) -> Share:
+        """The share, N = 1, of user, scenario and context, and of the biases: from the first of a request's rows."""
+        return self.of_request(Batch(batch.categorical[:1], batch.bags[:1], batch.numeric[:1], batch.scenario[:1]))
+
+    @torch.inference_mode()
+    def items(self, batch: Batch) -> Share:
+        """The shares of the rows' items, to be kept; what the rows say of users does not matter."""
+        hidden, gates = self.of_item(batch)
+        return Share(hidden.contiguous(), gates)
+
+    @torch.inference_mode()
+    def rank(self, user: Share, items: Share, scenario: int, picked: Tensor | None = None) -> Tensor:
+        """Logits [N, T] of a user in a scenario (its number) for items, or for those at the places `picked` [N]."""
+        weights = self._weights(_sum(items.gates, user.gates, picked))  # [N, E]
+        if self._together(len(weights)):
+            together = _sum(items.hidden, user.hidden, picked, dim=1)  # [E, N, U]
+            return self._tasks(self._all(together, weights, scenario), scenario)
+
+        def first(expert: int) -> Tensor:
+            return _sum(items.hidden[expert], user.hidden[expert], picked).relu_()  # [N, U]
+
+        return self._tasks(self._each(first, weights, scenario), scenario)
+
+    @torch.inference_mode()
+    def rank_rows(self, user: Share, batch: Batch, scenario: int) -> Tensor:
+        """Logits [N, T] of a user in a scenario for the items of the rows, whose shares are computed here."""
+        if self._together(len(batch.scenario)):
+            return self.rank(user, self.of_item(batch), scenario)
+        x = self.of_item.embed(batch)  # [N, D of items]
+        weights = self._weights(self.of_item.gate(x) + user.gates)  # [N, E]
+
+        def first(expert: int) -> Tensor:  # to this product the user's share is a bias
+            return rectified(x, self.of_item.weight[expert], user.hidden[expert, 0])  # [N, U]
+
+        return self._tasks(self._each(first, weights, scenario), scenario)
+
+    def _together(self, rows: int) -> bool:
+        """Whether all experts go through a layer together: few rows, a GPU, or a normalization in between."""
+        return self.normalize or self.coefficients.is_cuda or rows * self.largest <= TOGETHER
+
+    def _weights(self, gates: Tensor) -> Tensor:
+        """Gate logits [N, E] -> the weight of every sub-expert in its mixture [N, E]."""
+        return gates.unflatten(1, (1 + self.network.scenarios, -1)).softmax(dim=2).flatten(1)
+
+    def _all(self, first: Tensor, weights: Tensor, scenario: int) -> Tensor:
+        """C [N, 3H], all sub-experts together, from their first layer [E, N, U] (which this overwrites)."""
+        experts = self.later(first if self.normalize else first.relu_())  # [E, N, H]
+        weighted = experts * weights.t().unsqueeze(2)
+        context = self.coefficients[scenario] @ weighted.flatten(1)  # [3, N * H]
+        return context.unflatten(1, experts.shape[1:]).transpose(0, 1).flatten(1)  # [N, 3H]
+
+    def _each(self, first: Callable[[int], Tensor], weights: Tensor, scenario: int) -> Tensor:
+        """C [N, 3H], one sub-expert after the other while its rows are in the cache; those of no effect are left out.
+
+        A sub-expert belongs to one part of C: its coefficient there goes into its weights.
+        """
+        columns = (weights * self.coefficients[scenario].sum(dim=0)).t().unsqueeze(2).contiguous()  # [E, N, 1]
+        parts: dict[int, Tensor] = {}
+        for part, expert in self.orders[scenario]:
+            y = first(expert)
+            for layer in self.by_expert:
+                y = rectified(y, *layer[expert])  # [N, H]
+            weight = columns[expert]  # [N, 1]
+            parts[part] = parts[part].addcmul_(y, weight) if part in parts else y.mul_(weight)
+        return torch.cat(list(parts.values()), dim=1)
+
+    def _tasks(self, context: Tensor, scenario: int) -> Tensor:
+        """C [N, 3H] -> logits [N, T], by the towers of this scenario alone."""
+        towers = self.network.towers
+        start = scenario * towers.tasks if towers.scenarios > 1 else 0
+        own = slice(start, start + towers.tasks)
+        layers = [layer for layer in towers.hidden.layers if isinstance(layer, StackedLinear)]
+        weights, biases = zip(*([part[own] for part in _detached(layer)] for layer in layers), strict=True)
+        x = perceptrons(self.network.control(context), weights, biases)
+        weight, bias = (part[own] for part in _detached(towers.logits))
+        return linear(x, weight, bias).squeeze(2).t()  # [N, T]
+
+
+class _Part:
+    """Some columns of x: their embedding, and the first layer's weights that read them."""
+
+    def __init__(
+        self, whole: FeatureEmbedding, columns: Columns, first: StackedLinear, gates: StackedLinear, *, biased: bool
+    ) -> None:
+        places = _places(whole, columns)
+        self.weight = first.weight.detach()[:, :, places]  # [E, U, D of these columns]
+        self.gates = gates.weight.detach()[:, :, places]  # [1 + M, K, D of these columns]
+        self.bias = _detached(first)[1] if biased else None  # [E, U]
+        bag_places = _bag_places(whole, columns)
+        self.embedding = _embedding(whole, columns, bag_places)
+        used = (columns.categorical, bag_places, columns.numeric)  # of the categorical, the bags, the numbers
+        self.places = [torch.tensor(part, dtype=torch.long) for part in used]
+
+    def __call__(self, batch: Batch) -> Share:
+        x = self.embed(batch)
+        return Share(wide(x, self.weight, self.bias, rectify=False), self.gate(x))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The columns of rows [N, D of these columns]."""
+        parts = zip((batch.categorical, batch.bags, batch.numeric), self.places, strict=True)
+        chosen = (torch.from_numpy(part).index_select(1, places).to(self.weight.device) for part, places in parts)
+        x: Tensor = self.embedding(*chosen)
+        return x
+
+    def gate(self, x: Tensor) -> Tensor:
+        """What the columns add to the logits of all gates [N, E]."""
+        return wide(x, self.gates, None, rectify=False).transpose(0, 1).flatten(1)
+
+
+def _checked(network: HiNet) -> tuple[SubExpertIntegration, StackedExperts]:
+    """The scenario layer and its sub-experts, whose first layer reads all of x; raises ValueError if there is none."""
+    if network.integration is None:
+        raise ValueError("a HiNet without hierarchy has no scenario layer to share: score plain rows instead")
+    if not isinstance(network.integration.experts, StackedExperts):
+        raise ValueError("with several embedding_sets sub-experts read parts of x: score plain rows instead")
+    if len(network.interactions):
+        raise ValueError(f"interactions {list(network.interactions)} read all of x: score plain rows instead")
+    return network.integration, network.integration.experts
+
+
+def _coefficients(network: HiNet, sub_experts: int) -> Tensor:
+    """What each sub-expert's weighted output counts in G, S_own and A, for rows of each scenario [M, 3, E]."""
+    scenarios = network.scenarios
+    mixtures = torch.zeros(scenarios, 3, 1 + scenarios)
+    mixtures[:, 0, 0] = 1
+    mixtures[:, 1, 1:] = torch.eye(scenarios)
+    mixtures[:, 2, 1:] = network.attention()
+    mixtures = mixtures if network.scenario_attention is not None else mixtures[:, :2]
+    return mixtures.repeat_interleave(sub_experts, dim=2).to(network.embedding.weight.device)
+
+
+def _others(whole: FeatureEmbedding, columns: Columns) -> Columns:
+    """The columns that are not these."""
+    fields, bags = len(whole.offsets), len(whole.bag_lengths)
+    counts = (fields, bags, whole.width - (fields + bags) * whole.weight.shape[1])
+    return Columns(*(tuple(i for i in range(n) if i not in taken) for n, taken in zip(counts, columns, strict=True)))
+
+
+def _places(whole: FeatureEmbedding, columns: Columns) -> list[int]:
+    """Where the columns lie in x."""
+    width, fields = whole.weight.shape[1], len(whole.offsets)
+    embedded = [*columns.categorical, *(fields + bag for bag in columns.bags)]
+    start = (fields + len(whole.bag_lengths)) * width
+    return [i * width + j for i in embedded for j in range(width)] + [start + number for number in columns.numeric]
+
+
+def _bag_places(whole: FeatureEmbedding, columns: Columns) -> list[int]:
+    """Where the ids of the bags lie in encoded rows."""
+    ends = list(accumulate(whole.bag_lengths))
+    return [place for bag in columns.bags for place in range(ends[bag] - whole.bag_lengths[bag], ends[bag])]
+
+
+def _embedding(whole: FeatureEmbedding, columns: Columns, bag_places: list[int]) -> FeatureEmbedding:
+    """The embedding of some of the columns: with the tables of the whole, not a copy."""
+    part = FeatureEmbedding(
+        table_rows=(0,), categorical_tables=[0] * len(columns.categorical), bag_tables=[0] * len(columns.bags),
+        bag_lengths=[whole.bag_lengths[bag] for bag in columns.bags], numeric=len(columns.numeric),
+        embedding_width=whole.weight.shape[1],
+    )  # fmt: skip
+    part.weight, part.offsets = whole.weight, whole.offsets[list(columns.categorical)]
+    part.bag_offsets = whole.bag_offsets[bag_places]
+    return part
+
+
+def _detached(layer: StackedLinear) -> tuple[Tensor, Tensor]:
+    """Weight [N, outputs, inputs] and bias [N, outputs] of a layer that has both."""
+    assert layer.bias is not None
+    return layer.weight.detach(), layer.bias.detach()
+
+
+def _sum(share: Tensor, once: Tensor, picked: Tensor | None, dim: int = 0) -> Tensor:
+    """The items' share [.., N, W], or of those picked along `dim`, and the user's [.., 1, W]; a new tensor."""
+    return share + once if picked is None else share.index_select(dim, picked).add_(once)
