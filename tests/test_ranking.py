@@ -32,8 +32,8 @@ def network(**changes: Any) -> HiNet:
     torch.manual_seed(3)
     made = HiNet(**SHAPE | changes)
     with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.normal_(std=(3 / parameter.shape[-1]) ** 0.5)
+        for weight in (parameter for parameter in made.parameters() if parameter.dim() == 3):
+            weight.normal_(std=(2 / weight.shape[2]) ** 0.5)
         made.embedding.weight.normal_()
     return made.eval()
 
