@@ -22,7 +22,8 @@ import params
 import stage
 from features.encode import Batch
 from models.hinet import HiNet
-from models.ranking import Columns, Sharing
+from models.ranking import Sharing
+from models.shares import Columns
 
 SCENARIOS, TASKS, WIDTH, FIELDS, NUMBERS, RECENT = 6, 2, 16, 20, 20, 20
 ITEM = Columns(categorical=tuple(range(FIELDS // 2)), bags=(), numeric=tuple(range(NUMBERS // 2)))  # column 0: its id
@@ -120,7 +121,7 @@ def show(found: list[dict[str, Any]]) -> None:
 
 
 def _enlarge(network: HiNet) -> None:
-    """Weights that keep a row's size from layer to layer: logits as far apart as trained ones, so that parity counts."""
+    """Weights that keep a row's size from layer to layer: logits like trained ones, so that parity counts."""
     with torch.no_grad():
         for weight in (parameter for parameter in network.parameters() if parameter.dim() == 3):
             weight.normal_(std=(2 / weight.shape[2]) ** 0.5)

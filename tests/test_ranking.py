@@ -1,21 +1,20 @@
 """models/ranking.py: a user's and items' shares of the first layer add up to the plain forward."""
 
-import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import world
 from torch import Tensor
 
-from features.aggregate import feature_views
-from features.encode import Batch, Encoder
-from features.schema import Column, DType, Kind, Role, View, inputs
+from benchmarks import ranking as benchmark
+from features.encode import Batch
 from models import ranking
 from models.hinet import HiNet
-from models.ranking import Columns, Sharing, item_columns
-from params import Aggregate
+from models.ranking import Sharing
+from models.shares import Columns
 
 SHAPE: dict[str, Any] = {
     "table_rows": (11, 7, 5), "categorical_tables": (0, 1, 1, 2), "bag_tables": (2, 0), "bag_lengths": (3, 2),
@@ -130,55 +129,17 @@ def test_networks_that_cannot_share_are_refused(changes: dict[str, Any], named: 
         Sharing(network(**changes), ITEMS)
 
 
-def views() -> tuple[View, ...]:
-    """The views of the tiny world."""
-    return feature_views(world.schema(), Aggregate(**world.section("aggregate")))
-
-
-def encoder(columns: tuple[Column, ...]) -> Encoder:
-    """An encoder that has seen nothing."""
-    tables = {column.vocabulary: [] for column in columns if column.kind is not Kind.NUMERIC}
-    return Encoder("scenario", world.schema().scenarios, columns, tables, {c.name: (0.0, 1.0) for c in columns})
-
-
-def test_the_items_columns_are_its_id_and_its_views() -> None:
-    """The places are those of the encoder's output: a nullable number takes two, a list one bag."""
-    schema = world.schema()
-    columns = inputs(schema, views())
-    found = item_columns(encoder(columns), schema, views())
-    categorical = [c.name for c in columns if c.kind is Kind.CATEGORICAL]
-    numbers = [c.name for c in columns if c.kind is Kind.NUMERIC for _ in range(1 + c.nullable)]
-    assert [categorical[i] for i in found.categorical] == ["item_id"]
-    assert [[c.name for c in columns if c.is_list][i] for i in found.bags] == ["tags"]
-    named = [numbers[i] for i in found.numeric]
-    assert named.count("price") == 2
-    assert set(named) == {c.name for c in views()[1].columns if c.kind is Kind.NUMERIC}
-
-
-def test_features_by_pair_cannot_be_kept_per_item() -> None:
-    """A view by user and item that the encoder reads is refused by name; one that it does not read is no matter."""
-    schema = world.schema()
-    seen = Column(name="times_seen", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.NUMERIC)
-    pair = View(name="user_and_item", keys=("user_id", "item_id"), columns=(seen,))
-    columns = inputs(schema, views())
-    assert item_columns(encoder(columns), schema, (*views(), pair)) == item_columns(encoder(columns), schema, views())
-    with pytest.raises(ValueError, match="user_and_item"):
-        item_columns(encoder((*columns, seen)), schema, (*views(), pair))
-
-
-def test_an_encoded_request_is_ranked_from_its_layout() -> None:
-    """From the encoder's layout and the declared columns alone: the logits of the plain forward."""
-    schema = world.schema()
-    fitted = encoder(inputs(schema, views()))
-    layout = dataclasses.asdict(fitted.layout)
-    made = network(**layout)
-    rows, items = 20, item_columns(fitted, schema, views())
-    random = np.random.default_rng(1)
-    numeric = random.normal(size=(rows, layout["numeric"])).astype(np.float32)
-    shared = [i for i in range(layout["numeric"]) if i not in items.numeric]
-    numeric[:, shared] = numeric[0, shared]
-    zeros = [np.zeros((rows, n), np.int32) for n in (len(layout["categorical_tables"]), sum(layout["bag_lengths"]))]
-    batch = Batch(*zeros, numeric, np.full(rows, 1, np.int32))
-    sharing = Sharing(made, items)
-    found = sharing.rank(sharing.user(batch), sharing.items(batch), 1)
-    torch.testing.assert_close(found, plainly(made, batch), rtol=0, atol=1e-5)
+def test_the_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tiny sizes it times every way for each network, number of items and of threads, and finds them equal."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    before = torch.get_num_threads()
+    benchmark.ranking(
+        json=tmp_path / "made" / "ranking.json", items=(3, 5), threads=(1,), rounds=2, users=20, catalogue=9
+    )
+    found = json.loads((tmp_path / "made" / "ranking.json").read_text())["requests"]
+    assert [(one["network"], one["items"]) for one in found] == [
+        ("params.yaml", 3), ("params.yaml", 5), ("the authors'", 3), ("the authors'", 5),
+    ]  # fmt: skip
+    assert all(difference < 1e-5 for one in found for difference in one["largest_difference"].values())
+    assert all(set(one["milliseconds"]) == {"plain", "kept", "fresh"} for one in found)
+    assert torch.get_num_threads() == before
