@@ -1,7 +1,8 @@
 """Benchmark: one user ranked against many items, with the plain forward and with shares of the first layer.
 
 Random rows and weights, of the shape of the simulation: six scenarios, two tasks, half of the columns the item's. Each
-round scores the same request in every way, so that what else the machine does falls on all of them.
+round scores the same request in every way, so that what else the machine does falls on all of
+them; where much else runs, the fastest round says more than the median.
 """
 
 import json as text
@@ -96,13 +97,15 @@ class Request:
         return self.sharing.rank_rows(self.sharing.user(self.batch), self.batch, 0)
 
     def measure(self, rounds: int) -> dict[str, Any]:
-        """Milliseconds of each way (the median), how often faster than the plain one, and how far off at most."""
+        """Milliseconds of each way, how many times as fast as the plain one it is, and how far off at most."""
         ways = {PLAIN: self.plain, KEPT: self.kept, FRESH: self.fresh}
-        expected = self.plain()
-        taken = {way: median(times) * 1e3 for way, times in _timed(ways, rounds).items()}
-        return {
-            "milliseconds": {way: round(spent, 4) for way, spent in taken.items()},
-            "ratio": {way: round(taken[PLAIN] / taken[way], 3) for way in (KEPT, FRESH)},
+        expected, taken = self.plain(), _timed(ways, rounds)
+        found: dict[str, Any] = {
+            name: {way: round(pick(times) * 1e3, 4) for way, times in taken.items()}
+            for name, pick in (("median", median), ("fastest", min))
+        }
+        return found | {
+            "ratio": {name: _ratio(times) for name, times in found.items()},
             "largest_difference": {way: float((ways[way]() - expected).abs().max()) for way in (KEPT, FRESH)},
             "bytes_per_item": self.sharing.bytes_per_item,
         }
@@ -110,14 +113,22 @@ class Request:
 
 def show(found: list[dict[str, Any]]) -> None:
     """Print a line per request."""
-    table = Table("network", "items", "threads", "plain ms", "kept ms", "fresh ms", "kept", "fresh", "off by", "item")
+    table = Table("network", "items", "threads", *(f"{way} ms" for way in (PLAIN, KEPT, FRESH)), KEPT, FRESH, "off by",
+                  title="median (fastest) of the rounds; how many times as fast as the plain forward")  # fmt: skip
     for one in found:
-        times, ratio, off = one["milliseconds"], one["ratio"], max(one["largest_difference"].values())
+        times, ratio = (one["median"], one["fastest"]), one["ratio"]
         table.add_row(
-            one["network"], f"{one['items']:,}", str(one["threads"]), *(f"{times[way]:.2f}" for way in times),
-            *(f"{ratio[way]:.2f}x" for way in ratio), f"{off:.0e}", f"{one['bytes_per_item'] / 1e3:.1f} KB",
+            one["network"], f"{one['items']:,}", str(one["threads"]),
+            *(f"{times[0][way]:.2f} ({times[1][way]:.2f})" for way in (PLAIN, KEPT, FRESH)),
+            *(f"{ratio['median'][way]:.2f} ({ratio['fastest'][way]:.2f})" for way in (KEPT, FRESH)),
+            f"{max(one['largest_difference'].values()):.0e}",
         )  # fmt: skip
-    Console(width=100).print(table)
+    Console(width=120).print(table)
+
+
+def _ratio(times: dict[str, float]) -> dict[str, float]:
+    """How many times as fast as the plain forward."""
+    return {way: round(times[PLAIN] / times[way], 3) for way in (KEPT, FRESH)}
 
 
 def _enlarge(network: HiNet) -> None:
