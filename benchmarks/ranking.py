@@ -1,8 +1,8 @@
 """Benchmark: one user ranked against many items, with the plain forward and with shares of the first layer.
 
 Random rows and weights, of the shape of the simulation: six scenarios, two tasks, half of the columns the item's. Each
-round scores the same request in every way, so that what else the machine does falls on all of
-them; where much else runs, the fastest round says more than the median.
+round scores the same request in every way, so that what else the machine does falls on all of them; where much else
+runs, the fastest round says more than the median.
 """
 
 import json as text
