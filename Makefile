@@ -44,8 +44,7 @@ test: $(READY) ## the suite that has to pass
 slow: $(READY) ## the long tests: kill -9 in every stage, several seeds
 	pytest -m slow
 
-bench: $(READY) ## every network with five seeds on what the pipeline made (an hour)
-	dvc repro encode
+bench: $(READY) ## every network with five seeds on the simulation (an hour)
 	python -m benchmarks.accuracy
 
 check: $(READY) ## lint, types, import contracts

@@ -37,13 +37,23 @@ class KuaiRand(_Section):
     logs: Annotated[list[Literal["standard", "random"]], Field(min_length=1)]
 
 
+class Tenrec(_Section):
+    """Which column of Tenrec's QK-video is the scenario, with which values, and how many negatives are sampled."""
+
+    scenario: Literal["video_category", "gender", "age"]
+    scenarios: Annotated[list[str], Field(min_length=1)]
+    negatives_per_click: Annotated[float, Field(ge=0)]
+    seed: int
+
+
 class Dataset(_Section):
     """Which log is read, and from where."""
 
-    name: Literal["simulation", "movielens-1m", "kuairand-pure"]
+    name: Literal["simulation", "movielens-1m", "kuairand-pure", "tenrec-qk-video"]
     path: str | None
     simulation: Simulation
     kuairand_pure: KuaiRand = Field(alias="kuairand-pure")
+    tenrec_qk_video: Tenrec = Field(alias="tenrec-qk-video")
 
 
 class Validate(_Section):
@@ -93,6 +103,7 @@ class HiNetUnits(_Section):
     cross_layers: Positive
     normalize: bool
     detach_gates: bool
+    dropout: Share
     scenario_attention: bool
     hierarchy: bool
 
@@ -169,6 +180,7 @@ class Train(_Section):
     average: Share
     unknown_share: Share
     clip_gradient_norm: Annotated[float, Field(ge=0)]
+    lazy_tables: bool
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     processes: Positive
     embedding_width: Positive

@@ -1,106 +1,92 @@
 """Benchmark: every model over several seeds on the same rows; mean and spread of the test AUC per cell.
 
-Reads what the pipeline made of the data set of params.yaml (`dvc repro encode` first), fits each model with each seed
-under the recipe of params.yaml, and reports the test AUC of the epoch that the validation rows chose.
+    python -m benchmarks.accuracy --dataset movielens-1m --path DIR --models all --seeds 5 --json accuracy.json
+
+The rows of the table stand in benchmarks/accuracy.yaml, the protocols in benchmarks/protocols.py. Every run learns from
+the training rows, its epoch is chosen on the validation rows, and its test AUC is reported. The JSON is written after
+every run; called again with the same file, the command goes on with the runs that are missing.
 """
 
-import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+from tqdm import tqdm
 
 import params
 import stage
-from features.encode import Encoder, Tensors, open_tensors
-from features.schema import Schema, read_schema
+from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, prepare
+from benchmarks.report import Report, Run, rounded, show
+from benchmarks.rows import Row, read_rows
+from features.encode import Encoder, open_tensors
+from features.schema import read_schema
 from models.fit import fit, repeatable
 from models.folder import NETWORKS
 from models.metrics import mean_auc
 from models.predict import predict
 from models.train import arguments_of, cell_weights, recipe_of
-from params import Params
 
 
 def accuracy(
     *,
-    models: tuple[str, ...] = tuple(NETWORKS),
+    dataset: str = "simulation",
+    path: Path | None = None,
+    split: str | None = None,
+    models: str = "all",
     seeds: int = 5,
-    schema: Path = Path("data/schema.json"),
-    encoder: Path = Path("artifacts/encoder.json"),
-    tensors: Path = Path("data/tensors"),
-    out: Path = Path("artifacts/accuracy.json"),
+    processes: int | None = None,
+    json: Path = Path("artifacts/accuracy.json"),
 ) -> None:
-    """Fit each of `models` with seeds 1 to `seeds`; print the table and write it to `out`."""
-    settings, declared = params.load(), read_schema(schema)
-    layout = Encoder.read(encoder).layout
-    torch.set_num_threads(stage.threads())
-    report: dict[str, Any] = {"dataset": declared.name, "split": settings.join.split, "seeds": seeds, "models": {}}
-    found: dict[str, NDArray[np.float64]] = {}
-    for name in models:
-        arguments = arguments_of(name, layout, len(declared.tasks), settings.train)
-        found[name] = np.stack([
-            test_auc(name, arguments, declared, tensors, settings, seed) for seed in range(1, seeds + 1)
-        ])  # [seeds, M, T]  # fmt: skip
-        report["models"][name] = summary(found[name], declared)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=1) + "\n")
-    show(report)
+    """Fit each of `models` (names with commas, or all) with seeds 1 to `seeds`; print the table, write it to `json`.
+
+    `path` is the folder with the official archive; `split` is time or random, where the protocol leaves it open. So
+    many runs go side by side as `processes` says, one thread each; default: one per core.
+    """
+    rows = read_rows(dataset, models.split(","), params.load().train)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        report = Report(json, dataset, prepare(dataset, path, split, folder), folder)
+        missing = [(row, seed) for seed in range(1, seeds + 1) for row in rows if not report.has(row, seed)]
+        for row, seed, found in _runs(missing, folder, processes or stage.threads()):
+            report.add(row, seed, found)
+        show(report.write(rows, seeds))
 
 
-def test_auc(
-    name: str, arguments: dict[str, Any], schema: Schema, tensors: Path, settings: Params, seed: int
-) -> NDArray[np.float64]:
-    """Fit one model with one seed; its AUC on the test rows [M, T], NaN where a cell has one class."""
-    recipe = recipe_of(settings.train.model_copy(update={"seed": seed}))
+def run(row: Row, seed: int, folder: Path) -> Run:
+    """Fit the row with this seed, on one thread; its AUC on the test rows."""
+    torch.set_num_threads(1)
+    schema, layout = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER).layout
+    train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
+    settings = row.train.model_copy(update={"seed": seed})
     repeatable(seed)
-    network = NETWORKS[name](**arguments)
-    train, valid, test = (open_tensors(tensors / split) for split in ("train", "valid", "test"))
-    weights = cell_weights(schema, settings.train)
-    fit(
-        network, train, valid, recipe, scenarios=schema.scenarios, tasks=schema.task_names,
-        cell_weights=weights, device=settings.train.device,
+    network = NETWORKS[row.network](**arguments_of(row.network, layout, len(schema.tasks), settings))
+    started = time.perf_counter()
+    fitted = fit(
+        network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.task_names,
+        cell_weights=cell_weights(schema, settings), device=settings.device,
     )  # fmt: skip
-    return auc_table(network, test, schema)
+    seconds = time.perf_counter() - started
+    auc = mean_auc(test.labels, predict(network, test, row.name), test.scenario, len(schema.scenarios))[1]
+    return Run(
+        auc=rounded(auc), valid_auc=rounded(fitted.best.valid_auc), best_epoch=fitted.best.number,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        samples_per_second=round(len(fitted.epochs) * len(train.scenario) / seconds),
+    )  # fmt: skip
 
 
-def auc_table(network: torch.nn.Module, rows: Tensors, schema: Schema) -> NDArray[np.float64]:
-    """AUC of each cell [M, T]."""
-    return mean_auc(rows.labels, predict(network, rows, "test"), rows.scenario, len(schema.scenarios))[1]
-
-
-def summary(values: NDArray[np.float64], schema: Schema) -> dict[str, Any]:
-    """Mean, standard deviation (of the seeds, n - 1) and values per cell, and of the mean over the cells."""
-    cells = {
-        f"{scenario}/{task}": _spread(values[:, i, j])
-        for i, scenario in enumerate(schema.scenarios)
-        for j, task in enumerate(schema.task_names)
-        if not np.isnan(values[:, i, j]).any()
-    }
-    return {"cells": cells, "mean_auc": _spread(np.nanmean(values, axis=(1, 2)))}
-
-
-def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": round(float(values.mean()), 6), "std": round(deviation, 6), "values": values.round(6).tolist()}
-
-
-def show(report: dict[str, Any]) -> None:
-    """Print mean and standard deviation per cell and model."""
-    models = report["models"]
-    table = Table("cell", *models, title=f"{report['dataset']}: test AUC, mean ± deviation of {report['seeds']} seeds")
-    for cell in next(iter(models.values()))["cells"]:
-        table.add_row(cell, *(_text(found["cells"][cell]) for found in models.values()))
-    table.add_row("mean", *(_text(found["mean_auc"]) for found in models.values()))
-    Console(width=100).print(table)
-
-
-def _text(spread: dict[str, Any]) -> str:
-    return f"{spread['mean']:.4f} ± {spread['std']:.4f}"
+def _runs(wanted: list[tuple[Row, int]], folder: Path, processes: int) -> Iterator[tuple[Row, int, Run]]:
+    """The runs as they end, `processes` of them at a time, each in a process of its own."""
+    os.environ["TQDM_DISABLE"] = "1"  # for the processes: the bars of runs side by side would overwrite each other
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        asked: dict[Future[Run], tuple[Row, int]] = {pool.submit(run, *one, folder): one for one in wanted}
+        for done in tqdm(as_completed(asked), total=len(asked), unit="run", desc="accuracy"):
+            row, seed = asked[done]
+            yield row, seed, done.result()
 
 
 if __name__ == "__main__":

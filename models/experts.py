@@ -62,7 +62,7 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         _check_tables(len(table_rows), [*categorical_tables, *bag_tables])
         starts = [0, *accumulate(table_rows)]
-        self.bag_lengths = list(bag_lengths)
+        self.bag_lengths, self.sparse = list(bag_lengths), False  # see models/tables.py
         self.width = (len(categorical_tables) + len(bag_lengths)) * embedding_width + numeric
         self.weight = nn.Parameter(torch.randn(starts[-1], embedding_width) * EMBEDDING_DEVIATION)
         places = [starts[table] for table, length in zip(bag_tables, bag_lengths, strict=True) for _ in range(length)]
@@ -72,7 +72,7 @@ class FeatureEmbedding(nn.Module):
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
         """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
         ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
-        embedded = F.embedding(ids, self.weight)  # [B, F + L, E]
+        embedded = F.embedding(ids, self.weight, sparse=self.sparse)  # [B, F + L, E]
         single, several = embedded.tensor_split([categorical.shape[1]], dim=1)
         return torch.cat([single.flatten(1), *self._means(several, bags >= 0), numeric], dim=1)  # [B, D]
 

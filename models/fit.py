@@ -25,6 +25,7 @@ from models.parallel import Group
 from models.recipe import Recipe
 from models.rows import Part, Rows
 from models.state import Epoch, State, generator
+from models.tables import clip
 
 LOOK_STEPS = 50
 ALONE = Group()
@@ -59,9 +60,13 @@ def fit(
     not finite; warns of scenarios and cells that cannot be learned or judged.
     """
     check(train, valid, scenarios, tasks)
+    if recipe.lazy_tables and group.size > 1:
+        raise TrainingError(
+            "train.lazy_tables needs train.processes 1: sparse gradients are not added up; set one of them"
+        )
     weights = torch.ones(len(scenarios), len(tasks)) if cell_weights is None else cell_weights
     state = State(network, recipe, choose(device))
-    fitting = _Fitting(state, weights.to(state.device), checkpoint, group)
+    fitting = Fitting(state, weights.to(state.device), checkpoint, group)
     learned, judged = Rows(train, state.device), Rows(valid, state.device)
     fitting.resume()
     with _progress(state, learned.count, silent=not group.first) as progress:
@@ -76,7 +81,7 @@ def fit(
     return Fitted(epochs=tuple(state.epochs), best=state.best)
 
 
-class _Fitting:
+class Fitting:
     """The loop: what moves a state on, and what it has to know for that."""
 
     def __init__(self, state: State, cell_weights: Tensor, checkpoint: Checkpoint | None, group: Group) -> None:
@@ -124,13 +129,12 @@ class _Fitting:
         part, share = self.group.share(whole)
         logits = self.state.network(part.categorical, part.bags, part.numeric, part.scenario)
         loss = weighted_loss(logits, part.labels, part.scenario, self.cell_weights) * share
-        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.network.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.group.add_gradients(self.parameters, loss.detach())
         if self.recipe.clip_gradient_norm:
-            nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_gradient_norm)
-        self.state.optimizer.step()
-        self.state.average.update()
+            clip(self.parameters, self.recipe.clip_gradient_norm)
+        self.state.move()
         return loss
 
     def _look(self) -> float:
@@ -141,6 +145,7 @@ class _Fitting:
     @torch.inference_mode()
     def judge(self, rows: Rows) -> dict[str, Any]:
         """Loss and AUC of the averaged weights: the fields of an Epoch."""
+        self.state.average.catch_up()
         network = self.state.average.network.eval()
         for copied, followed in zip(network.buffers(), self.state.network.buffers(), strict=True):
             copied.copy_(followed)
@@ -181,7 +186,8 @@ def choose(device: str) -> torch.device:
 def _progress(state: State, rows: int, *, silent: bool) -> "tqdm[Any]":
     done = min(len(state.epochs) * rows + state.steps * state.recipe.batch_size, state.number * rows)
     total = state.recipe.epochs * rows
-    return tqdm(total=total, initial=done, unit=" rows", unit_scale=True, mininterval=1, disable=silent)
+    quiet = {"disable": True} if silent else {}  # not False: TQDM_DISABLE is to be heard
+    return tqdm(total=total, initial=done, unit=" rows", unit_scale=True, mininterval=1, **quiet)
 
 
 def _line(epoch: Epoch) -> str:

@@ -153,7 +153,8 @@ class HiNet(nn.Module):
     `embedding_width` and each sub-expert one set to read (see ExpertsOfSets; gates read all). `interactions` are terms
     of x that are added to the logits, fm and cross with `cross_layers` (models/interactions.py). `normalize` puts a
     layer normalization before every ReLU of the scenario and task experts. `detach_gates` lets no gradient through the
-    gates to what they read. Two ablations: without `scenario_attention` C = [G, S], without `hierarchy` the scenario
+    gates to what they read. `dropout` leaves out that share of x, drawn anew for every row and step, while it is
+    trained. Two ablations: without `scenario_attention` C = [G, S], without `hierarchy` the scenario
     layer goes and C = x.
 
     >>> network = HiNet(table_rows=(100, 50), categorical_tables=(0, 1), bag_tables=(1,), bag_lengths=(5,), numeric=3,
@@ -192,10 +193,12 @@ class HiNet(nn.Module):
         cross_layers: int = 2,
         normalize: bool = False,
         detach_gates: bool = False,
+        dropout: float = 0.0,
         scenario_attention: bool = True,
         hierarchy: bool = True,
     ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.scenarios, fields = scenarios, len(categorical_tables) + len(bag_tables)
         self.embedding = FeatureEmbedding(
             table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
@@ -223,7 +226,7 @@ class HiNet(nn.Module):
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
-        x = self.embedding(categorical, bags, numeric)  # [B, D]
+        x = self.dropout(self.embedding(categorical, bags, numeric))  # [B, D]
         context = self._context(x, scenario)  # [B, 3H]
         tasks = self.control(context)  # [T, B, h]
         logits: Tensor = self.towers(tasks, scenario)  # [B, T]

@@ -3,13 +3,15 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.recipe import Recipe, adam
+from models.recipe import Recipe, optimizers
+from models.tables import LazyAverage, decay, make_lazy, named_rows, tables_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +28,37 @@ class Epoch:
 class Average:
     """A copy of a network whose weights are the moving average of the network's, one update per step.
 
-    average_t = sum_s decay^(t - s) * weights_s / sum_s decay^(t - s): the initial weights have no share in it.
+    average_t = sum_s decay^(t - s) * weights_s / sum_s decay^(t - s): the initial weights have no share in it. Of
+    `lazy` tables the average is complete after `catch_up` only.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, lazy: bool = False) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay, self.steps = decay, 0
-        self._followed: list[Tensor] = list(network.parameters())
-        self._mean: list[Tensor] = list(self.network.parameters())
+        pairs = list(zip(tables_of(network), tables_of(self.network), strict=True)) if lazy else []
+        self.tables = [LazyAverage(table, mean, decay) for table, mean in pairs]
+        by_rows = {id(table) for pair in pairs for table in pair}
+        self._followed: list[Tensor] = [p for p in network.parameters() if id(p) not in by_rows]
+        self._mean: list[Tensor] = [p for p in self.network.parameters() if id(p) not in by_rows]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the network's present weights."""
+        """Take in the network's present weights, of lazy tables those that the gradient names."""
         self.steps += 1
         share = (1 - self.decay) / (1 - self.decay**self.steps)
         torch._foreach_lerp_(self._mean, self._followed, share)
+        for table in self.tables:
+            table.update(named_rows(table.table), self.steps, share)
+
+    def prepare(self) -> None:
+        """Before weights move: bring the means of the rows that are about to move up to now."""
+        for table in self.tables:
+            table.catch_up(named_rows(table.table), self.steps)
+
+    def catch_up(self) -> None:
+        """Bring every mean up to now."""
+        for table in self.tables:
+            table.catch_up(None, self.steps)
 
 
 class State:
@@ -48,7 +66,10 @@ class State:
 
     def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         self.network, self.recipe, self.device = network.to(device), recipe, device
-        self.average, self.optimizer = Average(network, recipe.average), adam(network, recipe)
+        if recipe.lazy_tables:
+            make_lazy(network)
+        self.average = Average(network, recipe.average, lazy=recipe.lazy_tables)
+        self.optimizers = optimizers(network, recipe)
         self.epochs: list[Epoch] = []
         self.kept: dict[str, Tensor] = {}  # weights of the best epoch
         self.begin_epoch()
@@ -57,6 +78,15 @@ class State:
         """Stand before the first step of the next epoch."""
         self.steps, self.total = 0, torch.zeros((), device=self.device)  # steps of this epoch, the sum of their losses
         self.hidden = generator(self.recipe.seed, self.number, self.device)  # draws the ids that are hidden
+
+    def move(self) -> None:
+        """Move the weights by the gradients that they have, and their average with them."""
+        for lazy in self.average.tables:
+            decay(lazy.table, self.recipe.table_weight_decay)
+        self.average.prepare()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.average.update()
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Note what the epoch came to, and keep its averaged weights if they are the best so far."""
@@ -88,7 +118,7 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors; `restore` of these goes on to the same bits."""
-        moments = self.optimizer.state_dict()["state"]
+        moments = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
         chance = {"hidden": self.hidden.get_state(), "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             chance["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -96,7 +126,8 @@ class State:
             **_under("network", self.network.state_dict()),
             **_under("average", self.average.network.state_dict()),
             **_under("kept", self.kept),
-            **{f"adam/{i}/{name}": value for i, fields in moments.items() for name, value in fields.items()},
+            **{name: value for o, of in enumerate(moments) for name, value in _under(f"adam{o}", _flat(of)).items()},
+            **_under("seen", {str(i): table.seen for i, table in enumerate(self.average.tables)}),
             **{f"epoch/{e.number}/{name}": value for e in self.epochs for name, value in _figures(e).items()},
             **_under("chance", chance),
             "position": torch.tensor([self.steps, self.average.steps]),
@@ -107,7 +138,12 @@ class State:
         """Stand where `tensors` was called; the data position is `number` and `steps`."""
         self.network.load_state_dict(_of("network", tensors))
         self.average.network.load_state_dict(_of("average", tensors))
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": _by_number(_of("adam", tensors))})
+        for o, optimizer in enumerate(self.optimizers):
+            optimizer.load_state_dict(
+                {**optimizer.state_dict(), "state": _moments(_of(f"adam{o}", tensors), optimizer)}
+            )
+        for i, table in enumerate(self.average.tables):
+            table.seen.copy_(_of("seen", tensors)[str(i)])
         found = _by_number(_of("epoch", tensors))
         self.epochs = [_epoch(number, found[number]) for number in sorted(found)]
         self.kept = _of("kept", tensors)
@@ -126,6 +162,18 @@ class State:
 def generator(seed: int, epoch: int, device: str | torch.device) -> torch.Generator:
     """The chance of an epoch: it depends on the seed and the epoch's number only."""
     return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
+
+
+def _flat(moments: Mapping[int, Mapping[str, Tensor | int]]) -> dict[str, Tensor]:
+    return {f"{i}/{name}": torch.as_tensor(value) for i, of in moments.items() for name, value in of.items()}
+
+
+def _moments(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """As the optimizer keeps them: SparseAdam counts its steps in a plain number."""
+    found: dict[int, dict[str, Any]] = {i: dict(of) for i, of in _by_number(tensors).items()}
+    for of in found.values() if isinstance(optimizer, torch.optim.SparseAdam) else ():
+        of["step"] = int(of["step"])
+    return found
 
 
 def _figures(epoch: Epoch) -> dict[str, Tensor]:

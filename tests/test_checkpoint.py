@@ -23,7 +23,7 @@ import params
 import stage
 from errors import TrainingError
 from models.checkpoint import Checkpoint, key_of
-from models.fit import Fitted, _Fitting, fit, repeatable
+from models.fit import Fitted, Fitting, fit, repeatable
 from models.folder import read_model
 from models.rows import Rows
 from models.train import train
@@ -90,14 +90,14 @@ def curves(fitted: Fitted) -> list[tuple[Any, ...]]:
 
 def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the run die before the step of this number since its start."""
-    real, taken = _Fitting.step, iter(range(1, step))
+    real, taken = Fitting.step, iter(range(1, step))
 
-    def counted(self: _Fitting, part: Any) -> Tensor:
+    def counted(self: Fitting, part: Any) -> Tensor:
         if next(taken, None) is None:
             raise StoppedError
         return real(self, part)
 
-    monkeypatch.setattr(_Fitting, "step", counted)
+    monkeypatch.setattr(Fitting, "step", counted)
 
 
 def die(monkeypatch: pytest.MonkeyPatch, step: int, call: Callable[[], Any]) -> None:

@@ -17,7 +17,7 @@ from models.fit import Fitted, choose, fit, repeatable
 from models.hinet import HiNet
 from models.loss import weighted_loss
 from models.metrics import mean_auc
-from models.recipe import Recipe, adam
+from models.recipe import Recipe, optimizers
 from models.rows import Rows
 from models.state import Average
 
@@ -124,7 +124,7 @@ def test_the_loop_is_the_plain_one_to_the_bit() -> None:
     recipe = changed(average=0.0, unknown_share=0.1, epochs=2, table_weight_decay=1e-3)
     network, plain, rows = hinet(), hinet(), Rows(opposite(1000, 0), torch.device("cpu")).resident
     epochs = fitted(network, recipe).epochs
-    optimizer = adam(plain, recipe)
+    optimizer = optimizers(plain, recipe)[0]
     for number in range(1, epochs[-1].number + 1):
         order, hidden = (torch.Generator().manual_seed(recipe.seed * 1_000_003 + number) for _ in range(2))
         for batch in torch.randperm(1000, generator=order).split(recipe.batch_size):
@@ -187,7 +187,7 @@ def test_adam_is_adam_with_the_decay_in_the_gradient() -> None:
     """One step equals Adam's formula on gradient + decay * weight, with its own decay for tables and rest."""
     network = SharedBottom(**INPUTS, bottom_units=(4,), tower_units=(4,))
     recipe = changed(table_weight_decay=0.3, weight_decay=0.1)
-    optimizer, before = adam(network, recipe), copy.deepcopy(dict(network.named_parameters()))
+    optimizer, before = optimizers(network, recipe)[0], copy.deepcopy(dict(network.named_parameters()))
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
@@ -269,7 +269,7 @@ def test_the_same_code_runs_on_a_gpu() -> None:
 def test_tables_are_known_wherever_they_are() -> None:
     """The optimizer's first group holds the embedding tables and nothing else."""
     network = hinet()
-    tables, rest = (group["params"] for group in adam(network, RECIPE).param_groups)
+    tables, rest = (group["params"] for group in optimizers(network, RECIPE)[0].param_groups)
     assert [table is network.embedding.weight for table in tables] == [True]
     assert isinstance(network.embedding, FeatureEmbedding)
     assert len(tables) + len(rest) == len(list(network.parameters()))

@@ -10,7 +10,7 @@ Its name stands here and in the Literal of params.Dataset.name.
 
 from typing import Protocol
 
-from features.datasets import kuairand, movielens, simulation
+from features.datasets import kuairand, movielens, simulation, tenrec
 from features.datasets.log import Log
 from features.schema import Schema
 from params import Dataset
@@ -30,6 +30,7 @@ SOURCES: dict[str, Source] = {
     "simulation": simulation,
     "movielens-1m": movielens,
     "kuairand-pure": kuairand,
+    "tenrec-qk-video": tenrec,
 }
 
 

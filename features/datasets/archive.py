@@ -37,18 +37,21 @@ def find(archive: Archive, folder: str | None) -> Path:
     Raises SourceError that says which file to put where.
     """
     if folder is not None:
-        return _given(archive, Path(folder))
+        return given(Path(folder), (archive.name,), archive.url)
     kept = KEPT / archive.name
     return kept if kept.is_file() else _download(archive, kept)
 
 
-def _given(archive: Archive, folder: Path) -> Path:
-    if (folder / archive.name).is_file():
-        return folder / archive.name
+def given(folder: Path, names: tuple[str, ...], url: str) -> Path:
+    """The first of the files `names` that is in `folder` (dataset.path); raises SourceError if there is none."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
     there = sorted(entry.name for entry in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
+    wanted = " or ".join(names)
     raise SourceError(
-        f"dataset.path is {folder}, but there is no {archive.name} in it (found: {there}).\n"
-        f"dataset.path must name the folder that holds the official archive {archive.name}, from {archive.url}"
+        f"dataset.path is {folder}, but there is no {wanted} in it (found: {there}).\n"
+        f"dataset.path must name the folder that holds the official {wanted}, from {url}"
     )
 
 
