@@ -57,6 +57,11 @@ def perceptrons(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | 
     return x
 
 
+def rectified(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One linear layer and a ReLU, for scoring only (no gradient): x [B, inputs], weight [outputs, inputs]."""
+    return _product(x, weight, bias, "relu") if fast(x, weight) else F.linear(x, weight, bias).relu_()  # [B, outputs]
+
+
 def mix(experts: Tensor, weights: Tensor) -> Tensor:
     """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) by weights [S, B, K] -> [S, B, h]."""
     if experts.device.type == "cpu":

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import products
-from models.products import mix, perceptrons, wide
+from models.products import mix, perceptrons, rectified, wide
 
 
 @pytest.mark.parametrize("rows", [0, 1, 33])
@@ -99,6 +99,13 @@ def test_autocast_halves_the_digits_inside_and_gives_float32(own: bool) -> None:
     for found, expected in zip(halved, exact, strict=True):
         assert found.dtype == torch.float32
         assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 33])
+def test_a_rectified_layer_is_torchs(rows: int) -> None:
+    """`rectified` equals F.linear and a ReLU, also for no rows at all."""
+    x, weight, bias = torch.randn(rows, 6), torch.randn(5, 6), torch.randn(5)
+    torch.testing.assert_close(rectified(x, weight, bias), F.linear(x, weight, bias).relu())
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_experts() -> None:
