@@ -59,7 +59,8 @@ def perceptrons(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | 
 
 def rectified(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """One linear layer and a ReLU, for scoring only (no gradient): x [B, inputs], weight [outputs, inputs]."""
-    return _product(x, weight, bias, "relu") if fast(x, weight) else F.linear(x, weight, bias).relu_()  # [B, outputs]
+    y = _product(x, weight, bias) if fast(x, weight) else F.linear(x, weight, bias)
+    return y.relu_()  # [B, outputs]
 
 
 def mix(experts: Tensor, weights: Tensor) -> Tensor:
@@ -81,7 +82,8 @@ class _Wide(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
         flat = None if bias is None else bias.flatten()
-        together = _product(x, weight.flatten(0, 1), flat, "relu" if rectify else "none")  # [B, N * outputs]
+        together = _product(x, weight.flatten(0, 1), flat)  # [B, N * outputs]
+        together = together.relu_() if rectify else together
         y = together.unflatten(1, weight.shape[:2])  # [B, N, outputs]
         ctx.save_for_backward(x, weight, y if rectify else None)
         return y.transpose(0, 1)  # [N, B, outputs]
@@ -118,7 +120,7 @@ class _Perceptrons(torch.autograd.Function):
         for n, output in enumerate(outputs):
             y = rows if x.dim() == 2 else rows[n]
             for weight, bias in zip(weights, biases, strict=True):
-                y = _product(y, weight[n], bias[n], "relu")
+                y = _product(y, weight[n], bias[n]).relu_()
                 hidden.append(y)
             output.copy_(y)
         ctx.depth, ctx.dtype = depth, x.dtype
@@ -192,6 +194,7 @@ def _outer(gradient: Tensor, rows: Tensor) -> Tensor:
     return _product(rows.t().contiguous(), gradient.t()).t()
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Give x W^T + bias. Not with the ReLU that the kernel has: it makes 0 of NaN, and a broken run would look healthy."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y

@@ -80,6 +80,18 @@ def test_both_ways_of_the_perceptrons_are_one(own: bool, monkeypatch: pytest.Mon
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_not_finite_stays_not_finite(own: bool) -> None:
+    """A NaN in a row comes out of every perceptron as NaN: a ReLU that makes 0 of it would hide a broken run."""
+    x, *parameters = a_stack(33, own)
+    x[..., 5, 0] = torch.nan
+    found = stack(x, *parameters)
+    assert found[:, 5].isnan().all()
+    assert found.isnan().sum() == 3 * 7
+    rows = x if x.dim() == 2 else x[0]
+    assert wide(rows, parameters[0], parameters[2], rectify=True)[:, 5].isnan().all()
+
+
 def test_rows_that_need_no_gradient_get_none() -> None:
     """Where only the weights learn, the gradient of the rows is neither made nor asked for."""
     x, *parameters = a_stack(33, own=False)
