@@ -195,6 +195,6 @@ def _outer(gradient: Tensor, rows: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Give x W^T + bias. Not with the ReLU that the kernel has: it makes 0 of NaN, and a broken run would look healthy."""
+    """Give x W^T + bias. Not with the kernel's own ReLU: it makes 0 of NaN, and a broken run would look healthy."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
