@@ -28,7 +28,7 @@ TENSORS, ENCODER = Path("data/tensors"), Path("artifacts/encoder.json")
 SEED = 2021  # of the published split of MovieLens-1M
 TEXTS = {
     "movielens-1m": "random rows 8:1:1 (pandas, random_state 2021); eight categorical fields; epoch by the mean of six",
-    "kuairand-pure": "the 14-day slice 2022-04-08..04-21, not the whole archive; click, long_view, like; tabs",
+    "kuairand-pure": "a slice, 2022-04-25..05-08, not the archive; click, long_view, like; tabs",
     "simulation": "the embedded simulation, whose best possible AUC is known",
 }
 

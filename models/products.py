@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TOGETHER = 1_500_000  # multiplications per expert and layer: up to here one batched product beats one per expert
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -47,9 +48,10 @@ def perceptrons(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | 
     """N perceptrons with a ReLU after every layer: weights [N, outputs, inputs], biases [N, outputs] -> [N, B, h].
 
     Rows x [B, inputs] are read by all, rows [N, B, inputs] each by their own. On a CPU one perceptron after the other
-    goes through all its layers: its rows are still in the cache when the next layer reads them.
+    goes through all its layers: its rows are still in the cache when the next layer reads them. Few rows go layer by
+    layer: a call of oneDNN costs 13 us before it starts.
     """
-    if fast(x, weights[0]):
+    if fast(x, weights[0]) and x.shape[-2] * weights[0][0].numel() > TOGETHER:
         y: Tensor = _Perceptrons.apply(x, torch.is_autocast_enabled("cpu"), len(weights), *weights, *biases)
         return y
     for weight, bias in zip(weights, biases, strict=True):

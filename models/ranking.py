@@ -24,10 +24,8 @@ from torch import Tensor
 from features.encode import Batch
 from models.experts import StackedExperts, StackedLinear
 from models.hinet import CustomizedGateControl, HiNet, SubExpertIntegration
-from models.products import rectified, wide
+from models.products import TOGETHER, rectified, wide
 from models.shares import Columns, Part, Share, detached, others
-
-TOGETHER = 1_500_000  # multiplications per expert and layer: up to here one batched product beats one per expert
 
 Layers = list[tuple[Tensor, Tensor]]  # of one perceptron: weight [outputs, inputs], bias [outputs]
 Plan = list[tuple[int, list[tuple[int, int]]]]  # experts to run, and which sums each enters with which row of weights

@@ -33,6 +33,12 @@ def test_the_wide_product_is_torchs_linear(rows: int, rectify: bool, biased: boo
         torch.testing.assert_close(fast, slow.float())
 
 
+@pytest.fixture
+def by_expert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows go expert by expert, too, as many do."""
+    monkeypatch.setattr(products, "TOGETHER", 0)
+
+
 def a_loop(x: Tensor, *parameters: Tensor) -> Tensor:
     """The perceptrons one by one, two layers each."""
     rows = x if x.dim() == 3 else x.expand(len(parameters[0]), *x.shape)
@@ -61,6 +67,7 @@ def a_stack(rows: int, own: bool) -> list[Tensor]:
     return [torch.randn(shape, generator=random) for shape in shapes]
 
 
+@pytest.mark.usefixtures("by_expert")
 @pytest.mark.parametrize("rows", [0, 1, 33])
 @pytest.mark.parametrize("own", [False, True])
 def test_perceptrons_are_the_loop_over_their_layers(rows: int, own: bool) -> None:
@@ -71,6 +78,7 @@ def test_perceptrons_are_the_loop_over_their_layers(rows: int, own: bool) -> Non
         torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("by_expert")
 @pytest.mark.parametrize("own", [False, True])
 def test_both_ways_of_the_perceptrons_are_one(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Expert by expert in the cache, or layer by layer in batched products: the same within rounding."""
@@ -80,6 +88,7 @@ def test_both_ways_of_the_perceptrons_are_one(own: bool, monkeypatch: pytest.Mon
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("by_expert")
 @pytest.mark.parametrize("own", [False, True])
 def test_what_is_not_finite_stays_not_finite(own: bool) -> None:
     """A NaN in a row comes out of every perceptron as NaN: a ReLU that makes 0 of it would hide a broken run."""
@@ -92,6 +101,7 @@ def test_what_is_not_finite_stays_not_finite(own: bool) -> None:
     assert wide(rows, parameters[0], parameters[2], rectify=True)[:, 5].isnan().all()
 
 
+@pytest.mark.usefixtures("by_expert")
 def test_rows_that_need_no_gradient_get_none() -> None:
     """Where only the weights learn, the gradient of the rows is neither made nor asked for."""
     x, *parameters = a_stack(33, own=False)
@@ -101,6 +111,7 @@ def test_rows_that_need_no_gradient_get_none() -> None:
     assert all(value.grad is not None for value in wanted)
 
 
+@pytest.mark.usefixtures("by_expert")
 @pytest.mark.parametrize("own", [False, True])
 def test_autocast_halves_the_digits_inside_and_gives_float32(own: bool) -> None:
     """Under autocast the products are bfloat16's: near those of float32, not equal; results and gradients float32."""
