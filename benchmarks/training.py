@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import stage
 from benchmarks import loop
+from benchmarks.memory import anonymous_megabytes
 from features.encode import Tensors
 from models.experts import FeatureEmbedding, StackedLinear
 from models.fit import ALONE, Fitting, repeatable
@@ -36,6 +37,7 @@ from models.state import State
 FIELDS, WIDTH, TASKS = 8, 16, 2
 BATCH, ROWS, ROUNDS = 4096, 200_000, 7
 BATCHES, IDS = (512, 2048, 4096, 16384), (10_000, 1_000_000, 10_000_000)  # of the sweeps
+ON_DISK = (2_000_000, 8_000_000, 32_000_000)  # rows whose pass is measured
 AUTHORS: dict[str, Any] = {
     "sub_experts": 5, "expert_units": (128, 64), "task_experts": 2, "shared_experts": 2,
     "task_expert_units": (128, 64), "tower_units": (128, 64), "scenario_width": 64,
@@ -62,6 +64,7 @@ def training(*, json: Path = Path("artifacts/training.json"), rounds: int = ROUN
     report: dict[str, Any] = {"threads": threads, "batch_size": BATCH, "torch": torch.__version__}
     report["sizes"] = {name: size(shape, rows, rounds) for name, shape in SIZES.items()}
     report["sweeps"] = sweeps(rows, rounds, threads)
+    report["memory_megabytes"] = anonymous_megabytes(ON_DISK)
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(jsonlib.dumps(report, indent=1) + "\n")
     show(report)
@@ -234,6 +237,7 @@ def show(report: dict[str, Any]) -> None:
     for name, value in report["sweeps"].items():
         steps.add_row(name, f"{value:g}")
     console.print(steps)
+    console.print("memory of a pass over rows on disk:", report["memory_megabytes"], "MB")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def test_the_report_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(training, "RECIPE", training.dataclasses.replace(training.RECIPE, batch_size=32))
     monkeypatch.setattr(training, "SIZES", {"small, 3 scenarios": SHAPE})
     monkeypatch.setattr(training, "IDS", (80, 160))
+    monkeypatch.setattr(training, "ON_DISK", (10_000,))
     training.training(json=tmp_path / "t.json", rounds=1, rows=100)
     report = json.loads((tmp_path / "t.json").read_text())
     found = report["sizes"]["small, 3 scenarios"]
@@ -82,4 +83,5 @@ def test_the_report_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "ours", "loop and loader", "loop, rows in memory", "forward and backward", "limit",
     }  # fmt: skip
     assert all(rate > 0 for rate in [*found["samples_per_second"].values(), *report["sweeps"].values()])
+    assert report["memory_megabytes"]["10,000 rows"] > 0
     assert {"ids 160, lazy tables", "ids 160, dense tables", "threads 1"} <= set(report["sweeps"])
