@@ -64,7 +64,7 @@ def run(row: Row, seed: int, folder: Path) -> Run:
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
     settings = row.train.model_copy(update={"seed": seed})
     repeatable(seed)
-    network = NETWORKS[row.network](**arguments_of(row.network, layout, len(schema.tasks), settings))
+    network = NETWORKS[row.network](**arguments_of(row.network, layout, schema.tasks, settings))
     started = time.perf_counter()
     fitted = fit(
         network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.task_names,
