@@ -85,3 +85,8 @@ def places(tasks: Iterable[Task]) -> tuple[slice, ...]:
     """Where the logits of each task lie among those of all."""
     ends = accumulate((task.outputs for task in tasks), initial=0)
     return tuple(slice(start, end) for start, end in pairwise(ends))
+
+
+def mean_title(tasks: Iterable[Task]) -> str:
+    """What the mean over the cells is to be called."""
+    return "mean AUC" if all(task.kind is TaskKind.BINARY for task in tasks) else "mean of the cells"

@@ -13,7 +13,7 @@ import stage
 from errors import ParameterError
 from features.encode import Encoder, Layout, open_tensors
 from features.schema import Schema, read_schema
-from features.tasks import Task
+from features.tasks import Task, mean_title
 from models import parallel
 from models.checkpoint import Checkpoint, key_of
 from models.fit import Fitted, choose, fit, repeatable
@@ -53,13 +53,14 @@ def train(
         if checkpoint is not None:
             checkpoint.remove()
     best = fitted.best
-    print(f"{model}: epoch {best.number} is best, validation mean AUC {best.valid_mean_auc:.4f}", flush=True)
+    mean = mean_title(declared.tasks)
+    print(f"{model}: epoch {best.number} is best, validation {mean} {best.valid_mean_auc:.4f}", flush=True)
 
 
 def _fitted(network: torch.nn.Module, tensors: Path, schema: Schema, settings: Train, **others: Any) -> Fitted:
     return fit(
         network, open_tensors(tensors / "train"), open_tensors(tensors / "valid"), recipe_of(settings),
-        scenarios=schema.scenarios, tasks=schema.task_names, cell_weights=cell_weights(schema, settings),
+        scenarios=schema.scenarios, tasks=schema.tasks, cell_weights=cell_weights(schema, settings),
         device=settings.device, **others,
     )  # fmt: skip
 

@@ -195,8 +195,9 @@ def project(tmp_path_factory):
     ENCODER.write(folder / "encoder.json")
     test, truth = rows()
     (folder / "tensors" / "test").mkdir(parents=True)
-    for field in dataclasses.fields(test):
-        np.save(folder / "tensors" / "test" / f"{field.name}.npy", getattr(test, field.name))
+    for name, column in vars(test).items():
+        if column is not None:  # a schema without a choice has no choice_set
+            np.save(folder / "tensors" / "test" / f"{name}.npy", column)
     (folder / "truth").mkdir()
     write_truth(folder / "truth", test, truth, order=np.arange(600))
     bottom = {"embedding_width": 4, "bottom_units": (8,), "tower_units": (4,)}

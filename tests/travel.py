@@ -64,7 +64,7 @@ def tables(*, trips: int, seed: int = 0) -> tuple[dict[str, pd.DataFrame], pd.Da
     """Events, users and items of `schema()`, and the true probability of every output on every row (truth).
 
     In each purpose another class of `when` is likely for a group of users, another of `how` in a weather, and another
-    kind of place attracts a group; `via` is what `where` is not. No place is exactly as good as another.
+    kind of place attracts a group, as a stop not that as a destination. No place is exactly as good as another.
     """
     random = np.random.default_rng(seed)
     quality = np.random.default_rng(9).permutation(PLACES) / PLACES
@@ -78,8 +78,8 @@ def tables(*, trips: int, seed: int = 0) -> tuple[dict[str, pd.DataFrame], pd.Da
         "how": likely(4, (one["weather"] + one["purpose"]) % 4, SURE["how"]),
     }
     place = random.random((trips, PLACES)).argsort(axis=1)[:, : WHERE + VIA]  # distinct within a trip
-    fits = place % KINDS == ((group + one["purpose"]) % KINDS)[:, None]
-    attraction = PULL * np.where(np.arange(WHERE + VIA) < WHERE, fits, ~fits) + quality[place]
+    wanted = (group + one["purpose"])[:, None] + 2 * (np.arange(WHERE + VIA) >= WHERE)
+    attraction = PULL * (place % KINDS == wanted % KINDS) + quality[place]
     chance["where"], chance["via"] = softmax(attraction[:, :WHERE]), softmax(attraction[:, WHERE:])
     drawn = {task: draw(random, chances) for task, chances in chance.items()}
     return {"events": rows_of(one, place, drawn), **profiles()}, truth_of(chance)
