@@ -51,6 +51,15 @@ def right_choices(labels: Array, scores: Array, choice_set: Array, *, first: int
     return (ahead < first)[(best > -np.inf) & (others > 0)]
 
 
+def chance(labels: Array, choice_set: Array) -> float | None:
+    """The hit rate at 1 of a draw among the candidates: the mean of chosen / all over the sets that can tell."""
+    _, code = np.unique(choice_set, return_inverse=True)
+    rows = np.bincount(code)
+    chosen = np.bincount(code, weights=np.asarray(labels) == 1)
+    told = (chosen > 0) & (chosen < rows)
+    return float((chosen[told] / rows[told]).mean()) if told.any() else None
+
+
 def share(right: NDArray[np.bool_]) -> float | None:
     """Accuracy of classes, hit rate of choices; None where there is nothing to be right about."""
     return float(right.mean()) if len(right) else None
