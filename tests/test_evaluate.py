@@ -148,7 +148,7 @@ def test_a_cell_of_classes_has_accuracy_and_what_the_commonest_class_would_reach
 
 
 def test_a_cell_of_a_choice_has_hit_rates_within_the_sets():
-    """By hand: of three sets the first is hit, the second comes second, the third has nobody chosen and tells nothing."""
+    """By hand: of three sets the first is hit, the second comes second, the third has nobody chosen."""
     labels, sets = np.array([1.0, 0, 0, 1, 0, 0, 0]), np.array([4, 4, 9, 9, 2, 2, 2])
     found = evaluate.measure_choice(labels, np.array([0.9, 0.1, 0.8, 0.2, 0.9, 0.1, 0.1]), sets, SETTINGS)
     expected = {"metric": "hr1", "hr1": 0.5, "hr5": 1.0, "chance": 0.5, "rows": 7, "sets": 2}
