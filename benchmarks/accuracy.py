@@ -27,7 +27,7 @@ from features.encode import Encoder, open_tensors
 from features.schema import read_schema
 from models.fit import fit, repeatable
 from models.folder import NETWORKS
-from models.metrics import mean_auc
+from models.metrics import mean_of_cells
 from models.predict import predict
 from models.train import arguments_of, cell_weights, recipe_of
 
@@ -64,14 +64,17 @@ def run(row: Row, seed: int, folder: Path) -> Run:
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
     settings = row.train.model_copy(update={"seed": seed})
     repeatable(seed)
-    network = NETWORKS[row.network](**arguments_of(row.network, layout, len(schema.tasks), settings))
+    network = NETWORKS[row.network](**arguments_of(row.network, layout, schema.tasks, settings))
     started = time.perf_counter()
     fitted = fit(
-        network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.task_names,
+        network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.tasks,
         cell_weights=cell_weights(schema, settings), device=settings.device,
     )  # fmt: skip
     seconds = time.perf_counter() - started
-    auc = mean_auc(test.labels, predict(network, test, row.name), test.scenario, len(schema.scenarios))[1]
+    logits = predict(network, test, row.name)
+    auc = mean_of_cells(
+        test.labels, logits, test.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=test.choice_set
+    )[1]
     return Run(
         auc=rounded(auc), valid_auc=rounded(fitted.best.valid_auc), best_epoch=fitted.best.number,
         parameters=sum(parameter.numel() for parameter in network.parameters()),

@@ -18,7 +18,7 @@ from errors import ParameterError
 from features.encode import open_tensors
 from features.schema import read_schema
 from models.evaluate import best_possible
-from models.metrics import mean_auc
+from models.metrics import mean_of_cells
 
 Cells = list[list[float | None]]  # [M][T], None where a cell has one class
 LIMIT = "best possible"
@@ -94,7 +94,10 @@ class Report:
         best = best_possible(truth, test, schema) if truth.exists() else None
         if best is None:
             return None
-        return rounded(mean_auc(test.labels, best, test.scenario, len(schema.scenarios))[1])
+        found = mean_of_cells(
+            test.labels, best, test.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=test.choice_set
+        )
+        return rounded(found[1])
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
         nullable=True,
         domain=schema.item,
         length=settings.recent_items,
-        desc=f"items of the newest impressions with {schema.task_names[0]} = 1, newest last",
+        desc=f"items of the newest impressions{_engaged(schema, ' with {} = 1')}, newest last",
     )
     user, item = schema.user, schema.item
     return (
@@ -87,7 +87,7 @@ def _windows(settings: Aggregate) -> Iterator[tuple[str, int]]:
 def _window(schema: Schema, prefix: str, window: str) -> Iterator[Column]:
     number = {"role": Role.FEATURE, "kind": Kind.NUMERIC, "nullable": True}
     yield Column(name=f"{prefix}_impressions_{window}", dtype=DType.INT64, log=True, **number)  # type: ignore[arg-type]
-    for task in schema.task_names:
+    for task in schema.rated:
         yield Column(name=f"{prefix}_{task}_rate_{window}", dtype=DType.FLOAT32, **number)  # type: ignore[arg-type]
 
 
@@ -109,9 +109,9 @@ def _prepare(connection: duckdb.DuckDBPyConnection, schema: Schema, validated: P
 
 def _overall(schema: Schema) -> str:
     """Rate of each task over all impressions of the days before each day (null before the first)."""
-    daily = ", ".join(f'sum("{t}") as "sum_{t}", count("{t}") as "count_{t}"' for t in schema.task_names)
+    daily = ", ".join(f'sum("{t}") as "sum_{t}", count("{t}") as "count_{t}"' for t in schema.rated)
     rates = ", ".join(
-        f'sum("sum_{t}") over past / nullif(sum("count_{t}") over past, 0) as "rate_{t}"' for t in schema.task_names
+        f'sum("sum_{t}") over past / nullif(sum("count_{t}") over past, 0) as "rate_{t}"' for t in schema.rated
     )
     return f"""
         with daily as (select day_number, {daily} from events group by day_number),
@@ -144,12 +144,12 @@ def _with_profile(schema: Schema, view: View) -> str:
 
 def _recent(schema: Schema, recent: Column) -> str:
     """SQL: per user and day of change the newest `recent.length` items engaged with before that day, newest last."""
-    user, item, first_task = schema.user, schema.item, schema.task_names[0]
+    user, item = schema.user, schema.item
     return f"""
         with engaged as (
             select "{user}", "{item}", day_number,
                 row_number() over (partition by "{user}" order by "{schema.timestamp}", "{schema.event_id}") as position
-            from events where "{first_task}" = 1),
+            from events{_engaged(schema, ' where "{}" = 1')}),
         until as (select "{user}", day_number, max(position) as newest from engaged group by all),
         reached as (
             select distinct snapshots."{user}", snapshots.day_number, newest
@@ -161,11 +161,16 @@ def _recent(schema: Schema, recent: Column) -> str:
         group by all"""
 
 
+def _engaged(schema: Schema, text: str) -> str:
+    """`text` about the first task that says yes or no; nothing where there is none: then every impression counts."""
+    return text.format(schema.rated[0]) if schema.rated else ""
+
+
 def _snapshots(schema: Schema, view: View, settings: Aggregate) -> str:
     """SQL: one row per entity and day of change, with every statistic over the days before that day."""
     keys = ", ".join(f'"{key}"' for key in view.keys)
-    sums = ", ".join(f'sum("{t}") as "sum_{t}", count("{t}") as "count_{t}"' for t in schema.task_names)
-    zeros = ", ".join(f'0 as "sum_{t}", 0 as "count_{t}"' for t in schema.task_names)
+    sums = ", ".join(f'sum("{t}") as "sum_{t}", count("{t}") as "count_{t}"' for t in schema.rated)
+    zeros = ", ".join(f'0 as "sum_{t}", 0 as "count_{t}"' for t in schema.rated)
     steps = ", ".join(str(step) for step in sorted({1, *(days + 1 for days in settings.windows)}))
     statistics = ", ".join(
         f'{expression} as "{column.name}"'
@@ -184,7 +189,7 @@ def _snapshots(schema: Schema, view: View, settings: Aggregate) -> str:
             select entered.* from entered, span where day_number <= last_day
             union all {known}),
         marked as (
-            select {keys}, day_number, impressions, {", ".join(f'"sum_{t}", "count_{t}"' for t in schema.task_names)},
+            select {keys}, day_number, impressions, {", ".join(f'"sum_{t}", "count_{t}"' for t in schema.rated)},
                 false as change, null::timestamp as known_at from daily
             union all
             select {keys}, day_number, 0, {zeros}, true, known_at from changes),
@@ -209,7 +214,7 @@ def _expressions(schema: Schema, days: int, settings: Aggregate) -> Iterator[str
     """Impressions, then (labels + prior * overall rate) / (observed + prior) per task (additive smoothing)."""
     yield f"coalesce(sum(impressions) over past_{days}, 0)::bigint"
     prior = settings.prior_impressions
-    for task in schema.task_names:
+    for task in schema.rated:
         labels, observed = (f'coalesce(sum("{part}_{task}") over past_{days}, 0)' for part in ("sum", "count"))
         overall = f'coalesce({prior} * "rate_{task}", {"0" if prior == 0 else "null"})'
         yield f"(({labels} + {overall}) / nullif({observed} + {prior}, 0))::float"

@@ -23,10 +23,12 @@ import params
 import stage
 from errors import SchemaError
 from features.schema import Column, Kind, Schema, View, inputs, read_schema, read_views
+from features.tasks import Task
 from params import Encode
 
 BATCH_ROWS = 100_000
 UNKNOWN, PADDING = 0, -1
+CHOICE_SET = "choice_set"
 LIMIT = 8.0  # standard deviations: a scaled number is cut here, so that one wild value cannot rule a row
 
 
@@ -54,11 +56,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tensors(Batch):
-    """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code)."""
+    """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code).
+
+    The label of a multi-class task is the place of its class. `choice_set` int64 [N] (a code) says which rows are
+    candidates of one choice; None where the schema has no choice task.
+    """
 
     labels: np.ndarray
     event_id: np.ndarray
     user: np.ndarray
+    choice_set: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -209,22 +216,36 @@ def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> No
                 files[name][done : done + len(values)] = values
             done += len(table)
             progress.update(len(table))
-    users = file.read([schema.user])[schema.user].combine_chunks().dictionary_encode().indices
-    np.save(out / "user.npy", users.to_numpy().astype(np.int64))
+    for name, column in (("user", schema.user), (CHOICE_SET, schema.choice_set)):
+        if column is not None:
+            codes = file.read([column])[column].combine_chunks().dictionary_encode().indices
+            np.save(out / f"{name}.npy", codes.to_numpy().astype(np.int64))
 
 
 def open_tensors(folder: Path) -> Tensors:
     """The tensors that `write_tensors` wrote, memory-mapped."""
     names = ("categorical", "bags", "numeric", "scenario", "labels", "event_id", "user")
-    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+    found = names + ((CHOICE_SET,) if (folder / f"{CHOICE_SET}.npy").exists() else ())
+    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in found})
 
 
 def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, np.ndarray]:
-    labels = [pc.fill_null(rows[task].cast(pa.float32()), np.nan).to_numpy() for task in schema.task_names]
+    labels = [_labels(task, rows[task.name]) for task in schema.tasks]
     return vars(encoder.encode(rows)) | {
         "labels": _side_by_side(labels, rows.num_rows, np.float32),
         "event_id": rows[schema.event_id].to_numpy(),
     }
+
+
+def _labels(task: Task, values: pa.ChunkedArray) -> np.ndarray:
+    """0 or 1, or the place of the class, NaN where unobserved [N]; raises SchemaError on a class not declared."""
+    if task.classes is not None:
+        found = pc.index_in(values, value_set=pa.array(task.classes, values.type), skip_nulls=True)
+        if found.null_count > values.null_count:
+            strange = pc.unique(values.filter(pc.and_(found.is_null(), values.is_valid()))).to_pylist()
+            raise SchemaError(f"labels of {task.name} are {strange[:5]}, none of its classes {task.classes}")
+        values = found
+    return pc.fill_null(values.cast(pa.float32()), np.nan).to_numpy()
 
 
 def _open(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

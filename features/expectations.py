@@ -23,7 +23,8 @@ from great_expectations.expectations.row_conditions import Column as Condition
 
 from features.arrow import TYPES
 from features.partitions import FILE_DAY, type_name
-from features.schema import Column, DType, Role, Schema, Task
+from features.schema import Column, DType, Role, Schema
+from features.tasks import Task
 
 Scope = Literal["structure", "table", "row"]
 Severity = Literal["critical", "warning"]
@@ -83,7 +84,8 @@ def identifier(schema: Schema, table: str) -> str:
 
 def values(schema: Schema, column: Column) -> tuple[str | int, ...] | None:
     """The closed set of values of a column, or None where it is open."""
-    defaults = {Role.LABEL: (0, 1), Role.SCENARIO: schema.scenarios}
+    classes = {task.name: task.classes for task in schema.tasks if task.classes is not None}
+    defaults = {Role.LABEL: classes.get(column.name, (0, 1)), Role.SCENARIO: schema.scenarios}
     return column.values if column.values is not None else defaults.get(column.role)
 
 
@@ -112,11 +114,22 @@ def _whole(schema: Schema, table: str) -> Iterator[Rule]:
         f"Every scenario has rows: {_listed(schema.scenarios)}", severity="warning",
         column=schema.scenario, value_set=list(schema.scenarios),
     )  # fmt: skip
-    for task in schema.task_names:
-        yield _expect(
-            gxe.ExpectColumnDistinctValuesToContainSet, "table", f"{task} with one class only", [task],
-            f"{task} is 1 in some rows and 0 in others", severity="warning", column=task, value_set=[0, 1],
+    for task in schema.tasks:
+        yield _varied(task)
+
+
+def _varied(task: Task) -> Rule:
+    """What is always the same teaches nothing."""
+    if task.classes is not None:
+        return _expect(
+            gxe.ExpectColumnDistinctValuesToContainSet, "table", f"{task.name} without some of its classes",
+            [task.name], f"Every class of {task.name} occurs: {_listed(task.classes)}", severity="warning",
+            column=task.name, value_set=list(task.classes),
         )  # fmt: skip
+    return _expect(
+        gxe.ExpectColumnDistinctValuesToContainSet, "table", f"{task.name} with one class only", [task.name],
+        f"{task.name} is 1 in some rows and 0 in others", severity="warning", column=task.name, value_set=[0, 1],
+    )  # fmt: skip
 
 
 def _rows(schema: Schema, table: str) -> Iterator[Rule]:

@@ -91,26 +91,42 @@ def assign_splits(events: Path, schema: Schema, settings: Join) -> Callable[[pa.
     """A function from impressions to 0, 1 or 2: train, valid or test.
 
     `time`: test is the fewest whole last days that hold at least `test_share` of the rows, valid likewise before them.
-    `random`: a draw by seed over all event ids.
+    `random`: a draw by seed over all event ids; the candidates of a choice go where the first of them goes.
     """
     files = (events / "*" / "*.parquet").as_posix()
     source = f"read_parquet('{files}', hive_partitioning = false)"
     with duckdb.connect() as connection:
         if settings.split == "random":
             (newest,) = connection.execute(f'select max("{schema.event_id}") from {source}').fetchone() or (0,)
-            return _random_split(int(newest) + 1, schema, settings)
+            ids = int(newest) + 1
+            first = None if schema.choice_set is None else _first_of_set(connection, source, schema, ids)
+            return _random_split(ids, schema, settings, first)
         daily = connection.execute(
             f'select "{schema.timestamp}"::date as day, count(*) from {source} group by day order by day'
         ).fetchall()
     return _time_split(daily, schema, settings)
 
 
-def _random_split(ids: int, schema: Schema, settings: Join) -> Callable[[pa.Table], np.ndarray]:
+def _random_split(
+    ids: int, schema: Schema, settings: Join, first: np.ndarray | None = None
+) -> Callable[[pa.Table], np.ndarray]:
     drawn = np.random.default_rng(settings.seed).permutation(ids)
     train = round(ids * (1 - settings.valid_share - settings.test_share))
     valid = round(ids * settings.valid_share)
     codes = ((drawn >= train).astype("int8") + (drawn >= train + valid)).astype("int8")
+    codes = codes if first is None else codes[first]
     return lambda impressions: codes[impressions[schema.event_id].to_numpy()]
+
+
+def _first_of_set(connection: duckdb.DuckDBPyConnection, source: str, schema: Schema, ids: int) -> np.ndarray:
+    """The least event id among the candidates that were offered with each event [ids]."""
+    first = np.arange(ids)
+    found = connection.execute(
+        f'select "{schema.event_id}" as event, min("{schema.event_id}") over (partition by "{schema.choice_set}") as '
+        f"first from {source}"
+    ).fetchnumpy()
+    first[found["event"]] = found["first"]
+    return first
 
 
 def _time_split(daily: list[tuple[date, int]], schema: Schema, settings: Join) -> Callable[[pa.Table], np.ndarray]:

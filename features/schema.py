@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import SchemaError
+from features.tasks import Task, TaskKind
 
 
 class DType(StrEnum):
@@ -47,6 +48,7 @@ class Role(StrEnum):
     USER = "user"
     ITEM = "item"
     SCENARIO = "scenario"
+    CHOICE_SET = "choice_set"  # what the candidates of one choice have in common: an id, never a feature
     LABEL = "label"
     FEATURE = "feature"
 
@@ -119,18 +121,6 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One task: its name is its label column (0, 1 or null where unobserved).
-
-    `requires` names the task whose label must be 1 wherever this one is (order only after click).
-    """
-
-    name: str
-    requires: str | None = None
-    desc: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class View:
     """A table of features by entity and moment: `<name>.parquet`, one wide view per set of join keys.
 
@@ -162,6 +152,7 @@ class Schema:
         _exactly_one(self.name, "items", self.items, Role.ITEM)
         self._check_names()
         self._check_tasks()
+        self._check_kinds()
 
     def _check_names(self) -> None:
         shared = {self.user, self.item}
@@ -179,6 +170,22 @@ class Schema:
         for task in self.tasks:
             if task.requires is not None and task.requires not in self.task_names:
                 raise SchemaError(f"data set {self.name}: task {task.name} requires unknown task {task.requires}")
+            if task.requires is not None and not {task.name, task.requires} <= set(self.rated):
+                raise SchemaError(f"data set {self.name}: task {task.name} requires {task.requires}, but `requires` is "
+                                  "between labels of 0 and 1: neither may be multi_class")  # fmt: skip
+
+    def _check_kinds(self) -> None:
+        sets = self.by_role(Role.CHOICE_SET)
+        if len(sets) != any(task.kind is TaskKind.CHOICE for task in self.tasks):
+            raise SchemaError(f"data set {self.name}: a schema with a choice task, and no other, has one column of "
+                              f"role choice_set, found {[column.name for column in sets]}")  # fmt: skip
+        for column in sets:
+            if column.nullable or column.dtype not in (DType.INT64, DType.STRING):
+                raise SchemaError(f"column {column.name}: a choice_set is an int64 or string that is never null (a row "
+                                  "outside every choice has a set of its own)")  # fmt: skip
+        labels = {column.name: column for column in self.by_role(Role.LABEL)}
+        for task in self.tasks:
+            task.check_label(labels[task.name].dtype, labels[task.name].values)
 
     @property
     def tables(self) -> dict[str, tuple[Column, ...]]:
@@ -189,6 +196,16 @@ class Schema:
     def task_names(self) -> tuple[str, ...]:
         """The names of the tasks, in the order of the model's outputs."""
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of a network's logits, in their order: see Task.output_names."""
+        return tuple(name for task in self.tasks for name in task.output_names)
+
+    @property
+    def rated(self) -> tuple[str, ...]:
+        """The names of the tasks whose labels are 0 or 1, so that they have a rate: all but the multi-class ones."""
+        return tuple(task.name for task in self.tasks if task.kind is not TaskKind.MULTI_CLASS)
 
     @property
     def event_id(self) -> str:
@@ -214,6 +231,11 @@ class Schema:
     def scenario(self) -> str:
         """Name of the scenario column of events."""
         return self.by_role(Role.SCENARIO)[0].name
+
+    @property
+    def choice_set(self) -> str | None:
+        """Name of the column that says which candidates were offered together; None without a choice task."""
+        return next((column.name for column in self.by_role(Role.CHOICE_SET)), None)
 
     def by_role(self, *roles: Role) -> tuple[Column, ...]:
         """The columns of events that have one of these roles, in declared order."""
@@ -249,12 +271,13 @@ def inputs(schema: Schema, views: Iterable[View]) -> tuple[Column, ...]:
 
 
 def to_json(declaration: Schema | tuple[View, ...]) -> str:
-    """A schema or its views as JSON: stable to the byte."""
-    plain = (
-        dataclasses.asdict(declaration)
-        if isinstance(declaration, Schema)
-        else [dataclasses.asdict(view) for view in declaration]
-    )
+    """A schema or its views as JSON: stable to the byte. The kind of a binary task goes without saying."""
+    if not isinstance(declaration, Schema):
+        return json.dumps([dataclasses.asdict(view) for view in declaration], indent=1) + "\n"
+    plain = dataclasses.asdict(declaration)
+    for task in plain["tasks"]:
+        if task["kind"] is TaskKind.BINARY:
+            del task["kind"], task["classes"]
     return json.dumps(plain, indent=1) + "\n"
 
 
@@ -262,7 +285,7 @@ def read_schema(path: Path) -> Schema:
     """The schema that `ingest` wrote beside the data."""
     plain = json.loads(path.read_text())
     tables = {table: tuple(Column.of(c) for c in plain[table]) for table in ("events", "users", "items")}
-    tasks = tuple(Task(**task) for task in plain["tasks"])
+    tasks = tuple(Task.of(task) for task in plain["tasks"])
     return Schema(name=plain["name"], scenarios=tuple(plain["scenarios"]), tasks=tasks, **tables)
 
 

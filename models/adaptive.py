@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, own
+from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, StackedLogits, outputs_of, own
 from models.products import linear
 
 GATE_RANGE = 2.0  # of PEPNet's gates: 0 .. 2, so that 1, no change, is in the middle
@@ -98,7 +98,7 @@ class STAR(nn.Module):
     y_s = Star_s(Norm_s(x)) + Auxiliary(x, s). Star_s is a perceptron of StarLinear layers, Norm_s a PartitionedNorm
     (left out without `partitioned_norm`). The auxiliary network is a small perceptron that reads x and an embedding of
     the scenario, so that the scenario reaches the logit on a short way. The paper has one task: here both have an
-    output per task. A row trains no other scenario's weights.
+    output per task (or class). A row trains no other scenario's weights.
 
     >>> network = STAR(table_rows=(100,), categorical_tables=(0,), bag_tables=(), bag_lengths=(), numeric=0,
     ...                scenarios=4, tasks=2, embedding_width=8, units=(16, 8), auxiliary_units=(8,), scenario_width=4,
@@ -116,28 +116,29 @@ class STAR(nn.Module):
         auxiliary_units: Sequence[int],
         scenario_width: int,
         partitioned_norm: bool,
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(**inputs)
-        width = self.embedding.width
+        width, outputs = self.embedding.width, sum(outputs_of(tasks, task_outputs))
         self.norm = PartitionedNorm(scenarios=scenarios, width=width) if partitioned_norm else None
         self.star = nn.Sequential(
             *(StarLinear(scenarios=scenarios, inputs=i, outputs=o, rectify=True) for i, o in pairwise([width, *units])),
-            StarLinear(scenarios=scenarios, inputs=units[-1], outputs=tasks),
+            StarLinear(scenarios=scenarios, inputs=units[-1], outputs=outputs),
         )
         self.scenario = nn.Embedding(scenarios, scenario_width)
         self.auxiliary = nn.Sequential(
             StackedExperts(experts=1, inputs=width + scenario_width, units=auxiliary_units),
-            StackedLinear(stack=1, inputs=auxiliary_units[-1], outputs=tasks),
+            StackedLinear(stack=1, inputs=auxiliary_units[-1], outputs=outputs),
         )
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         normal = x if self.norm is None else self.norm(x, scenario)  # [B, D]
-        auxiliary = self.auxiliary(torch.cat([x, self.scenario(scenario)], dim=1)).squeeze(0)  # [B, T]
-        return own(self.star(normal), scenario) + auxiliary  # [B, T]
+        auxiliary = self.auxiliary(torch.cat([x, self.scenario(scenario)], dim=1)).squeeze(0)  # [B, O]
+        return own(self.star(normal), scenario) + auxiliary  # [B, O]
 
 
 class GateUnit(nn.Module):
@@ -182,6 +183,7 @@ class PEPNet(nn.Module):
         units: Sequence[int],
         gate_units: int,
         scenario_width: int,
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
@@ -193,14 +195,14 @@ class PEPNet(nn.Module):
             StackedLinear(stack=tasks, inputs=i, outputs=o, rectify=True) for i, o in pairwise([width, *units])
         )
         self.gates = nn.ModuleList(GateUnit(stack=tasks, inputs=2 * width, hidden=gate_units, outputs=o) for o in units)
-        self.logits = StackedLinear(stack=tasks, inputs=units[-1], outputs=1)
+        self.logits = StackedLogits(inputs=units[-1], outputs=outputs_of(tasks, task_outputs))
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         known = torch.cat([self.scenario(scenario), x.detach()], dim=1)
         h = x * self.choice(known).squeeze(0)  # [B, D]
         prior = torch.cat([x, h.detach()], dim=1)  # [B, 2D]
         for layer, gate in zip(self.layers, self.gates, strict=True):
             h = layer(h) * gate(prior)  # [T, B, h]
-        return self.logits(h).squeeze(2).t()  # [B, T]
+        return self.logits(h).t()  # [B, O]

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, StackedTowers, own
+from models.experts import FeatureEmbedding, Inputs, StackedExperts, StackedLinear, StackedTowers, outputs_of, own
 
 
 class SharedBottom(nn.Module):
@@ -32,6 +32,7 @@ class SharedBottom(nn.Module):
         bottom_units: Sequence[int],
         tower_units: Sequence[int],
         scenario_heads: bool = False,
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
@@ -39,18 +40,19 @@ class SharedBottom(nn.Module):
         self.tasks = tasks
         self.bottom = StackedExperts(experts=1, inputs=self.embedding.width, units=bottom_units)
         self.towers = StackedTowers(
-            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=bottom_units[-1], units=tower_units
-        )
+            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=bottom_units[-1], units=tower_units,
+            task_outputs=task_outputs,
+        )  # fmt: skip
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         bottom = self.bottom(x).expand(self.tasks, -1, -1)  # [T, B, h]
-        return self.towers(bottom, scenario)  # [B, T]
+        return self.towers(bottom, scenario)  # [B, O]
 
 
 class SharedMLP(nn.Module):
-    """One perceptron for all scenarios, one output per task: y = W MLP(x) + b.
+    """One perceptron for all scenarios, one output per task (or class): y = W MLP(x) + b.
 
     The scenario is known to it as a feature in x only.
 
@@ -67,17 +69,18 @@ class SharedMLP(nn.Module):
         scenarios: int,
         tasks: int,
         units: Sequence[int],
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(**inputs)
         self.hidden = StackedExperts(experts=1, inputs=self.embedding.width, units=units)
-        self.logits = StackedLinear(stack=1, inputs=units[-1], outputs=tasks)
+        self.logits = StackedLinear(stack=1, inputs=units[-1], outputs=sum(outputs_of(tasks, task_outputs)))
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        return self.logits(self.hidden(x)).squeeze(0)  # [B, T]
+        return self.logits(self.hidden(x)).squeeze(0)  # [B, O]
 
 
 class MLPPerScenario(nn.Module):
@@ -98,14 +101,16 @@ class MLPPerScenario(nn.Module):
         scenarios: int,
         tasks: int,
         units: Sequence[int],
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(**inputs)
         self.hidden = StackedExperts(experts=scenarios, inputs=self.embedding.width, units=units)
-        self.logits = StackedLinear(stack=scenarios, inputs=units[-1], outputs=tasks)
+        outputs = sum(outputs_of(tasks, task_outputs))
+        self.logits = StackedLinear(stack=scenarios, inputs=units[-1], outputs=outputs)
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        return own(self.logits(self.hidden(x)), scenario)  # [B, T]
+        return own(self.logits(self.hidden(x)), scenario)  # [B, O]

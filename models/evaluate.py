@@ -15,21 +15,24 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 
 import params
 import stage
 from errors import JoinError, ModelError
 from features.encode import Tensors, open_tensors
 from features.schema import Schema, read_schema
-from models import metrics, page, plots, table
+from features.tasks import Task, TaskKind, places
+from models import hits, metrics, page, plots, table
 from models.folder import CURVES, Model, read_model
 from models.hinet import HiNet
 from models.predict import mean_gates, predict
+from models.table import mean_of, metric_of
 from params import Evaluate
 
 LIMIT = "limit"
 DIGITS = 6
+FIRST = (1, 5)  # a choice is a hit among so many
+NO_ROWS = "no rows with this label"
 Cell = dict[str, Any]
 
 
@@ -49,7 +52,7 @@ def evaluate(
     settings, declared, test = params.load().evaluate, read_schema(schema), open_tensors(tensors / "test")
     read = [_read(folder, declared) for folder in models]
     logits = {model.name: predict(model.network, test, model.name) for model in read}
-    probabilities = {name: expit(rows.astype(np.float64)) for name, rows in logits.items()}
+    probabilities = {name: hits.probabilities_of(rows, declared.tasks) for name, rows in logits.items()}
     best = best_possible(truth, test, declared)
     known = probabilities if best is None else {**probabilities, LIMIT: best}
     report = {name: measure(rows, test, declared, settings) for name, rows in known.items()}
@@ -64,16 +67,21 @@ def evaluate(
 
 
 def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, settings: Evaluate) -> dict[str, Any]:
-    """The metrics of every cell (scenario, task) for probabilities [N, T], and the mean of the AUCs that there are."""
+    """The metrics of every cell (scenario, task) for probabilities [N, O], and the mean of those that choose the epoch.
+
+    That mean is called `mean_auc` where every task is binary, else `mean`: a cell that is not measured by its AUC names
+    its `metric`, accuracy or hr1.
+    """
     labels, scenario = np.asarray(rows.labels), np.asarray(rows.scenario)
     cells = []
     for code, name in enumerate(schema.scenarios):
-        for task, task_name in enumerate(schema.task_names):
-            kept = (scenario == code) & ~np.isnan(labels[:, task])
-            found = measure_cell(labels[kept, task], probabilities[kept, task], np.asarray(rows.user)[kept], settings)
-            cells.append({"scenario": name, "task": task_name, **found})
-    areas = [cell["auc"] for cell in cells if cell["auc"] is not None]
-    return {"cells": cells, "mean_auc": round(float(np.mean(areas)), DIGITS) if areas else None}
+        for column, (task, place) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+            kept = np.flatnonzero((scenario == code) & ~np.isnan(labels[:, column]))
+            found = _measure(task, labels[kept, column], probabilities[kept, place], kept, rows, settings)
+            cells.append({"scenario": name, "task": task.name, **found})
+    figures = [cell[metric_of(cell)] for cell in cells if cell[metric_of(cell)] is not None]
+    name = "mean_auc" if all(metric_of(cell) == "auc" for cell in cells) else "mean"
+    return {"cells": cells, name: round(float(np.mean(figures)), DIGITS) if figures else None}
 
 
 def measure_cell(
@@ -91,18 +99,50 @@ def measure_cell(
         "ece": metrics.calibration_error(metrics.reliability(labels, probabilities, bins=settings.bins)),
         "gauc": metrics.grouped_auc(labels, probabilities, user),
     }
-    rounded = {name: None if value is None else round(value, DIGITS) for name, value in values.items()}
+    rounded = _rounded(values)
     counts = {"rows": len(labels), "positives": int(labels.sum())}
     return {**rounded, **counts, **_reason(rounded, **counts)}
 
 
+def measure_classes(labels: NDArray[Any], probabilities: NDArray[np.float64], settings: Evaluate) -> Cell:
+    """The metrics of a cell of a multi-class task; labels [N] places of classes, probabilities [N, C].
+
+    `majority` is the share of the commonest class: the accuracy of who knows nothing of the row.
+    """
+    values = _share("accuracy", hits.right_classes(labels, probabilities), settings) | {
+        "majority": float(np.bincount(labels.astype(np.int64)).max() / len(labels)) if len(labels) else None,
+        "logloss": hits.class_log_loss(labels, probabilities),
+    }
+    reason = {} if len(labels) else {"reason": NO_ROWS}
+    return {"metric": "accuracy", **_rounded(values), "rows": len(labels), **reason}
+
+
+def measure_choice(
+    labels: NDArray[Any], probabilities: NDArray[np.float64], choice_set: NDArray[np.int64], settings: Evaluate
+) -> Cell:
+    """The hit rates of a cell of a choice, within the sets; labels, probabilities and choice_set [N].
+
+    `hr1` is the share of the sets in which the chosen candidate comes first, `hr5` among the first five; `chance` the
+    mean of 1 / candidates: the hr1 of who knows nothing of them.
+    """
+    right = {first: hits.right_choices(labels, probabilities, choice_set, first=first) for first in FIRST}
+    values = _share("hr1", right[1], settings) | {f"hr{first}": hits.share(right[first]) for first in FIRST}
+    values["chance"] = hits.chance(labels, choice_set)
+    reason = (
+        {}
+        if len(right[1])
+        else {"reason": "no set with a chosen candidate and another one" if len(labels) else NO_ROWS}
+    )
+    return {"metric": "hr1", **_rounded(values), "rows": len(labels), "sets": len(right[1]), **reason}
+
+
 def best_possible(truth: Path, rows: Tensors, schema: Schema) -> NDArray[np.float64] | None:
-    """The true probabilities [N, T] of the rows, or None where the truth is not known.
+    """The true probabilities [N, O] of the rows, or None where the truth is not known.
 
     Raises JoinError when the truth lacks some of the rows.
     """
     known = ds.dataset(truth, format="parquet")
-    columns = [f"p_{task}" for task in schema.task_names]
+    columns = [f"p_{name}" for name in schema.output_names]
     if not set(columns) <= set(known.schema.names):
         return None
     wanted = np.asarray(rows.event_id)
@@ -120,23 +160,33 @@ def write_metrics(path: Path, report: dict[str, Any]) -> None:
     lines = []
     for name, found in report.items():
         cells = ",\n".join(f"  {json.dumps(cell, allow_nan=False)}" for cell in found["cells"])
-        lines.append(f' {json.dumps(name)}: {{"mean_auc": {json.dumps(found["mean_auc"])}, "cells": [\n{cells}]}}')
+        mean = mean_of(found)
+        lines.append(f' {json.dumps(name)}: {{"{mean}": {json.dumps(found[mean])}, "cells": [\n{cells}]}}')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def write_predictions(path: Path, logits: NDArray[np.float32], rows: Tensors, schema: Schema) -> None:
-    """Write event_id, scenario, and each task's label (int8, null where unobserved) and logit_<task> as Parquet."""
+    """Write event_id, scenario, and each task's label (null where unobserved) and logits as Parquet.
+
+    A label is int8 and has logit_<task>; that of a multi-class task is its class and has a logit_<task>=<class> each.
+    """
     scenarios = pa.array(schema.scenarios, pa.string())
     columns = {
         "event_id": pa.array(np.asarray(rows.event_id)),
         "scenario": pa.DictionaryArray.from_arrays(np.asarray(rows.scenario), scenarios),
     }
-    for task, name in enumerate(schema.task_names):
-        columns[name] = pa.array(np.asarray(rows.labels)[:, task], from_pandas=True).cast(pa.int8())
-        columns[f"logit_{name}"] = pa.array(logits[:, task])
+    for column, (task, place) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+        codes = pa.array(np.asarray(rows.labels)[:, column], from_pandas=True)
+        columns[task.name] = codes.cast(pa.int8()) if task.classes is None else _classes(task.classes, codes)
+        for name, values in zip(task.output_names, logits[:, place].T, strict=True):
+            columns[f"logit_{name}"] = pa.array(values)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
+
+
+def _classes(classes: tuple[str | int, ...], codes: pa.Array) -> pa.Array:
+    return pa.array(classes).take(codes.cast(pa.int32()))
 
 
 def _read(folder: Path, declared: Schema) -> Model:
@@ -147,12 +197,35 @@ def _read(folder: Path, declared: Schema) -> Model:
     return model
 
 
+def _measure(
+    task: Task, labels: NDArray[Any], probabilities: NDArray[np.float64], kept: NDArray[np.int64], rows: Tensors,
+    settings: Evaluate,
+) -> Cell:  # fmt: skip
+    """The metrics of the task's kind: labels [K] and probabilities [K, outputs] of the rows `kept` [K]."""
+    if task.kind is TaskKind.MULTI_CLASS:
+        return measure_classes(labels, probabilities, settings)
+    if task.kind is TaskKind.BINARY:
+        return measure_cell(labels, probabilities[:, 0], np.asarray(rows.user)[kept], settings)
+    assert rows.choice_set is not None  # encode writes it wherever there is a choice
+    return measure_choice(labels, probabilities[:, 0], np.asarray(rows.choice_set)[kept], settings)
+
+
+def _share(name: str, right: NDArray[np.bool_], settings: Evaluate) -> dict[str, float | None]:
+    found = hits.share_interval(right, confidence=settings.confidence)
+    bounds = (found.value, found.low, found.high) if found else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+
+
+def _rounded(values: dict[str, float | None]) -> Cell:
+    return {name: None if value is None else round(value, DIGITS) for name, value in values.items()}
+
+
 def _reason(values: Cell, rows: int, positives: int) -> dict[str, str]:
     """Why some of the values are None, or nothing."""
     if None not in values.values():
         return {}
     if not rows:
-        return {"reason": "no rows with this label"}
+        return {"reason": NO_ROWS}
     if positives in (0, rows):
         return {"reason": f"one class only: {positives} positives in {rows} rows"}
     if values["gauc"] is None:

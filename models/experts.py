@@ -5,7 +5,7 @@ tensor: those that read the same rows start with one wide matrix product, every 
 product, and all gates are one product. The numbers are those of the loop, the work of a fraction of the calls.
 
 Letters: B rows, D width of a row's features, N stacked layers (or experts), S mixtures of K experts each,
-T tasks, h width of what an expert returns.
+T tasks with O logits in all (one each, but one per class of a multi-class task), h width of what an expert returns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -105,6 +105,27 @@ class StackedLinear(nn.Module):
         return linear(x, self.weight, self.bias, rectify=self.rectify)
 
 
+class StackedLogits(StackedLinear):
+    """N linear layers of which each has its own number of outputs: all as wide as the widest, what is over left out.
+
+    >>> StackedLogits(inputs=4, outputs=(1, 3))(torch.zeros(2, 5, 4)).shape
+    torch.Size([4, 5])
+    """
+
+    kept: Tensor | None
+
+    def __init__(self, *, inputs: int, outputs: Sequence[int]) -> None:
+        wide = max(outputs)
+        super().__init__(stack=len(outputs), inputs=inputs, outputs=wide)
+        kept = [layer * wide + place for layer, count in enumerate(outputs) for place in range(count)]
+        self.register_buffer("kept", _integers(kept) if len(kept) < len(outputs) * wide else None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [N, B, inputs], each read by its own layer -> [sum of outputs, B]."""
+        logits = super().forward(x).transpose(1, 2).flatten(0, 1)  # [N * wide, B]
+        return logits if self.kept is None else logits.index_select(0, self.kept)
+
+
 class StackedNorm(nn.Module):
     """N layer normalizations (J. Ba et al., 2016), each with a scale and a shift of its own, and a ReLU.
 
@@ -171,27 +192,37 @@ class Gates(nn.Module):
 class StackedTowers(nn.Module):
     """One tower per (scenario, task), or per task for all scenarios; a row leaves by its own scenario's.
 
-    `scenarios` is how many sets of towers there are: 1 shares them.
+    `scenarios` is how many sets of towers there are: 1 shares them. `task_outputs` are the logits of each task (O in
+    all); without it every task has one (O = T).
 
     >>> StackedTowers(scenarios=3, tasks=2, inputs=4, units=(8,))(torch.zeros(2, 5, 4), torch.zeros(5).long()).shape
     torch.Size([5, 2])
     """
 
     def __init__(
-        self, *, scenarios: int, tasks: int, inputs: int, units: Sequence[int], normalize: bool = False
-    ) -> None:
+        self, *, scenarios: int, tasks: int, inputs: int, units: Sequence[int], normalize: bool = False,
+        task_outputs: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.scenarios, self.tasks = scenarios, tasks
+        self.scenarios = scenarios
         self.hidden = StackedExperts(experts=scenarios * tasks, inputs=inputs, units=units, normalize=normalize)
-        self.logits = StackedLinear(stack=scenarios * tasks, inputs=units[-1], outputs=1)
+        self.logits = StackedLogits(inputs=units[-1], outputs=outputs_of(tasks, task_outputs) * scenarios)
 
     def forward(self, x: Tensor, scenario: Tensor) -> Tensor:
-        """Rows of each task [T, B, h] and the rows' scenarios [B] -> logits [B, T]."""
+        """Rows of each task [T, B, h] and the rows' scenarios [B] -> logits [B, O]."""
         if self.scenarios == 1:
-            return self.logits(self.hidden(x)).squeeze(2).t()  # [B, T]
+            return self.logits(self.hidden(x)).t()  # [B, O]
         x = x.repeat(self.scenarios, 1, 1)  # [M * T, B, h]
-        logits = self.logits(self.hidden(x)).view(self.scenarios, self.tasks, -1)  # [M, T, B]
-        return own(logits.transpose(1, 2), scenario)  # [B, T]
+        logits = self.logits(self.hidden(x)).unflatten(0, (self.scenarios, -1))  # [M, O, B]
+        return own(logits.transpose(1, 2), scenario)  # [B, O]
+
+
+def outputs_of(tasks: int, task_outputs: Sequence[int] | None) -> tuple[int, ...]:
+    """How many logits each task has: one, unless `task_outputs` says otherwise; raises ValueError if it cannot."""
+    outputs = (1,) * tasks if task_outputs is None else tuple(task_outputs)
+    if len(outputs) != tasks or min(outputs) < 1:
+        raise ValueError(f"task_outputs must be {tasks} numbers from 1, one for each task, but is {outputs}")
+    return outputs
 
 
 def mix_own(experts: Tensor, weights: Tensor, each: int) -> Tensor:

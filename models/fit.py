@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from errors import TrainingError
 from features.encode import Tensors
+from features.tasks import Task, mean_title, tasks_of
 from models.capture import CapturedStep
 from models.checkpoint import Checkpoint
 from models.checks import check, check_recipe, finite, refuse_blind, warn_of_runaway
 from models.loss import weighted_loss
-from models.metrics import mean_auc
+from models.metrics import mean_of_cells
 from models.parallel import Group
 from models.recipe import Recipe
 from models.rows import Part, Rows
@@ -47,7 +50,7 @@ def fit(
     recipe: Recipe,
     *,
     scenarios: Sequence[str],
-    tasks: Sequence[str],
+    tasks: Sequence[str | Task],
     cell_weights: Tensor | None = None,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
@@ -55,26 +58,29 @@ def fit(
 ) -> Fitted:
     """Fit `network` in place; it ends on the (averaged) weights of the epoch with the best mean over the cells.
 
-    `cell_weights` [M, T] are the lambdas of the loss, default 1. Call `repeatable` before the network is made for
-    a run that can be repeated to the bit. With a `checkpoint` the run goes on from there, to the same bits as if it
-    had never stopped. Raises TrainingError where there is nothing to learn from or to choose by, and on a loss that is
-    not finite; warns of scenarios and cells that cannot be learned or judged.
+    The mean is of each cell's own metric: AUC of a binary task (a name alone is one), accuracy of a multi-class one,
+    hit rate at 1 of a choice. `cell_weights` [M, T] are the lambdas of the loss, default 1. Call `repeatable` before
+    the network is made for a run that can be repeated to the bit. With a `checkpoint` the run goes on from there, to
+    the same bits as if it had never stopped. Raises TrainingError where there is nothing to learn from or to choose by,
+    and on a loss that is not finite; warns of scenarios and cells that cannot be learned or judged.
     """
-    check(train, valid, scenarios, tasks)
+    declared = tasks_of(tasks)
+    names = [task.name for task in declared]
+    check(train, valid, scenarios, names)
     check_recipe(recipe, choose(device), group.size)
-    weights = torch.ones(len(scenarios), len(tasks)) if cell_weights is None else cell_weights
+    weights = torch.ones(len(scenarios), len(names)) if cell_weights is None else cell_weights
     state = State(network, recipe, choose(device))
-    fitting = Fitting(state, weights.to(state.device), checkpoint, group)
+    fitting = Fitting(state, weights.to(state.device), checkpoint, group, tasks=declared, sets=valid.choice_set)
     learned, judged = Rows(train, state.device), Rows(valid, state.device)
     fitting.resume()
     with _progress(state, learned.count, silent=not group.first) as progress:
         while not state.over:
             epoch = fitting.run_epoch(learned, judged, progress)
             if epoch.number == 1:
-                refuse_blind(epoch.valid_auc, scenarios, tasks)
+                refuse_blind(epoch.valid_auc, scenarios, names)
             fitting.save()
             if group.first:
-                progress.write(f"epoch {epoch.number}: {_line(epoch)}", file=sys.stderr)
+                progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(declared))}", file=sys.stderr)
     network.load_state_dict(state.kept)
     return Fitted(epochs=tuple(state.epochs), best=state.best)
 
@@ -82,10 +88,15 @@ def fit(
 class Fitting:
     """The loop: what moves a state on, and what it has to know for that."""
 
-    def __init__(self, state: State, cell_weights: Tensor, checkpoint: Checkpoint | None, group: Group) -> None:
+    def __init__(
+        self, state: State, cell_weights: Tensor, checkpoint: Checkpoint | None, group: Group, *,
+        tasks: Sequence[Task] | None = None, sets: NDArray[np.int64] | None = None,
+    ) -> None:  # fmt: skip
         _keep_freed_memory()
         self.state, self.recipe, self.cell_weights = state, state.recipe, cell_weights
         self.checkpoint, self.group = checkpoint, group
+        self.tasks, self.sets = tasks or tasks_of(map(str, range(cell_weights.shape[1]))), sets  # default: binary
+        self.outputs = [task.outputs for task in self.tasks]
         self.parameters = list(state.network.parameters())
         self.take = CapturedStep(self.step, self.recipe.batch_size) if self.recipe.capture else self.step
 
@@ -130,7 +141,7 @@ class Fitting:
         part, share = self.group.share(whole)
         with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits = self.state.network(part.categorical, part.bags, part.numeric, part.scenario)
-        loss = weighted_loss(logits.float(), part.labels, part.scenario, self.cell_weights) * share
+        loss = weighted_loss(logits.float(), part.labels, part.scenario, self.cell_weights, self.outputs) * share
         self.state.network.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.group.add_gradients(self.parameters, loss.detach())
@@ -146,7 +157,7 @@ class Fitting:
 
     @torch.inference_mode()
     def judge(self, rows: Rows) -> dict[str, Any]:
-        """Loss and AUC of the averaged weights: the fields of an Epoch."""
+        """Loss and metrics of the averaged weights: the fields of an Epoch."""
         self.state.average.catch_up()
         network = self.state.average.network.eval()
         for copied, followed in zip(network.buffers(), self.state.network.buffers(), strict=True):
@@ -156,16 +167,18 @@ class Fitting:
         ]
         logits, labels, scenario = (torch.cat(column) for column in zip(*scored, strict=True))
         logits = self.group.add(logits)
-        loss = float(weighted_loss(logits, labels, scenario, self.cell_weights))
+        loss = float(weighted_loss(logits, labels, scenario, self.cell_weights, self.outputs))
         finite(loss, "the validation loss", self.recipe.learning_rate)
         observed, scores, scenarios = (column.cpu().numpy() for column in (labels, logits, scenario))
-        mean, table = mean_auc(observed, scores, scenarios, len(self.cell_weights))
+        mean, table = mean_of_cells(
+            observed, scores, scenarios, self.tasks, scenarios=len(self.cell_weights), choice_set=self.sets
+        )
         return {"valid_loss": loss, "valid_mean_auc": mean, "valid_auc": table}
 
     def _score(self, number: int, part: Part) -> Tensor:
         """Logits, or zeros for the parts that are another process's."""
         if number % self.group.size != self.group.rank:
-            return torch.zeros_like(part.labels)
+            return part.labels.new_zeros(len(part.labels), sum(self.outputs))
         logits: Tensor = self.state.average.network(*part[:4])
         return logits
 
@@ -192,8 +205,8 @@ def _progress(state: State, rows: int, *, silent: bool) -> "tqdm[Any]":
     return tqdm(total=total, initial=done, unit=" rows", unit_scale=True, mininterval=1, **quiet)
 
 
-def _line(epoch: Epoch) -> str:
-    return f"loss {epoch.train_loss:.4f}, validation loss {epoch.valid_loss:.4f}, mean AUC {epoch.valid_mean_auc:.4f}"
+def _line(epoch: Epoch, mean: str) -> str:
+    return f"loss {epoch.train_loss:.4f}, validation loss {epoch.valid_loss:.4f}, {mean} {epoch.valid_mean_auc:.4f}"
 
 
 def _keep_freed_memory() -> None:

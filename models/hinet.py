@@ -3,7 +3,7 @@
 J. Zhou et al., HiNet: Novel Multi-Scenario & Multi-Task Learning with Hierarchical Information Extraction, ICDE 2023,
 arXiv 2303.06095. The file reads from the bottom of the paper's figure to its top:
 
-    logits [B, T]                 one tower per task (option: per scenario and task)
+    logits [B, O]                 one tower per task (option: per scenario and task)
       ^
     CustomizedGateControl         experts of each task and shared ones, mixed by a gate per task     (task layer)
       ^
@@ -16,8 +16,8 @@ arXiv 2303.06095. The file reads from the bottom of the paper's figure to its to
     FeatureEmbedding              x
 
 Letters: B rows, D width of x, M scenarios, T tasks, K sub-experts of a mixture, H and h widths of the scenario and
-task experts. The model returns logits and knows no labels. What goes beyond the paper is an option of HiNet, off unless
-asked for.
+task experts, O logits: one per task, but one per class of a multi-class task (`task_outputs`). The model returns logits
+and knows no labels. What goes beyond the paper is an option of HiNet, off unless asked for.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedTowers, mix, mix_own, own
+from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedTowers, mix, mix_own, outputs_of, own
 from models.interactions import interaction
 
 
@@ -147,7 +147,7 @@ class HiNet(nn.Module):
     the scenario layer, `task_experts`, `shared_experts` and `task_expert_units` the task layer, `tower_units` the
     towers, `scenario_width` the embedding that the scenario attention reads. `scenario_heads` gives every scenario
     towers of its own; a row then leaves by its own scenario's and trains no other's. With one scenario there is
-    nobody to listen to: the attention is left out and C = [G, S].
+    nobody to listen to: the attention is left out and C = [G, S]. `task_outputs`: logits of each task, default one.
 
     Not in the paper, and off: `embedding_sets` gives every field that many independent embeddings of
     `embedding_width` and each sub-expert one set to read (see ExpertsOfSets; gates read all). `interactions` are terms
@@ -196,6 +196,7 @@ class HiNet(nn.Module):
         dropout: float = 0.0,
         scenario_attention: bool = True,
         hierarchy: bool = True,
+        task_outputs: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
@@ -217,19 +218,21 @@ class HiNet(nn.Module):
             normalize=normalize, detach_gates=detach_gates,
         )  # fmt: skip
         self.towers = StackedTowers(
-            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=task_expert_units[-1], units=tower_units
-        )
-        shape = {"fields": fields, "width": embedding_sets * embedding_width, "inputs": width, "outputs": tasks}
+            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=task_expert_units[-1], units=tower_units,
+            task_outputs=task_outputs,
+        )  # fmt: skip
+        outputs = sum(outputs_of(tasks, task_outputs))
+        shape = {"fields": fields, "width": embedding_sets * embedding_width, "inputs": width, "outputs": outputs}
         self.interactions = nn.ModuleDict(
             {name: interaction(name, **shape, cross_layers=cross_layers) for name in interactions}
         )
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.dropout(self.embedding(categorical, bags, numeric))  # [B, D]
         context = self._context(x, scenario)  # [B, 3H]
         tasks = self.control(context)  # [T, B, h]
-        logits: Tensor = self.towers(tasks, scenario)  # [B, T]
+        logits: Tensor = self.towers(tasks, scenario)  # [B, O]
         for term in self.interactions.values():
             logits = logits + term(x)
         return logits

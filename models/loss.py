@@ -1,18 +1,40 @@
-"""The loss of HiNet's paper: binary cross entropy per (scenario, task), each row in its own scenario only."""
+"""The loss of HiNet's paper: cross entropy per (scenario, task), each row in its own scenario only."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def weighted_loss(logits: Tensor, labels: Tensor, scenario: Tensor, weights: Tensor) -> Tensor:
-    """L = 1 / B * sum over rows b and tasks j of weights[scenario_b, j] * BCE(sigmoid(logits_bj), labels_bj).
+def weighted_loss(
+    logits: Tensor, labels: Tensor, scenario: Tensor, weights: Tensor, outputs: Sequence[int] | None = None
+) -> Tensor:
+    """L = 1 / B * sum over rows b and tasks j of weights[scenario_b, j] * cross entropy of the logits and label of j.
 
-    Logits and labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. Where a label is NaN (unobserved)
-    the term is 0 and passes no gradient; the divisor stays B, so that a task with few labels does not count for
-    more than its rows. A row has the labels of its own scenario only: it adds nothing to any other's cell.
+    Logits [B, O], labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. `outputs` are the logits of each
+    task, one unless told: of one logit the binary cross entropy of its sigmoid, of several that of their softmax, with
+    the place of the class as label. A choice is learned row by row, as binary: sets are not whole in a shuffled batch,
+    and where candidates are drawn alike given the context, p(chosen | candidate) ranks them as the softmax over the set
+    would; and it is a probability without the set too, as the service needs it.
+
+    Where a label is NaN (unobserved) the term is 0 and passes no gradient; the divisor stays B, so that a task with few
+    labels does not count for more than its rows. A row has the labels of its own scenario only: it adds nothing to any
+    other's cell.
     """
     observed = ~labels.isnan()
     weight = F.embedding(scenario, weights) * observed  # [B, T]
-    total = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(labels), weight, reduction="sum")
+    known = torch.nan_to_num(labels)
+    if outputs is None or max(outputs) == 1:
+        total = F.binary_cross_entropy_with_logits(logits, known, weight, reduction="sum")
+    else:
+        columns = zip(logits.split(list(outputs), dim=1), known.unbind(1), weight.unbind(1), strict=True)
+        total = torch.stack([_total(*column) for column in columns]).sum()
     return total / len(logits)
+
+
+def _total(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """The weighted sum over the rows of one task: logits [B, C], labels and weight [B]."""
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels, weight, reduction="sum")
+    return F.cross_entropy(logits, labels.long(), reduction="none") @ weight

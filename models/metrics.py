@@ -1,10 +1,11 @@
 """How good predictions are: ranking (AUC), probabilities (log loss, calibration), ranking within a user.
 
 Everything rests on midranks: one sort, no loop over rows or groups. Labels are 0 or 1; rows whose label is
-unobserved (NaN) are dropped by the caller, except in `mean_auc`. Where a figure has no meaning (one class,
-no rows) the answer is None.
+unobserved (NaN) are dropped by the caller, except in `mean_auc` and `mean_of_cells`. Where a figure has no meaning (one
+class, no rows) the answer is None. What is right or wrong (classes, choices) is in models/hits.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr, ndtri, xlogy
 
+from features.tasks import Task, TaskKind, places, tasks_of
+from models.hits import Interval, right_choices, right_classes, share
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A figure and the bounds of its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,30 +48,51 @@ def auc_interval(labels: Array, scores: Array, *, confidence: float) -> Interval
     """
     positive = np.asarray(labels) == 1
     beaten = _midranks(scores) - _midranks(scores, positive)  # rows of the other class below each row
-    share = [beaten[own] / max(1, (~own).sum()) for own in (positive, ~positive)]
-    if min(map(len, share)) < 2:
+    wins = [beaten[own] / max(1, (~own).sum()) for own in (positive, ~positive)]
+    if min(map(len, wins)) < 2:
         return None
-    half = ndtri(0.5 + confidence / 2) * np.sqrt(sum(s.var(ddof=1) / len(s) for s in share))
-    value = share[0].mean()
+    half = ndtri(0.5 + confidence / 2) * np.sqrt(sum(s.var(ddof=1) / len(s) for s in wins))
+    value = wins[0].mean()
     return Interval(value=float(value), low=float(max(0, value - half)), high=float(min(1, value + half)))
 
 
 def mean_auc(labels: Array, scores: Array, scenario: Array, scenarios: int) -> tuple[float, Floats]:
-    """The mean AUC over the cells (scenario, task) that have both classes, and the AUC of every cell.
+    """`mean_of_cells` where every task is binary: the mean AUC, and the AUC of every cell."""
+    return mean_of_cells(labels, scores, scenario, tasks_of(map(str, range(labels.shape[1]))), scenarios=scenarios)
 
-    labels [N, T] with NaN where unobserved, scores [N, T], scenario [N] in 0..scenarios-1. The table is
-    [scenarios, T] with NaN where a class is missing; the mean is NaN when no cell has both.
+
+def mean_of_cells(
+    labels: Array, scores: Array, scenario: Array, tasks: Sequence[Task], *, scenarios: int,
+    choice_set: Array | None = None,
+) -> tuple[float, Floats]:  # fmt: skip
+    """The mean over the cells (scenario, task) of each one's own metric, and the metric of every cell.
+
+    AUC of a binary task, accuracy of a multi-class one, hit rate at 1 of a choice: all between 0 and 1, all better when
+    higher. labels [N, T] with NaN where unobserved, scores [N, O], scenario [N] in 0..scenarios-1, choice_set [N]. The
+    table is [scenarios, T] with NaN where a cell has no answer (a binary one: a class is missing); the mean is NaN when
+    none has one.
     """
-    tasks = labels.shape[1]
-    table = np.full((scenarios, tasks), np.nan)
+    table = np.full((scenarios, len(tasks)), np.nan)
     for row in range(scenarios):
         inside = np.flatnonzero(np.asarray(scenario) == row)
-        for task in range(tasks):
-            kept = inside[~np.isnan(labels[inside, task])]
-            found = auc(labels[kept, task], scores[kept, task])
-            table[row, task] = np.nan if found is None else found
+        for column, (task, place) in enumerate(zip(tasks, places(tasks), strict=True)):
+            kept = inside[~np.isnan(labels[inside, column])]
+            sets = None if choice_set is None else choice_set[kept]
+            found = of_cell(task, labels[kept, column], scores[:, place][kept], sets)
+            table[row, column] = np.nan if found is None else found
     cells = table[~np.isnan(table)]
     return float(cells.mean()) if len(cells) else float("nan"), table
+
+
+def of_cell(task: Task, labels: Array, scores: Array, choice_set: Array | None) -> float | None:
+    """The metric of the task's kind: labels [N], scores [N, outputs of the task], choice_set [N]."""
+    if task.kind is TaskKind.MULTI_CLASS:
+        return share(right_classes(labels, scores))
+    if task.kind is TaskKind.BINARY:
+        return auc(labels, scores[:, 0])
+    if choice_set is None:
+        raise ValueError(f"task {task.name} is a choice, but its rows have no choice_set to be ranked in")
+    return share(right_choices(labels, scores[:, 0], choice_set, first=1))
 
 
 def grouped_auc(labels: Array, scores: Array, group: Array) -> float | None:

@@ -36,6 +36,7 @@ class MMoE(nn.Module):
         expert_units: Sequence[int],
         tower_units: Sequence[int],
         scenario_heads: bool = False,
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
@@ -43,14 +44,15 @@ class MMoE(nn.Module):
         self.gates = Gates(mixtures=tasks, experts=experts, inputs=self.embedding.width)
         self.experts = StackedExperts(experts=experts, inputs=self.embedding.width, units=expert_units)
         self.towers = StackedTowers(
-            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=expert_units[-1], units=tower_units
-        )
+            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=expert_units[-1], units=tower_units,
+            task_outputs=task_outputs,
+        )  # fmt: skip
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         tasks = mix(self.experts(x).unsqueeze(0), self.gates(x))  # [T, B, h]
-        return self.towers(tasks, scenario)  # [B, T]
+        return self.towers(tasks, scenario)  # [B, O]
 
 
 class Extraction(nn.Module):
@@ -115,6 +117,7 @@ class PLE(nn.Module):
         expert_units: Sequence[int],
         tower_units: Sequence[int],
         scenario_heads: bool = False,
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
@@ -125,13 +128,14 @@ class PLE(nn.Module):
         widths = [self.embedding.width, *[expert_units[-1]] * (levels - 1)]
         self.levels = nn.Sequential(*(level(inputs=width, last=i == levels) for i, width in enumerate(widths, start=1)))
         self.towers = StackedTowers(
-            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=expert_units[-1], units=tower_units
-        )
+            scenarios=scenarios if scenario_heads else 1, tasks=tasks, inputs=expert_units[-1], units=tower_units,
+            task_outputs=task_outputs,
+        )  # fmt: skip
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        return self.towers(self.levels(x), scenario)  # [B, T]
+        return self.towers(self.levels(x), scenario)  # [B, O]
 
 
 class Balance(nn.Module):
@@ -187,6 +191,7 @@ class M3oE(nn.Module):
         experts: int,
         expert_units: Sequence[int],
         tower_units: Sequence[int],
+        task_outputs: Sequence[int] | None = None,
         **inputs: Unpack[Inputs],
     ) -> None:
         super().__init__()
@@ -200,15 +205,16 @@ class M3oE(nn.Module):
         self.of_scenarios, self.of_tasks = Balance(scenarios), Balance(tasks)
         self.weights = nn.Parameter(torch.ones(2))  # a_S, a_T
         self.towers = StackedTowers(
-            scenarios=scenarios, tasks=tasks, inputs=expert_units[-1], units=tower_units, normalize=True
-        )
+            scenarios=scenarios, tasks=tasks, inputs=expert_units[-1], units=tower_units, normalize=True,
+            task_outputs=task_outputs,
+        )  # fmt: skip
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
-        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, T]."""
+        """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         star = own(self.star(x), scenario)  # [B, star_units[0]]
         view = (self.after_star(star) + self.beside_star(x)).squeeze(0)  # [B, D']
-        return self.towers(self._fuse(view, scenario), scenario)  # [B, T]
+        return self.towers(self._fuse(view, scenario), scenario)  # [B, O]
 
     def _fuse(self, view: Tensor, scenario: Tensor) -> Tensor:
         shared, scenarios, tasks = self.experts(view).split(self.parts)  # [K, B, h], [M, B, h], [T, B, h]

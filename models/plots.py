@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.encode import Tensors
 from features.schema import Schema
+from features.tasks import TaskKind, places
 from models import metrics
 
 DIGITS = 6
@@ -23,9 +24,9 @@ Curves = Mapping[str, list[Row]]
 
 
 def areas(report: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
-    """AUC of every cell with its interval, for each model and for the best possible."""
+    """AUC of every cell that has one, with its interval, for each model and for the best possible."""
     for model, found in report.items():
-        for cell in found["cells"]:
+        for cell in (cell for cell in found["cells"] if "auc" in cell):
             yield {"model": model, **{key: cell[key] for key in ("scenario", "task", "auc", "auc_low", "auc_high")}}
 
 
@@ -38,8 +39,9 @@ def learning(curves: Curves) -> Iterator[Row]:
 
 
 def learning_by_cell(curves: Curves, schema: Schema) -> Iterator[Row]:
-    """AUC of every model and cell on the valid rows, by epoch; null where a cell has one class."""
-    for task, scenario in itertools.product(schema.task_names, schema.scenarios):
+    """AUC of every model and binary cell on the valid rows, by epoch; null where a cell has one class."""
+    binary = [task.name for task in schema.tasks if task.kind is TaskKind.BINARY]
+    for task, scenario in itertools.product(binary, schema.scenarios):
         for model, epochs in curves.items():
             for epoch in epochs:
                 place = {"model": model, "scenario": scenario, "task": task, "epoch": epoch["epoch"]}
@@ -49,11 +51,12 @@ def learning_by_cell(curves: Curves, schema: Schema) -> Iterator[Row]:
 def reliability(
     model: str, probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, *, bins: int
 ) -> Iterator[Row]:
-    """Mean predicted and observed of every bin of every cell; probabilities [N, T]."""
-    cells = itertools.product(enumerate(schema.task_names), enumerate(schema.scenarios))
-    for (task, task_name), (code, scenario) in cells:
+    """Mean predicted and observed of every bin of every cell whose labels are 0 or 1; probabilities [N, O]."""
+    tasks = [(row, task.name, place.start) for row, (task, place) in enumerate(zip(schema.tasks, places(schema.tasks),
+             strict=True)) if task.name in schema.rated]  # fmt: skip
+    for (task, task_name, column), (code, scenario) in itertools.product(tasks, enumerate(schema.scenarios)):
         kept = (np.asarray(rows.scenario) == code) & ~np.isnan(rows.labels[:, task])
-        found = metrics.reliability(rows.labels[kept, task], probabilities[kept, task], bins=bins)
+        found = metrics.reliability(rows.labels[kept, task], probabilities[kept, column], bins=bins)
         place = {"model": model, "scenario": scenario, "task": task_name}
         for predicted, observed, count in zip(found.predicted, found.observed, found.rows, strict=True):
             yield {**place, "predicted": _round(predicted), "observed": _round(observed), "rows": int(count)}

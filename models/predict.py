@@ -15,11 +15,11 @@ from models.rows import Part, Rows
 
 
 def predict(network: nn.Module, rows: Tensors, name: str) -> NDArray[np.float32]:
-    """Logits [N, T] of the network called `name`; raises ModelError where one is not finite."""
+    """Logits [N, O] of the network called `name`; raises ModelError where one is not finite."""
     network.eval()  # a normalization by the batch would tell rows by their neighbours
     with torch.inference_mode():
         parts = [network(*part[:4]).numpy() for part in _batches(rows, f"predict {name}")]
-    logits = np.concatenate([np.empty((0, rows.labels.shape[1]), np.float32), *parts])
+    logits = np.concatenate(parts or [np.empty((0, rows.labels.shape[1]), np.float32)])
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
         raise ModelError(f"model {name}: {broken} of {len(logits)} rows have a logit that is not finite; train again")

@@ -73,7 +73,7 @@ class Sharing:
 
     @torch.inference_mode()
     def rank(self, user: Share, items: Share, scenario: int, picked: Tensor | None = None) -> Tensor:
-        """Logits [N, T] of a user in a scenario (its number) for items, or for those at the places `picked` [N]."""
+        """Logits [N, O] of a user in a scenario (its number) for items, or for those at the places `picked` [N]."""
         weights = _weights(_sum(items.gates, user.gates, picked), 1 + self.network.scenarios)  # [E, N]
         if self._together(weights.shape[1]):
             together = _sum(items.hidden, user.hidden, picked, dim=1)  # [E, N, U]
@@ -86,7 +86,7 @@ class Sharing:
 
     @torch.inference_mode()
     def rank_rows(self, user: Share, batch: Batch, scenario: int) -> Tensor:
-        """Logits [N, T] of a user in a scenario for the items of the rows, whose shares are computed here."""
+        """Logits [N, O] of a user in a scenario for the items of the rows, whose shares are computed here."""
         if self._together(len(batch.scenario)):
             return self.rank(user, self.of_item(batch), scenario)
         x = self.of_item.embed(batch)  # [N, D of items]
@@ -117,10 +117,12 @@ class Sharing:
         return torch.cat(_mixed(sub_expert, scaled, self.plans[scenario]), dim=1)
 
     def _tasks(self, context: Tensor, scenario: int) -> Tensor:
-        """C [N, 3H] -> logits [N, T], by the towers of this scenario alone."""
+        """C [N, 3H] -> logits [N, O], by the towers of this scenario alone."""
         tasks = self.network.control(context).unbind() if self.stacked else self._control(context)  # T times [N, h]
         start = scenario * len(tasks) if self.network.towers.scenarios > 1 else 0
-        return torch.cat([_tower(x, self.towers[start + task]) for task, x in enumerate(tasks)], dim=1)
+        logits = torch.cat([_tower(x, self.towers[start + task]) for task, x in enumerate(tasks)], dim=1)
+        kept = self.network.towers.logits.kept  # of the outputs of all towers, each as wide as the widest
+        return logits if kept is None else logits.index_select(1, kept[: len(kept) // self.network.towers.scenarios])
 
     def _control(self, context: Tensor) -> list[Tensor]:
         """C [N, 3H] -> what each task reads, T times [N, h], one expert after the other."""
@@ -153,7 +155,7 @@ def _perceptron(x: Tensor, layers: Layers) -> Tensor:
 
 
 def _tower(x: Tensor, layers: Layers) -> Tensor:
-    """What a task reads [N, h] -> its logits [N, 1]."""
+    """What a task reads [N, h] -> its logits, as many as the widest task has."""
     *hidden, last = layers
     return F.linear(_perceptron(x, hidden), *last)
 

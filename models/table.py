@@ -18,6 +18,7 @@ from rich.table import Table
 from errors import PipelineError
 
 LIMIT = "limit"
+NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1"}
 TITLES = {LIMIT: "best possible"}
 NEXT = """
 Reports
@@ -54,27 +55,44 @@ def show_metrics(report: dict[str, Any]) -> None:
 
 
 def auc_table(report: dict[str, Any]) -> Table:
-    """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold."""
-    title = "AUC on the test rows, with half its interval"
+    """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold.
+
+    A cell of classes or of a choice has its own metric, which stands beside the task.
+    """
+    metrics = {metric_of(cell) for found in report.values() for cell in found["cells"]}
+    title = f"{' or '.join(sorted(NAMES[metric] for metric in metrics))} on the test rows, with half its interval"
     table = Table(title=title, box=rich.box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("scenario", "mean")
     table.add_column("task")
     table.add_column("rows", justify="right")
     for name, found in report.items():
-        table.add_column(TITLES.get(name, name), _number(found["mean_auc"]), justify="right", no_wrap=True)
+        table.add_column(TITLES.get(name, name), _number(found[mean_of(found)]), justify="right", no_wrap=True)
     for cells in zip(*(found["cells"] for found in report.values()), strict=True):
         areas = _areas(dict(zip(report, cells, strict=True)))
-        table.add_row(cells[0]["scenario"], cells[0]["task"], f"{cells[0]['rows']:,}", *areas)
+        task = cells[0]["task"] + (f", {NAMES[metric_of(cells[0])]}" if len(metrics) > 1 else "")
+        table.add_row(cells[0]["scenario"], task, f"{cells[0]['rows']:,}", *areas)
     return table
+
+
+def metric_of(cell: dict[str, Any]) -> str:
+    """The figure of a cell that counts: auc, unless the cell says otherwise."""
+    return str(cell.get("metric", "auc"))
+
+
+def mean_of(found: dict[str, Any]) -> str:
+    """What the mean over a model's cells is called: mean_auc where all of them have an AUC, else mean."""
+    return "mean_auc" if "mean_auc" in found else "mean"
 
 
 def _areas(cells: dict[str, dict[str, Any]]) -> Iterator[str]:
     """0.7123 ±0.0045 for each model, the best in bold; the best possible is a bare number."""
-    best = max((cell["auc"] or 0 for name, cell in cells.items() if name != LIMIT), default=0)
+    metric = metric_of(next(iter(cells.values())))
+    best = max((cell[metric] or 0 for name, cell in cells.items() if name != LIMIT), default=0)
     for name, cell in cells.items():
-        half = "" if name == LIMIT or cell["auc_low"] is None else f" ±{(cell['auc_high'] - cell['auc_low']) / 2:.4f}"
-        number = _number(cell["auc"]) + half
-        yield f"[bold]{number}[/bold]" if name != LIMIT and cell["auc"] == best else number
+        low, high = cell[f"{metric}_low"], cell[f"{metric}_high"]
+        half = "" if name == LIMIT or low is None else f" ±{(high - low) / 2:.4f}"
+        number = _number(cell[metric]) + half
+        yield f"[bold]{number}[/bold]" if name != LIMIT and cell[metric] == best else number
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ import stage
 from errors import ParameterError
 from features.encode import Encoder, Layout, open_tensors
 from features.schema import Schema, read_schema
+from features.tasks import Task, mean_title
 from models import parallel
 from models.checkpoint import Checkpoint, key_of
 from models.fit import Fitted, choose, fit, repeatable
@@ -35,7 +36,7 @@ def train(
         parallel.launch(train, settings.processes, given)
         return
     declared = read_schema(schema)
-    arguments = arguments_of(model, Encoder.read(encoder).layout, len(declared.tasks), settings)
+    arguments = arguments_of(model, Encoder.read(encoder).layout, declared.tasks, settings)
     with parallel.joined(choose(settings.device)) as group:
         torch.set_num_threads(max(1, stage.threads() // parallel.neighbours()))
         repeatable(settings.seed)
@@ -52,13 +53,14 @@ def train(
         if checkpoint is not None:
             checkpoint.remove()
     best = fitted.best
-    print(f"{model}: epoch {best.number} is best, validation mean AUC {best.valid_mean_auc:.4f}", flush=True)
+    mean = mean_title(declared.tasks)
+    print(f"{model}: epoch {best.number} is best, validation {mean} {best.valid_mean_auc:.4f}", flush=True)
 
 
 def _fitted(network: torch.nn.Module, tensors: Path, schema: Schema, settings: Train, **others: Any) -> Fitted:
     return fit(
         network, open_tensors(tensors / "train"), open_tensors(tensors / "valid"), recipe_of(settings),
-        scenarios=schema.scenarios, tasks=schema.task_names, cell_weights=cell_weights(schema, settings),
+        scenarios=schema.scenarios, tasks=schema.tasks, cell_weights=cell_weights(schema, settings),
         device=settings.device, **others,
     )  # fmt: skip
 
@@ -72,11 +74,17 @@ def checkpoint_of(folder: Path, facts: dict[str, Any], tensors: Path, settings: 
     return Checkpoint(folder, key, settings.checkpoint_seconds)
 
 
-def arguments_of(model: str, layout: Layout, tasks: int, settings: Train) -> dict[str, Any]:
-    """The arguments of the network's constructor: the shape of the rows, then its own section of params.train."""
+def arguments_of(model: str, layout: Layout, tasks: Sequence[Task], settings: Train) -> dict[str, Any]:
+    """The arguments of the network's constructor: the shape of the rows, then its own section of params.train.
+
+    What each task has for outputs is told where one has several.
+    """
     if model not in NETWORKS:
         raise ParameterError(f"--model {model}: expected one of {', '.join(NETWORKS)}")
-    rows = dataclasses.asdict(layout) | {"tasks": tasks, "embedding_width": settings.embedding_width}
+    rows = dataclasses.asdict(layout) | {"tasks": len(tasks), "embedding_width": settings.embedding_width}
+    outputs = [task.outputs for task in tasks]
+    if max(outputs) > 1:
+        rows["task_outputs"] = outputs
     return rows | getattr(settings, model).model_dump()
 
 

@@ -15,7 +15,7 @@ class Ranking(BaseModel):
 
     item_ids: list[int] | list[str]
     scores: list[float] = Field(description="Sum of weight x probability over the tasks of the objective")
-    probabilities: dict[str, list[float]] = Field(description="By task")
+    probabilities: dict[str, list[float]] = Field(description="By task, or task=class")
     unknown_user: bool = Field(description="The model does not know the user: served by the trained unknown row")
     unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves, as asked")
     model: str = Field(description="Tag of the model: the first digits of the sha256 of its weights")

@@ -88,7 +88,7 @@ def _options(model: Model, online: Path) -> dict[str, Any]:
         "service": "serving.service:RankingService",
         "name": "hinet",
         "description": DESCRIPTION.format(
-            scenarios=", ".join(schema.scenarios), tasks=", ".join(schema.task_names), request=request
+            scenarios=", ".join(schema.scenarios), tasks=", ".join(schema.rated), request=request
         ),
         "labels": {"model": model.tag, "schema": schema.fingerprint(), "online_store": digest},
         "python": {"packages": requirements(), "lock_packages": False},

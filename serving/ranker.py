@@ -1,5 +1,6 @@
 """The model path: feature rows -> encoder -> network -> probabilities -> ranking."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,15 @@ class Ranker:
         """The items of `request` by its objective, descending; ties stay in the order of the request."""
         rows = self.features.rows(request.user_id, request.scenario, request.item_ids, request.context)
         batch = self.model.encoder.encode(rows)
-        by_task = probabilities(self.model.network, batch)  # [N, T]
         schema = self.model.schema
-        scores = by_task @ np.array([request.objective[task] for task in schema.task_names])  # [N]
+        found = probabilities(self.model.network, batch, [task.outputs for task in schema.tasks])  # [N, O]
+        scores = found @ np.array([request.objective.get(name, 0.0) for name in schema.output_names])  # [N]
         order = np.argsort(-scores, kind="stable")
         unknown = self._unknown(batch, schema.item)
         return Ranking(
             item_ids=[request.item_ids[place] for place in order],
             scores=scores[order].tolist(),
-            probabilities=dict(zip(schema.task_names, by_task[order].T.tolist(), strict=True)),
+            probabilities=dict(zip(schema.output_names, found[order].T.tolist(), strict=True)),
             unknown_user=bool(self._unknown(batch, schema.user)[0]),
             unknown_items=[item for item, is_unknown in zip(request.item_ids, unknown, strict=True) if is_unknown],
             model=self.model.tag,
@@ -48,12 +49,18 @@ class Ranker:
         return batch.categorical[:, names.index(name)] == UNKNOWN
 
 
-def probabilities(network: nn.Module, batch: Batch) -> NDArray[np.float64]:
-    """Probability of each task for encoded rows [N, T]; the logits are float32, their sigmoid is float64."""
+def probabilities(network: nn.Module, batch: Batch, outputs: Sequence[int]) -> NDArray[np.float64]:
+    """Probability of each task, or of each class of a task of several `outputs`, for encoded rows [N, O].
+
+    The logits are float32, their sigmoid or softmax is float64.
+    """
     inputs = (torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario))
     with torch.inference_mode():
         logits: torch.Tensor = network(*inputs)
-    return logits.double().sigmoid().numpy()
+    if max(outputs) == 1:
+        return logits.double().sigmoid().numpy()
+    parts = logits.double().split(list(outputs), dim=1)
+    return torch.cat([p.sigmoid() if p.shape[1] == 1 else p.softmax(dim=1) for p in parts], dim=1).numpy()
 
 
 def open_ranker(folder: Path, online: Path, registry: Path) -> Ranker:

@@ -65,14 +65,25 @@ def request_type(schema: Schema, settings: Serve) -> type[RankRequest]:
 
 
 def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
-    """The weight of each task in params.serve.objective; raises ParameterError that names tasks without one."""
-    missing = [task for task in schema.task_names if task not in settings.objective]
+    """The weight of each task in params.serve.objective; raises ParameterError that names tasks without one.
+
+    And tasks that can have none: of several classes none is better, so they are in the answer but not in the score.
+    """
+    classes = [task for task in schema.task_names if task in settings.objective and task not in schema.rated]
+    if classes:
+        raise ParameterError(
+            f"serve.objective has a weight for {', '.join(classes)}, a multi_class task of {schema.name}: no class is "
+            "better than another, so it cannot be in the score; take it out of serve.objective in params.yaml"
+        )
+    if not schema.rated:
+        raise ParameterError(f"{schema.name} has multi_class tasks only: there is nothing to rank items by")
+    missing = [task for task in schema.rated if task not in settings.objective]
     if missing:
         raise ParameterError(
             f"serve.objective has no weight for {', '.join(missing)}, a task of {schema.name}: "
             f"add `{missing[0]}: 1.0` to serve.objective in params.yaml (0 leaves the task out of the score)"
         )
-    return {task: settings.objective[task] for task in schema.task_names}
+    return {task: settings.objective[task] for task in schema.rated}
 
 
 def example(schema: Schema) -> dict[str, Any]:

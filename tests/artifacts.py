@@ -41,8 +41,7 @@ def build(root: Path, *, rows: int = 600, **changes: object) -> Path:
 def write_random_model(folder: Path, *, schema: Path, views: Path, encoder: Path, seed: int = 0) -> None:
     """A HiNet of random weights, large enough that its probabilities differ."""
     layout, settings = Encoder.read(encoder).layout, params.load().train
-    tasks = len(world.schema().tasks)
-    arguments = arguments_of("hinet", layout, tasks, settings)
+    arguments = arguments_of("hinet", layout, world.schema().tasks, settings)
     torch.manual_seed(seed)
     network = NETWORKS["hinet"](**arguments)
     with torch.no_grad():

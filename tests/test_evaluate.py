@@ -135,6 +135,31 @@ def test_no_interval_and_no_user_are_reasons_too():
     assert alone["reason"] == "no user with both classes"
 
 
+def test_a_cell_of_classes_has_accuracy_and_what_the_commonest_class_would_reach():
+    """By hand: three of four right, half of the rows of one class; no rows give None and say so."""
+    labels = np.array([0.0, 0, 1, 2])
+    likely = np.array([[0.6, 0.2, 0.2], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.4, 0.3, 0.3]])
+    found = evaluate.measure_classes(labels, likely, SETTINGS)
+    assert (found["metric"], found["accuracy"], found["majority"], found["rows"]) == ("accuracy", 0.75, 0.5, 4)
+    assert found["accuracy_low"] < 0.75 < found["accuracy_high"]
+    assert found["logloss"] == pytest.approx(-np.log([0.6, 0.5, 0.8, 0.3]).mean(), abs=1e-6)
+    empty = evaluate.measure_classes(np.zeros(0), np.zeros((0, 3)), SETTINGS)
+    assert (empty["accuracy"], empty["logloss"], empty["reason"]) == (None, None, "no rows with this label")
+
+
+def test_a_cell_of_a_choice_has_hit_rates_within_the_sets():
+    """By hand: of three sets the first is hit, the second comes second, the third has nobody chosen."""
+    labels, sets = np.array([1.0, 0, 0, 1, 0, 0, 0]), np.array([4, 4, 9, 9, 2, 2, 2])
+    found = evaluate.measure_choice(labels, np.array([0.9, 0.1, 0.8, 0.2, 0.9, 0.1, 0.1]), sets, SETTINGS)
+    expected = {"metric": "hr1", "hr1": 0.5, "hr5": 1.0, "chance": 0.5, "rows": 7, "sets": 2}
+    assert {name: found[name] for name in expected} == expected
+    alone = evaluate.measure_choice(np.ones(3), np.ones(3), np.arange(3), SETTINGS)
+    assert (alone["hr1"], alone["chance"], alone["sets"]) == (None, None, 0)
+    assert alone["reason"] == "no set with a chosen candidate and another one"
+    empty = evaluate.measure_choice(np.zeros(0), np.zeros(0), np.zeros(0, int), SETTINGS)
+    assert empty["reason"] == "no rows with this label"
+
+
 def test_the_limit_is_the_truth_of_the_same_rows(tmp_path):
     """Joined by event id, whatever the order of the file."""
     test, truth = rows()
@@ -195,8 +220,9 @@ def project(tmp_path_factory):
     ENCODER.write(folder / "encoder.json")
     test, truth = rows()
     (folder / "tensors" / "test").mkdir(parents=True)
-    for field in dataclasses.fields(test):
-        np.save(folder / "tensors" / "test" / f"{field.name}.npy", getattr(test, field.name))
+    for name, column in vars(test).items():
+        if column is not None:  # a schema without a choice has no choice_set
+            np.save(folder / "tensors" / "test" / f"{name}.npy", column)
     (folder / "truth").mkdir()
     write_truth(folder / "truth", test, truth, order=np.arange(600))
     bottom = {"embedding_width": 4, "bottom_units": (8,), "tower_units": (4,)}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain import apply
 from torch import Tensor, nn
 
 from models import experts
@@ -142,3 +143,24 @@ def test_towers_are_the_towers_one_by_one(scenarios: int) -> None:
         hidden = a_loop(towers.hidden, tower, x[task, row])
         logit = hidden @ towers.logits.weight[tower, 0] + towers.logits.bias[tower, 0]
         torch.testing.assert_close(found[row, task], logit)
+
+
+def test_towers_of_several_outputs_are_plain_towers_side_by_side() -> None:
+    """Each task has its own number of logits, in the order of the tasks, by the row's own scenario."""
+    outputs, random = (3, 1, 2), torch.Generator().manual_seed(5)
+    for scenarios in (1, 4):
+        towers = StackedTowers(scenarios=scenarios, tasks=3, inputs=4, units=(6,), task_outputs=outputs).double()
+        x = torch.randn(3, 9, 4, generator=random, dtype=torch.float64)
+        scenario = torch.randint(0, scenarios, (9,), generator=random)
+        found = towers(x, scenario)
+        for row, place in enumerate(scenario.tolist()):
+            layers = [towers.hidden, towers.logits]
+            plain = [apply(layers, 3 * place + task, x[task, row])[:count] for task, count in enumerate(outputs)]
+            torch.testing.assert_close(found[row], torch.cat(plain))
+
+
+def test_outputs_must_be_told_for_every_task() -> None:
+    """Too few numbers, or none for a task: the message says the rule."""
+    for wrong in ((1,), (2, 0)):
+        with pytest.raises(ValueError, match="task_outputs must be 2 numbers from 1, one for each task"):
+            StackedTowers(scenarios=1, tasks=2, inputs=4, units=(6,), task_outputs=wrong)

@@ -34,7 +34,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tuple[Path, torch.nn.Module]:
     """A model folder, and the network that was written to it."""
-    arguments = arguments_of(name, Encoder.read(sources["encoder"]).layout, len(SCHEMA.tasks), load().train)
+    arguments = arguments_of(name, Encoder.read(sources["encoder"]).layout, SCHEMA.tasks, load().train)
     torch.manual_seed(0)
     network = NETWORKS[name](**arguments)
     write_model(

@@ -53,3 +53,33 @@ def test_labels_of_other_scenarios_do_not_count() -> None:
     torch.testing.assert_close(first, alone)
     labels[3:] = 0
     assert torch.equal(first, weighted_loss(logits, labels, scenario, torch.tensor([[1.0, 1.0], [0.0, 0.0]])))
+
+
+def test_each_task_adds_the_cross_entropy_of_its_own_logits() -> None:
+    """Against a loop over rows: softmax over three classes, sigmoid of one logit; a NaN adds nothing."""
+    random = torch.Generator().manual_seed(4)
+    logits = torch.randn(6, 4, generator=random, dtype=torch.float64, requires_grad=True)
+    nan = math.nan
+    labels = torch.tensor([[0, 1], [2, nan], [nan, 0], [1, 1], [nan, nan], [2, 0]], dtype=torch.float64)
+    scenario, weights = torch.tensor([0, 1, 0, 1, 0, 1]), torch.tensor([[1.0, 2.0], [3.0, 0.5]], dtype=torch.float64)
+    expected = 0.0
+    for row in range(6):
+        lambdas = weights[scenario[row]]
+        if not labels[row, 0].isnan():
+            expected -= lambdas[0] * logits[row, :3].log_softmax(0)[int(labels[row, 0])]
+        if not labels[row, 1].isnan():
+            chance = logits[row, 3].sigmoid()
+            expected -= lambdas[1] * (chance if labels[row, 1] else 1 - chance).log()
+    found = weighted_loss(logits, labels, scenario, weights, (3, 1))
+    torch.testing.assert_close(found, expected / 6)
+    found.backward()
+    assert not logits.grad[4].any()
+    assert not logits.grad[1, 3]
+    assert not logits.grad[2, :3].any()
+
+
+def test_tasks_of_one_logit_have_the_loss_of_before() -> None:
+    """Said or unsaid, one logit a task is the same to the bit."""
+    logits, labels = torch.randn(9, 2), torch.randint(0, 2, (9, 2)).float()
+    scenario, weights = torch.arange(9) % 3, torch.rand(3, 2)
+    assert weighted_loss(logits, labels, scenario, weights) == weighted_loss(logits, labels, scenario, weights, (1, 1))

@@ -72,6 +72,7 @@ def of_others(batch: Batch) -> Batch:
     [
         {}, {"scenario_heads": True}, {"scenarios": 1}, {"scenarios": 2}, {"scenario_attention": False},
         {"normalize": True}, {"expert_units": (6,)}, {"expert_units": (9, 7, 6), "tower_units": (7, 3)},
+        {"task_outputs": (3, 1)}, {"task_outputs": (1, 4), "scenario_heads": True},
     ],
     ids=str,
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 import pydantic
 import pytest
+import travel
 import world
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,19 @@ def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
     """The message names the task and where its weight belongs."""
     with pytest.raises(ParameterError, match=r"no weight for order.*add `order: 1.0` to serve.objective"):
         request_type(world.schema(), Serve(objective={"click": 1.0}, maximum_items=5))
+
+
+def test_classes_are_not_in_the_score() -> None:
+    """The objective is of what has a rate; a weight for a task of classes is a wrong parameter that says why."""
+    accepted = request_type(travel.schema(), Serve(objective={"where": 1.0, "via": 0.5}, maximum_items=5))
+    request = accepted(user_id=1, scenario="commute", item_ids=[1, 2])
+    assert request.objective == {"where": 1.0, "via": 0.5}
+    with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
+        request_type(travel.schema(), Serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, maximum_items=5))
+    events = tuple(c for c in travel.schema().events if c.name not in ("where", "via", "trip"))
+    classes = dataclasses.replace(travel.schema(), tasks=travel.schema().tasks[:2], events=events)
+    with pytest.raises(ParameterError, match="nothing to rank items by"):
+        request_type(classes, SERVE)
 
 
 @pytest.mark.parametrize(

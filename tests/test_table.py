@@ -21,6 +21,20 @@ REPORT = {
 }
 
 
+def test_a_cell_of_another_kind_shows_its_own_metric(capsys):
+    """Accuracy and HR@1 stand beside the task, each with its interval; the mean is called so."""
+    classes = {"scenario": "commute", "task": "when", "metric": "accuracy", "rows": 10,
+               "accuracy": 0.7, "accuracy_low": 0.6, "accuracy_high": 0.8}  # fmt: skip
+    choice = {"scenario": "commute", "task": "where", "metric": "hr1", "rows": 50, "hr1": 0.5, "hr1_low": 0.4,
+              "hr1_high": 0.6}  # fmt: skip
+    table.show_metrics({"hinet": {"cells": [cell("commute", "click", 0.8), classes, choice], "mean": 0.6667}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0][:6] == ["AUC", "or", "HR@1", "or", "accuracy", "on"]
+    assert ["commute", "when,", "accuracy", "10", "0.7000", "±0.1000"] in lines
+    assert ["commute", "where,", "HR@1", "50", "0.5000", "±0.1000"] in lines
+    assert lines[-1] == ["mean", "0.6667"]
+
+
 def test_the_table_has_every_cell_and_the_mean(capsys, monkeypatch):
     """A line per cell with half its interval, a dash where there is no AUC, the means last."""
     monkeypatch.setenv("COLUMNS", "20")

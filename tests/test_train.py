@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import travel
 import world
 
 import params
@@ -107,9 +108,19 @@ def test_a_model_without_a_network_is_refused(paths: dict[str, Path], tmp_path: 
 def test_arguments_are_the_rows_and_the_models_own_section(paths: dict[str, Path]) -> None:
     """Every network takes the shape of the rows and its section of params.train, and nothing else."""
     layout = Encoder.read(paths["encoder"]).layout
-    arguments = arguments_of("shared_bottom", layout, 2, settings())
+    arguments = arguments_of("shared_bottom", layout, world.schema().tasks, settings())
     shape = {"table_rows", "categorical_tables", "bag_tables", "bag_lengths", "numeric", "scenarios"}
     assert set(arguments) == shape | {"tasks", "embedding_width", "bottom_units", "tower_units"}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_a_logit_for_every_class(paths: dict[str, Path], name: str) -> None:
+    """Classes of 3 and 4 and two choices: nine logits, in the scenario of the row."""
+    layout = Encoder.read(paths["encoder"]).layout
+    network = NETWORKS[name](**arguments_of(name, layout, travel.schema().tasks, settings()))
+    columns, lists = len(layout.categorical_tables), sum(layout.bag_lengths)
+    rows = (torch.zeros(5, columns).int(), torch.zeros(5, lists).int(), torch.zeros(5, layout.numeric))
+    assert network(*rows, torch.arange(5).int() % layout.scenarios).shape == (5, 9)
 
 
 def test_the_recipe_is_what_params_say() -> None:
