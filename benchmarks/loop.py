@@ -3,7 +3,9 @@
 For the speed benchmark alone; the same numbers as models/hinet.py (held by a test), by another way.
 """
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -80,23 +82,28 @@ class LoopHiNet(nn.Module):
         return torch.stack([weights[:, m, None] * value for m, value in enumerate(specific)]).sum(dim=0)
 
 
-class RowByRow(Dataset[tuple[Tensor, ...]]):
-    """Rows that are handed out one at a time."""
+class RowByRow(Dataset[dict[str, Any]]):
+    """Rows that are handed out one at a time, a number per field: what loaders of public recommenders read."""
 
     def __init__(self, rows: Part) -> None:
-        self.rows = rows
+        fields = {f"field_{f}": column.numpy() for f, column in enumerate(rows.categorical.unbind(1))}
+        labels = {f"label_{t}": column.numpy() for t, column in enumerate(rows.labels.unbind(1))}
+        self.columns = {**fields, "scenario": rows.scenario.numpy(), **labels}
 
     def __len__(self) -> int:
-        return len(self.rows.scenario)
+        return len(self.columns["scenario"])
 
-    def __getitem__(self, row: int) -> tuple[Tensor, ...]:
-        return self.rows.categorical[row], self.rows.scenario[row], self.rows.labels[row]
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {name: column[row] for name, column in self.columns.items()}
 
 
 def loaded(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Shuffled batches, collated row by row, for ever."""
+    """Shuffled batches, collated row by row by torch's DataLoader, for ever."""
+    fields, labels = rows.categorical.shape[1], rows.labels.shape[1]
     while True:
-        yield from DataLoader(RowByRow(rows), batch_size=batch_size, shuffle=True, drop_last=True)
+        for batch in DataLoader(RowByRow(rows), batch_size=batch_size, shuffle=True, drop_last=True):
+            categorical = torch.stack([batch[f"field_{f}"] for f in range(fields)], dim=1)
+            yield categorical, batch["scenario"], torch.stack([batch[f"label_{t}"] for t in range(labels)], dim=1)
 
 
 def in_memory(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
@@ -114,3 +121,35 @@ def step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tens
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+class Elsewhere:
+    """Steps of the loop in a process of its own, on demand: what our loop sets for its process does not help it."""
+
+    def __init__(self, arguments: dict[str, Any], rows: Part, batch_size: int, *, by_loader: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.here, there = context.Pipe()
+        given = (there, arguments, rows, batch_size, by_loader, torch.get_num_threads())
+        self.process = context.Process(target=_serve, args=given, daemon=True)
+        self.process.start()
+
+    def step(self) -> float:
+        """One step; the loss."""
+        self.here.send("step")
+        return float(self.here.recv())
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(
+    there: Connection, arguments: dict[str, Any], rows: Part, batch_size: int, by_loader: bool, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    network = LoopHiNet(**arguments)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    batches = loaded(rows, batch_size) if by_loader else in_memory(rows, batch_size)
+    while there.recv():
+        there.send(step(network, optimizer, next(batches)))

@@ -126,20 +126,20 @@ def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
     """Samples/s of every variant, the share of loading, the ratios and the share of the limit, at one size."""
     world = World.of(shape, rows)
     parts = world.parts()
-    plain = loop.LoopHiNet(**arguments(shape, IDS[0]))
-    adam = torch.optim.Adam(plain.parameters(), lr=1e-3)
-    loaded, held = loop.loaded(world.resident, BATCH), loop.in_memory(world.resident, BATCH)
-    fixed = next(parts)
-    seconds = in_turns(
-        {
-            "ours": lambda: world.fitting.step(next(parts)),
-            "loop and loader": lambda: loop.step(plain, adam, next(loaded)),
-            "loop, rows in memory": lambda: loop.step(plain, adam, next(held)),
-            "forward and backward": lambda: forward_and_backward(world, fixed),
-            "loading": lambda: next(parts),
-        },
-        rounds,
+    by_loader, held = (
+        loop.Elsewhere(arguments(shape, IDS[0]), world.resident, BATCH, by_loader=way) for way in (True, False)
     )
+    fixed = next(parts)
+    variants: dict[str, Callable[[], Any]] = {
+        "ours": lambda: world.fitting.step(next(parts)),
+        "loop and loader": by_loader.step,
+        "loop, rows in memory": held.step,
+        "forward and backward": lambda: forward_and_backward(world, fixed),
+        "loading": lambda: next(parts),
+    }
+    seconds = in_turns(variants, rounds)
+    for elsewhere in (by_loader, held):
+        elsewhere.end()
     limit = limit_seconds(world.fitting.state.network, BATCH, rounds)
     rates = {name: round(BATCH / value) for name, value in {**seconds, "limit": limit}.items() if name != "loading"}
     return {
