@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -84,12 +85,24 @@ def run(row: Row, seed: int, folder: Path) -> Run:
 
 def _runs(wanted: list[tuple[Row, int]], folder: Path, processes: int) -> Iterator[tuple[Row, int, Run]]:
     """The runs as they end, `processes` of them at a time, each in a process of its own."""
-    os.environ["TQDM_DISABLE"] = "1"  # for the processes: the bars of runs side by side would overwrite each other
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with silent(), ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         asked: dict[Future[Run], tuple[Row, int]] = {pool.submit(run, *one, folder): one for one in wanted}
         for done in tqdm(as_completed(asked), total=len(asked), unit="run", desc="accuracy"):
             row, seed = asked[done]
             yield row, seed, done.result()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Processes that are started meanwhile show no bars: those of runs side by side would overwrite each other."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TQDM_DISABLE")
+        if before is not None:
+            os.environ["TQDM_DISABLE"] = before
 
 
 if __name__ == "__main__":
