@@ -206,6 +206,29 @@ class Evaluate(_Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Limits(_Section):
+    """From where on a statistic is to be watched, and from where on to be acted upon."""
+
+    watch: Annotated[float, Field(gt=0)]
+    act: Annotated[float, Field(gt=0)]
+
+
+class Drift(_Section):
+    """What makes a difference between two windows a finding: see monitoring/verdict.py."""
+
+    significance: Share
+    fewest_rows: Positive
+    scored_rows: Positive
+    psi: Limits
+    missing: Limits
+    unknown: Limits
+    out_of_range: Limits
+    mix: Limits
+    label_rate: Limits
+    score: Limits
+    calibration: Limits
+
+
 class Serve(_Section):
     """Default weights of the tasks in the ranking, and the limit of a request."""
 
@@ -223,6 +246,7 @@ class Params(_Section):
     encode: Encode
     train: Train
     evaluate: Evaluate
+    drift: Drift
     serve: Serve
 
 
