@@ -13,7 +13,7 @@ from test_simulation import dataset, events
 from errors import ParameterError
 from features.datasets import simulation
 from features.datasets.change import FRESH, KEPT, LAUNCHED, MOVED, TRIPLED, WEEKEND
-from features.datasets.town import DEVICES, MIX, SCENARIOS, SHARES
+from features.datasets.town import DEVICE_SHARES, DEVICES, SCENARIOS, SHARES
 from params import Change
 
 SIZE = {"impressions": 40_000, "users": 1000, "items": 300}
@@ -76,7 +76,7 @@ def test_covariate() -> None:
     """In the flash sale 45 % come from the web instead of 10 %; labels follow; all else is as it was."""
     usual, found = sides("covariate")
     here = usual["scenario"] == "flash_sale"
-    np.testing.assert_allclose(shares(usual[here], "device", DEVICES), MIX, atol=0.04)
+    np.testing.assert_allclose(shares(usual[here], "device", DEVICES), DEVICE_SHARES, atol=0.04)
     np.testing.assert_allclose(shares(found[here], "device", DEVICES), MOVED, atol=0.04)
     same = ~here | (usual["device"] == found["device"])
     pd.testing.assert_frame_equal(found[same], usual[same])

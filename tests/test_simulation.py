@@ -140,7 +140,9 @@ def test_farther_is_less(task, deviation):
     """Of two impressions that differ in distance alone the farther has the smaller logit; its deviation is planned."""
     size, random = dataset().simulation, np.random.default_rng(0)
     place, search = town.found(size), np.full(20_000, SCENARIOS.index("search"))
-    shown = town.show(random, place, search, moments.epoch(size.start), np.tile(town.MIX, (len(SCENARIOS), 1)))
+    shown = town.show(
+        random, place, search, moments.epoch(size.start), np.tile(town.DEVICE_SHARES, (len(SCENARIOS), 1))
+    )
     near = dataclasses.replace(shown, distance=np.ones(20_000))
     effect = (town.logits(place, shown) - town.logits(place, near))[task]
     assert effect.std() == pytest.approx(deviation, rel=0.03)

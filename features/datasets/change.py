@@ -23,7 +23,7 @@ import numpy as np
 
 from errors import ParameterError
 from features.datasets import moments, town
-from features.datasets.town import MIX, RATES, SCENARIOS, SHARES, Floats, Impressions, Town
+from features.datasets.town import DEVICE_SHARES, RATES, SCENARIOS, SHARES, Floats, Impressions, Town
 from params import Simulation
 
 Fault = Literal["missing", "unit", "swapped"]
@@ -46,7 +46,7 @@ class Conditions:
 
     town: Town
     shares: Floats
-    mix: Floats
+    devices: Floats
     fresh: float = 0.0
     launches: Floats | None = None
     fault: Fault | None = None
@@ -54,7 +54,7 @@ class Conditions:
 
 def conditions(size: Simulation) -> tuple[Conditions, Conditions]:
     """What holds on a usual day, and on the days to which the change `applies`; raises ParameterError."""
-    usual = Conditions(town=town.found(size), shares=SHARES, mix=np.tile(MIX, (len(SCENARIOS), 1)))
+    usual = Conditions(town=town.found(size), shares=SHARES, devices=np.tile(DEVICE_SHARES, (len(SCENARIOS), 1)))
     return _PLANTED[size.change.kind](usual, size)
 
 
@@ -66,7 +66,7 @@ def applies(size: Simulation, day: int) -> bool:
 
 
 def redirected(random: np.random.Generator, today: Conditions, shown: Impressions) -> Impressions:
-    """The same impressions, but that the share that goes to new items does."""
+    """The same impressions, less a share that goes to new items instead."""
     if today.launches is None:
         return shown
     fresh = np.flatnonzero(random.random(len(shown.item)) < today.fresh)
@@ -92,9 +92,9 @@ def _none(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
 
 
 def _covariate(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
-    mix = usual.mix.copy()
-    mix[SCENARIOS.index(size.change.scenario)] = MOVED
-    return usual, dataclasses.replace(usual, mix=mix)
+    devices = usual.devices.copy()
+    devices[SCENARIOS.index(size.change.scenario)] = MOVED
+    return usual, dataclasses.replace(usual, devices=devices)
 
 
 def _mix(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
@@ -158,8 +158,8 @@ def _conversion(usual: Conditions, size: Simulation) -> tuple[Conditions, Condit
 
 
 def _season(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
-    mix = np.tile(WEEKEND, (len(SCENARIOS), 1))
-    return usual, dataclasses.replace(usual, town=town.found(size, IDLE * RATES), mix=mix)
+    devices = np.tile(WEEKEND, (len(SCENARIOS), 1))
+    return usual, dataclasses.replace(usual, town=town.found(size, IDLE * RATES), devices=devices)
 
 
 _PLANTED: dict[str, Callable[[Conditions, Simulation], tuple[Conditions, Conditions]]] = {

@@ -150,7 +150,7 @@ def _chunks(size: Simulation, usual: Conditions, changed: Conditions, counts: Co
 
 def _impressions(random: np.random.Generator, today: Conditions, midnight: int, rows: int) -> pd.DataFrame:
     scenario = random.choice(len(SCENARIOS), rows, p=today.shares)
-    shown = town.show(random, today.town, scenario, midnight, today.mix)
+    shown = town.show(random, today.town, scenario, midnight, today.devices)
     shown = change.redirected(random.spawn(1)[0], today, shown)
     click, order = town.sigmoid(town.logits(today.town, shown))
     clicked, ordered, lost = (random.random(rows) < chance for chance in (click, order, LOST))
