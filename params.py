@@ -2,7 +2,7 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pydantic
 import yaml
@@ -19,8 +19,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Change(_Section):
+    """What is planted in the embedded simulation, and when: see features/datasets/change.py."""
+
+    kind: Literal[
+        "none", "covariate", "mix", "new_items", "missing", "unit", "swapped", "conversion", "season"
+    ]  # fmt: skip
+    from_day: Positive
+    scenario: Literal["home_feed", "search", "channel", "flash_sale", "nearby", "late_night"]
+
+
 class Simulation(_Section):
-    """Size and seed of the embedded simulation."""
+    """Size and seed of the embedded simulation, and a change within it."""
 
     impressions: Positive
     users: Positive
@@ -28,6 +38,14 @@ class Simulation(_Section):
     days: Annotated[int, Field(ge=3)]
     start: datetime.date = Field(strict=False)  # text in the YAML: DVC knows no dates
     seed: int
+    change: Change
+
+    @pydantic.model_validator(mode="after")
+    def _happens(self) -> Self:
+        """A change that begins after the last day would be found by nobody."""
+        if self.change.kind not in ("none", "season") and self.change.from_day > self.days:
+            raise ValueError(f"change.from_day must be one of the {self.days} days, found {self.change.from_day}")
+        return self
 
 
 class KuaiRand(_Section):
