@@ -194,15 +194,15 @@ def _numbers(bins: Bins) -> str:
     value = f'len("{bins.column}")::double' if bins.of_length else f'"{bins.column}"::double'
     low, *inner, high = bins.edges
     steps = " ".join(f"when value < {edge!r} then {place}" for place, edge in enumerate(inner, start=2))
-    cut = f"greatest(least(value, {LARGEST}), -{LARGEST})"
-    scaled = f"ln(1 + greatest({cut}, 0))" if bins.log else cut
+    cut = f"case when not isnan(value) then greatest(least(value, {LARGEST}), -{LARGEST}) end"  # least(null, 1) is 1
+    scaled = "ln(1 + case when cut > 0 then cut else 0 * cut end)" if bins.log else "cut"
     return f"""
         select _scenario as scenario, _period as period, bin, count(*) as rows, sum((scaled * 1e6)::hugeint) as scaled,
                sum((cut * 1e6)::hugeint) as raw, sum((cut * cut * 1e6)::hugeint) as square
-        from (select _scenario, _period, {cut} as cut, {scaled} as scaled,
+        from (select *, {scaled} as scaled from (select _scenario, _period, {cut} as cut,
                      case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
                           when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
-              from (select _scenario, _period, {value} as value from rows))
+              from (select _scenario, _period, {value} as value from rows)))
         group by all"""
 
 

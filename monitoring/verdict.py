@@ -22,7 +22,7 @@ EVERYWHERE = 0.75  # share of the scenarios from which on a finding is one of th
 SAME_SCALE = 0.25  # mean and deviation have grown by one factor, give or take this share
 NEW_SCALE = 1.5  # a factor that is no change of prices
 KINDS = (  # causes before effects
-    "missing", "unit", "swapped", "range", "new_values", "covariate", "mix", "label_rate", "calibration", "score",
+    "new_values", "missing", "unit", "swapped", "range", "covariate", "mix", "label_rate", "calibration", "score",
 )  # fmt: skip
 BROKEN = frozenset({"missing", "unit", "swapped", "range"})
 
