@@ -1,0 +1,156 @@
+"""The small drawings of the page, as inline SVG; their colours and hatches stand in page/style.css.
+
+Shape tells apart what colour tells apart: hollow is the reference, filled is now; a diamond is a value, a bar its
+band, a dashed line a limit. Each has a title that says the same in words.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from monitoring.wording import absent, is_absent
+
+Number = float | None
+
+
+def drawing(name: str, size: tuple[int, int], title: str, body: Iterable[str]) -> Markup:
+    """An SVG of `size` (width, height) in pixels with a `title`, which is what a screen reader says."""
+    box = f'class="{name}" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}"'
+    return Markup(f'<svg {box} role="img"><title>{escape(title)}</title>{"".join(body)}</svg>')
+
+
+def sparkline(history: Sequence[float], now: Number, limit: Number) -> Markup:
+    """The earlier days as a line, the newest window as a diamond, the limit dashed."""
+    known = [value for value in [*history, now] if value is not None and not is_absent(value)]
+    if not known or is_absent(now):
+        return absent("no earlier days")
+    top = 1.1 * max([*known, limit or 0.0, 1e-9])
+    step = 72 / max(len(known) - 1, 1)
+    points = [(4 + step * place, 19 - 16 * max(value, 0) / top) for place, value in enumerate(known)]
+    line = [f'<path class="line" d="M{" ".join(f"{_n(x)} {_n(y)}" for x, y in points)}"/>'] if len(points) > 1 else []
+    bound = [_line("limit", 0, 19 - 16 * limit / top, 84)] if limit else []
+    title = f"{len(known) - 1} earlier days up to {max(known[:-1], default=0):.3f}, now {known[-1]:.3f}"
+    return drawing("spark", (84, 22), title, [*bound, *line, _diamond(*points[-1], 3)])
+
+
+def bullet(value: Number, limit: Number, noise: Number, reference: Number) -> Markup:
+    """A value on its scale: the noise band from 0, the limit, and the reference where there is one."""
+    if value is None or is_absent(value):
+        return absent("no value")
+    known = [float(number) for number in (value, limit, noise, reference) if number is not None]
+    low, high = min([0.0, *known]), max([*known, 1e-9]) * 1.04
+    parts = [_line("axis", 4, 9, 136)]
+    if noise is not None:
+        left, right = _at(0, low, high), _at(noise, low, high)
+        parts.append(f'<path class="noise" d="M{_n(left)} 4h{_n(max(right - left, 1))}v10h-{_n(max(right - left, 1))}z"/>')
+    if limit is not None:
+        parts.append(f'<path class="limit" d="M{_n(_at(limit, low, high))} 0v18"/>')
+    if reference is not None:
+        parts.append(f'<circle class="before" cx="{_n(_at(reference, low, high))}" cy="9" r="3.2"/>')
+    return drawing("bullet", (140, 18), _told(value, limit, noise, reference), [*parts, _diamond(_at(value, low, high), 9, 5)])
+
+
+def interval(value: Number, low: Number, high: Number, reference: Number, bounds: tuple[float, float]) -> Markup:
+    """A value as a diamond, its band from `low` to `high`, the reference hollow; `bounds` is the scale."""
+    if value is None and low is None:
+        return absent("too few labels")
+    parts = [_line("axis", 4, 9, 136)]
+    if low is not None and high is not None:
+        left, right = _at(low, *bounds), _at(high, *bounds)
+        parts.append(f'<path class="band" d="M{_n(left)} 5h{_n(max(right - left, 1))}v8h-{_n(max(right - left, 1))}z"/>')
+    if reference is not None:
+        parts.append(f'<circle class="before" cx="{_n(_at(reference, *bounds))}" cy="9" r="3.2"/>')
+    if value is not None:
+        parts.append(_diamond(_at(value, *bounds), 9, 5))
+    return drawing("interval", (140, 18), _told(value, None, None, reference, (low, high)), parts)
+
+
+def histogram(reference: Sequence[float], current: Sequence[float], bins: Sequence[str], top: float) -> Markup:
+    """Two bars a bin, the reference hollow on the left and now filled on the right; `top` is the share at full height.
+
+    The two bins that moved most carry an arrow up or down.
+    """
+    if not bins or len(reference) != len(bins) or len(current) != len(bins):
+        return absent("no rows to draw")
+    width = 240 / len(bins)
+    half, high = 0.42 * width, 66 / (top or 1.0)
+    marks = {place: current[place] - reference[place] for place in moved(reference, current)[:2]}
+    before = "".join(_bar(place * width + 0.08 * width, half, share * high) for place, share in enumerate(reference))
+    now = "".join(_bar(place * width + 0.08 * width + half, half, share * high) for place, share in enumerate(current))
+    arrows = "".join(_arrow((place + 0.5) * width, high * max(reference[place], current[place]), by)
+                     for place, by in marks.items() if abs(by) >= 0.005)  # fmt: skip
+    parts = [f'<path class="before" d="{before}"/><path class="now" d="{now}"/>', _line("axis", 0, 76, 240)]
+    parts += [f'<path class="arrow" d="{arrows}"/>'] if arrows else []
+    title = "; ".join(f"{bins[place]}: {reference[place]:.1%} then, {current[place]:.1%} now" for place in marks)
+    return drawing("histogram", (240, 78), f"{len(bins)} bins; moved most: {title}", parts)
+
+
+def reliability(points: Sequence[dict[str, Any]]) -> Markup:
+    """Observed against predicted: on the dashed diagonal a prediction is true; larger dots hold more rows."""
+    known = [point for point in points if not is_absent(point["observed"]) and not is_absent(point["predicted"])]
+    if not known:
+        return absent("no labels yet")
+    top = 1.05 * max([max(point["predicted"], point["observed"]) for point in known] + [1e-9])
+    most = max([point["rows"] for point in known] + [1])
+    places = [(4 + 88 * point["predicted"] / top, 92 - 88 * point["observed"] / top) for point in known]
+    dots = (f'<circle class="now" cx="{_n(x)}" cy="{_n(y)}" r="{_n(1.5 + 3 * (point["rows"] / most) ** 0.5)}"/>'
+            for (x, y), point in zip(places, known, strict=True))  # fmt: skip
+    line = f'<path class="line" d="M{" ".join(f"{_n(x)} {_n(y)}" for x, y in places)}"/>'
+    frame = '<path class="axis" d="M4 4v88h88"/><path class="limit" d="M4 92L92 4"/>'
+    said = ", ".join(f"{point['predicted']:.3f} to {point['observed']:.3f}" for point in known)
+    return drawing("reliability", (96, 96), f"Predicted to observed: {said}", [frame, line, *dots])
+
+
+def shift(before: Number, now: Number, top: float) -> Markup:
+    """Two shares on one scale from 0 to `top`: hollow then, filled now, a line between."""
+    if before is None or now is None:
+        return absent("no rows")
+    start, end = _at(before, 0, top), _at(now, 0, top)
+    parts = [_line("axis", 4, 9, 136), f'<path class="move" d="M{_n(start)} 9H{_n(end)}"/>',
+             f'<circle class="before" cx="{_n(start)}" cy="9" r="4"/>', _diamond(end, 9, 5)]  # fmt: skip
+    return drawing("interval", (140, 18), f"from {before:.1%} to {now:.1%}", parts)
+
+
+def bar(value: Number, top: float) -> Markup:
+    """A number as a bar of up to 48 pixels beside itself."""
+    length = 0.0 if value is None or top <= 0 else max(48 * value / top, 0.0)
+    body = [f'<path class="now" d="M0 2h{_n(length)}v6h-{_n(length)}z"/>']
+    return Markup(f'<svg class="bar" viewBox="0 0 48 10" width="48" height="10" aria-hidden="true">{"".join(body)}</svg>')
+
+
+def moved(reference: Sequence[float], current: Sequence[float]) -> list[int]:
+    """Places of the bins, the largest difference of shares first."""
+    size = [abs(now - before) for before, now in zip(reference, current, strict=True)]
+    return sorted(range(len(size)), key=lambda place: -size[place])
+
+
+def _told(value: Number, limit: Number, noise: Number, reference: Number, band: tuple[Number, Number] = (None, None)) -> str:
+    named = {"value": value, "limit": limit, "noise up to": noise, "reference": reference, "from": band[0], "to": band[1]}
+    return ", ".join(f"{name} {number:.3g}" for name, number in named.items() if number is not None)
+
+
+def _at(value: float, low: float, high: float) -> float:
+    """Where a value lies on an axis from 6 to 134 pixels; what is beyond it stays at its end."""
+    return min(max(6 + 128 * (value - low) / ((high - low) or 1.0), 6), 134)
+
+
+def _bar(left: float, width: float, height: float) -> str:
+    return f"M{_n(left)} 76v-{_n(height)}h{_n(width)}v{_n(height)}" if height >= 0.05 else ""
+
+
+def _arrow(x: float, height: float, by: float) -> str:
+    tip, foot = (70 - height, 74 - height) if by > 0 else (74 - height, 70 - height)
+    return f"M{_n(x)} {_n(tip)}L{_n(x - 3.5)} {_n(foot)}h7z"
+
+
+def _diamond(x: float, y: float, size: float) -> str:
+    return f'<path class="value" d="M{_n(x)} {_n(y - size)}l{_n(size)} {_n(size)} -{_n(size)} {_n(size)} -{_n(size)} -{_n(size)}z"/>'
+
+
+def _line(name: str, left: float, y: float, right: float) -> str:
+    return f'<path class="{name}" d="M{_n(left)} {_n(y)}H{_n(right)}"/>'
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,137 @@
+"""The page that a person reads: drift.json as one HTML file that needs no network and no script.
+
+What stands on it and in which order is in the templates of page/; here is what they ask for: the columns ranked,
+their cells judged, the findings with the way to where they come from. The same document gives the same bytes.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from monitoring import figures, wording
+
+Plain = dict[str, Any]
+
+OPEN = 3  # columns whose section is open from the start
+FIRST = 12  # findings shown at once; the rest unfolds
+NAMED = 4  # bins named under a histogram
+WEIGHT = {"act": 2, "watch": 1, "ok": 0}
+
+
+def write(report: Plain, path: Path) -> None:
+    """Write the page of `report` (drift.json) to `path`; raises jinja2.UndefinedError where a key is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(report), encoding="utf-8")
+
+
+def render(report: Plain) -> str:
+    """The page as text."""
+    view = {"report": report, "scenarios": scenarios(report), "columns": rank(report), "first": FIRST, "open": OPEN}
+    view["findings"] = [locate(finding, view["columns"], view["scenarios"]) for finding in report["findings"]]
+    return _environment().get_template("page.j2").render(view)
+
+
+def scenarios(report: Plain) -> list[str]:
+    """Names of the scenarios, in the order of the mix; those that only a column knows come last."""
+    names = [row["scenario"] for row in report["mix"]["scenarios"]]
+    return list(dict.fromkeys([*names, *(name for column in report["columns"] for name in column["scenarios"])]))
+
+
+def rank(report: Plain) -> list[Plain]:
+    """The columns, the one with the worst finding first, then by importance; each with `place`, `anchor`, ..."""
+    found: dict[str, list[Plain]] = {}
+    for place, finding in enumerate(report["findings"]):
+        found.setdefault(finding["column"], []).append({**finding, "place": place})
+    order = sorted(report["columns"], key=lambda column: _rank(column, found.get(column["column"], [])))
+    names = scenarios(report)
+    return [_column(column, place, found.get(column["column"], []), names) for place, column in enumerate(order, 1)]
+
+
+def _rank(column: Plain, findings: list[Plain]) -> tuple[float, float, str]:
+    first = findings[0]["place"] if findings else float("inf")
+    importance = column["importance"]
+    return first, float("inf") if importance is None else -importance, column["column"]
+
+
+def _column(column: Plain, place: int, findings: list[Plain], names: list[str]) -> Plain:
+    anchor = f"column-{place}"
+    cells = [_cell(column, name, f"{anchor}-{index}", findings) for index, name in enumerate(names, 1)]
+    shares = [share for cell in cells if cell for share in (*cell["reference"], *cell["current"])]
+    compared = [cell for cell in cells if cell and cell["enough_rows"] and cell["psi"] is not None]
+    worst = max(compared, key=lambda cell: (WEIGHT[cell["verdict"]], cell["psi"]), default=None)
+    verdicts = [*(finding["verdict"] for finding in findings), *(cell["verdict"] for cell in compared)]
+    verdict = max(verdicts, key=WEIGHT.__getitem__, default="ok")
+    return {**column, "place": place, "anchor": anchor, "findings": findings, "cells": cells, "worst": worst,
+            "verdict": verdict, "top": max(shares, default=0.0)}  # fmt: skip
+
+
+def _cell(column: Plain, scenario: str, anchor: str, findings: list[Plain]) -> Plain | None:
+    """A column in a scenario, with the kinds of what was found there; None where it was not compared."""
+    cell = column["scenarios"].get(scenario)
+    if cell is None:
+        return None
+    kinds = [wording.name_kind(f["kind"]) for f in findings if f["scenario"] == scenario and f["kind"] != "covariate"]
+    moves = figures.moved(cell["reference"], cell["current"])[:NAMED] if _drawable(column, cell) else []
+    named = [(column["bins"][place], cell["reference"][place], cell["current"][place]) for place in moves]
+    verdicts = [cell["verdict"], *(f["verdict"] for f in findings if f["scenario"] == scenario)]
+    verdict = max(verdicts, key=WEIGHT.__getitem__)
+    return {**cell, "scenario": scenario, "anchor": anchor, "kinds": kinds, "moves": named, "verdict": verdict,
+            "level": _level(cell, verdict)}  # fmt: skip
+
+
+def _drawable(column: Plain, cell: Plain) -> bool:
+    return len(column["bins"]) == len(cell["reference"]) == len(cell["current"]) > 0
+
+
+def _level(cell: Plain, verdict: str) -> str:
+    """How a cell of the heat map is painted: few, act, watch, above (its noise band) or quiet."""
+    if not cell["enough_rows"]:
+        return "few"
+    if verdict != "ok":
+        return verdict
+    known = cell["psi"] is not None and cell["noise"] is not None
+    return "above" if known and cell["psi"] > cell["noise"] else "quiet"
+
+
+def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
+    """The finding with the anchor of what it is about and the history of its statistic, where there is one."""
+    column = next((column for column in columns if column["column"] == finding["column"]), None)
+    place = names.index(finding["scenario"]) if finding["scenario"] in names else None
+    cell = column["cells"][place] if column and place is not None else None
+    sections = {"mix": "mix", "rows": "mix", "label_rate": "labels", "score": "scores", "calibration": "scores"}
+    anchor = cell["anchor"] if cell else column["anchor"] if column else sections.get(finding["kind"], "findings")
+    history = cell["history"] if cell and finding["statistic"] == "psi" else []
+    return {**finding, "anchor": anchor, "history": history}
+
+
+def bounds(rows: Iterable[Plain], keys: tuple[str, ...], *, zero: bool = False) -> tuple[float, float]:
+    """The scale on which all of `rows` are drawn: from the least to the greatest of the numbers under `keys`."""
+    known = [row[key] for row in rows for key in keys if row[key] is not None]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    return (0.0 if zero else low - 0.03 * (high - low)), high + 0.03 * (high - low) or 1.0
+
+
+def largest(rows: Iterable[Plain], *keys: str) -> float:
+    """The greatest known number under `keys`; 0 where there is none."""
+    return max((row[key] for row in rows for key in keys if row[key] is not None), default=0.0)
+
+
+def is_near(link: str) -> bool:
+    """Whether a link stays beside the page: relative, without a scheme."""
+    return ":" not in link and not link.startswith("/")
+
+
+def _environment() -> Environment:
+    """Everything is escaped unless figures.py drew it; a key that the document lacks is an error."""
+    loader = FileSystemLoader(Path(__file__).parent / "page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True)  # fmt: skip
+    environment.filters.update(count=wording.count, figure=wording.figure, share=wording.share, quote=wording.quote,
+                               chance=wording.chance, certainty=wording.certainty, kind=wording.name_kind,
+                               statistic=wording.name_statistic)  # fmt: skip
+    environment.globals.update(figures=figures, absent=wording.absent, change=wording.change, bounds=bounds,
+                               measured=wording.measured, largest=largest)  # fmt: skip
+    environment.tests["near"] = is_near
+    return environment
