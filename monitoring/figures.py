@@ -69,21 +69,20 @@ def interval(value: Number, low: Number, high: Number, reference: Number, bounds
 def histogram(reference: Sequence[float], current: Sequence[float], bins: Sequence[str], top: float) -> Markup:
     """Two bars a bin, the reference hollow on the left and now filled on the right; `top` is the share at full height.
 
-    The two bins that moved most carry an arrow up or down.
+    The two bins that moved most, if by more than half a point, carry an arrow up or down.
     """
     if not bins or len(reference) != len(bins) or len(current) != len(bins):
         return absent("no rows to draw")
-    width = 240 / len(bins)
-    half, high = 0.42 * width, 66 / (top or 1.0)
+    width = max(480 // len(bins), 4)  # whole units make short paths: a page has hundreds of them
+    high = 132 / (top or 1.0)
     marks = {place: current[place] - reference[place] for place in moved(reference, current)[:2]}
-    before = "".join(_bar(place * width + 0.08 * width, half, share * high) for place, share in enumerate(reference))
-    now = "".join(_bar(place * width + 0.08 * width + half, half, share * high) for place, share in enumerate(current))
-    arrows = "".join(_arrow((place + 0.5) * width, high * max(reference[place], current[place]), by)
+    bars = "".join(f'<path class="{name}" d="{_bars(shares, width, high, half)}"/>'
+                   for half, (name, shares) in enumerate((("before", reference), ("now", current))))  # fmt: skip
+    arrows = "".join(_arrow((place + 0.5) * width, min(high * max(reference[place], current[place]), 138), by)
                      for place, by in marks.items() if abs(by) >= 0.005)  # fmt: skip
-    parts = [f'<path class="before" d="{before}"/><path class="now" d="{now}"/>', _line("axis", 0, 76, 240)]
-    parts += [f'<path class="arrow" d="{arrows}"/>'] if arrows else []
+    parts = [bars, f'<path class="arrow" d="{arrows}"/>' if arrows else ""]
     title = "; ".join(f"{bins[place]}: {reference[place]:.1%} then, {current[place]:.1%} now" for place in marks)
-    return drawing("histogram", (240, 78), f"{len(bins)} bins; moved most: {title}", parts)
+    return drawing("histogram", (width * len(bins), 156), f"{len(bins)} bins; moved most: {title}", parts)
 
 
 def reliability(points: Sequence[dict[str, Any]]) -> Markup:
@@ -135,13 +134,18 @@ def _at(value: float, low: float, high: float) -> float:
     return min(max(6 + 128 * (value - low) / ((high - low) or 1.0), 6), 134)
 
 
-def _bar(left: float, width: float, height: float) -> str:
-    return f"M{_n(left)} 76v-{_n(height)}h{_n(width)}v{_n(height)}" if height >= 0.05 else ""
+def _bars(shares: Sequence[float], width: int, high: float, half: int) -> str:
+    """Bars along the foot of a histogram, in the left (0) or right (1) half of their bins."""
+    bar = max(2 * width // 5, 1)
+    start, gap = width // 10 + half * bar, width - bar
+    heights = (min(round(share * high), 138) for share in shares)
+    steps = (f"v-{height}h{bar}v{height}h{gap}" if height else f"h{width}" for height in heights)
+    return f"M{start} 152{''.join(steps)}"
 
 
 def _arrow(x: float, height: float, by: float) -> str:
-    tip, foot = (70 - height, 74 - height) if by > 0 else (74 - height, 70 - height)
-    return f"M{_n(x)} {_n(tip)}L{_n(x - 3.5)} {_n(foot)}h7z"
+    tip, foot = (138 - height, 147 - height) if by > 0 else (147 - height, 138 - height)
+    return f"M{x:.0f} {tip:.0f}L{x - 7:.0f} {foot:.0f}h14z"
 
 
 def _diamond(x: float, y: float, size: float) -> str:

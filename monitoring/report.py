@@ -16,7 +16,7 @@ Plain = dict[str, Any]
 
 OPEN = 3  # columns whose section is open from the start
 FIRST = 12  # findings shown at once; the rest unfolds
-NAMED = 4  # bins named under a histogram
+NAMED = {"act": 4, "watch": 4, "above": 3, "quiet": 1, "few": 1}  # bins named under a histogram
 WEIGHT = {"act": 2, "watch": 1, "ok": 0}
 
 
@@ -49,16 +49,17 @@ def rank(report: Plain) -> list[Plain]:
     return [_column(column, place, found.get(column["column"], []), names) for place, column in enumerate(order, 1)]
 
 
-def _rank(column: Plain, findings: list[Plain]) -> tuple[float, float, str]:
+def _rank(column: Plain, findings: list[Plain]) -> tuple[float, int, float, str]:
     first = findings[0]["place"] if findings else float("inf")
+    worst = max((WEIGHT[cell["verdict"]] for cell in column["scenarios"].values()), default=0)
     importance = column["importance"]
-    return first, float("inf") if importance is None else -importance, column["column"]
+    return first, -worst, float("inf") if importance is None else -importance, column["column"]
 
 
 def _column(column: Plain, place: int, findings: list[Plain], names: list[str]) -> Plain:
     anchor = f"column-{place}"
     cells = [_cell(column, name, f"{anchor}-{index}", findings) for index, name in enumerate(names, 1)]
-    shares = [share for cell in cells if cell for share in (*cell["reference"], *cell["current"])]
+    shares = [share for cell in cells if cell and cell["enough_rows"] for share in (*cell["reference"], *cell["current"])]
     compared = [cell for cell in cells if cell and cell["enough_rows"] and cell["psi"] is not None]
     worst = max(compared, key=lambda cell: (WEIGHT[cell["verdict"]], cell["psi"]), default=None)
     verdicts = [*(finding["verdict"] for finding in findings), *(cell["verdict"] for cell in compared)]
@@ -73,16 +74,19 @@ def _cell(column: Plain, scenario: str, anchor: str, findings: list[Plain]) -> P
     if cell is None:
         return None
     kinds = [wording.name_kind(f["kind"]) for f in findings if f["scenario"] == scenario and f["kind"] != "covariate"]
-    moves = figures.moved(cell["reference"], cell["current"])[:NAMED] if _drawable(column, cell) else []
-    named = [(column["bins"][place], cell["reference"][place], cell["current"][place]) for place in moves]
     verdicts = [cell["verdict"], *(f["verdict"] for f in findings if f["scenario"] == scenario)]
     verdict = max(verdicts, key=WEIGHT.__getitem__)
-    return {**cell, "scenario": scenario, "anchor": anchor, "kinds": kinds, "moves": named, "verdict": verdict,
-            "level": _level(cell, verdict)}  # fmt: skip
+    level = _level(cell, verdict)
+    return {**cell, "scenario": scenario, "anchor": anchor, "kinds": kinds, "verdict": verdict, "level": level,
+            "moves": _moves(column["bins"], cell, NAMED[level])}  # fmt: skip
 
 
-def _drawable(column: Plain, cell: Plain) -> bool:
-    return len(column["bins"]) == len(cell["reference"]) == len(cell["current"]) > 0
+def _moves(bins: list[str], cell: Plain, most: int) -> list[tuple[str, float, float]]:
+    """The bins that moved most: name, share in the reference, share now."""
+    before, now = cell["reference"], cell["current"]
+    if not len(bins) == len(before) == len(now):
+        return []
+    return [(bins[place], before[place], now[place]) for place in figures.moved(before, now)[:most]]
 
 
 def _level(cell: Plain, verdict: str) -> str:
@@ -129,9 +133,9 @@ def _environment() -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
     environment.filters.update(count=wording.count, figure=wording.figure, share=wording.share, quote=wording.quote,
-                               chance=wording.chance, certainty=wording.certainty, kind=wording.name_kind,
+                               chance=wording.chance, fixed=wording.fixed, certainty=wording.certainty, kind=wording.name_kind,
                                statistic=wording.name_statistic)  # fmt: skip
-    environment.globals.update(figures=figures, absent=wording.absent, change=wording.change, bounds=bounds,
-                               measured=wording.measured, largest=largest)  # fmt: skip
+    environment.globals.update(figures=figures, absent=wording.absent, change=wording.change, percent=wording.percent,
+                               measured=wording.measured, bounds=bounds, largest=largest)  # fmt: skip
     environment.tests["near"] = is_near
     return environment

@@ -25,7 +25,7 @@ KINDS = {
 
 def absent(reason: str = "not known") -> Markup:
     """An en dash that says on demand why nothing stands there."""
-    return Markup('<span class="absent" title="{}">{}</span>').format(reason, ABSENT)
+    return Markup('<span title="{}">{}</span>').format(reason, ABSENT)
 
 
 def is_absent(value: Any) -> bool:
@@ -49,6 +49,11 @@ def figure(value: float | None, reason: str = "not measured") -> str:
     return f"{value:,.{digits}f}".replace("-", MINUS)
 
 
+def fixed(value: float | None, digits: int = 3, reason: str = "not measured") -> str:
+    """A number with as many decimals as its neighbours in a table."""
+    return absent(reason) if value is None or is_absent(value) else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
 def share(value: float | None, reason: str = "not measured") -> str:
     """A share in percent: 12.3 %, 0.4 %; "<0.1 %" where it is not nothing."""
     if value is None or is_absent(value):
@@ -59,10 +64,18 @@ def share(value: float | None, reason: str = "not measured") -> str:
 
 
 def change(before: float | None, now: float | None) -> str:
-    """The difference of two shares in percentage points, always with a sign."""
+    """The difference of two shares in percentage points, with its sign."""
     if before is None or now is None or is_absent(before) or is_absent(now):
         return absent()
-    return f"{100 * (now - before):+.1f}".replace("-", MINUS)
+    points = round(100 * (now - before), 1)
+    return f"{points:+.1f}".replace("-", MINUS) if points else "0.0"
+
+
+def percent(before: float | None, now: float | None) -> str:
+    """Two shares in percent without the sign, then and now: 12.0 → 18.1."""
+    if before is None or now is None or is_absent(before) or is_absent(now):
+        return absent()
+    return f"{100 * before:.1f} → {100 * now:.1f}"
 
 
 def measured(value: float | None, statistic: str | None) -> str:
@@ -72,11 +85,13 @@ def measured(value: float | None, statistic: str | None) -> str:
     return count(value) if statistic == "rows" else figure(value)
 
 
-def chance(probability: float | None) -> str:
-    """How often chance alone does as much, as a figure."""
+def chance(probability: float | None, name: str = "p") -> str:
+    """How often chance alone does as much, as a figure; without a `name` only the figure."""
     if probability is None or is_absent(probability):
         return absent("no test applies")
-    return f"p{SPACE}<{SPACE}0.001" if probability < 0.001 else f"p{SPACE}={SPACE}{probability:.2g}"
+    small = probability < 0.001
+    said = f"<{SPACE}0.001" if small else f"{probability:.2g}"
+    return f"{name}{SPACE}{'' if small else '=' + SPACE}{said}" if name else said
 
 
 def certainty(probability: float | None) -> str:

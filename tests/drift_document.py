@@ -132,7 +132,7 @@ def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
     for index, scenario in enumerate(SCENARIOS):
         own = shares * generator.uniform(0.7, 1.4, len(bins))
         cells[scenario] = _cell(generator, bins, own / own.sum(), index, MOVED.get((name, scenario), 0.0))
-    psi = max(cell["psi"] or 0 for cell in cells.values()) / 2
+    psi = max(cell["psi"] for cell in cells.values() if cell["enough_rows"]) / 2
     return {"column": name, "kind": kind, "source": ("impression", "profile", "statistics")[place % 3],
             "importance": None if place % 9 == 8 else 0.012 / (1 + place), "bins": bins, "scenarios": cells,
             "whole": {"psi": psi, "js": psi / 8, "wasserstein": psi / 2 if kind == "numeric" else None}}  # fmt: skip
