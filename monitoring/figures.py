@@ -15,8 +15,12 @@ Number = float | None
 
 
 def drawing(name: str, size: tuple[int, int], title: str, body: Iterable[str]) -> Markup:
-    """An SVG of `size` (width, height) in pixels with a `title`, which is what a screen reader says."""
-    box = f'class="{name}" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}"'
+    """An SVG of `size` (width, height) in pixels with a `title`, which is what a screen reader says.
+
+    A histogram is as wide as there is room.
+    """
+    box = f'class="{name}" viewBox="0 0 {size[0]} {size[1]}"'
+    box += "" if name == "histogram" else f' width="{size[0]}" height="{size[1]}"'
     return Markup(f'<svg {box} role="img"><title>{escape(title)}</title>{"".join(body)}</svg>')
 
 
@@ -42,13 +46,14 @@ def bullet(value: Number, limit: Number, noise: Number, reference: Number) -> Ma
     low, high = min([0.0, *known]), max([*known, 1e-9]) * 1.04
     parts = [_line("axis", 4, 9, 136)]
     if noise is not None:
-        left, right = _at(0, low, high), _at(noise, low, high)
-        parts.append(f'<path class="noise" d="M{_n(left)} 4h{_n(max(right - left, 1))}v10h-{_n(max(right - left, 1))}z"/>')
+        parts.append(_box("noise", _at(0, low, high), _at(noise, low, high), 4, 10))
     if limit is not None:
         parts.append(f'<path class="limit" d="M{_n(_at(limit, low, high))} 0v18"/>')
     if reference is not None:
         parts.append(f'<circle class="before" cx="{_n(_at(reference, low, high))}" cy="9" r="3.2"/>')
-    return drawing("bullet", (140, 18), _told(value, limit, noise, reference), [*parts, _diamond(_at(value, low, high), 9, 5)])
+    parts.append(_diamond(_at(value, low, high), 9, 5))
+    title = _told({"value": value, "limit": limit, "noise up to": noise, "reference": reference})
+    return drawing("bullet", (140, 18), title, parts)
 
 
 def interval(value: Number, low: Number, high: Number, reference: Number, bounds: tuple[float, float]) -> Markup:
@@ -57,13 +62,13 @@ def interval(value: Number, low: Number, high: Number, reference: Number, bounds
         return absent("too few labels")
     parts = [_line("axis", 4, 9, 136)]
     if low is not None and high is not None:
-        left, right = _at(low, *bounds), _at(high, *bounds)
-        parts.append(f'<path class="band" d="M{_n(left)} 5h{_n(max(right - left, 1))}v8h-{_n(max(right - left, 1))}z"/>')
+        parts.append(_box("band", _at(low, *bounds), _at(high, *bounds), 5, 8))
     if reference is not None:
         parts.append(f'<circle class="before" cx="{_n(_at(reference, *bounds))}" cy="9" r="3.2"/>')
     if value is not None:
         parts.append(_diamond(_at(value, *bounds), 9, 5))
-    return drawing("interval", (140, 18), _told(value, None, None, reference, (low, high)), parts)
+    title = _told({"value": value, "from": low, "to": high, "reference": reference})
+    return drawing("interval", (140, 18), title, parts)
 
 
 def histogram(reference: Sequence[float], current: Sequence[float], bins: Sequence[str], top: float) -> Markup:
@@ -114,8 +119,8 @@ def shift(before: Number, now: Number, top: float) -> Markup:
 def bar(value: Number, top: float) -> Markup:
     """A number as a bar of up to 48 pixels beside itself."""
     length = 0.0 if value is None or top <= 0 else max(48 * value / top, 0.0)
-    body = [f'<path class="now" d="M0 2h{_n(length)}v6h-{_n(length)}z"/>']
-    return Markup(f'<svg class="bar" viewBox="0 0 48 10" width="48" height="10" aria-hidden="true">{"".join(body)}</svg>')
+    body = f'<path class="now" d="M0 2h{_n(length)}v6h-{_n(length)}z"/>'
+    return Markup(f'<svg class="bar" viewBox="0 0 48 10" width="48" height="10" aria-hidden="true">{body}</svg>')
 
 
 def moved(reference: Sequence[float], current: Sequence[float]) -> list[int]:
@@ -124,8 +129,7 @@ def moved(reference: Sequence[float], current: Sequence[float]) -> list[int]:
     return sorted(range(len(size)), key=lambda place: -size[place])
 
 
-def _told(value: Number, limit: Number, noise: Number, reference: Number, band: tuple[Number, Number] = (None, None)) -> str:
-    named = {"value": value, "limit": limit, "noise up to": noise, "reference": reference, "from": band[0], "to": band[1]}
+def _told(named: dict[str, Number]) -> str:
     return ", ".join(f"{name} {number:.3g}" for name, number in named.items() if number is not None)
 
 
@@ -148,8 +152,13 @@ def _arrow(x: float, height: float, by: float) -> str:
     return f"M{x:.0f} {tip:.0f}L{x - 7:.0f} {foot:.0f}h14z"
 
 
-def _diamond(x: float, y: float, size: float) -> str:
-    return f'<path class="value" d="M{_n(x)} {_n(y - size)}l{_n(size)} {_n(size)} -{_n(size)} {_n(size)} -{_n(size)} -{_n(size)}z"/>'
+def _diamond(x: float, y: float, size: int) -> str:
+    return f'<path class="value" d="M{_n(x)} {_n(y - size)}l{size} {size} -{size} {size} -{size} -{size}z"/>'
+
+
+def _box(name: str, left: float, right: float, top: int, height: int) -> str:
+    width = _n(max(right - left, 1))
+    return f'<path class="{name}" d="M{_n(left)} {top}h{width}v{height}h-{width}z"/>'
 
 
 def _line(name: str, left: float, y: float, right: float) -> str:

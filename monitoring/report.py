@@ -21,16 +21,17 @@ WEIGHT = {"act": 2, "watch": 1, "ok": 0}
 
 
 def write(report: Plain, path: Path) -> None:
-    """Write the page of `report` (drift.json) to `path`; raises jinja2.UndefinedError where a key is missing."""
+    """Write the page of `report` (drift.json) to `path`; a missing key raises KeyError or jinja2.UndefinedError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(report), encoding="utf-8")
 
 
 def render(report: Plain) -> str:
     """The page as text."""
-    view = {"report": report, "scenarios": scenarios(report), "columns": rank(report), "first": FIRST, "open": OPEN}
-    view["findings"] = [locate(finding, view["columns"], view["scenarios"]) for finding in report["findings"]]
-    return _environment().get_template("page.j2").render(view)
+    columns, names = rank(report), scenarios(report)
+    findings = [locate(finding, columns, names) for finding in report["findings"]]
+    page = _environment().get_template("page.j2")
+    return page.render(report=report, columns=columns, scenarios=names, findings=findings, first=FIRST, open=OPEN)
 
 
 def scenarios(report: Plain) -> list[str]:
@@ -59,8 +60,9 @@ def _rank(column: Plain, findings: list[Plain]) -> tuple[float, int, float, str]
 def _column(column: Plain, place: int, findings: list[Plain], names: list[str]) -> Plain:
     anchor = f"column-{place}"
     cells = [_cell(column, name, f"{anchor}-{index}", findings) for index, name in enumerate(names, 1)]
-    shares = [share for cell in cells if cell and cell["enough_rows"] for share in (*cell["reference"], *cell["current"])]
-    compared = [cell for cell in cells if cell and cell["enough_rows"] and cell["psi"] is not None]
+    enough = [cell for cell in cells if cell and cell["enough_rows"]]
+    shares = [share for cell in enough for share in (*cell["reference"], *cell["current"])]
+    compared = [cell for cell in enough if cell["psi"] is not None]
     worst = max(compared, key=lambda cell: (WEIGHT[cell["verdict"]], cell["psi"]), default=None)
     verdicts = [*(finding["verdict"] for finding in findings), *(cell["verdict"] for cell in compared)]
     verdict = max(verdicts, key=WEIGHT.__getitem__, default="ok")
@@ -110,11 +112,12 @@ def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
     return {**finding, "anchor": anchor, "history": history}
 
 
-def bounds(rows: Iterable[Plain], keys: tuple[str, ...], *, zero: bool = False) -> tuple[float, float]:
+def bounds(rows: Iterable[Plain], keys: tuple[str, ...]) -> tuple[float, float]:
     """The scale on which all of `rows` are drawn: from the least to the greatest of the numbers under `keys`."""
     known = [row[key] for row in rows for key in keys if row[key] is not None]
     low, high = min(known, default=0.0), max(known, default=1.0)
-    return (0.0 if zero else low - 0.03 * (high - low)), high + 0.03 * (high - low) or 1.0
+    margin = 0.03 * (high - low) or 0.01
+    return low - margin, high + margin
 
 
 def largest(rows: Iterable[Plain], *keys: str) -> float:
@@ -132,9 +135,9 @@ def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent / "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
-    environment.filters.update(count=wording.count, figure=wording.figure, share=wording.share, quote=wording.quote,
-                               chance=wording.chance, fixed=wording.fixed, certainty=wording.certainty, kind=wording.name_kind,
-                               statistic=wording.name_statistic)  # fmt: skip
+    environment.filters.update(count=wording.count, figure=wording.figure, share=wording.share, fixed=wording.fixed,
+                               quote=wording.quote, chance=wording.chance, certainty=wording.certainty,
+                               kind=wording.name_kind, statistic=wording.name_statistic)  # fmt: skip
     environment.globals.update(figures=figures, absent=wording.absent, change=wording.change, percent=wording.percent,
                                measured=wording.measured, bounds=bounds, largest=largest)  # fmt: skip
     environment.tests["near"] = is_near

@@ -44,7 +44,7 @@ def figure(value: float | None, reason: str = "not measured") -> str:
         return absent(reason)
     size = abs(value)
     if 0 < size < 0.001:
-        return f"<{SPACE}0.001" if value > 0 else f"{MINUS}0.000"
+        return "<0.001" if value > 0 else f"{MINUS}0.000"
     digits = 3 if size < 0.1 else 2 if size < 10 else 1 if size < 100 else 0
     return f"{value:,.{digits}f}".replace("-", MINUS)
 
@@ -59,7 +59,7 @@ def share(value: float | None, reason: str = "not measured") -> str:
     if value is None or is_absent(value):
         return absent(reason)
     if 0 < abs(value) < 0.0005:
-        return f"<{SPACE}0.1{SPACE}%"
+        return f"<0.1{SPACE}%"
     return f"{100 * value:.1f}{SPACE}%".replace("-", MINUS)
 
 
@@ -89,9 +89,9 @@ def chance(probability: float | None, name: str = "p") -> str:
     """How often chance alone does as much, as a figure; without a `name` only the figure."""
     if probability is None or is_absent(probability):
         return absent("no test applies")
-    small = probability < 0.001
-    said = f"<{SPACE}0.001" if small else f"{probability:.2g}"
-    return f"{name}{SPACE}{'' if small else '=' + SPACE}{said}" if name else said
+    if probability < 0.001:
+        return f"{name}{SPACE}<{SPACE}0.001" if name else "<0.001"
+    return f"{name}{SPACE}={SPACE}{probability:.2g}" if name else f"{probability:.2g}"
 
 
 def certainty(probability: float | None) -> str:

@@ -1,5 +1,6 @@
 """A drift.json as the stage `drift` writes it: 40 columns, six scenarios, every kind of finding, and nulls."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ NAMES = ("price", "user_click_rate_7d", "item_orders_7d", "city_tier", "age_band
          "device", "weekday", "user_id", "item_id", "cuisine", "preferred_cuisine", "price_level", "orders_last_year",
          "user_recent_items", "item_click_rate_7d", "user_orders_7d")  # fmt: skip
 KINDS = ("numeric", "numeric", "numeric", "categorical", "categorical", "categorical", "numeric", "multi_valued")
-MOVED = {("price", "search"): 1.1, ("price", "flash_sale"): 0.5, ("city_tier", "nearby"): 0.75, ("tags", "channel"): 0.6,
-         ("age_band", "nearby"): 0.7, ("user_click_rate_7d", "home_feed"): 0.4, ("hour", "search"): 0.35}  # fmt: skip
+MOVED = {("price", "search"): 1.1, ("price", "flash_sale"): 0.5, ("city_tier", "nearby"): 0.75,
+         ("tags", "channel"): 0.6, ("age_band", "nearby"): 0.7,
+         ("user_click_rate_7d", "home_feed"): 0.4, ("hour", "search"): 0.35}  # fmt: skip
 FINDINGS = (
     ("unit", "act", "price", "search", None, "median_ratio", 100.2, 1.0, 10.0,
      "price in search is about 100 times what it was: a change of unit, such as cents for yuan."),
@@ -29,8 +31,10 @@ FINDINGS = (
      "price in flash_sale moved: PSI 0.31, mostly less of 3.2 .. 5.1."),
     ("calibration", "watch", None, "search", "click", "ratio", 1.31, 1.0, 1.15,
      "click in search: the model predicts 1.31 times what is observed."),
-    ("score", "watch", None, "search", "click", "psi", 0.16, 0.01, 0.10, "The scores of click in search moved: PSI 0.16."),
-    ("mix", "watch", None, "all", None, "psi", 0.11, None, 0.10, "The mix of scenarios moved: more search, less home_feed."),
+    ("score", "watch", None, "search", "click", "psi", 0.16, 0.01, 0.10,
+     "The scores of click in search moved: PSI 0.16."),
+    ("mix", "watch", None, "all", None, "psi", 0.11, None, 0.10,
+     "The mix of scenarios moved: more search, less home_feed."),
     ("new_values", "watch", "brand", "all", None, "unknown_share", 0.13, 0.02, 0.10,
      "brand has 13 % values that training never saw."),
     ("range", "watch", "orders_last_year", "channel", None, "out_of_range_share", 0.034, 0.0, 0.01,
@@ -66,8 +70,8 @@ def document(columns: int = 40) -> Plain:
         "scores": [_scores(generator, scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
         "performance": [_performance(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
         "quality": {"rows": CURRENT_ROWS, "quarantined": {"events": 412, "users": 0, "items": 3},
-                    "failed": [{"table": "events", "rule": "price out of bounds", "severity": "critical", "broken": 412},
-                               {"table": "items", "rule": "names are <unique>", "severity": "warning", "broken": None}],
+                    "failed": [_fault("events", "price out of bounds", "critical", 412),
+                               _fault("items", "names are <unique>", "warning", None)],
                     "report": "../validation/index.html"},
     }  # fmt: skip
 
@@ -106,6 +110,10 @@ def nulls(columns: int = 3) -> Plain:
     return empty
 
 
+def _fault(table: str, rule: str, severity: str, broken: int | None) -> Plain:
+    return {"table": table, "rule": rule, "severity": severity, "broken": broken}
+
+
 def _mix() -> Plain:
     rows = zip(SCENARIOS.items(), CURRENT_SHARES, strict=True)
     scenarios = [{"scenario": name, "reference_share": share, "current_share": now,
@@ -140,7 +148,7 @@ def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
 
 def _bins(kind: str, count: int) -> list[str]:
     edges = [round(0.4 * 1.5**place, 1) for place in range(count)]
-    numeric = [f"< {edges[0]}", *(f"{low} .. {high}" for low, high in zip(edges, edges[1:], strict=False))]
+    numeric = [f"< {edges[0]}", *(f"{low} .. {high}" for low, high in pairwise(edges))]
     named = [f"value <{place}>" for place in range(count - 1)] + ["all others"]
     return ["missing", "unknown", *(numeric if kind == "numeric" else named)]
 
@@ -176,20 +184,23 @@ def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:
     reference = np.sort(generator.dirichlet(np.full(10, 3)))[::-1]
     current = np.roll(reference, 1) if moved else reference * generator.uniform(0.9, 1.1, 10)
     mean, ratio = (0.12 if task == "click" else 0.03), 1.31 if moved else 0.97
-    predicted = mean * np.linspace(0.2, 2.5, 8)
+    predicted = mean * np.linspace(0.2, 2.5, 8 * labelled)
+    points = [{"predicted": float(p), "observed": float(p / ratio * generator.uniform(0.85, 1.15)),
+               "rows": int(900 / (place + 1))} for place, p in enumerate(predicted)]  # fmt: skip
     return {"scenario": scenario, "task": task, "rows": 4_000, "psi": 0.16 if moved else 0.004, "noise": 0.006,
-            "verdict": "watch" if moved else "ok", "bins": [f"{place / 100} .. {(place + 1) / 100}" for place in range(10)],
+            "verdict": "watch" if moved else "ok",
+            "bins": [f"{place / 100} .. {(place + 1) / 100}" for place in range(10)],
             "reference": reference.tolist(), "current": (current / current.sum()).tolist(), "mean_predicted": mean,
             "mean_observed": mean / ratio if labelled else None, "ratio": ratio if labelled else None,
             "low": ratio * 0.9 if labelled else None, "high": ratio * 1.1 if labelled else None,
             "calibration_verdict": ("watch" if moved else "ok") if labelled else None,
-            "reliability": [{"predicted": float(p), "observed": float(p / ratio * generator.uniform(0.85, 1.15)),
-                             "rows": int(900 / (place + 1))} for place, p in enumerate(predicted) if labelled]}  # fmt: skip
+            "reliability": points}  # fmt: skip
 
 
 def _performance(scenario: str, task: str) -> Plain:
     known = scenario != "late_night"
     auc = 0.74 if (scenario, task) == ("search", "click") else 0.801
     return {"scenario": scenario, "task": task, "rows": 4_000 if known else 20, "positives": 440 if known else 0,
-            "auc": auc if known else None, "low": auc - 0.018 if known else None, "high": auc + 0.018 if known else None,
+            "auc": auc if known else None, "low": auc - 0.018 if known else None,
+            "high": auc + 0.018 if known else None,
             "reference_auc": 0.803}  # fmt: skip
