@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from monitoring.wording import absent, is_absent
 
 Number = float | None
+END = 2.5  # limits that fit on the scale of a finding
 
 
 def drawing(name: str, size: tuple[int, int], title: str, body: Iterable[str]) -> Markup:
@@ -39,11 +40,15 @@ def sparkline(history: Sequence[float], now: Number, limit: Number) -> Markup:
 
 
 def bullet(value: Number, limit: Number, noise: Number, reference: Number) -> Markup:
-    """A value on its scale: the noise band from 0, the limit, and the reference where there is one."""
+    """A value against its limit: the noise band from 0, and the reference where there is one.
+
+    The limit stands at the same place in every row, so that rows compare; what lies beyond END times the limit stops
+    at the end, with an arrow.
+    """
     if value is None or is_absent(value):
         return absent("no value")
     known = [float(number) for number in (value, limit, noise, reference) if number is not None]
-    low, high = min([0.0, *known]), max([*known, 1e-9]) * 1.04
+    low, high = min([0.0, *known]), END * limit if limit and limit > 0 else max([*known, 1e-9])
     parts = [_line("axis", 4, 9, 136)]
     if noise is not None:
         parts.append(_box("noise", _at(0, low, high), _at(noise, low, high), 4, 10))
@@ -51,7 +56,8 @@ def bullet(value: Number, limit: Number, noise: Number, reference: Number) -> Ma
         parts.append(f'<path class="limit" d="M{_n(_at(limit, low, high))} 0v18"/>')
     if reference is not None:
         parts.append(f'<circle class="before" cx="{_n(_at(reference, low, high))}" cy="9" r="3.2"/>')
-    parts.append(_diamond(_at(value, low, high), 9, 5))
+    parts.append(_diamond(_at(value, low, high) - 7 * (value > high), 9, 5))
+    parts += ['<path class="beyond" d="M134 5l6 4-6 4z"/>'] if value > high else []
     title = _told({"value": value, "limit": limit, "noise up to": noise, "reference": reference})
     return drawing("bullet", (140, 18), title, parts)
 

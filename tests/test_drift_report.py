@@ -198,7 +198,7 @@ def test_no_number_is_lost() -> None:
     for row in made["labels"]:
         assert f"{wording.share(row['low'])} to {wording.share(row['high'])}" in text
     for row in made["performance"]:
-        assert wording.figure(row["reference_auc"]) in text
+        assert wording.fixed(row["reference_auc"]) in text
 
 
 def test_a_key_that_is_missing_is_an_error() -> None:
@@ -215,6 +215,15 @@ def test_bars_are_as_high_as_shares() -> None:
     assert 'class="before" d="M24 152v-44h96v44h144v-132h96v132h144"' in drawn
     assert 'class="now" d="M120 152v-132h96v132h144v-44h96v44h144"' in drawn
     assert "low: 25.0% then, 75.0% now" in drawn
+
+
+def test_the_limit_stands_at_one_place_in_every_row() -> None:
+    """So that rows compare; what is far beyond its limit stops at the end, with an arrow."""
+    near, far = figures.bullet(0.2, 0.1, 0.05, None), figures.bullet(100.0, 10.0, None, 1.0)
+    limits = [re.findall(r'class="limit" d="(.*?)"', drawn) for drawn in (near, far)]
+    assert limits[0] == limits[1] != []
+    assert "beyond" not in near
+    assert "beyond" in far
 
 
 def test_what_cannot_be_drawn_is_a_dash() -> None:
