@@ -93,7 +93,7 @@ def histogram(reference: Sequence[float], current: Sequence[float], bins: Sequen
                      for place, by in marks.items() if abs(by) >= 0.005)  # fmt: skip
     parts = [bars, f'<path class="arrow" d="{arrows}"/>' if arrows else ""]
     title = "; ".join(f"{bins[place]}: {reference[place]:.1%} then, {current[place]:.1%} now" for place in marks)
-    return drawing("histogram", (width * len(bins), 156), f"{len(bins)} bins; moved most: {title}", parts)
+    return drawing("histogram", (width * len(bins), 153), f"{len(bins)} bins; moved most: {title}", parts)
 
 
 def reliability(points: Sequence[dict[str, Any]]) -> Markup:
