@@ -17,7 +17,8 @@ Plain = dict[str, Any]
 OPEN = 3  # columns whose section is open from the start
 FIRST = 12  # findings shown at once; the rest unfolds
 NAMED = {"act": 4, "watch": 4, "above": 3, "quiet": 1, "few": 1}  # bins named under a histogram
-WEIGHT = {"act": 2, "watch": 1, "ok": 0}
+WIDE = 8  # scenarios that fit beside each other on a screen
+WEIGHT = {"act": 2, "watch": 1, "ok": 0, None: 0}  # None: not judged
 
 
 def write(report: Plain, path: Path) -> None:
@@ -31,7 +32,8 @@ def render(report: Plain) -> str:
     columns, names = rank(report), scenarios(report)
     findings = [locate(finding, columns, names) for finding in report["findings"]]
     page = _environment().get_template("page.j2")
-    return page.render(report=report, columns=columns, scenarios=names, findings=findings, first=FIRST, open=OPEN)
+    shown = {"first": FIRST, "open": OPEN, "wide": WIDE}
+    return page.render(report=report, columns=columns, scenarios=names, findings=findings, **shown)
 
 
 def scenarios(report: Plain) -> list[str]:
@@ -76,7 +78,7 @@ def _cell(column: Plain, scenario: str, anchor: str, findings: list[Plain]) -> P
     if cell is None:
         return None
     kinds = [wording.name_kind(f["kind"]) for f in findings if f["scenario"] == scenario and f["kind"] != "covariate"]
-    verdicts = [cell["verdict"], *(f["verdict"] for f in findings if f["scenario"] == scenario)]
+    verdicts = [cell["verdict"] or "ok", *(f["verdict"] for f in findings if f["scenario"] == scenario)]
     verdict = max(verdicts, key=WEIGHT.__getitem__)
     level = _level(cell, verdict)
     return {**cell, "scenario": scenario, "anchor": anchor, "kinds": kinds, "verdict": verdict, "level": level,

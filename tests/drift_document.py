@@ -96,16 +96,16 @@ def nulls(columns: int = 3) -> Plain:
     for column in empty["columns"]:
         column.update(importance=None, whole={"psi": None, "js": None, "wasserstein": None})
         for cell in column["scenarios"].values():
-            cell.update(psi=None, noise=None, p_value=None, js=None, wasserstein=None, linf=None, linf_bin=None,
-                        missing=[None, None], effective_values=None, reference=[], current=[], history=[])  # fmt: skip
+            cell.update(psi=None, noise=None, p_value=None, js=None, wasserstein=None, linf=None, linf_bin=None)
+            cell.update(missing=[None, None], effective_values=None, reference=[], current=[], history=[], verdict=None)
     for finding in empty["findings"]:
         finding.update(value=None, reference_value=None, limit=None, noise=None, p_value=None, importance=None)
     for row in empty["labels"]:
-        row.update(rate=None, reference_rate=None, low=None, high=None, p_value=None)
+        row.update(rate=None, reference_rate=None, low=None, high=None, p_value=None, verdict=None)
     for row in (*empty["scores"], *empty["performance"]):
         row.update({key: None for key in row if key not in ("scenario", "task", "bins", "reference", "current")})
         row.update(reliability=[])
-    empty["mix"].update(psi=None, noise=None, p_value=None)
+    empty["mix"].update(verdict=None, psi=None, noise=None, p_value=None)
     empty["quality"].update(rows=None, report=None)
     return empty
 
