@@ -174,6 +174,8 @@ def test_a_cell_says_its_verdict_in_words_and_what_else_was_found(page: str) -> 
     assert "price, search: act" in cell
     assert '<span class="unseen">act </span>' in cell
     assert "<small>unit changed</small>" in cell
+    (row,) = re.findall(r'<tr><th scope="row"><a href="#column-4">brand.*?</th>', page)
+    assert "new values in all" in row
 
 
 def test_absent_numbers_are_dashes_and_nothing_else_is_lost() -> None:
