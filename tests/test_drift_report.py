@@ -108,12 +108,13 @@ def test_the_same_document_gives_the_same_bytes() -> None:
 
 
 def test_verdict_reason_and_next_step_come_first(page: str, read: Page) -> None:
-    """The big word, why, and what to do stand before the first heading of a section."""
+    """The big word, why, where, how sure, and what to do stand before the first heading of a section."""
     made = document()
     head = page[: page.index("<h2>")]
     assert "<h1>Act</h1>" in head
     assert made["reason"] in head
     assert wording.quote(made["next_step"]) in head
+    assert '<a href="#column-1-2">price</a> in search <span class="faint">(very sure)</span>' in head
     assert "5 to act on, 9 to watch" in " ".join(read.text.split())
     assert "<h1>OK</h1>" in report.render(quiet())
 
