@@ -9,7 +9,7 @@ import yaml
 from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("features", "models", "serving")
+PACKAGES = ("features", "models", "serving", "monitoring")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
