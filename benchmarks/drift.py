@@ -3,8 +3,8 @@
     python -m benchmarks.drift --seeds 50 --json drift.json
 
 Every seed is another town of the simulation, 21 days long: the first 17 days are the reference, the last two (a
-weekend) the window. The features are those of the pipeline (impression, profiles, statistics as of the moment). No model is
-trained, so scores and calibration are not judged: what is found is found in columns, mix and labels.
+weekend) the window. The features are those of the pipeline (impression, profiles, statistics as of the moment). No
+model is trained, so scores and calibration are not judged: what is found is found in columns, mix and labels.
 """
 
 import contextlib

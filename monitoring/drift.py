@@ -5,6 +5,7 @@
 Exit status: 0 ok, 1 watch, 2 act, 3 if there is no verdict; with --report-only 0 whatever the verdict.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import stage
 from features.histograms import Histograms
 from models.folder import BEHAVIOUR, REFERENCE, Model, read_model
 from monitoring.compare import Comparison
+from monitoring.report import write
 from monitoring.scores import performance, score_entries
 from monitoring.verdict import judge
 from monitoring.window import Window, open_window
@@ -35,9 +37,10 @@ def drift(
     torch.set_num_threads(stage.threads())
     limits, model = params.load().drift, read_model(reference)
     report = examine(current, model, reference, limits)
-    report["quality"] = quality_of(validation)
+    report = rounded({**report, "quality": quality_of(validation)})
     out.mkdir(parents=True, exist_ok=True)
-    (out / "drift.json").write_text(json.dumps(rounded(report), indent=1, allow_nan=False) + "\n")
+    (out / "drift.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write(report, out / "index.html")
     for found in report["findings"][:10]:
         print(f"  {found['verdict']}: {found['sentence']}")
     print(f"{report['verdict']}: {report['reason']} {report['next_step']}", flush=True)
@@ -52,9 +55,9 @@ def examine(current: Path, model: Model, folder: Path, limits: Drift) -> dict[st
     comparison = Comparison(reference, window.histograms, fewest=limits.fewest_rows)
     report = {
         "dataset": model.schema.name,
-        "reference": _told(reference) | {"model": model.name, "tag": model.tag},
+        "reference": _told(reference) | _model(model, folder),
         "current": _told(window.histograms) | _source(window),
-        "limits": limits.model_dump(),
+        "limits": _limits(limits),
         "mix": comparison.mix(model.schema),
         "columns": comparison.columns(model.schema, behaviour["importance"]),
         "labels": list(comparison.labels(model.schema)),
@@ -66,9 +69,22 @@ def examine(current: Path, model: Model, folder: Path, limits: Drift) -> dict[st
     return judge(report, limits)
 
 
+def _limits(limits: Drift) -> dict[str, float]:
+    """Every limit by its name: psi_watch, psi_act, ..., significance."""
+    found: dict[str, float] = {}
+    for name, value in limits.model_dump().items():
+        found |= {f"{name}_{level}": one for level, one in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
 def _told(window: Histograms) -> dict[str, Any]:
     return {"first_day": window.first_day.isoformat(), "last_day": window.last_day.isoformat(),
             "days": len(window.rows), "rows": int(window.rows.sum())}  # fmt: skip
+
+
+def _model(model: Model, folder: Path) -> dict[str, Any]:
+    digest = hashlib.sha256((folder / REFERENCE).read_bytes()).hexdigest()
+    return {"model": model.name, "tag": model.tag, "sha256": digest}
 
 
 def _source(window: Window) -> dict[str, Any]:

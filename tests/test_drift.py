@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -78,12 +79,13 @@ def test_a_change_of_unit_is_told_from_other_shifts(place: Path, tmp_path: Path)
     cents = lambda held: [value and 100 * value for value in held]  # noqa: E731
     first = judged(place, window(place, tmp_path / "now.parquet", price=cents))["findings"][0]
     assert (first["kind"], first["column"]) == ("unit", "price")
-    assert "100 times" in first["sentence"]
+    assert re.search(r"price in all scenarios is (9[5-9]|10[0-5])(\.\d)? times what it was", first["sentence"])
 
 
-def test_the_window_without_a_change_is_ok_or_watched(place: Path) -> None:
-    """Nothing is planted, nothing asks to be acted upon."""
-    assert judged(place, Path("data/training/test.parquet"))["verdict"] != "act"
+def test_a_window_without_a_change_has_nothing_to_say_of_any_column(place: Path) -> None:
+    """Nor of the mix and the labels, though counters grow from day to day and the log is only four days old."""
+    findings = judged(place, Path("data/training/test.parquet"))["findings"]
+    assert [found for found in findings if found["kind"] not in ("score", "calibration")] == []
 
 
 def test_the_command_writes_its_files_and_tells_the_verdict_by_its_status(place: Path, tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_the_command_writes_its_files_and_tells_the_verdict_by_its_status(place:
     broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
     done = command(place, broken, tmp_path / "drift")
     report = json.loads((tmp_path / "drift" / "drift.json").read_text())
+    assert "act" in (tmp_path / "drift" / "index.html").read_text()
     assert (done.returncode, report["verdict"]) == (2, "act"), done.stderr
     assert report["current"]["source"] == "log"
     assert report["reference"]["tag"] == read_model(place / artifacts.MODEL).tag
