@@ -98,13 +98,8 @@ def _read(store: FeatureStore, view: View, entities: list[dict[str, Any]]) -> di
 def _present(view: View, entities: list[dict[str, Any]], online: dict[str, list[Any]]) -> Facts:
     """How many entities were compared, and how many of them the online store knows nothing of."""
     absent = [entity for place, entity in enumerate(entities) if all(held[place] is None for held in online.values())]
-    facts = {
-        "view": view.name,
-        "entities": len(entities),
-        "absent entities": len(absent),
-        "first absent": _first(absent),
-    }
-    return Facts(key="view", rows=pa.Table.from_pylist([facts]), rules=tuple(_known(view)))
+    facts = {"entities": len(entities), "absent entities": len(absent), "first absent": _first(absent)}
+    return Facts(key="view", rows=pa.Table.from_pylist([{"view": view.name} | facts]), rules=tuple(_known(view)))
 
 
 def _known(view: View) -> Iterator[Rule]:
@@ -123,16 +118,13 @@ def _values(view: View, offline: pa.Table, online: dict[str, list[Any]]) -> Fact
     facts = [_compare(c, entities, offline[c.name].to_pylist(), online[c.name]) for c in view.columns]
     shown = ["first entity", "online", "offline"]
     rules = (
+        none_at_all("online value differs", shown, "Every online value is that of the newest snapshot, nulls too"),
         none_at_all(
-            "online value differs", shown, "Every online value is that of the newest snapshot; null where that is null"
-        ),
-        none_at_all(
-            "online value of another type", ["first of another type"], "Every online value has the declared type"
+            "online value of another type", ["first of another type"], "Every online value has its declared type"
         ),
     )
-    types = pa.schema([("feature", pa.string()), ("online value differs", pa.int64()),
-                       *((name, pa.string()) for name in shown),
-                       ("online value of another type", pa.int64()), ("first of another type", pa.string())])  # fmt: skip
+    texts = {name: pa.string() for name in ("feature", *shown, "first of another type")}
+    types = pa.schema(texts | {rule.name: pa.int64() for rule in rules})
     return Facts(key="feature", rows=pa.Table.from_pylist(facts, types), rules=rules)
 
 
