@@ -74,7 +74,7 @@ class Rule:
 
 def rules(schema: Schema, table: str) -> tuple[Rule, ...]:
     """Every rule for `table`: events, users or items."""
-    return (*structure(table, schema.tables[table]), *_whole(schema, table), *_rows(schema, table))
+    return (*_structure(schema, table), *_whole(schema, table), *_rows(schema, table))
 
 
 def identifier(schema: Schema, table: str) -> str:
@@ -89,14 +89,13 @@ def values(schema: Schema, column: Column) -> tuple[str | int, ...] | None:
     return column.values if column.values is not None else defaults.get(column.role)
 
 
-def structure(table: str, columns: tuple[Column, ...]) -> Iterator[Rule]:
-    """The rules about the columns of `table` and their types: for a frame that holds the name of each column's type."""
-    names = [column.name for column in columns]
+def _structure(schema: Schema, table: str) -> Iterator[Rule]:
+    names = [column.name for column in schema.tables[table]]
     yield expect(
         gxe.ExpectTableColumnsToMatchOrderedList, "structure", "wrong columns", [],
         f"{table} has the columns {', '.join(names)}, in this order", column_list=names,
     )  # fmt: skip
-    for column in columns:
+    for column in schema.tables[table]:
         wanted = type_name(TYPES[column.dtype])
         yield expect(
             gxe.ExpectColumnValuesToBeInSet, "structure", f"{column.name} of another type", [column.name],

@@ -22,7 +22,7 @@ import stage
 from features import inspection
 from features.encode import LIMIT, PADDING, UNKNOWN, Encoder, Layout, Tensors, open_tensors
 from features.expectations import Rule, expect
-from features.inspection import SPLITS, Border, Facts, Suite, none_at_all
+from features.inspection import SPLITS, Border, Facts, Suite, as_wanted, none_at_all
 from features.outcomes import quiet_context
 from features.schema import Kind, Schema, read_schema
 from features.tasks import Task
@@ -77,8 +77,8 @@ def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Facts:
         **({} if schema.choice_set is None else {"choice_set": ("int64", None)}),
     }  # fmt: skip
     found = [_shape(folder / f"{name}.npy") for name in wanted]
-    rules = (_equal("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
-             _equal("array of another type", "type", "Every array is there, with its type and width"))  # fmt: skip
+    rules = (as_wanted("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
+             as_wanted("array of another type", "type", "Every array is there, with its type and width"))  # fmt: skip
     types = [_type_name(*pair) for pair in wanted.values()]
     table = pa.table({
         "array": list(wanted), "rows": [count for count, _ in found], "wanted rows": [rows] * len(wanted),
@@ -98,13 +98,6 @@ def _shape(path: Path) -> tuple[int, str]:
 
 def _type_name(dtype: str, width: int | None) -> str:
     return dtype if width is None else f"{dtype} x {width}"
-
-
-def _equal(name: str, column: str, sentence: str) -> Rule:
-    return expect(
-        gxe.ExpectColumnPairValuesToBeEqual, "row", name, [column, f"wanted {column}"], sentence,
-        column_A=column, column_B=f"wanted {column}", ignore_row_if="neither",
-    )  # fmt: skip
 
 
 def _events(schema: Schema, rows: Path, held: Tensors) -> Facts:

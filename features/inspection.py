@@ -87,6 +87,14 @@ def judge_count(context: AbstractDataContext, rule: Rule, rows: int) -> Outcome:
     return outcome
 
 
+def as_wanted(name: str, column: str, sentence: str) -> Rule:
+    """The rule that in every fact `column` is what the column "wanted <column>" says."""
+    return expect(
+        gxe.ExpectColumnPairValuesToBeEqual, "row", name, [column, f"wanted {column}"], sentence,
+        column_A=column, column_B=f"wanted {column}", ignore_row_if="neither",
+    )  # fmt: skip
+
+
 def none_at_all(column: str, shown: list[str], sentence: str) -> Rule:
     """The rule that a count of faults is 0 in every fact; `shown` are the columns that show the fault beside it."""
     return expect(

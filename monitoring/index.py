@@ -26,7 +26,10 @@ DRIFT: dict[str, Tone] = {"ok": "good", "watch": "warn", "act": "bad"}
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A line of the page: a report, what it says, and where it lies under `reports` (None: it is not there)."""
+    """A line of the page: a report, what it says, and where it lies under `reports` (None: it is not there).
+
+    `gate` says whether the report can stop the pipeline.
+    """
 
     title: str
     about: str
@@ -34,6 +37,7 @@ class Entry:
     tone: Tone
     found: tuple[str, ...] = ()
     link: str | None = None
+    gate: bool = False
 
 
 def index(*, reports: Path = Path("reports")) -> None:
@@ -68,13 +72,13 @@ def _means(report: dict[str, Any]) -> dict[str, float]:
 def _border(reports: Path, title: str, name: str, about: str) -> Entry:
     report, link = _read(reports / f"{name}.json"), f"{name}/index.html"
     if report is None:
-        return _absent(title, about, "dvc repro")
+        return _absent(title, about, "dvc repro", gate=True)
     failed = [fault for table in report["tables"].values() for fault in table["failed"]]
     tone: Tone = "bad" if not report["passed"] else "warn" if failed else "good"
     verdict = {"bad": "gate closed", "warn": "open, with warnings", "good": "open"}[tone]
     found = (_rows(report["tables"]), *_faults(report["tables"]))
     linked = link if (reports / link).is_file() else None
-    return Entry(title=title, about=about, verdict=verdict, tone=tone, found=found, link=linked)
+    return Entry(title=title, about=about, verdict=verdict, tone=tone, found=found, link=linked, gate=True)
 
 
 def _rows(tables: dict[str, dict[str, Any]]) -> str:
@@ -104,8 +108,8 @@ def _file(reports: Path, title: str, name: str, about: str, command: str) -> Ent
     return Entry(title=title, about=about, verdict="there", tone="none", link=name)
 
 
-def _absent(title: str, about: str, command: str) -> Entry:
-    return Entry(title=title, about=about, verdict="missing", tone="none", found=(f"made by `{command}`",))
+def _absent(title: str, about: str, command: str, *, gate: bool = False) -> Entry:
+    return Entry(title=title, about=about, verdict="missing", tone="none", found=(f"made by: {command}",), gate=gate)
 
 
 def _read(path: Path) -> Any:
