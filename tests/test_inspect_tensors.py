@@ -60,23 +60,32 @@ def put(place: Any, value: float) -> Edit:
     return edit
 
 
-FAULTS: list[tuple[str, str, Edit, str, str]] = [
-    ("critical", "rows lost or added", lambda array: array[:-1], "labels", "train"),
-    ("critical", "array of another type", lambda array: array.astype("float64"), "numeric", "train"),
-    ("critical", "array of another type", lambda array: array[:, 1:], "categorical", "test"),
-    ("critical", "id beyond its table", put((3, 1), 500), "categorical", "valid"),
-    ("critical", "id below its table", put((3, 0), -1), "categorical", "test"),
-    ("critical", "id beyond its table", put((0, 0), 500), "bags", "test"),
-    ("critical", "id below its table", put((0, 0), -2), "bags", "test"),
-    ("critical", "id beyond its table", put(5, 3), "scenario", "train"),
-    ("critical", "id below its table", put(5, -1), "scenario", "train"),
-    ("critical", "not finite", put((7, 0), np.nan), "numeric", "train"),
-    ("critical", "beyond the limit", put((7, 0), LIMIT + 1), "numeric", "train"),
-    ("critical", "label outside its classes", put((2, 0), 2), "labels", "valid"),
-    ("critical", "label outside its classes", put((2, 1), 0.5), "labels", "valid"),
-    ("critical", "other events", lambda array: np.roll(array, 1), "event_id", "test"),
-    ("warning", "unknown too often", put((slice(None), 0), 0), "categorical", "test"),
-]
+Fault = tuple[str, str, Edit, str, str]  # severity, rule, edit, array, split
+FAULTS: dict[str, list[Fault]] = {
+    "arrays": [
+        ("critical", "rows lost or added", lambda array: array[:-1], "labels", "train"),
+        ("critical", "array of another type", lambda array: array.astype("float64"), "numeric", "valid"),
+        ("critical", "array of another type", lambda array: array[:, 1:], "categorical", "test"),
+    ],
+    "ids beyond": [
+        ("critical", "id beyond its table", put((3, 1), 500), "categorical", "train"),
+        ("critical", "id beyond its table", put((0, 0), 500), "bags", "valid"),
+        ("critical", "id beyond its table", put(5, 3), "scenario", "test"),
+    ],
+    "ids below": [
+        ("critical", "id below its table", put((3, 0), -1), "categorical", "train"),
+        ("critical", "id below its table", put((0, 0), -2), "bags", "valid"),
+        ("critical", "id below its table", put(5, -1), "scenario", "test"),
+    ],
+    "values": [
+        ("critical", "not finite", put((7, 0), np.nan), "numeric", "train"),
+        ("critical", "beyond the limit", put((7, 0), LIMIT + 1), "numeric", "valid"),
+        ("critical", "label outside its classes", put((2, 0), 2), "labels", "valid"),
+        ("critical", "label outside its classes", put((2, 1), 0.5), "labels", "test"),
+        ("critical", "other events", lambda array: np.roll(array, 1), "event_id", "test"),
+        ("warning", "unknown too often", put((slice(None), 0), 0), "categorical", "test"),
+    ],
+}
 
 
 def test_clean_tensors_pass(project: Path) -> None:
@@ -91,11 +100,12 @@ def test_clean_tensors_pass(project: Path) -> None:
     assert sum(suite.rows for suite in suites) == 600
 
 
-@pytest.mark.parametrize(("severity", "rule", "edit", "array", "split"), FAULTS)
-def test_a_planted_fault_is_named(data: Path, severity: str, rule: str, edit: Edit, array: str, split: str) -> None:
-    """Exactly the rule that the fault breaks is broken, in the suite of its split."""
-    edit_array(data, split, array, edit)
-    assert failed(check(data)) == {(severity, split, rule)}
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+def test_a_planted_fault_is_named(data: Path, faults: list[Fault]) -> None:
+    """Exactly the rules that the faults break are broken, each in the suite of its split."""
+    for _, _, edit, array, split in faults:
+        edit_array(data, split, array, edit)
+    assert failed(check(data)) == {(severity, split, rule) for severity, rule, _, _, split in faults}
 
 
 def test_an_event_that_stands_twice_is_another_event(data: Path) -> None:
