@@ -164,7 +164,7 @@ def _categorical(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
     for place, (name, table) in enumerate(zip(names, layout.categorical_tables, strict=True)):
         yield {"input": name, "least": 0, "lowest": int(low[place]), "highest": int(high[place]),
                "rows of its table": layout.table_rows[table],
-               "unknown": float(unknown[place]) / len(held.event_id)}  # fmt: skip
+               "unknown": round(float(unknown[place]) / len(held.event_id), 4)}  # fmt: skip
 
 
 def _bags(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
@@ -177,7 +177,7 @@ def _bags(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
                            for test in (lambda block: block == UNKNOWN, lambda block: block != PADDING))  # fmt: skip
         yield {"input": name, "least": PADDING, "lowest": int(low.min()), "highest": int(high.max()),
                "rows of its table": layout.table_rows[table],
-               "unknown": unknown / values if values else None}  # fmt: skip
+               "unknown": round(unknown / values, 4) if values else None}  # fmt: skip
 
 
 def _scenario(encoder: Encoder, held: Tensors) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _has_rows(split: str) -> Rule:
 def _missing(connection: duckdb.DuckDBPyConnection, views: tuple[View, ...], path: Path, settings: Inspect) -> Facts:
     """Share of the impressions that found no row of a view: every column of it is null."""
     absent = (" and ".join(f'"{column.name}" is null' for column in view.columns) for view in views)
-    shares = ", ".join(f"avg(({test})::int)" for test in absent)
+    shares = ", ".join(f"round(avg(({test})::int), 4)" for test in absent)
     found = _one(connection, f"select {shares} from read_parquet($path)", path=str(path))
     limit = settings.missing_view_share
     rule = expect(
@@ -188,7 +188,7 @@ def _freshness(
     for view in views:
         text = f"select count(*), max({EVENT_TIMESTAMP}) from read_parquet($path)"
         snapshots, newest = _one(connection, text, path=str(features / f"{view.name}.parquet"))
-        age = (impression - newest).total_seconds() / 86_400 if impression and newest else None
+        age = round((impression - newest).total_seconds() / 86_400, 3) if impression and newest else None
         facts.append({"view": view.name, "snapshots": snapshots, "newest snapshot": newest,
                       "newest impression": impression, "days behind": age})  # fmt: skip
     types = pa.schema([("view", pa.string()), ("snapshots", pa.int64()), ("newest snapshot", pa.timestamp("us")),

@@ -22,7 +22,7 @@ from features.expectations import Rule, expect
 from features.outcomes import Outcome, evaluate, to_json
 
 SPLITS = ("train", "valid", "test")
-SHOWN = 5  # ids of a fault that a fact names
+SHOWN = 5  # ids of a fault that a fact names; values that a page shows of a rule that holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,16 @@ def _judge(context: AbstractDataContext, facts: Facts) -> Iterable[Outcome]:
         outcome = Outcome(rule)
         if rule.scope == "row":
             outcome.add_rows(result, facts.rows, facts.key)
+            outcome.observed = _observed(facts, rule)
         else:
             outcome.add_table(result, [value for name in rule.columns for value in facts.rows[name].to_pylist()])
         yield outcome
+
+
+def _observed(facts: Facts, rule: Rule) -> list[str] | None:
+    """What was found of each fact, for a page to show also where nothing is wrong; None where that would be long."""
+    pairs = zip(facts.rows[facts.key].to_pylist(), facts.rows[rule.columns[0]].to_pylist(), strict=True)
+    return [f"{about} {value}" for about, value in pairs] if facts.rows.num_rows <= SHOWN else None
 
 
 def judge_count(context: AbstractDataContext, rule: Rule, rows: int) -> Outcome:

@@ -89,6 +89,13 @@ def test_pages_are_the_same_bytes_again_and_need_no_network(tmp_path: Path) -> N
     assert "place p1; faults 4" in (tmp_path / "one" / "docs" / "index.html").read_text()
 
 
+def test_a_page_shows_what_was_found_also_where_nothing_is_wrong(tmp_path: Path) -> None:
+    """Beside a rule that holds stands the value of each fact."""
+    conclude(tmp_path, suite(0, 0))
+    (page,) = (tmp_path / "docs" / "validations").rglob("*.html")
+    assert "p0 9, p1 9" in page.read_text()
+
+
 def test_shown_is_short() -> None:
     """Five of a million ids are enough to look for."""
     assert inspection.shown(range(10**6)) == "0, 1, 2, 3, 4"
