@@ -2,7 +2,7 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pydantic
 import yaml
@@ -19,8 +19,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Change(_Section):
+    """What is planted in the embedded simulation, and when: see features/datasets/change.py."""
+
+    kind: Literal[
+        "none", "covariate", "mix", "new_items", "missing", "unit", "swapped", "conversion", "season"
+    ]  # fmt: skip
+    from_day: Positive
+    scenario: Literal["home_feed", "search", "channel", "flash_sale", "nearby", "late_night"]
+
+
 class Simulation(_Section):
-    """Size and seed of the embedded simulation."""
+    """Size and seed of the embedded simulation, and a change within it."""
 
     impressions: Positive
     users: Positive
@@ -28,6 +38,14 @@ class Simulation(_Section):
     days: Annotated[int, Field(ge=3)]
     start: datetime.date = Field(strict=False)  # text in the YAML: DVC knows no dates
     seed: int
+    change: Change
+
+    @pydantic.model_validator(mode="after")
+    def _happens(self) -> Self:
+        """A change that begins after the last day would be found by nobody."""
+        if self.change.kind not in ("none", "season") and self.change.from_day > self.days:
+            raise ValueError(f"change.from_day must be one of the {self.days} days, found {self.change.from_day}")
+        return self
 
 
 class KuaiRand(_Section):
@@ -215,6 +233,29 @@ class Evaluate(_Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Limits(_Section):
+    """From where on a statistic is to be watched, and from where on to be acted upon."""
+
+    watch: Annotated[float, Field(gt=0)]
+    act: Annotated[float, Field(gt=0)]
+
+
+class Drift(_Section):
+    """What makes a difference between two windows a finding: see monitoring/verdict.py."""
+
+    significance: Share
+    fewest_rows: Positive
+    scored_rows: Positive
+    psi: Limits
+    missing: Limits
+    unknown: Limits
+    out_of_range: Limits
+    mix: Limits
+    label_rate: Limits
+    score: Limits
+    calibration: Limits
+
+
 class Serve(_Section):
     """Default weights of the tasks in the ranking, and the limit of a request."""
 
@@ -233,6 +274,7 @@ class Params(_Section):
     inspect: Inspect
     train: Train
     evaluate: Evaluate
+    drift: Drift
     serve: Serve
 
 

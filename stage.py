@@ -12,20 +12,24 @@ import cyclopts
 from errors import PipelineError
 
 
-def run(function: Callable[..., Any]) -> None:
+def run(function: Callable[..., Any], *, failed: int = 1) -> None:
     """Run `function` with the arguments of the command line, then print its time and peak memory.
 
     Each keyword of the function is an option (`out: Path` is `--out`). A PipelineError ends the process with
-    its message and exit status 1; anything else is a fault of ours and keeps its traceback.
+    its message and exit status `failed`; anything else is a fault of ours and keeps its traceback. A number that the
+    function returns is the exit status.
     """
     started = time.perf_counter()
     app = cyclopts.App(name=f"python -m {_module()}", help=function.__doc__, result_action="return_value")
     app.default(function)
     try:
-        app()
+        status = app()
     except PipelineError as error:
-        sys.exit(f"\n{_module()} stopped: {error}")
+        print(f"\n{_module()} stopped: {error}", file=sys.stderr, flush=True)
+        sys.exit(failed)
     print(f"{_module()}: {time.perf_counter() - started:.1f} s, peak memory {_peak_megabytes():,.0f} MB", flush=True)
+    if status:
+        sys.exit(int(status))
 
 
 def threads() -> int:

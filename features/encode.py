@@ -230,14 +230,14 @@ def open_tensors(folder: Path) -> Tensors:
 
 
 def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, np.ndarray]:
-    labels = [_labels(task, rows[task.name]) for task in schema.tasks]
+    labels = [labels_of(task, rows[task.name]) for task in schema.tasks]
     return vars(encoder.encode(rows)) | {
         "labels": _side_by_side(labels, rows.num_rows, np.float32),
         "event_id": rows[schema.event_id].to_numpy(),
     }
 
 
-def _labels(task: Task, values: pa.ChunkedArray) -> np.ndarray:
+def labels_of(task: Task, values: pa.ChunkedArray) -> np.ndarray:
     """0 or 1, or the place of the class, NaN where unobserved [N]; raises SchemaError on a class not declared."""
     if task.classes is not None:
         found = pc.index_in(values, value_set=pa.array(task.classes, values.type), skip_nulls=True)

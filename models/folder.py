@@ -4,7 +4,9 @@
     model.json            name, arguments of the network's constructor, summary, fingerprint of the schema,
                           sha256 of every other file
     schema.json  views.json  encoder.json   copies of what the model was trained with
+    reference.json        histograms of the training rows: what drift is measured against
     curves.json           what each epoch came to
+    behaviour.json        scores on the validation rows, and the importance of each column
 
 The same model is the same bytes: no clock, no host, no order of chance.
 """
@@ -42,8 +44,9 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "m3oe": M3oE,
 }  # each by the name of its section of params.train
 MODEL = "model.json"
-FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, CURVES) = (
-    "weights.safetensors", "schema.json", "views.json", "encoder.json", "curves.json",
+FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, BEHAVIOUR) = (
+    "weights.safetensors", "schema.json", "views.json", "encoder.json", "reference.json", "curves.json",
+    "behaviour.json",
 )  # fmt: skip
 TAG_DIGITS = 12
 
@@ -72,9 +75,11 @@ def write_model(
     arguments: Mapping[str, Any],
     summary: Mapping[str, Any],
     curves: Any,
+    behaviour: Any,
     schema: Path,
     views: Path,
     encoder: Path,
+    reference: Path,
 ) -> None:
     """Write a model folder beside `folder`, then put it in its place: what stands there is whole or not there."""
     partial = folder.with_name(f".{folder.name}.partial")
@@ -82,7 +87,8 @@ def write_model(
     partial.mkdir(parents=True)
     (partial / WEIGHTS).write_bytes(save({name: value.cpu() for name, value in network.state_dict().items()}))
     (partial / CURVES).write_text(_json(curves))
-    for name, source in ((SCHEMA, schema), (VIEWS, views), (ENCODER, encoder)):
+    (partial / BEHAVIOUR).write_text(_json(behaviour))
+    for name, source in ((SCHEMA, schema), (VIEWS, views), (ENCODER, encoder), (REFERENCE, reference)):
         shutil.copyfile(source, partial / name)
     facts = {
         "name": model_name,

@@ -14,11 +14,11 @@ from models.hinet import HiNet
 from models.rows import Part, Rows
 
 
-def predict(network: nn.Module, rows: Tensors, name: str) -> NDArray[np.float32]:
+def predict(network: nn.Module, rows: Tensors, name: str, *, silent: bool = False) -> NDArray[np.float32]:
     """Logits [N, O] of the network called `name`; raises ModelError where one is not finite."""
     network.eval()  # a normalization by the batch would tell rows by their neighbours
     with torch.inference_mode():
-        parts = [network(*part[:4]).numpy() for part in _batches(rows, f"predict {name}")]
+        parts = [network(*part[:4]).numpy() for part in _batches(rows, f"predict {name}", silent=silent)]
     logits = np.concatenate(parts or [np.empty((0, rows.labels.shape[1]), np.float32)])
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
@@ -42,9 +42,10 @@ def mean_gates(network: HiNet, rows: Tensors, name: str) -> dict[str, NDArray[np
     return {gate: total / counts.reshape(-1, *[1] * (total.ndim - 1)) for gate, total in sums.items()}
 
 
-def _batches(rows: Tensors, title: str) -> Iterator[Part]:
+def _batches(rows: Tensors, title: str, *, silent: bool = False) -> Iterator[Part]:
     """The rows as tensors on the CPU, with progress on stderr."""
-    with tqdm(total=len(rows.scenario), desc=title, unit=" rows", unit_scale=True) as progress:
+    quiet = {"disable": True} if silent else {}  # not False: TQDM_DISABLE is to be heard
+    with tqdm(total=len(rows.scenario), desc=title, unit=" rows", unit_scale=True, **quiet) as progress:
         for part in Rows(rows, torch.device("cpu")).in_order():
             yield part
             progress.update(len(part.scenario))

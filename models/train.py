@@ -15,6 +15,7 @@ from features.encode import Encoder, Layout, open_tensors
 from features.schema import Schema, read_schema
 from features.tasks import Task, mean_title
 from models import parallel
+from models.behaviour import behaviour_of
 from models.checkpoint import Checkpoint, key_of
 from models.fit import Fitted, choose, fit, repeatable
 from models.folder import NETWORKS, write_model
@@ -24,19 +25,22 @@ from params import Train
 
 
 def train(
-    *, model: str, schema: Path, views: Path, encoder: Path, tensors: Path, out: Path, checkpoints: Path | None = None
-) -> None:
+    *, model: str, schema: Path, views: Path, encoder: Path, reference: Path, tensors: Path, out: Path,
+    checkpoints: Path | None = None,
+) -> None:  # fmt: skip
     """Fit the network called `model` and write it to the model folder `out`, curves and all.
 
     A run that was killed goes on from its file in the folder `checkpoints`, which is removed when the model is written.
     """
-    settings, copied = params.load().train, {"schema": schema, "views": views, "encoder": encoder}
+    settings = params.load().train
+    copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
     if settings.processes > 1 and not parallel.asked():
         given = {"model": model, **copied, "tensors": tensors, "out": out, "checkpoints": checkpoints}
         parallel.launch(train, settings.processes, given)
         return
     declared = read_schema(schema)
-    arguments = arguments_of(model, Encoder.read(encoder).layout, declared.tasks, settings)
+    fitted_encoder = Encoder.read(encoder)
+    arguments = arguments_of(model, fitted_encoder.layout, declared.tasks, settings)
     with parallel.joined(choose(settings.device)) as group:
         torch.set_num_threads(max(1, stage.threads() // parallel.neighbours()))
         repeatable(settings.seed)
@@ -46,9 +50,10 @@ def train(
         fitted = _fitted(network, tensors, declared, settings, checkpoint=checkpoint, group=group)
         if not group.first:
             return
+        behaviour = behaviour_of(network.cpu(), open_tensors(tensors / "valid"), fitted_encoder, declared)
         write_model(
             out, model_name=model, network=network, arguments=arguments, summary=_summary(network, fitted, settings),
-            curves=curves_of(fitted, declared), **copied,
+            curves=curves_of(fitted, declared), behaviour=behaviour, **copied,
         )  # fmt: skip
         if checkpoint is not None:
             checkpoint.remove()

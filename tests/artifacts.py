@@ -11,9 +11,12 @@ import torch
 import world
 
 import params
-from features.encode import Encoder, encode
+from features.encode import Encoder, encode, open_tensors
 from features.join import join
 from features.materialize import materialize
+from features.schema import read_schema
+from features.summarize import summarize
+from models.behaviour import behaviour_of
 from models.folder import NETWORKS, write_model
 from models.train import arguments_of
 
@@ -34,11 +37,18 @@ def build(root: Path, *, rows: int = 600, **changes: object) -> Path:
             schema=schema, views=views, training=data / "training", encoder=artifacts / "encoder.json",
             out=data / "tensors",
         )  # fmt: skip
-        write_random_model(root / MODEL, schema=schema, views=views, encoder=artifacts / "encoder.json")
+        reference = artifacts / "reference.json"
+        summarize(schema=schema, encoder=artifacts / "encoder.json", training=data / "training", out=reference)
+        write_random_model(
+            root / MODEL, schema=schema, views=views, encoder=artifacts / "encoder.json", reference=reference,
+            valid=data / "tensors" / "valid",
+        )  # fmt: skip
     return root
 
 
-def write_random_model(folder: Path, *, schema: Path, views: Path, encoder: Path, seed: int = 0) -> None:
+def write_random_model(
+    folder: Path, *, schema: Path, views: Path, encoder: Path, reference: Path, valid: Path, seed: int = 0
+) -> None:
     """A HiNet of random weights, large enough that its probabilities differ."""
     layout, settings = Encoder.read(encoder).layout, params.load().train
     arguments = arguments_of("hinet", layout, world.schema().tasks, settings)
@@ -47,9 +57,10 @@ def write_random_model(folder: Path, *, schema: Path, views: Path, encoder: Path
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.2)
+    behaviour = behaviour_of(network, open_tensors(valid), Encoder.read(encoder), read_schema(schema))
     write_model(
-        folder, model_name="hinet", network=network, arguments=arguments, summary={}, curves=[], schema=schema,
-        views=views, encoder=encoder,
+        folder, model_name="hinet", network=network, arguments=arguments, summary={}, curves=[], behaviour=behaviour,
+        schema=schema, views=views, encoder=encoder, reference=reference,
     )  # fmt: skip
 
 

@@ -231,7 +231,8 @@ def project(tmp_path_factory):
         arguments = {**SHAPE, **units, "tasks": 2}
         write_model(
             folder / "models" / name, model_name=name, network=kind(**arguments), arguments=arguments, summary={},
-            curves=CURVES, schema=folder / "schema.json", views=folder / "views.json", encoder=folder / "encoder.json",
+            curves=CURVES, behaviour={}, schema=folder / "schema.json", views=folder / "views.json",
+            encoder=folder / "encoder.json", reference=folder / "schema.json",
         )  # fmt: skip
     return folder
 

@@ -29,7 +29,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     Encoder.fit(SCHEMA, inputs(SCHEMA, ()), folder / "train.parquet", 1).write(folder / "encoder.json")
     (folder / "schema.json").write_text(to_json(SCHEMA))
     (folder / "views.json").write_text(to_json(()))
-    return {name: folder / f"{name}.json" for name in ("schema", "views", "encoder")}
+    (folder / "reference.json").write_text("{}")
+    return {name: folder / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
 
 
 def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tuple[Path, torch.nn.Module]:
@@ -39,7 +40,7 @@ def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tupl
     network = NETWORKS[name](**arguments)
     write_model(
         folder / name, model_name=name, network=network, arguments=arguments, summary=SUMMARY,
-        curves=[{"epoch": 1}], **sources,
+        curves=[{"epoch": 1}], behaviour={}, **sources,
     )  # fmt: skip
     return folder / name, network
 

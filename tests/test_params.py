@@ -42,6 +42,23 @@ def test_a_wrong_value_is_named_with_its_section(tmp_path: Path, section: str, k
     assert repr(next(iter(value.values())) if isinstance(value, dict) else value) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "shift"}, r"dataset\.simulation\.change\.kind.*'season', found 'shift'"),
+        ({"scenario": "kitchen"}, r"dataset\.simulation\.change\.scenario.*found 'kitchen'"),
+        ({"from_day": 0}, r"dataset\.simulation\.change\.from_day.*found 0"),
+        ({"kind": "unit", "from_day": 15}, r"dataset\.simulation: .*one of the 14 days, found 15"),
+    ],
+)
+def test_a_change_that_cannot_be_is_named(tmp_path: Path, change: dict, message: str) -> None:
+    """Neither of another kind, nor in another scenario, nor before the first day, nor after the last."""
+    simulation = PLAIN["dataset"]["simulation"]
+    changed = {**simulation, "change": {**simulation["change"], **change}}
+    with pytest.raises(ParameterError, match=message):
+        load(tmp_path, {**PLAIN, "dataset": {**PLAIN["dataset"], "simulation": changed}})
+
+
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
     """Without `encode`, the error says so."""
     with pytest.raises(ParameterError, match="encode: Field required"):

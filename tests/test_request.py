@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -11,12 +12,15 @@ import world
 from hypothesis import given
 from hypothesis import strategies as st
 
+import params
 from errors import ParameterError
+from features.datasets import simulation
 from features.schema import Column, DType, Kind, Role, Schema
 from params import Serve
 from serving.answer import SHOWN, TOLD, Fault, fault_of
 from serving.request import RankRequest, example, request_type
 
+PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 SERVE = Serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, maximum_items=5)
 ACCEPTED = request_type(world.schema(), SERVE)
 VALID = {"user_id": 1, "scenario": "feed", "item_ids": [1, 2, 3]}
@@ -139,6 +143,15 @@ def test_context_is_bounded_as_declared() -> None:
     assert accepted(**VALID, context={"device": "web", "distance": 0.5, "words": ["a", "b", "c"]})
     told = fault(VALID | {"context": {"device": "tv", "distance": -0.5, "words": "a"}}, accepted)
     assert {broken.field for broken in told.detail} == {"context.device", "context.distance", "context.words"}
+
+
+def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
+    """In kilometres, whole or not, null or left out where nobody knows it; never negative."""
+    accepted = request_type(simulation.declare(PARAMS.dataset), SERVE)
+    body = {"user_id": 1, "scenario": "nearby", "item_ids": [1, 2]}
+    for context in ({"distance_km": 0.8}, {"distance_km": 3}, {"distance_km": None}, {"device": "ios"}):
+        assert accepted(**body, context=context).context == context
+    assert fault(body | {"context": {"distance_km": -0.5}}, accepted).detail[0].field == "context.distance_km"
 
 
 def test_an_answer_stays_short() -> None:

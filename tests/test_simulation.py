@@ -1,5 +1,7 @@
 """The simulation: what it declares, what is planted, and that it is the same each time."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from features.datasets import simulation, town
+from features.datasets import moments, simulation, town
 from features.datasets.town import PAIR, RATES, SCENARIOS, SHARES
-from params import Dataset, Simulation
+from params import Change, Dataset, Simulation
+
+UNCHANGED = Change(kind="none", from_day=13, scenario="channel")
 
 
 def dataset(**size: object) -> Dataset:
     """A simulation of 150,000 impressions, or of the size given."""
-    default = {"impressions": 150_000, "users": 3000, "items": 800, "days": 14, "start": "2026-01-05", "seed": 7}
+    default = {"impressions": 150_000, "users": 3000, "items": 800, "days": 14, "start": "2026-01-05", "seed": 7,
+               "change": UNCHANGED}  # fmt: skip
     sizes = pd.Series({**default, **size})
     return Dataset.model_construct(
         name="simulation", path=None,
@@ -82,11 +87,13 @@ def _correlations(task: int, seed: int) -> np.ndarray:
     """Correlation [S, S] of the true logits of the scenarios over the same users, items and moments."""
     size = dataset(seed=seed).simulation
     place, random = town.found(size), np.random.default_rng(0)
-    user, item = random.integers(0, size.users, 5000), random.integers(0, size.items, 5000)
-    moment, device = np.full(5000, town.epoch(size.start)), np.zeros(5000, dtype=int)
-    return np.corrcoef([
-        town.logits(place, np.full(5000, s), user, item, moment, device)[task] for s in range(len(SCENARIOS))
-    ])  # fmt: skip
+    same = town.Impressions(
+        scenario=np.zeros(5000, dtype=int), moment=np.full(5000, moments.epoch(size.start)),
+        user=random.integers(0, size.users, 5000), item=random.integers(0, size.items, 5000),
+        device=np.zeros(5000, dtype=int), distance=np.ones(5000),
+    )  # fmt: skip
+    places = [dataclasses.replace(same, scenario=np.full(5000, s)) for s in range(len(SCENARIOS))]
+    return np.corrcoef([town.logits(place, shown)[task] for shown in places])
 
 
 @pytest.mark.parametrize("seed", [1, 7])
@@ -115,6 +122,31 @@ def test_nobody_before_joining(log):
     assert (joined["timestamp"] >= joined["listed_at"]).all()
     assert (source.users["registered_at"] >= "2026-01-05").mean() > 0.04
     assert (source.items["listed_at"] >= "2026-01-05").mean() > 0.04
+
+
+def test_distances(log):
+    """Kitchens are nearer in `nearby` and farther in the sprawl of tier 3; one distance in a hundred is not known."""
+    home = log.merge(simulation.read(dataset()).users, on="user_id")
+    middle = home.pivot_table("distance_km", "scenario", "city_tier", aggfunc="median", observed=True)
+    assert (middle.loc["nearby"] < 0.5 * middle.drop(index="nearby")).all(axis=None)
+    assert (middle["tier3"] > 1.5 * middle["tier1"]).all()
+    assert log["distance_km"].dtype == np.float32
+    assert log["distance_km"].min() > 0
+    assert log["distance_km"].isna().mean() == pytest.approx(0.01, abs=0.001)
+
+
+@pytest.mark.parametrize(("task", "deviation"), [(0, 0.25), (1, 0.20)])
+def test_farther_is_less(task, deviation):
+    """Of two impressions that differ in distance alone the farther has the smaller logit; its deviation is planned."""
+    size, random = dataset().simulation, np.random.default_rng(0)
+    place, search = town.found(size), np.full(20_000, SCENARIOS.index("search"))
+    shown = town.show(
+        random, place, search, moments.epoch(size.start), np.tile(town.DEVICE_SHARES, (len(SCENARIOS), 1))
+    )
+    near = dataclasses.replace(shown, distance=np.ones(20_000))
+    effect = (town.logits(place, shown) - town.logits(place, near))[task]
+    assert effect.std() == pytest.approx(deviation, rel=0.03)
+    assert np.corrcoef(effect, np.log(shown.distance))[0, 1] == pytest.approx(-1)
 
 
 def test_days(log):
@@ -163,6 +195,8 @@ def test_any_size(impressions, users, items, days, seed):
     assert len(frame) == impressions == source.counts.rows_read
     assert frame["user_id"].isin(source.users["user_id"]).all()
     assert frame["item_id"].isin(source.items["item_id"]).all()
-    for column in simulation.declare(size).items:
+    declared = simulation.declare(size)
+    for column, found in [(c, source.items) for c in declared.items] + [(c, frame) for c in declared.context]:
         if column.minimum is not None:
-            assert source.items[column.name].dropna().between(column.minimum, column.maximum).all(), column.name
+            most = np.inf if column.maximum is None else column.maximum
+            assert found[column.name].dropna().between(column.minimum, most).all(), column.name

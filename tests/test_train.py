@@ -16,6 +16,7 @@ import params
 import stage
 from errors import ParameterError
 from features.encode import Encoder, write_tensors
+from features.histograms import fit_reference
 from features.schema import inputs, to_json
 from models.folder import NETWORKS, read_model
 from models.train import arguments_of, cell_weights, recipe_of, train
@@ -57,7 +58,8 @@ def encoded(tmp_path: Path, rows: int) -> dict[str, Path]:
     encoder.write(tmp_path / "encoder.json")
     (tmp_path / "schema.json").write_text(to_json(SCHEMA))
     (tmp_path / "views.json").write_text(to_json(()))
-    files = {name: tmp_path / f"{name}.json" for name in ("schema", "views", "encoder")}
+    fit_reference(tmp_path / "train.parquet", SCHEMA, encoder).write(tmp_path / "reference.json")
+    files = {name: tmp_path / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
     return {**files, "tensors": tmp_path / "tensors"}
 
 

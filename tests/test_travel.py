@@ -213,7 +213,8 @@ def write_fitted(folder: Path) -> None:
     )  # fmt: skip
     write_model(
         folder / "hinet", model_name="hinet", network=network, arguments=arguments, summary={},
-        curves=curves_of(fitted, SCHEMA), **{name: folder / f"{name}.json" for name in ("schema", "views", "encoder")},
+        curves=curves_of(fitted, SCHEMA), behaviour={},
+        reference=folder / "schema.json", **{name: folder / f"{name}.json" for name in ("schema", "views", "encoder")},
     )  # fmt: skip
 
 

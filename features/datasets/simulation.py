@@ -4,13 +4,15 @@ Whether an impression is clicked, and whether the click becomes an order, depend
 
     appetite of the user, quality of the item     shared by all scenarios
     daypart x cuisine, device, weekend            shared
+    distance of the kitchen                       shared: farther is less
     taste x matrix x flavour                      the matrix: a shared part + the pair's + the scenario's own
     price sensitivity x price                     the pair's, with signs that contradict each other
     popularity                                    the pair's, likewise
 
 Scenarios come in pairs that want the same, a large one and a smaller one: home_feed and channel, search and nearby,
 flash_sale and late_night. What draws clicks in one pair repels them in the others, and what is clicked is partly what
-would not be ordered. Profiles are noisy views of the latents. The numbers stand in town.py.
+would not be ordered. Profiles are noisy views of the latents, and of one distance in a hundred the log knows nothing.
+The numbers stand in town.py; change.py can plant a change from one day on.
 Deterministic by seed; drawn in chunks, so that memory does not grow with the impressions.
 """
 
@@ -20,15 +22,17 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from features.datasets import town
+from features.datasets import change, moments, town
+from features.datasets.change import Conditions
 from features.datasets.log import Counts, Log
-from features.datasets.town import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, SHARES, TAGS, Town
+from features.datasets.town import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, TAGS
 from features.schema import Column, DType, Kind, Role, Schema, Task
 from params import Dataset, Simulation
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 VOLUME = np.array([0.92, 0.90, 0.93, 0.97, 1.12, 1.20, 1.08])  # impressions by weekday
 CHUNK = 100_000  # impressions
+LOST = 0.01  # share of the distances that are not recorded
 
 
 def declare(dataset: Dataset) -> Schema:
@@ -42,9 +46,11 @@ def declare(dataset: Dataset) -> Schema:
         Column(name="hour", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, values=tuple(range(24))),
         _category("weekday", DAYS),
         _category("device", DEVICES),
+        Column(name="distance_km", role=Role.FEATURE, dtype=DType.FLOAT32, kind=Kind.NUMERIC, nullable=True, minimum=0,
+               log=True, desc="how far the kitchen is"),
         Column(name="click", role=Role.LABEL, dtype=DType.INT8, values=(0, 1)),
         Column(name="order", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="clicked and ordered"),
-    )
+    )  # fmt: skip
     tasks = (Task(name="click"), Task(name="order", requires="click", desc="clicked and ordered"))
     tables = {"events": events, "users": _user_columns(), "items": _item_columns()}
     return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, **tables)
@@ -87,13 +93,17 @@ def _category(name: str, values: tuple[str, ...], *, nullable: bool = False) -> 
 
 
 def read(dataset: Dataset) -> Log:
-    """The log that `dataset.simulation` asks for; its chunks carry p_click and p_order beside the labels."""
+    """The log that `dataset.simulation` asks for; its chunks carry p_click and p_order beside the labels.
+
+    Raises ParameterError on a change that cannot be planted.
+    """
     size, counts = dataset.simulation, Counts()
-    place = town.found(size)
+    usual, changed = change.conditions(size)
+    place = usual.town
     random = np.random.default_rng([size.seed, 1])
     return Log(
         schema=declare(dataset), users=_users(random, place.people), items=_items(random, place.menu, size),
-        chunks=lambda: _chunks(size, place, counts), counts=counts, rows=size.impressions,
+        chunks=lambda: _chunks(size, usual, changed, counts), counts=counts, rows=size.impressions,
     )  # fmt: skip
 
 
@@ -120,40 +130,42 @@ def _items(random: np.random.Generator, menu: town.Menu, size: Simulation) -> pd
         "cuisine": pd.Categorical.from_codes(menu.cuisine, list(CUISINES)),
         "brand": menu.brand,
         "price": np.exp(menu.log_price).clip(0.5, 500).round(2).astype("float32"),
-        "rating": np.where(menu.since < town.epoch(size.start), stars, np.nan).astype("float32"),
+        "rating": np.where(menu.since < moments.epoch(size.start), stars, np.nan).astype("float32"),
         "tags": [[TAGS[tag] for tag in np.flatnonzero(row)] for row in menu.tags],
     })  # fmt: skip
 
 
-def _chunks(size: Simulation, place: Town, counts: Counts) -> Iterator[pd.DataFrame]:
+def _chunks(size: Simulation, usual: Conditions, changed: Conditions, counts: Counts) -> Iterator[pd.DataFrame]:
     weekday = (size.start.weekday() + np.arange(size.days)) % 7
     weight = VOLUME[weekday] / VOLUME[weekday].sum()
     volumes = np.random.default_rng([size.seed, 2]).multinomial(size.impressions, weight)
     for day, volume in enumerate(volumes):
+        today = changed if change.applies(size, day) else usual
         for part in range(math.ceil(volume / CHUNK)):
             rows = int(min(CHUNK, volume - part * CHUNK))
             counts.rows_read += rows
             random = np.random.default_rng([size.seed, 3, day, part])
-            yield _impressions(random, place, town.epoch(size.start) + town.DAY * day, rows)
+            yield _impressions(random, today, moments.epoch(size.start) + moments.DAY * day, rows)
 
 
-def _impressions(random: np.random.Generator, place: Town, midnight: int, rows: int) -> pd.DataFrame:
-    scenario = random.choice(len(SCENARIOS), rows, p=SHARES)
-    moment = town.moments(random, scenario, midnight)
-    user, item = town.meet(random, place, scenario, moment)
-    device = random.choice(len(DEVICES), rows, p=[0.35, 0.5, 0.15])
-    click, order = town.sigmoid(town.logits(place, scenario, user, item, moment, device))
-    clicked = random.random(rows) < click
+def _impressions(random: np.random.Generator, today: Conditions, midnight: int, rows: int) -> pd.DataFrame:
+    scenario = random.choice(len(SCENARIOS), rows, p=today.shares)
+    shown = town.show(random, today.town, scenario, midnight, today.devices)
+    shown = change.redirected(random.spawn(1)[0], today, shown)
+    click, order = town.sigmoid(town.logits(today.town, shown))
+    clicked, ordered, lost = (random.random(rows) < chance for chance in (click, order, LOST))
+    seen = change.recorded(today, shown)
     return pd.DataFrame({
-        "timestamp": moment.astype("datetime64[us]"),
-        "user_id": user + 1,
-        "item_id": item + 1,
-        "scenario": pd.Categorical.from_codes(scenario, list(SCENARIOS)),
-        "hour": moment // town.HOUR % 24,
-        "weekday": pd.Categorical.from_codes(town.weekday(moment), list(DAYS)),
-        "device": pd.Categorical.from_codes(device, list(DEVICES)),
+        "timestamp": seen.moment.astype("datetime64[us]"),
+        "user_id": seen.user + 1,
+        "item_id": seen.item + 1,
+        "scenario": pd.Categorical.from_codes(seen.scenario, list(SCENARIOS)),
+        "hour": moments.hour(seen.moment),
+        "weekday": pd.Categorical.from_codes(moments.weekday(seen.moment), list(DAYS)),
+        "device": pd.Categorical.from_codes(seen.device, list(DEVICES)),
+        "distance_km": np.where(lost, np.nan, seen.distance).astype(np.float32),
         "click": clicked.astype(np.int8),
-        "order": (clicked & (random.random(rows) < order)).astype(np.int8),
+        "order": (clicked & ordered).astype(np.int8),
         "p_click": click,
         "p_order": click * order,
     })  # fmt: skip

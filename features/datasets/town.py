@@ -1,19 +1,19 @@
 """The town behind the simulation: who lives there, what is on the menu, and what is truly clicked and ordered.
 
 The numbers below are the whole design. Standard deviations of effects are on the scale of a logit: together about
-1.3 for a click, which puts the best possible AUC near 0.8.
+1.3 for a click, which puts the best possible AUC near 0.84.
 """
 
-import datetime
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.datasets import moments
+from features.datasets.moments import DAY, Integers
 from params import Simulation
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 SCENARIOS = ("home_feed", "search", "channel", "flash_sale", "nearby", "late_night")
 SHARES = np.array([0.40, 0.25, 0.15, 0.10, 0.06, 0.04])  # of the impressions
@@ -29,9 +29,11 @@ TAGS = ("spicy", "vegan", "halal", "new", "combo", "discount", "family", "single
 AGES = ("18-24", "25-34", "35-44", "45-54", "55+")
 CITIES = ("tier1", "tier2", "tier3")
 DEVICES = ("ios", "android", "web")
+DEVICE_SHARES = np.array([0.35, 0.55, 0.10])  # of the impressions; no two alike, so that one taken for another shows
 
 # Effects, as (click, order given click): standard deviations on the scale of a logit.
 QUALITY, APPETITE, DAYPART, DEVICE, WEEKEND = (0.45, 0.60), (0.40, 0.20), (0.25, 0.20), (0.10, 0.10), (0.10, 0.05)
+DISTANCE = (-0.25, -0.20)  # farther is less
 SOUGHT = (0.60, 0.80, 0.60)  # taste of the user x flavour of the item, flavour alone, taste alone
 TASTE = (0.20, 0.95, 0.50)  # how much of that all scenarios share, a pair shares, a scenario has for its own
 AGREEMENT = -0.50  # of a pair's taste between click and order: what one clicks is partly what one would not order
@@ -47,14 +49,12 @@ ACTIVITY = 0.7  # standard deviation of the logarithm of how often a user comes
 ZIPF = (25.0, 0.9)  # an item of rank r is shown in proportion to (r + first) ** -second
 CHEAP_FIRST = -0.35  # the pair of flash_sale shows cheap items more often
 HOUSES = 0.25  # how far the users of the scenarios differ
-
-# Impressions by hour of the day (UTC); the night belongs to late_night.
-MEALS = np.array([2, 1, 1, 1, 1, 2, 4, 7, 7, 6, 8, 14, 15, 10, 7, 6, 8, 13, 16, 14, 10, 8, 6, 4])
-NIGHT = np.array([16, 12, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 16, 18])
+KILOMETRES = np.array([3.0, 3.5, 3.0, 4.0, 0.9, 2.5])  # typical distance of a kitchen by scenario,
+SPRAWL = np.array([0.8, 1.0, 1.4])  # times this by city; around that,
+SPREAD = 0.60  # the standard deviation of its logarithm
+REACH = 0.64  # and within a scenario, over all cities
 
 _PROBE = 40_000  # impressions of a scenario by which its rates are set
-HOUR = 3_600_000_000  # microseconds
-DAY = 24 * HOUR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ class Menu:
     brand: Integers
     tags: NDArray[np.bool_]  # [I, len(TAGS)]
     log_price: Floats
+    dearness: Floats  # its distance from the mean, in standard deviations
     quality: Floats
     popularity: Floats
     shows: Floats
@@ -98,8 +99,20 @@ class Town:
     bias: Floats  # [2, S]
 
 
-def found(size: Simulation) -> Town:
-    """The town of this size and seed, its rates set to RATES."""
+@dataclass(frozen=True, kw_only=True)
+class Impressions:
+    """What is shown to whom [N each]: codes, moment (microseconds), distance of the kitchen (km)."""
+
+    scenario: Integers
+    moment: Integers
+    user: Integers
+    item: Integers
+    device: Integers
+    distance: Floats
+
+
+def found(size: Simulation, rates: Floats = RATES) -> Town:
+    """The town of this size and seed with these `rates` [2, S]; other rates change nothing but its bias."""
     random = np.random.default_rng([size.seed, 0])
     menu = _menu(random, size)
     appeal = np.einsum("tsde,ie->tsid", _tastes(random), menu.flavour)
@@ -108,7 +121,8 @@ def found(size: Simulation) -> Town:
         daypart=random.normal(size=(2, 4, len(CUISINES))), device=random.normal(size=(2, len(DEVICES))),
         bias=np.zeros((2, len(SCENARIOS))),
     )  # fmt: skip
-    bias = [_biases(unbiased, size, scenario, random) for scenario in range(len(SCENARIOS))]
+    probes = (_probe(random, unbiased, size, scenario) for scenario in range(len(SCENARIOS)))
+    bias = [_biases(unbiased, probe, *wanted) for probe, wanted in zip(probes, rates.T, strict=True)]
     return Town(**{**unbiased.__dict__, "bias": np.array(bias).T})
 
 
@@ -140,11 +154,12 @@ def _menu(random: np.random.Generator, size: Simulation) -> Menu:
                + 0.20 * tags @ _vectors(random, TAGS) + 0.20 * random.normal(size=(items, DIMENSIONS)))  # fmt: skip
     log_price = 3.0 + 0.35 * random.normal(size=len(CUISINES))[cuisine] + 0.40 * random.normal(size=items)
     shown = (ZIPF[0] + random.permutation(items)) ** -ZIPF[1]
-    tilt = CHEAP_FIRST * (PAIR == 2)[:, None] * _standard(log_price)
+    dearness = _standard(log_price)
+    tilt = CHEAP_FIRST * (PAIR == 2)[:, None] * dearness
     return Menu(
         flavour=_with_constant(flavour), cuisine=cuisine, brand=brand, tags=tags, log_price=log_price,
-        quality=random.normal(size=items), popularity=_standard(np.log(shown)), shows=shown * np.exp(tilt),
-        since=_since(random, items, size),
+        dearness=dearness, quality=random.normal(size=items), popularity=_standard(np.log(shown)),
+        shows=shown * np.exp(tilt), since=_since(random, items, size),
     )  # fmt: skip
 
 
@@ -171,14 +186,16 @@ def _scaled(matrices: Floats) -> Floats:
     )
 
 
-def _biases(town: Town, size: Simulation, scenario: int, random: np.random.Generator) -> tuple[float, float]:
-    """What the logits of a scenario need so that its rates are RATES."""
-    place = np.full(_PROBE, scenario)
-    moment = moments(random, place, epoch(size.start) + DAY * random.integers(0, size.days, _PROBE))
-    user, item = meet(random, town, place, moment)
-    click, order = logits(town, place, user, item, moment, random.integers(0, len(DEVICES), _PROBE))
-    click_bias = _solve(click, np.ones(_PROBE), RATES[0, scenario])
-    return click_bias, _solve(order, sigmoid(click + click_bias), RATES[1, scenario])
+def _probe(random: np.random.Generator, town: Town, size: Simulation, scenario: int) -> Impressions:
+    midnight = moments.epoch(size.start) + DAY * random.integers(0, size.days, _PROBE)
+    return show(random, town, np.full(_PROBE, scenario), midnight, np.tile(DEVICE_SHARES, (len(SCENARIOS), 1)))
+
+
+def _biases(town: Town, probe: Impressions, clicks: float, orders: float) -> tuple[float, float]:
+    """What the logits of the probe's scenario need so that its rates, per impression, are `clicks` and `orders`."""
+    click, order = logits(town, probe)
+    click_bias = _solve(click, np.ones(_PROBE), clicks)
+    return click_bias, _solve(order, sigmoid(click + click_bias), orders)
 
 
 def _solve(logit: Floats, weight: Floats, rate: float) -> float:
@@ -191,24 +208,29 @@ def _solve(logit: Floats, weight: Floats, rate: float) -> float:
     return low
 
 
-def moments(random: np.random.Generator, scenario: Integers, midnight: int | Integers) -> Integers:
-    """Moments [N] (microseconds) of impressions in their scenario within the day that begins at `midnight`."""
-    meals, night = (random.choice(24, len(scenario), p=by_hour / by_hour.sum()) for by_hour in (MEALS, NIGHT))
-    hour = np.where(scenario == SCENARIOS.index("late_night"), night, meals)
-    return midnight + HOUR * hour + random.integers(0, HOUR, len(scenario))
+def show(
+    random: np.random.Generator, town: Town, scenario: Integers, midnight: int | Integers, devices: Floats
+) -> Impressions:
+    """Impressions in their scenario [N] within the day that begins at `midnight`; `devices` [S, devices] their shares.
+
+    Nobody before joining, nothing before listing.
+    """
+    people, menu = town.people, town.menu
+    moment = moments.within(random, midnight, scenario == SCENARIOS.index("late_night"))
+    user = pick(random, people.visits, people.since, scenario, moment)
+    item = pick(random, menu.shows, menu.since, scenario, moment)
+    device = (random.random(len(scenario))[:, None] >= devices.cumsum(axis=1)[scenario, :-1]).sum(axis=1)
+    typical = KILOMETRES[scenario] * SPRAWL[people.city[user]]
+    return Impressions(
+        scenario=scenario, moment=moment, user=user, item=item, device=device,
+        distance=typical * np.exp(SPREAD * random.normal(size=len(scenario))),
+    )  # fmt: skip
 
 
-def meet(random: np.random.Generator, town: Town, scenario: Integers, moment: Integers) -> tuple[Integers, Integers]:
-    """User and item [N] of impressions at `moment` (microseconds): nobody before joining, nothing before listing."""
-    return (
-        _pick(random, town.people.visits, town.people.since, scenario, moment),
-        _pick(random, town.menu.shows, town.menu.since, scenario, moment),
-    )
-
-
-def _pick(
+def pick(
     random: np.random.Generator, weights: Floats, since: Integers, scenario: Integers, moment: Integers
 ) -> Integers:
+    """Places [N] drawn in proportion to `weights` [S, K] of the scenario, among those that are there `since` [K]."""
     picked = np.full(len(scenario), -1)
     reach = np.cumsum(weights, axis=1)
     while len(open_ := np.flatnonzero((picked < 0) | (since[picked] > moment))):
@@ -219,20 +241,19 @@ def _pick(
     return picked
 
 
-def logits(
-    town: Town, scenario: Integers, user: Integers, item: Integers, moment: Integers, device: Integers
-) -> Floats:
+def logits(town: Town, shown: Impressions) -> Floats:
     """Logits [2, N]: of a click, and of an order given the click."""
-    people, menu, pair = town.people, town.menu, PAIR[scenario]
-    hour, weekend = moment // HOUR % 24, weekday(moment) >= 5
-    bargain = people.sensitivity[user] * _standard(menu.log_price)[item]
+    people, menu, pair = town.people, town.menu, PAIR[shown.scenario]
+    user, item, device = shown.user, shown.item, shown.device
+    daypart, weekend = moments.hour(shown.moment) // 6, moments.weekday(shown.moment) >= 5
+    bargain, far = people.sensitivity[user] * menu.dearness[item], np.log(shown.distance) / REACH
     terms = [
         (APPETITE[task] * people.appetite[user] + QUALITY[task] * menu.quality[item]
-         + DAYPART[task] * town.daypart[task, hour // 6, menu.cuisine[item]]
-         + DEVICE[task] * town.device[task, device] + WEEKEND[task] * weekend
+         + DAYPART[task] * town.daypart[task, daypart, menu.cuisine[item]]
+         + DEVICE[task] * town.device[task, device] + WEEKEND[task] * weekend + DISTANCE[task] * far
          + PRICE[task, pair] * bargain + POPULARITY[task, pair] * menu.popularity[item]
-         + np.einsum("nd,nd->n", people.taste[user], town.appeal[task, scenario, item])
-         + town.bias[task, scenario])
+         + np.einsum("nd,nd->n", people.taste[user], town.appeal[task, shown.scenario, item])
+         + town.bias[task, shown.scenario])
         for task in (0, 1)
     ]  # fmt: skip
     return np.stack(terms)
@@ -243,22 +264,12 @@ def sigmoid(logit: Floats) -> Floats:
     return 1 / (1 + np.exp(-logit))
 
 
-def epoch(day: datetime.date) -> int:
-    """Microseconds from 1970-01-01 to the first moment (UTC) of `day`."""
-    return (day - datetime.date(1970, 1, 1)).days * DAY
-
-
-def weekday(moment: Integers) -> Integers:
-    """Day of the week [N], Monday 0, of moments in microseconds; 1970-01-01 was a Thursday."""
-    return (moment // DAY + 3) % 7
-
-
 def _since(random: np.random.Generator, count: int, size: Simulation) -> Integers:
     """Moments [count] of joining: up to two years before the first day, or for NEWCOMERS within the days.
 
     One in ten has always been there, so that somebody is there at any moment.
     """
-    start = epoch(size.start)
+    start = moments.epoch(size.start)
     before = start - 1 - random.integers(0, 730 * DAY, count)
     within = start + random.integers(0, size.days * DAY, count)
     new = random.random(count) < NEWCOMERS

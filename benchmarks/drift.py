@@ -1,0 +1,173 @@
+"""Benchmark: are planted changes found, and is there quiet where nothing was planted; and what a report costs.
+
+    python -m benchmarks.drift --seeds 50 --json drift.json
+
+Every seed is another town of the simulation, 21 days long: the first 17 days are the reference, the last two (a
+weekend) the window. The features are those of the pipeline (impression, profiles, statistics as of the moment). No model is
+trained, so scores and calibration are not judged: what is found is found in columns, mix and labels.
+"""
+
+import contextlib
+import json as jsonlib
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+import params
+import stage
+from benchmarks.accuracy import silent
+from features.aggregate import aggregate
+from features.encode import Encoder
+from features.histograms import Histograms, count, fit_reference
+from features.ingest import ingest
+from features.schema import EVENT_TIMESTAMP, Schema, View, inputs, read_schema, read_views
+from monitoring.compare import Comparison
+from monitoring.verdict import judge
+
+ROOT = Path(__file__).resolve().parent.parent
+DAYS, TRAINED, PLANTED = 21, 17, 20  # days of the log, of the reference, and the first day of the change
+SIZE = {"impressions": 200_000, "users": 8_000, "items": 2_000, "days": DAYS}
+SCENARIO = "channel"  # that a change of one scenario is planted in
+QUIET = ("none", "season")  # kinds without a change
+Finding = dict[str, Any]
+
+SOUGHT: dict[str, Callable[[Finding], bool]] = {
+    "covariate": lambda f: (f["kind"], f["column"], f["scenario"]) == ("covariate", "device", SCENARIO),
+    "mix": lambda f: (f["kind"], f["scenario"]) == ("mix", SCENARIO),
+    "new_items": lambda f: (f["kind"], f["column"], f["scenario"]) == ("new_values", "item_id", "all"),
+    "missing": lambda f: (f["kind"], f["column"], f["scenario"]) == ("missing", "distance_km", "all"),
+    "unit": lambda f: (f["kind"], f["column"], f["scenario"]) == ("unit", "distance_km", "all"),
+    "swapped": lambda f: (f["kind"], f["column"], f["scenario"]) == ("swapped", "device", "all"),
+    "conversion": lambda f: (f["kind"], f["scenario"], f["task"]) == ("label_rate", SCENARIO, "order"),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A town on disk, its reference fitted on the days before the change."""
+
+    folder: Path
+    schema: Schema
+    views: tuple[View, ...]
+    encoder: Encoder
+    reference: Histograms
+
+
+def drift(*, seeds: int = 50, processes: int | None = None, json: Path = Path("artifacts/drift.json")) -> None:
+    """Plant every change in `seeds` towns; print how often it was found, and how often there was a false alarm."""
+    found: list[dict[str, Any]] = []
+    with (
+        silent(),
+        ProcessPoolExecutor(processes or stage.threads(), mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        asked = [pool.submit(town, seed) for seed in range(1, seeds + 1)]
+        for done in tqdm(as_completed(asked), total=seeds, unit="town", desc="drift"):
+            found += done.result()
+            json.parent.mkdir(parents=True, exist_ok=True)
+            json.write_text(jsonlib.dumps({"size": SIZE, "runs": found}, indent=1) + "\n")
+    show(found)
+
+
+def town(seed: int) -> list[dict[str, Any]]:
+    """What the report says of every kind of change in the town of this seed."""
+    with tempfile.TemporaryDirectory() as temporary:
+        told = []
+        for quiet in QUIET:  # a season is another log from the first day on
+            world = found_world(Path(temporary) / quiet, seed, quiet)
+            told.append(outcome(seed, quiet, report(world, world.folder)))
+            if quiet == "none":
+                for kind in SOUGHT:
+                    changed = Path(temporary) / kind
+                    make(changed, seed, kind)
+                    told.append(outcome(seed, kind, report(world, changed)))
+        return told
+
+
+def found_world(folder: Path, seed: int, kind: str) -> World:
+    """The town, its encoder and its reference."""
+    make(folder, seed, kind)
+    schema, views = read_schema(folder / "schema.json"), read_views(folder / "features" / "views.json")
+    join(folder, schema, views, "train", (0, TRAINED))
+    settings = params.load(folder / "params.yaml")
+    train = folder / "train.parquet"
+    encoder = Encoder.fit(schema, inputs(schema, views), train, settings.encode.minimum_count)
+    return World(folder, schema, views, encoder, fit_reference(train, schema, encoder))
+
+
+def make(folder: Path, seed: int, kind: str) -> None:
+    """The log and the features of the town of this seed with this change, under `folder`."""
+    folder.mkdir()
+    plain = yaml.safe_load((ROOT / "params.yaml").read_text())
+    change = {"kind": kind, "from_day": PLANTED, "scenario": SCENARIO}
+    plain["dataset"]["simulation"] |= {**SIZE, "seed": seed, "change": change}
+    (folder / "params.yaml").write_text(yaml.safe_dump(plain))
+    with contextlib.chdir(folder), contextlib.redirect_stdout(None):
+        ingest(schema=Path("schema.json"), out=Path("ingested"), truth=Path("truth"))
+        aggregate(schema=Path("schema.json"), validated=Path("ingested"), out=Path("features"))
+
+
+def join(folder: Path, schema: Schema, views: tuple[View, ...], name: str, days: tuple[int, int]) -> Path:
+    """Write `name`.parquet: the impressions of some days, features as of their moment, by DuckDB's ASOF join."""
+    events = f"read_parquet('{(folder / 'ingested/events/*/*.parquet').as_posix()}', hive_partitioning = false)"
+    joins = " ".join(
+        f"asof left join read_parquet('{(folder / 'features' / view.name).as_posix()}.parquet') as {view.name} on "
+        + " and ".join(f"events.{key} = {view.name}.{key}" for key in view.keys)
+        + f" and events.{schema.timestamp} >= {view.name}.{EVENT_TIMESTAMP}"
+        for view in views
+    )
+    columns = ", ".join(f'{view.name}."{column.name}"' for view in views for column in view.columns)
+    start, path = f"(select min({schema.timestamp})::date from {events})", folder / f"{name}.parquet"
+    duckdb.sql(
+        f"copy (select events.*, {columns} from {events} as events {joins} where "
+        f"events.{schema.timestamp}::date - {start} between {days[0]} and {days[1] - 1}) to '{path.as_posix()}'"
+    )
+    return path
+
+
+def report(world: World, folder: Path) -> dict[str, Any]:
+    """The drift report on the last two days of the log in `folder`."""
+    window = join(folder, world.schema, world.views, "window", (PLANTED - 1, DAYS))
+    current = count(window, world.schema, world.encoder, world.reference.bins)
+    assert current.first_day - world.reference.first_day == timedelta(days=PLANTED - 1)
+    limits = params.load(world.folder / "params.yaml").drift
+    comparison = Comparison(world.reference, current, fewest=limits.fewest_rows)
+    sections = {
+        "mix": comparison.mix(world.schema), "columns": comparison.columns(world.schema, {}),
+        "labels": list(comparison.labels(world.schema)), "scores": [],
+    }  # fmt: skip
+    return judge(sections, limits)
+
+
+def outcome(seed: int, kind: str, report: dict[str, Any]) -> dict[str, Any]:
+    """What of the report is kept: its verdict, where the planted change stands in it, and the sentences."""
+    findings = report["findings"]
+    place = next((place for place, one in enumerate(findings, start=1) if kind in SOUGHT and SOUGHT[kind](one)), None)
+    level = None if place is None else findings[place - 1]["verdict"]
+    return {"seed": seed, "kind": kind, "verdict": report["verdict"], "place": place, "level": level,
+            "findings": [f"{one['verdict']}: {one['sentence']}" for one in findings[:5]]}  # fmt: skip
+
+
+def show(runs: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    table = Table("planted", "towns", "act", "watch", "ok", "named", "named first", title="drift reports")
+    for kind in (*QUIET, *SOUGHT):
+        own = [run for run in runs if run["kind"] == kind]
+        levels = (sum(run["verdict"] == level for run in own) for level in ("act", "watch", "ok"))
+        named = (sum(run["place"] is not None for run in own), sum(run["place"] == 1 for run in own))
+        table.add_row(kind, str(len(own)), *map(str, levels), *(("", "") if kind in QUIET else map(str, named)))
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    stage.run(drift)

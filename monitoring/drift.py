@@ -1,0 +1,107 @@
+"""Stage: the newest window against the training reference: statistics, verdict, and the page that a person reads.
+
+    python -m monitoring.drift --current data/training/test.parquet --reference artifacts/models/hinet --out DIR
+
+Exit status: 0 ok, 1 watch, 2 act, 3 if there is no verdict; with --report-only 0 whatever the verdict.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import params
+import stage
+from features.histograms import Histograms
+from models.folder import BEHAVIOUR, REFERENCE, Model, read_model
+from monitoring.compare import Comparison
+from monitoring.scores import performance, score_entries
+from monitoring.verdict import judge
+from monitoring.window import Window, open_window
+from params import Drift
+
+STATUS = {"ok": 0, "watch": 1, "act": 2}
+DIGITS = 6
+
+
+def drift(
+    *, current: Path, reference: Path, out: Path, validation: Path | None = None, report_only: bool = False
+) -> int:
+    """Judge the Parquet file(s) `current` by the model folder `reference`; write drift.json and index.html to `out`.
+
+    `validation` is the report of the gate, whose findings the page repeats. Returns the exit status.
+    """
+    torch.set_num_threads(stage.threads())
+    limits, model = params.load().drift, read_model(reference)
+    report = examine(current, model, reference, limits)
+    report["quality"] = quality_of(validation)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "drift.json").write_text(json.dumps(rounded(report), indent=1, allow_nan=False) + "\n")
+    for found in report["findings"][:10]:
+        print(f"  {found['verdict']}: {found['sentence']}")
+    print(f"{report['verdict']}: {report['reason']} {report['next_step']}", flush=True)
+    return 0 if report_only else STATUS[report["verdict"]]
+
+
+def examine(current: Path, model: Model, folder: Path, limits: Drift) -> dict[str, Any]:
+    """The report on the window `current`, as it stands in drift.json."""
+    reference = Histograms.read(folder / REFERENCE)
+    behaviour = json.loads((folder / BEHAVIOUR).read_text())
+    window = open_window(current, model, reference, behaviour, most=limits.scored_rows)
+    comparison = Comparison(reference, window.histograms, fewest=limits.fewest_rows)
+    report = {
+        "dataset": model.schema.name,
+        "reference": _told(reference) | {"model": model.name, "tag": model.tag},
+        "current": _told(window.histograms) | _source(window),
+        "limits": limits.model_dump(),
+        "mix": comparison.mix(model.schema),
+        "columns": comparison.columns(model.schema, behaviour["importance"]),
+        "labels": list(comparison.labels(model.schema)),
+        "scores": list(score_entries(behaviour["scores"], window.scores)),
+        "performance": list(
+            performance(window.probabilities, window.labels, window.scenario, model.schema, behaviour["scores"])
+        ),
+    }
+    return judge(report, limits)
+
+
+def _told(window: Histograms) -> dict[str, Any]:
+    return {"first_day": window.first_day.isoformat(), "last_day": window.last_day.isoformat(),
+            "days": len(window.rows), "rows": int(window.rows.sum())}  # fmt: skip
+
+
+def _source(window: Window) -> dict[str, Any]:
+    labelled = int((window.labels == window.labels).any(axis=1).sum())
+    return {"sha256": window.sha256, "source": "served" if window.served else "log",
+            "scored_rows": len(window.scenario), "labelled_rows": labelled}  # fmt: skip
+
+
+def quality_of(validation: Path | None) -> dict[str, Any] | None:
+    """What the gate found in the log: rows, rows in quarantine, and the expectations that were not met."""
+    if validation is None:
+        return None
+    tables = json.loads(validation.read_text())["tables"]
+    return {
+        "rows": tables["events"]["rows"],
+        "quarantined": {name: found["quarantined"] for name, found in tables.items()},
+        "failed": [
+            {"table": name, **{key: broken[key] for key in ("rule", "severity", "broken")}}
+            for name, found in tables.items()
+            for broken in found["failed"]
+        ],
+        "report": "../validation/index.html",
+    }
+
+
+def rounded(value: Any) -> Any:
+    """The same document, its numbers with DIGITS significant digits: small in git, the same on every machine."""
+    if isinstance(value, dict):
+        return {key: rounded(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(held) for held in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    stage.run(drift, failed=3)

@@ -1,0 +1,233 @@
+"""From a comparison to a verdict: what exceeds its limit, its noise and chance, told in sentences, worst first.
+
+A statistic becomes a finding where three things hold: it is as large as the limit in params.yaml (it matters), larger
+than the noise band (the reference never did that), and its p-value, corrected for the number of tests, is below
+`drift.significance` (it is no accident).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from monitoring.sentences import SENTENCES
+from monitoring.statistics import adjusted
+from params import Drift, Limits
+
+Entry = dict[str, Any]
+Level = Literal["ok", "watch", "act"]
+EVERYWHERE = 0.75  # share of the scenarios from which on a finding is one of the whole column
+SAME_SCALE = 0.25  # mean and deviation have grown by one factor, give or take this share
+NEW_SCALE = 1.5  # a factor that is no change of prices
+KINDS = (  # causes before effects
+    "new_values", "missing", "unit", "swapped", "range", "covariate", "mix", "label_rate", "calibration", "score",
+)  # fmt: skip
+BROKEN = frozenset({"missing", "unit", "swapped", "range"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One statistic of one place against its limits; `told` is the entry that it comes from."""
+
+    statistic: str
+    value: float
+    limits: Limits
+    noise: float
+    p_value: float
+    told: Entry
+    column: str | None = None
+    scenario: str | None = None
+    task: str | None = None
+    judged: bool = True  # false: too few rows
+
+    @property
+    def level(self) -> Level:
+        """What the value would mean if it is neither noise nor chance."""
+        if not self.judged or self.value <= self.noise:
+            return "ok"
+        return "act" if self.value >= self.limits.act else "watch" if self.value >= self.limits.watch else "ok"
+
+
+def judge(report: Entry, limits: Drift) -> Entry:
+    """The report with a `verdict` in each entry, the `findings`, and its own verdict, reason and next step."""
+    tests = [*_of_columns(report, limits), _of_mix(report, limits), *_of_labels(report, limits),
+             *_of_scores(report, limits)]  # fmt: skip
+    certain = adjusted(np.array([test.p_value for test in tests])) < limits.significance
+    kept = [test for test, sure in zip(tests, certain, strict=True) if sure and test.level != "ok"]
+    for test in kept:
+        name = "calibration_verdict" if test.statistic == "calibration" else "verdict"
+        test.told[name] = max(test.level, test.told[name], key=_rank)
+    findings = sorted(_findings(kept, report), key=_urgency)
+    return {**_summary(findings), "findings": findings, **report}
+
+
+def _of_columns(report: Entry, limits: Drift) -> Iterator[Test]:
+    for column in report["columns"]:
+        for scenario, cell in column["scenarios"].items():
+            cell["verdict"] = "ok"
+            where = {"column": column["column"], "scenario": scenario, "judged": cell["enough_rows"], "told": cell}
+            yield Test(
+                statistic="psi", value=cell["psi"], limits=limits.psi, noise=cell["noise"], p_value=cell["p_value"],
+                **where,
+            )  # fmt: skip
+            yield from _of_unusual(cell, limits, where)
+
+
+def _of_unusual(cell: Entry, limits: Drift, where: Entry) -> Iterator[Test]:
+    """Missing values, more or fewer; more unknown ones; numbers beyond those of training."""
+    for name, p_value in cell["p_values"].items():
+        then, now = cell[name]
+        moved = abs(now - then) if name == "missing" else now - then
+        yield Test(statistic=name, value=moved, limits=getattr(limits, name), noise=0.0, p_value=p_value, **where)
+    if cell["out_of_range"]:
+        yield Test(
+            statistic="out_of_range", value=cell["out_of_range"][1], limits=limits.out_of_range,
+            noise=cell["out_of_range_noise"], p_value=0.0, **where,
+        )  # fmt: skip
+
+
+def _of_mix(report: Entry, limits: Drift) -> Test:
+    mix = report["mix"]
+    mix["verdict"] = "ok"
+    return Test(
+        statistic="mix", value=mix["psi"], limits=limits.mix, noise=mix["noise"], p_value=mix["p_value"], told=mix,
+        scenario=mix["linf_bin"],
+    )  # fmt: skip
+
+
+def _of_labels(report: Entry, limits: Drift) -> Iterator[Test]:
+    for entry in report["labels"]:
+        entry["verdict"] = "ok"
+        if entry["rate"] is not None and entry["reference_rate"]:
+            usual = entry["reference_rate"]
+            yield Test(
+                statistic="label_rate", value=abs(entry["rate"] / usual - 1), limits=limits.label_rate,
+                noise=max(usual - entry["low"], entry["high"] - usual) / usual, p_value=entry["p_value"], told=entry,
+                scenario=entry["scenario"], task=entry["task"], judged=entry["enough_rows"],
+            )  # fmt: skip
+
+
+def _of_scores(report: Entry, limits: Drift) -> Iterator[Test]:
+    for entry in report["scores"]:
+        entry["verdict"], where = "ok", {"scenario": entry["scenario"], "task": entry["task"], "told": entry}
+        enough = min(entry["rows"], entry["reference_rows"]) >= limits.fewest_rows
+        yield Test(
+            statistic="score", value=entry["psi"], limits=limits.score, noise=entry["noise"],
+            p_value=entry["p_value"], judged=enough, **where,
+        )  # fmt: skip
+        entry["calibration_verdict"] = "ok" if entry["ratio"] else None
+        if entry["ratio"]:
+            factor = entry["ratio"] / entry["reference_ratio"]
+            yield Test(
+                statistic="calibration", value=max(factor, 1 / factor), limits=limits.calibration, noise=1.0,
+                p_value=entry["calibration_p_value"], judged=enough, **where,
+            )  # fmt: skip
+
+
+def _findings(kept: list[Test], report: Entry) -> Iterator[Entry]:
+    """One per kind and place; one for all scenarios where most of them have it."""
+    judged = {
+        column["column"]: sum(cell["enough_rows"] for cell in column["scenarios"].values())
+        for column in report["columns"]
+    }
+    weight = {column["column"]: column["importance"] for column in report["columns"]}
+    cells: dict[tuple[str | None, str | None], list[Test]] = defaultdict(list)
+    for test in kept:
+        cells[test.column or test.statistic, test.scenario if test.column else f"{test.scenario}/{test.task}"].append(
+            test
+        )
+    kinds: dict[tuple[str | None, str], list[Test]] = defaultdict(list)
+    for tests in cells.values():
+        kind, worst = _kind(tests)
+        if worst.column is None:
+            yield _finding(kind, worst, worst.scenario, None)
+        else:
+            kinds[worst.column, kind].append(worst)
+    for (name, kind), found in kinds.items():
+        found.sort(key=lambda test: -test.value)
+        everywhere = len(found) > 1 and len(found) >= EVERYWHERE * judged[name or ""]
+        for test in found[:1] if everywhere else found:
+            yield _finding(kind, test, "all" if everywhere else test.scenario, weight[name or ""])
+
+
+def _kind(tests: list[Test]) -> tuple[str, Test]:
+    """What the tests of one place say together, and the one that says it."""
+    by_name = {test.statistic: test for test in tests}
+    for name, kind in (("missing", "missing"), ("unknown", "new_values")):
+        if name in by_name:
+            return kind, by_name[name]
+    if tests[0].column is None:
+        return tests[0].statistic, tests[0]
+    shifted = by_name.get("psi")
+    if shifted and _rescaled(shifted.told):
+        return "unit", _raised(shifted)
+    if shifted and shifted.told["swapped"]:
+        return "swapped", _raised(shifted)
+    return ("range", by_name["out_of_range"]) if "out_of_range" in by_name else ("covariate", tests[0])
+
+
+def _raised(test: Test) -> Test:
+    """A column that is broken is never only to be watched."""
+    return replace(test, limits=test.limits.model_copy(update={"act": test.limits.watch}))
+
+
+def _rescaled(cell: Entry) -> bool:
+    if not cell["scale"]:
+        return False
+    mean, deviation = cell["scale"]
+    apart = mean > 0 and max(mean, 1 / mean) >= NEW_SCALE
+    return bool(apart and abs(deviation / mean - 1) <= SAME_SCALE)
+
+
+def _finding(kind: str, test: Test, where: str | None, importance: float | None) -> Entry:
+    told = test.told
+    found = {
+        "kind": kind, "verdict": test.level, "column": test.column, "scenario": where, "task": test.task,
+        "statistic": test.statistic, "value": test.value, "reference_value": _reference_value(test),
+        "limit": test.limits.act if test.level == "act" else test.limits.watch, "noise": test.noise,
+        "p_value": test.p_value, "importance": importance,
+    }  # fmt: skip
+    return found | {"sentence": SENTENCES[kind](told, found)}
+
+
+def _reference_value(test: Test) -> float | None:
+    held = test.told.get(test.statistic)
+    if isinstance(held, list):
+        return float(held[0])
+    value: float | None = test.told.get("reference_rate" if test.statistic == "label_rate" else "reference_ratio")
+    return value
+
+
+def _rank(level: Level) -> int:
+    return ("ok", "watch", "act").index(level)
+
+
+def _urgency(found: Entry) -> tuple[Any, ...]:
+    return (
+        -_rank(found["verdict"]),
+        KINDS.index(found["kind"]),
+        -found["value"] / found["limit"],
+        found["column"] or "",
+    )
+
+
+def _summary(findings: list[Entry]) -> Entry:
+    if not findings:
+        return {"verdict": "ok", "reason": "Nothing exceeds its limit, its noise band and chance.",
+                "next_step": "Nothing to do: the next window is judged as scheduled."}  # fmt: skip
+    first = findings[0]
+    more = f" ({len(findings) - 1} more below)" if len(findings) > 1 else ""
+    return {"verdict": first["verdict"], "reason": f"{first['sentence'][0].upper()}{first['sentence'][1:]}.{more}",
+            "next_step": _next_step(first)}  # fmt: skip
+
+
+def _next_step(first: Entry) -> str:
+    if first["verdict"] == "watch":
+        return "Nothing to do yet: look whether the next window says the same."
+    if first["kind"] in BROKEN:
+        return f"Look at what writes {first['column']} upstream. Do not train on this window before it is mended."
+    if first["kind"] == "new_values":
+        return f"Train again, so that the new values of {first['column']} are known: `dvc repro`."
+    return "Train again on a window that holds the change, and let the release gate compare: `dvc repro`."

@@ -1,0 +1,104 @@
+"""The current window: its rows as histograms on the reference's bins, and what the model says of them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import stage
+from errors import SourceError
+from features.encode import Tensors, labels_of
+from features.histograms import Histograms, count
+from features.schema import Schema
+from models.behaviour import score_cells
+from models.folder import Model
+from models.hits import probabilities_of
+from models.predict import predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """`histograms` of all rows; `scores` by "scenario/task" and labels and probabilities of up to `scored` rows.
+
+    `served` says that the scores are those that were served at the time, and not what the model says of the rows now.
+    """
+
+    histograms: Histograms
+    scores: dict[str, Any]
+    labels: NDArray[np.float32]  # [N, T]
+    probabilities: NDArray[np.float64]  # [N, O]
+    scenario: NDArray[np.int32]  # [N]
+    sha256: str
+    served: bool
+
+
+def open_window(rows: Path, model: Model, reference: Histograms, behaviour: dict[str, Any], *, most: int) -> Window:
+    """The window of the Parquet file(s) `rows`: the columns of the training set, perhaps with `score_<task>`.
+
+    Up to `most` rows, drawn by their event id, are scored; raises SourceError where a column is missing.
+    """
+    _check(rows, model)
+    found = count(rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days)
+    table = _sample(rows, model.schema, most)
+    encoded = Tensors(
+        **vars(model.encoder.encode(table)),
+        labels=np.stack([labels_of(task, table[task.name]) for task in model.schema.tasks], axis=1),
+        event_id=np.empty(0), user=np.empty(0),
+    )  # fmt: skip
+    names = [f"score_{name}" for name in model.schema.output_names]
+    served = set(names) <= set(table.column_names)
+    probabilities = (
+        np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
+        if served
+        else probabilities_of(predict(model.network, encoded, model.name), model.schema.tasks)
+    )
+    edges = {cell: held["edges"] for cell, held in behaviour["scores"].items()}
+    scores = score_cells(probabilities, encoded.labels, encoded.scenario, model.schema, edges)
+    return Window(
+        histograms=found, scores=scores, labels=encoded.labels, probabilities=probabilities, scenario=encoded.scenario,
+        sha256=_sha256(rows), served=served,
+    )  # fmt: skip
+
+
+def _check(rows: Path, model: Model) -> None:
+    """Refuse what is not a window of this model; raises SourceError."""
+    files = sorted(rows.parent.glob(rows.name))
+    if not files:
+        raise SourceError(f"{rows} does not exist: --current is a Parquet file with the columns of the training set")
+    try:
+        with duckdb.connect() as connection:
+            found = {name for name, *_ in connection.execute(f"describe {_source(rows)}").fetchall()}
+    except duckdb.Error as error:
+        raise SourceError(f"{rows} cannot be read as Parquet: {error}") from error
+    schema = model.schema
+    wanted = {schema.timestamp, schema.event_id, *schema.task_names, *(column.name for column in model.encoder.columns)}
+    if wanted - found:
+        raise SourceError(f"{rows} has no columns {sorted(wanted - found)}, which {model.name} {model.tag} was trained "
+                          "on: take a window of the same schema, or the model of this one")  # fmt: skip
+
+
+def _source(rows: Path) -> str:
+    return f"select * from read_parquet('{rows.as_posix()}', hive_partitioning = false)"
+
+
+def _sample(rows: Path, schema: Schema, most: int) -> pa.Table:
+    """Up to `most` rows, by the hash of their event id; in the order of the ids."""
+    with duckdb.connect(config={"memory_limit": "1500MB", "threads": stage.threads()}) as connection:
+        (total,) = connection.execute(f"select count(*) from ({_source(rows)})").fetchone() or (0,)
+        share = min(most / max(total, 1), 1.0)
+        where = "" if share == 1 else f' where hash("{schema.event_id}") < {share} * 18446744073709551615::double'
+        return connection.execute(f'{_source(rows)}{where} order by "{schema.event_id}"').to_arrow_table()
+
+
+def _sha256(rows: Path) -> str:
+    """Of the files one after the other, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(rows.parent.glob(rows.name)):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

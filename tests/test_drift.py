@@ -1,0 +1,169 @@
+"""The drift command on a real model and window: verdict, exit status, files, and refusals that say what to do."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import artifacts
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import params
+from errors import SourceError
+from features.histograms import Histograms
+from models.folder import read_model
+from monitoring.drift import drift, examine
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project of 6,000 impressions in which 50 rows of a scenario are enough."""
+    limits = {"drift__fewest_rows": 50}
+    return artifacts.build(tmp_path_factory.mktemp("project"), rows=6000, **limits)
+
+
+def window(place: Path, path: Path, **changed: Any) -> Path:
+    """The test rows of the project with other values in some columns."""
+    table = pq.read_table(place / "data" / "training" / "test.parquet")
+    for name, values in changed.items():
+        column = pa.array(values(table[name].to_pylist()), table.schema.field(name).type, from_pandas=True)
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, path)
+    return path
+
+
+def judged(place: Path, current: Path) -> dict[str, Any]:
+    """The report on the window."""
+    with contextlib.chdir(place):
+        return examine(current, read_model(artifacts.MODEL), artifacts.MODEL, params.load().drift)
+
+
+def command(place: Path, current: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """The command line of the README, in the project."""
+    line = [
+        sys.executable,
+        "-m",
+        "monitoring.drift",
+        "--current",
+        current,
+        "--reference",
+        artifacts.MODEL,
+        "--out",
+        out,
+    ]
+    return subprocess.run(
+        list(map(str, line)), cwd=place, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_broken_column_is_named_in_every_scenario(place: Path, tmp_path: Path) -> None:
+    """A price that is not delivered any more: missing, all scenarios, act; the other columns stay quiet."""
+    found = judged(place, window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held)))
+    first = found["findings"][0]
+    assert (found["verdict"], first["kind"], first["column"], first["scenario"]) == ("act", "missing", "price", "all")
+    assert "upstream" in found["next_step"]
+
+
+def test_a_change_of_unit_is_told_from_other_shifts(place: Path, tmp_path: Path) -> None:
+    """Prices in cents: a hundred times the mean and the spread."""
+    cents = lambda held: [value and 100 * value for value in held]  # noqa: E731
+    first = judged(place, window(place, tmp_path / "now.parquet", price=cents))["findings"][0]
+    assert (first["kind"], first["column"]) == ("unit", "price")
+    assert "100 times" in first["sentence"]
+
+
+def test_the_window_without_a_change_is_ok_or_watched(place: Path) -> None:
+    """Nothing is planted, nothing asks to be acted upon."""
+    assert judged(place, Path("data/training/test.parquet"))["verdict"] != "act"
+
+
+def test_the_command_writes_its_files_and_tells_the_verdict_by_its_status(place: Path, tmp_path: Path) -> None:
+    """0 ok, 1 watch, 2 act, 3 where there is no verdict; the last report stays where nothing new was written."""
+    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    done = command(place, broken, tmp_path / "drift")
+    report = json.loads((tmp_path / "drift" / "drift.json").read_text())
+    assert (done.returncode, report["verdict"]) == (2, "act"), done.stderr
+    assert report["current"]["source"] == "log"
+    assert report["reference"]["tag"] == read_model(place / artifacts.MODEL).tag
+    before = (tmp_path / "drift" / "drift.json").read_bytes()
+    absent = command(place, tmp_path / "absent.parquet", tmp_path / "drift")
+    assert absent.returncode == 3
+    assert "absent.parquet does not exist" in absent.stderr
+    assert (tmp_path / "drift" / "drift.json").read_bytes() == before
+
+
+def test_report_only_leaves_the_pipeline_running(place: Path, tmp_path: Path) -> None:
+    """As a stage it reports; whoever reads it acts."""
+    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    with contextlib.chdir(place):
+        status = drift(current=broken, reference=artifacts.MODEL, out=tmp_path / "drift", report_only=True)
+    assert status == 0
+
+
+def test_the_same_window_is_the_same_report_to_the_byte(place: Path, tmp_path: Path) -> None:
+    """drift.json holds no clock and no chance."""
+    for name in ("first", "second"):
+        with contextlib.chdir(place):
+            drift(current=Path("data/training/test.parquet"), reference=artifacts.MODEL, out=tmp_path / name)
+    first, second = ((tmp_path / name / "drift.json").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_served_scores_are_taken_as_they_were_served(place: Path, tmp_path: Path) -> None:
+    """Where the window has score_<task> the model is not asked again; missing labels are no labels."""
+    table = pq.read_table(place / "data" / "training" / "test.parquet")
+    for task in ("click", "order"):
+        table = table.append_column(f"score_{task}", pa.array(np.full(len(table), 0.25)))
+        place_of = table.column_names.index(task)
+        table = table.set_column(place_of, task, pa.nulls(len(table), table.schema.field(task).type))
+    pq.write_table(table, tmp_path / "served.parquet")
+    found = judged(place, tmp_path / "served.parquet")
+    assert found["current"]["source"] == "served"
+    assert found["current"]["labelled_rows"] == 0
+    assert all(entry["ratio"] is None for entry in found["scores"])
+    assert all(entry["auc"] is None for entry in found["performance"])
+
+
+def test_only_some_rows_of_a_large_window_are_scored(place: Path, tmp_path: Path) -> None:
+    """By their event id; the histograms are of all rows."""
+    current = Path("data/training/test.parquet")
+    with contextlib.chdir(place):
+        few = params.load().drift.model_copy(update={"scored_rows": 200})
+        found = examine(current, read_model(artifacts.MODEL), artifacts.MODEL, few)
+        whole = pq.read_metadata(current).num_rows
+    assert 100 < found["current"]["scored_rows"] < 300
+    assert found["current"]["rows"] == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "cannot be read as Parquet"), (b"not parquet", "cannot be read as Parquet")]
+)
+def test_what_is_no_window_is_refused_by_name(place: Path, tmp_path: Path, content: bytes, words: str) -> None:
+    """An empty or foreign file is named, with what was expected."""
+    (tmp_path / "now.parquet").write_bytes(content)
+    with pytest.raises(SourceError, match=words):
+        judged(place, tmp_path / "now.parquet")
+
+
+def test_a_window_of_another_schema_is_refused(place: Path, tmp_path: Path) -> None:
+    """Columns that the model was trained on and that are not there are listed."""
+    table = pq.read_table(place / "data" / "training" / "test.parquet").drop_columns(["price"])
+    pq.write_table(table, tmp_path / "now.parquet")
+    with pytest.raises(SourceError, match="price"):
+        judged(place, tmp_path / "now.parquet")
+
+
+def test_the_model_folder_carries_its_reference(place: Path, tmp_path: Path) -> None:
+    """A copy of the folder elsewhere judges the same window by the same histograms."""
+    shutil.copytree(place / artifacts.MODEL, tmp_path / "model")
+    kept = Histograms.read(tmp_path / "model" / "reference.json")
+    assert kept.rows.sum() == pq.read_metadata(place / "data" / "training" / "train.parquet").num_rows

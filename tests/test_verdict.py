@@ -1,0 +1,138 @@
+"""Verdicts: a finding matters, is no noise and no chance; it names what, where and what to do."""
+
+from typing import Any
+
+import pytest
+
+import params
+from monitoring.verdict import judge
+from params import Drift
+
+LIMITS: Drift = params.load().drift
+SCENARIOS = ("feed", "search", "channel", "late")
+
+
+def cell(**changes: Any) -> dict[str, Any]:
+    """A column in a scenario in which nothing has happened."""
+    return {
+        "rows": 9000, "reference_rows": 90_000, "enough_rows": True, "psi": 0.001, "noise": 0.01, "p_value": 0.5,
+        "missing": [0.01, 0.01], "unknown": None, "out_of_range": [0.0, 0.0], "out_of_range_noise": 0.01,
+        "p_values": {"missing": 0.5}, "scale": [1.0, 1.0], "swapped": None, "linf": 0.01, "linf_bin": "3 .. 4",
+    } | changes  # fmt: skip
+
+
+def report(columns: dict[str, dict[str, dict[str, Any]]], **sections: Any) -> dict[str, Any]:
+    """A comparison in which only the named cells of the named columns differ."""
+    return {
+        "mix": {"psi": 0.0, "noise": 0.01, "p_value": 0.9, "linf_bin": "feed", "scenarios": []},
+        "columns": [
+            {"column": name, "importance": 0.01,
+             "scenarios": {scenario: cell(**changed.get(scenario, {})) for scenario in SCENARIOS}}
+            for name, changed in columns.items()
+        ],
+        "labels": [], "scores": [],
+    } | sections  # fmt: skip
+
+
+SHIFT = {"psi": 0.4, "p_value": 1e-12}
+
+
+def test_nothing_is_ok() -> None:
+    """No finding, and nothing to do."""
+    found = judge(report({"price": {}}), LIMITS)
+    assert (found["verdict"], found["findings"]) == ("ok", [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        (SHIFT, "act"),
+        ({**SHIFT, "psi": 0.15}, "watch"),
+        ({**SHIFT, "psi": 0.05}, "ok"),  # too small to matter
+        ({**SHIFT, "noise": 0.5}, "ok"),  # the reference does so by itself
+        ({**SHIFT, "p_value": 0.01}, "ok"),  # perhaps chance
+        ({**SHIFT, "enough_rows": False}, "ok"),  # too few rows to say
+    ],
+)
+def test_a_finding_matters_is_no_noise_and_no_chance(changed: dict[str, Any], verdict: str) -> None:
+    """Each of the conditions is needed."""
+    found = judge(report({"price": {"search": changed}}), LIMITS)
+    assert found["verdict"] == verdict
+    assert found["columns"][0]["scenarios"]["search"]["verdict"] == verdict
+
+
+def test_one_of_a_thousand_tests_is_surprising_by_chance() -> None:
+    """A p-value that alone would do does not among many."""
+    many = {f"column {number}": {} for number in range(300)}
+    changed = {**SHIFT, "p_value": 5e-5}
+    alone = judge(report({"price": {"search": changed}}), LIMITS)
+    among = judge(report({"price": {"search": changed}, **many}), LIMITS)
+    assert (alone["verdict"], among["verdict"]) == ("act", "ok")
+
+
+KINDS = {
+    "missing": {"missing": [0.01, 0.6], "p_values": {"missing": 1e-20}, **SHIFT},
+    "unit": {**SHIFT, "scale": [1000.0, 990.0]},
+    "swapped": {"psi": 0.15, "p_value": 1e-20, "scale": None, "swapped": ["ios", "android"]},
+    "range": {**SHIFT, "out_of_range": [0.0, 0.5]},
+    "new_values": {"unknown": [0.0, 0.3], "p_values": {"missing": 0.5, "unknown": 1e-20}},
+    "covariate": SHIFT,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_and_the_place_are_named(kind: str) -> None:
+    """In one scenario it is that scenario's, in all it is one finding of the column."""
+    one = judge(report({"price": {"late": KINDS[kind]}}), LIMITS)["findings"]
+    all_ = judge(report({"price": dict.fromkeys(SCENARIOS, KINDS[kind])}), LIMITS)["findings"]
+    assert [(found["kind"], found["column"], found["scenario"]) for found in one] == [(kind, "price", "late")]
+    assert [(found["kind"], found["scenario"], found["verdict"]) for found in all_] == [(kind, "all", "act")]
+    assert "price" in one[0]["sentence"]
+
+
+def test_a_dearer_assortment_is_no_change_of_unit() -> None:
+    """A mean that grew by two fifths with its spread is a covariate shift."""
+    (found,) = judge(report({"price": {"feed": {**SHIFT, "scale": [1.4, 1.4]}}}), LIMITS)["findings"]
+    assert found["kind"] == "covariate"
+
+
+def test_causes_come_before_effects_and_the_first_decides() -> None:
+    """New items explain missing ratings; a broken column asks to look upstream."""
+    columns = {
+        "rating": dict.fromkeys(SCENARIOS, KINDS["missing"]),
+        "item_id": dict.fromkeys(SCENARIOS, KINDS["new_values"]),
+    }
+    found = judge(report(columns), LIMITS)
+    assert [one["kind"] for one in found["findings"]] == ["new_values", "missing"]
+    assert "Train again" in found["next_step"]
+    assert "upstream" in judge(report({"rating": columns["rating"]}), LIMITS)["next_step"]
+
+
+def test_a_rate_is_held_against_its_band() -> None:
+    """A fall by half outside of the band is acted upon; inside it is nothing."""
+    label = {"scenario": "late", "task": "order", "rate": 0.01, "reference_rate": 0.02, "low": 0.015, "high": 0.025,
+             "p_value": 1e-9, "same_weekday": True, "enough_rows": True}  # fmt: skip
+    found = judge(report({}, labels=[label]), LIMITS)
+    assert [(one["kind"], one["scenario"], one["task"]) for one in found["findings"]] == [
+        ("label_rate", "late", "order")
+    ]
+    assert "-50%" in found["reason"]
+    assert judge(report({}, labels=[label | {"low": 0.001}]), LIMITS)["verdict"] == "ok"
+
+
+def test_the_mix_names_the_scenario_that_moved_most() -> None:
+    """With its share now and before."""
+    moved = {"scenario": "late", "reference_share": 0.1, "current_share": 0.3}
+    mix = {"psi": 0.3, "noise": 0.01, "p_value": 1e-30, "linf_bin": "late", "scenarios": [moved]}
+    found = judge(report({}, mix=mix), LIMITS)
+    assert found["reason"] == "Late makes 30.0% of the impressions, usually 10.0%."
+
+
+def test_scores_and_calibration_are_judged_apart() -> None:
+    """Scores that moved and predictions that are twice too high are two findings of one cell."""
+    score = {"scenario": "feed", "task": "click", "rows": 9000, "reference_rows": 9000, "psi": 0.3, "noise": 0.01,
+             "p_value": 1e-30, "ratio": 2.0, "reference_ratio": 1.0, "calibration_p_value": 1e-30}  # fmt: skip
+    found = judge(report({}, scores=[score]), LIMITS)
+    assert {one["kind"] for one in found["findings"]} >= {"calibration"}
+    assert found["scores"][0]["calibration_verdict"] == "act"
+    assert found["scores"][0]["verdict"] == "act"
