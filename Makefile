@@ -25,8 +25,9 @@ $(READY): constraints.txt pyproject.toml
 	@touch $@
 
 run: $(READY) ## the whole pipeline on the data set of params.yaml, then its result
-	dvc repro
+	dvc repro || { python -m monitoring.index; exit 1; }
 	@dvc plots show > /dev/null
+	@python -m monitoring.index
 	@python -m models.table --metrics reports/metrics.json
 
 table: $(READY) ## the result of the last run
@@ -37,6 +38,7 @@ serve: $(READY) ## the ranking service on the model just trained: http://127.0.0
 
 plots: $(READY) ## one page with every plot: reports/page/index.html
 	dvc plots show
+	@python -m monitoring.index
 
 test: $(READY) ## the suite that has to pass
 	pytest -n 2 -m 'not slow'

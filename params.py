@@ -105,6 +105,15 @@ class Encode(_Section):
     sources: Annotated[list[Literal["impression", "profile", "statistics"]], Field(min_length=1)]
 
 
+class Inspect(_Section):
+    """What the borders behind the gate accept: shares of rows and values, days, and entities that are compared."""
+
+    missing_view_share: Share
+    stale_days: Annotated[float, Field(gt=0)]
+    unknown_share: Share
+    sample: Positive
+
+
 class HiNetUnits(_Section):
     """Shape of HiNet: see models/hinet.py."""
 
@@ -262,6 +271,7 @@ class Params(_Section):
     aggregate: Aggregate
     join: Join
     encode: Encode
+    inspect: Inspect
     train: Train
     evaluate: Evaluate
     drift: Drift

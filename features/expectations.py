@@ -91,25 +91,25 @@ def values(schema: Schema, column: Column) -> tuple[str | int, ...] | None:
 
 def _structure(schema: Schema, table: str) -> Iterator[Rule]:
     names = [column.name for column in schema.tables[table]]
-    yield _expect(
+    yield expect(
         gxe.ExpectTableColumnsToMatchOrderedList, "structure", "wrong columns", [],
         f"{table} has the columns {', '.join(names)}, in this order", column_list=names,
     )  # fmt: skip
     for column in schema.tables[table]:
         wanted = type_name(TYPES[column.dtype])
-        yield _expect(
+        yield expect(
             gxe.ExpectColumnValuesToBeInSet, "structure", f"{column.name} of another type", [column.name],
             f"{column.name} is stored as {wanted}", column=column.name, value_set=[wanted],
         )  # fmt: skip
 
 
 def _whole(schema: Schema, table: str) -> Iterator[Rule]:
-    yield _expect(
+    yield expect(
         gxe.ExpectTableRowCountToBeBetween, "table", "no rows", [], f"{table} has at least one row", min_value=1
     )
     if table != "events":
         return
-    yield _expect(
+    yield expect(
         gxe.ExpectColumnDistinctValuesToContainSet, "table", "scenario without rows", [schema.scenario],
         f"Every scenario has rows: {_listed(schema.scenarios)}", severity="warning",
         column=schema.scenario, value_set=list(schema.scenarios),
@@ -121,12 +121,12 @@ def _whole(schema: Schema, table: str) -> Iterator[Rule]:
 def _varied(task: Task) -> Rule:
     """What is always the same teaches nothing."""
     if task.classes is not None:
-        return _expect(
+        return expect(
             gxe.ExpectColumnDistinctValuesToContainSet, "table", f"{task.name} without some of its classes",
             [task.name], f"Every class of {task.name} occurs: {_listed(task.classes)}", severity="warning",
             column=task.name, value_set=list(task.classes),
         )  # fmt: skip
-    return _expect(
+    return expect(
         gxe.ExpectColumnDistinctValuesToContainSet, "table", f"{task.name} with one class only", [task.name],
         f"{task.name} is 1 in some rows and 0 in others", severity="warning", column=task.name, value_set=[0, 1],
     )  # fmt: skip
@@ -136,7 +136,7 @@ def _rows(schema: Schema, table: str) -> Iterator[Rule]:
     for column in schema.tables[table]:
         yield from _of_column(schema, column)
     key = identifier(schema, table)
-    yield _expect(
+    yield expect(
         gxe.ExpectColumnValuesToBeInSet, "row", f"repeated {key}", [key, copies(key)],
         f"{key} is unique", column=copies(key), value_set=[1],
     )  # fmt: skip
@@ -147,7 +147,7 @@ def _rows(schema: Schema, table: str) -> Iterator[Rule]:
 def _of_column(schema: Schema, column: Column) -> Iterator[Rule]:
     name = column.name
     if not column.nullable:
-        yield _expect(
+        yield expect(
             gxe.ExpectColumnValuesToNotBeNull, "row", f"{name} missing", [name], f"{name} is never missing", column=name
         )
     if column.is_list:
@@ -155,13 +155,13 @@ def _of_column(schema: Schema, column: Column) -> Iterator[Rule]:
         return
     low, high = _bounds(column)
     if low is not None or high is not None:
-        yield _expect(
+        yield expect(
             gxe.ExpectColumnValuesToBeBetween, "row", f"{name} out of bounds", [name],
             f"{name} {_interval(column)}", column=name, min_value=low, max_value=high,
         )  # fmt: skip
     allowed = values(schema, column)
     if allowed is not None:
-        yield _expect(
+        yield expect(
             gxe.ExpectColumnValuesToBeInSet, "row", f"{name} outside its values", [name],
             f"{name} is one of {_listed(allowed)}", column=name, value_set=list(allowed),
         )  # fmt: skip
@@ -169,19 +169,19 @@ def _of_column(schema: Schema, column: Column) -> Iterator[Rule]:
 
 def _of_elements(column: Column) -> Iterator[Rule]:
     name = column.name
-    yield _expect(
+    yield expect(
         gxe.ExpectColumnValuesToBeInSet, "row", f"{name} with a missing element", [name],
         f"No element of {name} is missing", column=gaps(name), value_set=[0],
     )  # fmt: skip
     if column.values is not None:
-        yield _expect(
+        yield expect(
             gxe.ExpectColumnValuesToBeInSet, "row", f"{name} with an element outside its values", [name],
             f"Each element of {name} is one of {_listed(column.values)}", column=strangers(name), value_set=[0],
         )  # fmt: skip
 
 
 def _across_columns(schema: Schema) -> Iterator[Rule]:
-    yield _expect(
+    yield expect(
         gxe.ExpectColumnPairValuesToBeEqual, "row", f"{schema.timestamp} outside its day",
         [schema.timestamp, FILE_DAY], f"{schema.timestamp} lies in the day that its file is named for",
         column_A=EVENT_DAY, column_B=FILE_DAY, ignore_row_if="either_value_is_missing",
@@ -195,13 +195,13 @@ def _across_columns(schema: Schema) -> Iterator[Rule]:
 
 def _known_before(schema: Schema, table: str, key: str) -> Iterator[Rule]:
     kind = table.removesuffix("s")
-    yield _expect(
+    yield expect(
         gxe.ExpectColumnValuesToBeInSet, "row", f"unknown {kind}", [key],
         f"{key} is an accepted row of {table}", column=known(table), value_set=[1],
     )  # fmt: skip
     moment = schema.known_at(table)
     if moment is not None:
-        yield _expect(
+        yield expect(
             gxe.ExpectColumnPairValuesAToBeGreaterThanB, "row", f"before {moment}",
             [schema.timestamp, key, moment], f"No event lies before {moment} of its {kind}",
             column_A=schema.timestamp, column_B=moment, or_equal=True, ignore_row_if="either_value_is_missing",
@@ -210,7 +210,7 @@ def _known_before(schema: Schema, table: str, key: str) -> Iterator[Rule]:
 
 def _implied(schema: Schema, task: Task, required: str) -> Rule:
     """Wherever `task` is 1, `required` is 1 too; a missing label there breaks the rule as well."""
-    return _expect(
+    return expect(
         gxe.ExpectColumnPairValuesAToBeGreaterThanB, "row", f"{task.name} without {required}",
         [task.name, required], f"{required} is 1 wherever {task.name} is 1",
         column_A=required, column_B=task.name, or_equal=True, ignore_row_if="neither",
@@ -218,10 +218,11 @@ def _implied(schema: Schema, task: Task, required: str) -> Rule:
     )  # fmt: skip
 
 
-def _expect(
+def expect(
     kind: type[Expectation], scope: Scope, name: str, columns: list[str], sentence: str, *,
     severity: Severity = "critical", **arguments: Any,
 ) -> Rule:  # fmt: skip
+    """The rule that asks an expectation of `kind` with `arguments`; see Rule for the rest."""
     told = html.escape(sentence + " (a warning only)" * (severity == "warning")).replace("$", "$$")
     expectation = kind(**arguments, severity=FailureSeverity(severity), meta={"rule": name}, description=told)
     return Rule(name=name, scope=scope, severity=severity, columns=columns, sentence=sentence, expectation=expectation)

@@ -93,7 +93,9 @@ class Outcome:
 
     def result(self) -> ExpectationValidationResult:
         """The outcome as a result of Great Expectations over the whole table, for Data Docs."""
-        told = self._told_of_rows() if self.rule.scope == "row" else {"observed_value": _text(self.observed)}
+        told = self._told_of_rows() if self.rule.scope == "row" else {}
+        if self.rule.scope != "row" or self.observed is not None:
+            told["observed_value"] = _text(self.observed)
         return ExpectationValidationResult(
             success=self.success, expectation_config=self.rule.expectation.configuration, result=told
         )

@@ -33,6 +33,11 @@ def type_name(stored: pa.DataType) -> str:
     return f"list<{stored.value_type}>" if pa.types.is_list(stored) else str(stored)
 
 
+def structure(path: Path) -> dict[str, str]:
+    """The columns of a file and the names of their types; nothing where there is no file."""
+    return {column.name: type_name(column.type) for column in pq.read_schema(path)} if path.is_file() else {}
+
+
 def batches(paths: list[Path], rows: int) -> Iterator[pa.Table]:
     """The rows of the files in order, about `rows` at a time (whole row groups), with the column FILE_DAY."""
     held: list[pa.Table] = []

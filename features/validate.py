@@ -139,7 +139,7 @@ def publish(verdicts: list[Verdict], *, name: str, report: Path, docs: Path) -> 
 
 def _judge_structure(context: AbstractDataContext, verdict: Verdict) -> None:
     """Columns and types of the files, once for each structure that occurs among them (no file: no columns)."""
-    structures = {tuple(_structure(path).items()) for path in verdict.paths} or {()}
+    structures = {tuple(partitions.structure(path).items()) for path in verdict.paths} or {()}
     present = {name for structure in structures for name, _ in structure}
     outcomes = [outcome for outcome in verdict.begin("structure") if present.issuperset(outcome.rule.columns)]
     verdict.outcomes = outcomes  # a column that is absent has no type; that it is absent says a rule of its own
@@ -149,10 +149,6 @@ def _judge_structure(context: AbstractDataContext, verdict: Verdict) -> None:
         results = evaluate(context, [outcome.rule for outcome in asked], pd.DataFrame([stored]))
         for outcome, result in zip(asked, results, strict=True):
             outcome.add_table(result, [stored[name] for name in outcome.rule.columns])
-
-
-def _structure(path: Path) -> dict[str, str]:
-    return {column.name: partitions.type_name(column.type) for column in pq.read_schema(path)}
 
 
 def _judge_table(context: AbstractDataContext, verdict: Verdict) -> None:

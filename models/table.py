@@ -22,6 +22,7 @@ NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1"}
 TITLES = {LIMIT: "best possible"}
 NEXT = """
 Reports
+  {index}   every report of this run on one page
   {metrics}   all metrics; `dvc metrics diff` compares
   {page}   learning, reliability, attention, experts: `make plots`
   {validation}   what was wrong with the data
@@ -37,13 +38,14 @@ def show(
     metrics: Path = Path("reports/metrics.json"),
     page: Path = Path("reports/page/index.html"),
     validation: Path = Path("reports/validation/index.html"),
+    index: Path = Path("reports/index.html"),
 ) -> None:
     """Show the AUC of every model in `metrics`, where the reports lie, and the next two commands."""
     if not metrics.is_file():
         raise PipelineError(f"{metrics} does not exist: `dvc repro` writes it")
     show_metrics(json.loads(metrics.read_text()))
-    width = max(len(str(path)) for path in (metrics, page, validation))
-    names = {"metrics": metrics, "page": page, "validation": validation}
+    names = {"index": index, "metrics": metrics, "page": page, "validation": validation}
+    width = max(len(str(path)) for path in names.values())
     print(NEXT.format(**{name: str(path).ljust(width) for name, path in names.items()}))
 
 

@@ -15,7 +15,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["ingest", "validate", "aggregate", "join", "materialize", "encode", "train", "evaluate", "package"]
+STAGES = [
+    "ingest", "validate", "aggregate", "join", "inspect_training", "materialize", "inspect_online", "encode",
+    "inspect_tensors", "summarize", "train", "evaluate", "package", "drift",
+]  # fmt: skip
 SMALL = {
     "dataset": {"simulation": {"impressions": 9000, "users": 150, "items": 80}},
     "encode": {"minimum_count": 2},
@@ -76,8 +79,10 @@ def test_one_command_makes_everything_that_a_user_looks_at(finished: Path) -> No
     assert len(cells) == len(metrics["hinet"]["cells"]) == 12
     for model in ("hinet", "shared_bottom"):
         assert metrics[model]["mean_auc"] < metrics["limit"]["mean_auc"]
-    assert json.loads((finished / "reports" / "validation.json").read_text())["passed"]
-    for path in ("reports/validation/index.html", "artifacts/online.db", "artifacts/bento/bento.yaml"):
+    for name in ("validation", "inspection/training", "inspection/tensors", "inspection/online"):
+        assert json.loads((finished / "reports" / f"{name}.json").read_text())["passed"]
+        assert (finished / "reports" / name / "index.html").stat().st_size > 0
+    for path in ("artifacts/online.db", "artifacts/bento/bento.yaml"):
         assert (finished / path).stat().st_size > 0
 
 

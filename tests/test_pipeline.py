@@ -55,10 +55,14 @@ def test_deps_of_a_stage_are_the_closure_of_its_imports(imports: grimp.ImportGra
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_a_module_with_a_section_and_a_test(name: str) -> None:
-    """The stage `x` runs the module `x`, reads no section but `x`, and has a test file and one sentence of `desc`."""
+    """The stage `x` runs the module `x`, reads no section but `x`, and has a test file and one sentence of `desc`.
+
+    The stages `inspect_y` share the section `inspect`; the one on the training set has to know how it was split.
+    """
     module = module_of(name)
     assert module.split(".")[1] == name
-    assert set(declared(name).get("params", [])) <= {"dataset" if name == "ingest" else name, "serve"}
+    section = {"ingest": "dataset"}.get(name, name.split("_")[0])
+    assert set(declared(name).get("params", [])) <= {section, "serve", *["join.split"] * (name == "inspect_training")}
     assert (ROOT / "tests" / f"test_{name}.py").exists()
     assert declared(name)["desc"]
 
@@ -66,6 +70,14 @@ def test_a_stage_is_a_module_with_a_section_and_a_test(name: str) -> None:
 def test_the_validation_report_is_an_edge() -> None:
     """Whatever follows validation depends on its report: a closed gate stops the line."""
     assert "reports/validation.json" in declared("aggregate")["deps"]
+
+
+@pytest.mark.parametrize(("border", "name"), [("training", "train"), ("tensors", "train"), ("online", "package")])
+def test_the_report_of_a_border_is_an_edge(border: str, name: str) -> None:
+    """No model is trained on rows or tensors that did not pass, and no online store is packed that did not."""
+    report = f"reports/inspection/{border}.json"
+    assert {report: {"cache": False}} in declared(f"inspect_{border}")["outs"]
+    assert report in declared(name)["deps"]
 
 
 def test_the_way_of_the_data_is_one_graph_in_order() -> None:

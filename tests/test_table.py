@@ -57,7 +57,8 @@ def test_show_says_where_to_look_and_what_to_do_next(tmp_path, capsys):
     (tmp_path / "metrics.json").write_text(json.dumps(REPORT))
     table.show(metrics=tmp_path / "metrics.json")
     printed = capsys.readouterr().out
-    for expected in (tmp_path / "metrics.json", "reports/validation/index.html", "make serve", "make plots"):
+    for expected in (tmp_path / "metrics.json", "reports/index.html", "reports/validation/index.html", "make serve",
+                     "make plots"):  # fmt: skip
         assert str(expected) in printed
 
 

@@ -19,6 +19,8 @@ from errors import SchemaError, ValidationError
 from features.aggregate import aggregate
 from features.arrow import arrow_schema
 from features.encode import Batch, Encoder, Layout, encode, open_tensors, write_tensors
+from features.inspect_tensors import check_tensors
+from features.inspect_training import check_training
 from features.join import join
 from features.schema import inputs, read_views, to_json
 from features.validate import validate
@@ -78,6 +80,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encode(schema=schema, views=features / "views.json", training=Path("training"), encoder=Path("encoder.json"),
                out=Path("tensors"))  # fmt: skip
     return folder
+
+
+def test_classes_and_choices_pass_the_borders(built: Path) -> None:
+    """A training set split at random, labels that are places of classes, and the codes of the choices are as wanted."""
+    settings = params.Inspect(**world.section("inspect"))
+    views, training = read_views(built / "features" / "views.json"), built / "training"
+    joined = check_training(
+        SCHEMA, views, settings, validated=built / "validated", features=built / "features", training=training,
+        by_time=False,
+    )  # fmt: skip
+    encoder = Encoder.read(built / "encoder.json")
+    encoded = check_tensors(SCHEMA, encoder, settings, training=training, tensors=built / "tensors")
+    assert not [fault.rule.name for suite in (*joined, *encoded) for fault in suite.faults]
 
 
 def test_the_gate_lets_the_log_pass_and_stops_a_class_that_is_not_declared(

@@ -34,11 +34,14 @@ class OfflineView(DefaultJinjaPageView):
         self.env.globals["site"] = site
 
 
-def build(name: str, tables: dict[str, dict[str, Any]], outcomes: dict[str, list[Outcome]], docs: Path) -> None:
+def build(
+    name: str, tables: dict[str, dict[str, Any]], outcomes: dict[str, list[Outcome]], docs: Path, *,
+    title: str = "Data validation", remedy: str = "Nothing goes on until the log or its reader is mended.",
+) -> None:  # fmt: skip
     """Write index.html, a page per suite and a page per result under `docs`.
 
     `name` is that of the data set, `tables` the report of each table and `outcomes` those of its rules that were
-    asked.
+    asked. `title` stands above every page, `remedy` below the verdict where the gate is closed.
     """
     context, pages = quiet_context(), {}
     for table, found in outcomes.items():
@@ -48,7 +51,7 @@ def build(name: str, tables: dict[str, dict[str, Any]], outcomes: dict[str, list
         result = _result(table, found, passed=tables[table]["passed"])
         context.validation_results_store.set(key, result)
         pages[table] = "/".join(["validations", *key.to_tuple()]) + ".html"
-    site = {"name": name, "tables": tables, "pages": pages}
+    site = {"name": name, "title": title, "remedy": remedy, "tables": tables, "pages": pages}
     context.add_data_docs_site("local", _settings(docs.absolute(), site))
     context.build_data_docs()
     _check(docs, ["index.html", *pages.values(), *(f"expectations/{table}.html" for table in outcomes)])
