@@ -57,9 +57,10 @@ class Dataset(_Section):
 
 
 class Validate(_Section):
-    """How much of a table may be broken."""
+    """How much of a table may be broken, and the last day (UTC) on which an event may lie."""
 
     tolerance: Share
+    not_after: datetime.date | None = Field(strict=False)
 
 
 class Aggregate(_Section):

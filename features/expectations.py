@@ -10,6 +10,7 @@ Some rules need a column that no row has by itself (how often its id occurs, whe
 features/facts.py adds them under the names given here.
 """
 
+import datetime
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ TABLES = ("users", "items", "events")  # in the order of their checks: events kn
 
 _NUMBERS = frozenset({DType.INT8, DType.INT64, DType.FLOAT32})
 _LARGEST = float(np.finfo(np.float32).max)
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 EVENT_DAY = "day of the event"
 
@@ -227,8 +229,14 @@ def _expect(
     return Rule(name=name, scope=scope, severity=severity, columns=columns, sentence=sentence, expectation=expectation)
 
 
-def _bounds(column: Column) -> tuple[float | None, float | None]:
-    """Bounds of a number, both included; a float is at least finite."""
+Bound = float | datetime.datetime | None
+
+
+def _bounds(column: Column) -> tuple[Bound, Bound]:
+    """Bounds of a number or a moment, both included; a float is at least finite, an event not before 1970."""
+    if column.dtype is DType.TIMESTAMP:
+        first = 0 if column.role is Role.TIMESTAMP and column.minimum is None else column.minimum
+        return _moment(first), _moment(column.maximum)
     if column.dtype not in _NUMBERS:
         return None, None
     finite = column.dtype is DType.FLOAT32
@@ -237,7 +245,14 @@ def _bounds(column: Column) -> tuple[float | None, float | None]:
     return low, high
 
 
+def _moment(seconds: float | None) -> datetime.datetime | None:
+    return None if seconds is None else _EPOCH + datetime.timedelta(seconds=seconds)
+
+
 def _interval(column: Column) -> str:
+    if column.dtype is DType.TIMESTAMP:
+        sides = zip(("not before", "not after"), _bounds(column), strict=True)
+        return "is " + " and ".join(f"{side} {bound}" for side, bound in sides if bound is not None)
     bounds = (("at least", column.minimum), ("at most", column.maximum))
     return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import stage
-from features import expectations
+from features import expectations, partitions
 from features.schema import Column, Schema
 
 
@@ -44,7 +44,7 @@ def distinct(paths: list[Path], column: str) -> pa.ChunkedArray:
 
 def _query(text: str, paths: list[Path]) -> pa.Table:
     settings: dict[str, Any] = {"memory_limit": "2GB", "threads": stage.threads()}
-    with duckdb.connect(config=settings) as connection:
+    with partitions.reading(paths), duckdb.connect(config=settings) as connection:
         plain = [str(path) for path in paths]
         return connection.execute(text, {"paths": plain}).to_arrow_table()
 

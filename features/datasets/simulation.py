@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from features.datasets import town
-from features.datasets.log import Counts, Log
+from features.datasets.log import Counts, Log, moment
 from features.datasets.town import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, SHARES, TAGS, Town
 from features.schema import Column, DType, Kind, Role, Schema, Task
 from params import Dataset, Simulation
@@ -33,9 +33,16 @@ CHUNK = 100_000  # impressions
 
 def declare(dataset: Dataset) -> Schema:
     """Context of an impression, profiles of users and items, click and order (order only after click)."""
+    start = moment(dataset.simulation.start.isoformat())
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
-        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
+        Column(
+            name="timestamp",
+            role=Role.TIMESTAMP,
+            dtype=DType.TIMESTAMP,
+            minimum=start,
+            maximum=start + 86_400 * dataset.simulation.days,
+        ),
         _id("user_id", Role.USER),
         _id("item_id", Role.ITEM),
         Column(name="scenario", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=SCENARIOS),

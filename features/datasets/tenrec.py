@@ -96,7 +96,7 @@ def read(dataset: Dataset) -> Log:
     clicks = int(found.sum()) - negatives
     wanted = min(round(settings.negatives_per_click * clicks), negatives)
     return Log(
-        schema=declare(dataset), counts=counts, rows=clicks + wanted,
+        schema=declare(dataset), counts=counts, rows=clicks + wanted, path=path,
         users=users.assign(history=_histories(users[_HISTORY])).drop(columns=_HISTORY),
         items=items,
         chunks=lambda: _events(path, settings, counts, wanted, negatives),
@@ -152,8 +152,7 @@ def _frames(path: Path) -> Iterator[pd.DataFrame]:
         rows = pd.read_csv(stream, header=None, names=names, dtype=types, keep_default_na=False, chunksize=_CHUNK)
         with rows:
             for frame in rows:
-                if not isinstance(frame.index, pd.RangeIndex):
-                    raise ValueError(f"rows have more fields than the {len(names)} of the header")
+                archive.refuse_longer(frame)
                 category = frame["video_category"].cat.rename_categories(MISSING).astype(object)
                 yield frame[list(_TYPES)].assign(video_category=category)
 
