@@ -29,6 +29,10 @@ ARCHIVE = archive.Archive(
 )
 SCENARIO_OF_AGE = {1: "S1", 18: "S1", 25: "S2", 35: "S3", 45: "S3", 50: "S3", 56: "S3"}  # codes: lowest age of a band
 SCENARIOS = ("S1", "S2", "S3")
+GENRES = (
+    "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
 _RATINGS, _USERS, _MOVIES = "ml-1m/ratings.dat", "ml-1m/users.dat", "ml-1m/movies.dat"
 _CHUNK = 200_000  # rows
 _FIRST_DAY, _END = "2000-04-25", "2003-03-01"  # of the ratings
@@ -61,7 +65,7 @@ def declare(dataset: Dataset) -> Schema:
     )
     items = (
         _categorical("movie_id", Role.ITEM, DType.INT64),
-        _categorical("genre", Role.FEATURE, DType.STRING, desc="the first genre"),
+        _categorical("genre", Role.FEATURE, DType.STRING, values=GENRES, desc="the first genre"),
     )
     tasks = (Task(name="click", desc="rating > 3"), Task(name="like", requires="click", desc="rating > 4"))
     return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, events=events, users=users, items=items)
