@@ -207,11 +207,21 @@ class Evaluate(_Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
+class ServeLog(_Section):
+    """What is kept of the requests, and where: see serving/served.py."""
+
+    folder: str | None
+    sample: Annotated[float, Field(gt=0, le=1)]
+    rows_per_file: Positive
+    seconds: Annotated[float, Field(gt=0)]
+
+
 class Serve(_Section):
-    """Default weights of the tasks in the ranking, and the limit of a request."""
+    """Default weights of the tasks in the ranking, the limit of a request, and the log of what was served."""
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
     maximum_items: Positive
+    log: ServeLog
 
 
 class Params(_Section):

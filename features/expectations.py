@@ -53,6 +53,11 @@ def gaps(name: str) -> str:
     return f"missing elements of {name}"
 
 
+def within(name: str) -> str:
+    """Column of facts: whether the moment lies within its bounds, 0 or 1."""
+    return f"{name} within its bounds"
+
+
 def strangers(name: str) -> str:
     """Column of facts: how many elements of the list are outside the declared values."""
     return f"foreign elements of {name}"
@@ -155,6 +160,11 @@ def _of_column(schema: Schema, column: Column) -> Iterator[Rule]:
     if column.is_list:
         yield from _of_elements(column)
         return
+    if column.dtype is DType.TIMESTAMP and any(moments(column)):
+        yield _expect(  # not the column itself: Great Expectations compares moment by moment
+            gxe.ExpectColumnValuesToBeInSet, "row", f"{name} out of bounds", [name], f"{name} {_interval(column)}",
+            column=within(name), value_set=[1],
+        )  # fmt: skip
     low, high = _bounds(column)
     if low is not None or high is not None:
         yield _expect(
@@ -229,14 +239,15 @@ def _expect(
     return Rule(name=name, scope=scope, severity=severity, columns=columns, sentence=sentence, expectation=expectation)
 
 
-Bound = float | datetime.datetime | None
+def moments(column: Column) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+    """Bounds of a timestamp, both included; an event never lies before 1970."""
+    first = 0 if column.role is Role.TIMESTAMP and column.minimum is None else column.minimum
+    low, high = (None if s is None else _EPOCH + datetime.timedelta(seconds=s) for s in (first, column.maximum))
+    return low, high
 
 
-def _bounds(column: Column) -> tuple[Bound, Bound]:
-    """Bounds of a number or a moment, both included; a float is at least finite, an event not before 1970."""
-    if column.dtype is DType.TIMESTAMP:
-        first = 0 if column.role is Role.TIMESTAMP and column.minimum is None else column.minimum
-        return _moment(first), _moment(column.maximum)
+def _bounds(column: Column) -> tuple[float | None, float | None]:
+    """Bounds of a number, both included; a float is at least finite."""
     if column.dtype not in _NUMBERS:
         return None, None
     finite = column.dtype is DType.FLOAT32
@@ -245,13 +256,9 @@ def _bounds(column: Column) -> tuple[Bound, Bound]:
     return low, high
 
 
-def _moment(seconds: float | None) -> datetime.datetime | None:
-    return None if seconds is None else _EPOCH + datetime.timedelta(seconds=seconds)
-
-
 def _interval(column: Column) -> str:
     if column.dtype is DType.TIMESTAMP:
-        sides = zip(("not before", "not after"), _bounds(column), strict=True)
+        sides = zip(("not before", "not after"), moments(column), strict=True)
         return "is " + " and ".join(f"{side} {bound}" for side, bound in sides if bound is not None)
     bounds = (("at least", column.minimum), ("at most", column.maximum))
     return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")

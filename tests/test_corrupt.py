@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import world
 from damage import MOMENTS, ROWS, SCHEMA, SPOILED, TEXTS, damage, names, rows_of, spoiled, write
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from errors import PipelineError
@@ -106,7 +106,7 @@ def test_valid_archives_pass(whole: dict[str, Any]) -> None:
 
 
 @given(case=broken_texts() | broken_bytes())
-@settings(max_examples=ARCHIVES, deadline=None, derandomize=True, database=None)
+@settings(max_examples=ARCHIVES, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 def test_a_broken_archive_is_refused_by_its_name_or_its_broken_rows_step_aside(
     whole: dict[str, Any], case: tuple
 ) -> None:
@@ -148,7 +148,7 @@ def broken_tables(draw: st.DrawFn) -> tuple[str, int, Callable[[Path], None], bo
 
 
 @given(case=broken_tables())
-@settings(max_examples=TABLES, deadline=None, derandomize=True, database=None)
+@settings(max_examples=TABLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 def test_a_broken_table_is_refused_by_its_name_or_its_broken_rows_step_aside(case: tuple) -> None:
     """A named error, the closed gate with its report, or rows in quarantine; what came in stays as it came."""
     table, place, change, fault = case

@@ -106,7 +106,7 @@ def _logs(path: Path, kinds: tuple[str, ...]) -> list[str]:
     """Names of the log files to read, in the order of the archive."""
     with archive.reading(path), tarfile.open(path, "r:*") as tar:
         names = [Path(member.name).name for member in tar if member.isfile()]
-        while tar.fileobj.read(_BLOCK):  # type: ignore[union-attr]  # to the end: the checksum of it all stands there
+        while tar.fileobj.read(_BLOCK):  # to the end: the checksum of it all stands there
             pass
     archive.require(path, set(names), {_USERS, _VIDEOS})
     found = [name for name in names if (match := _LOG.fullmatch(name)) and match[1] in kinds]
