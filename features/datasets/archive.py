@@ -129,20 +129,42 @@ def require_columns(path: Path, name: str, found: set[str], needed: set[str]) ->
         raise SourceError(f"{path}: {name} lacks the columns {missing}; it has {sorted(found)}")
 
 
+class _Text(io.RawIOBase):
+    """A stream of bytes without a zero byte: pandas would take it for the end of a cell, and read on."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read(len(buffer))
+        if b"\0" in block:
+            raise ValueError("zero bytes in it: no text")
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def text(stream: IO[bytes]) -> io.BufferedReader:
+    """The same stream; reading it raises ValueError at a zero byte."""
+    return io.BufferedReader(_Text(stream), _BLOCK)
+
+
 def table(stream: IO[bytes], types: dict[str, Any]) -> pd.DataFrame:
     """The columns `types` of a CSV file in UTF-8, in this order; raises ValueError where a line is not as its header.
 
     pandas cuts a line that is too long and fills up one that is too short; here both are refused, line by line.
     """
-    text = stream.read().decode()
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    content = text(stream).read().decode()
+    lines = csv.reader(io.StringIO(content, newline=""), strict=True)
     header = next(lines, [])
     if missing := sorted(types.keys() - set(header)):
         raise ValueError(f"a header lacks the columns {missing}; it has {header}")
     for fields in lines:
         if fields and len(fields) != len(header):
             raise ValueError(f"line {lines.line_num} has {len(fields)} fields, its header {len(header)}")
-    return pd.read_csv(io.StringIO(text), usecols=list(types), dtype=types)[list(types)]
+    return pd.read_csv(io.StringIO(content), usecols=list(types), dtype=types)[list(types)]
 
 
 def refuse_longer(frame: pd.DataFrame) -> pd.DataFrame:

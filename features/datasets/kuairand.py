@@ -145,7 +145,7 @@ def _events(path: Path, logs: list[str], tabs: tuple[str, ...], counts: Counts) 
         for member in tar:
             if (name := Path(member.name).name) in logs:
                 # one type for all: a row must have one fingerprint whatever else stands in its chunk
-                chunks = pd.read_csv(tar.extractfile(member), chunksize=_CHUNK, dtype="float64")
+                chunks = pd.read_csv(archive.text(tar.extractfile(member)), chunksize=_CHUNK, dtype="float64")
                 for frame in chunks:
                     archive.require_columns(path, name, set(frame.columns), _LOG_COLUMNS)
                     yield _impressions(archive.refuse_longer(frame), tabs, counts)

@@ -109,7 +109,7 @@ def _chunks(stream: IO[bytes], names: list[str], text: tuple[str, ...], rows: in
     columns = [column for pair in zip(names, [*between, ""], strict=True) for column in pair][:-1]
     types = {name: str if name in text else "int64" for name in names} | dict.fromkeys(between, "category")
     frames = pd.read_csv(
-        stream, sep=":", header=None, names=columns, dtype=types, chunksize=rows or _CHUNK,
+        archive.text(stream), sep=":", header=None, names=columns, dtype=types, chunksize=rows or _CHUNK,
         encoding="latin-1", keep_default_na=False, engine="c", quoting=csv.QUOTE_NONE,
     )  # fmt: skip
     checked = (_fields_alone(archive.refuse_longer(frame), names, between) for frame in frames)

@@ -145,7 +145,8 @@ def _histories(items: pd.DataFrame) -> pd.Series:
 
 def _frames(path: Path) -> Iterator[pd.DataFrame]:
     """The columns that are read, in chunks; the index is the place of a row in the file."""
-    with archive.reading(path), _opened(path) as stream:
+    with archive.reading(path), _opened(path) as opened:
+        stream = archive.text(opened)
         names = next(csv.reader([stream.readline().decode("utf-8-sig").strip()]), [])
         archive.require_columns(path, FILE, set(names), set(_TYPES))
         types = dict.fromkeys(names, "category") | _TYPES  # all of them: pandas cuts long rows where it skips columns
