@@ -143,9 +143,9 @@ def _without_negatives(frame: pd.DataFrame, columns: tuple[str, ...], counts: Co
 def _events(path: Path, logs: list[str], tabs: tuple[str, ...], counts: Counts) -> Iterator[pd.DataFrame]:
     with archive.reading(path), tarfile.open(path, "r:*") as tar:
         for member in tar:
-            if (name := Path(member.name).name) in logs:
+            if (name := Path(member.name).name) in logs and (stream := tar.extractfile(member)):
                 # one type for all: a row must have one fingerprint whatever else stands in its chunk
-                chunks = pd.read_csv(archive.text(tar.extractfile(member)), chunksize=_CHUNK, dtype="float64")
+                chunks = pd.read_csv(archive.text(stream), chunksize=_CHUNK, dtype="float64")
                 for frame in chunks:
                     archive.require_columns(path, name, set(frame.columns), _LOG_COLUMNS)
                     yield _impressions(archive.refuse_longer(frame), tabs, counts)
