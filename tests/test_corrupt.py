@@ -25,7 +25,7 @@ from features.ingest import ingest
 from features.schema import to_json
 from features.validate import validate
 
-ARCHIVES, TABLES = 120, 80  # cases
+ARCHIVES, TABLES = 150, 50  # cases
 
 
 @st.composite
