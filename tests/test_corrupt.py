@@ -6,7 +6,7 @@ without a word is what the whole file would have given.
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,12 +20,20 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from errors import PipelineError
-from features import partitions
+from features import datadocs, partitions
 from features.ingest import ingest
 from features.schema import to_json
 from features.validate import validate
 
-ARCHIVES, TABLES = 150, 50  # cases
+ARCHIVES, TABLES = 120, 80  # cases
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pages() -> Iterator[None]:
+    """Data Docs cost as much as the checks, and have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datadocs, "build", lambda *_: None)
+        yield
 
 
 @st.composite
