@@ -75,9 +75,10 @@ class Dataset(_Section):
 
 
 class Validate(_Section):
-    """How much of a table may be broken."""
+    """How much of a table may be broken, and the last day (UTC) on which an event may lie."""
 
     tolerance: Share
+    not_after: datetime.date | None = Field(strict=False)
 
 
 class Aggregate(_Section):
@@ -256,11 +257,21 @@ class Drift(_Section):
     calibration: Limits
 
 
+class ServeLog(_Section):
+    """What is kept of the requests, and where: see serving/served.py."""
+
+    folder: str | None
+    sample: Annotated[float, Field(gt=0, le=1)]
+    rows_per_file: Positive
+    seconds: Annotated[float, Field(gt=0)]
+
+
 class Serve(_Section):
-    """Default weights of the tasks in the ranking, and the limit of a request."""
+    """Default weights of the tasks in the ranking, the limit of a request, and the log of what was served."""
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
     maximum_items: Positive
+    log: ServeLog
 
 
 class Params(_Section):

@@ -10,6 +10,7 @@ Some rules need a column that no row has by itself (how often its id occurs, whe
 features/facts.py adds them under the names given here.
 """
 
+import datetime
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ TABLES = ("users", "items", "events")  # in the order of their checks: events kn
 
 _NUMBERS = frozenset({DType.INT8, DType.INT64, DType.FLOAT32})
 _LARGEST = float(np.finfo(np.float32).max)
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 EVENT_DAY = "day of the event"
 
@@ -49,6 +51,11 @@ def known(table: str) -> str:
 def gaps(name: str) -> str:
     """Column of facts: how many elements of the list are missing."""
     return f"missing elements of {name}"
+
+
+def within(name: str) -> str:
+    """Column of facts: whether the moment lies within its bounds, 0 or 1."""
+    return f"{name} within its bounds"
 
 
 def strangers(name: str) -> str:
@@ -153,6 +160,11 @@ def _of_column(schema: Schema, column: Column) -> Iterator[Rule]:
     if column.is_list:
         yield from _of_elements(column)
         return
+    if column.dtype is DType.TIMESTAMP and any(moments(column)):
+        yield expect(  # not the column itself: Great Expectations compares moment by moment
+            gxe.ExpectColumnValuesToBeInSet, "row", f"{name} out of bounds", [name], f"{name} {_interval(column)}",
+            column=within(name), value_set=[1],
+        )  # fmt: skip
     low, high = _bounds(column)
     if low is not None or high is not None:
         yield expect(
@@ -228,6 +240,13 @@ def expect(
     return Rule(name=name, scope=scope, severity=severity, columns=columns, sentence=sentence, expectation=expectation)
 
 
+def moments(column: Column) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+    """Bounds of a timestamp, both included; an event never lies before 1970."""
+    first = 0 if column.role is Role.TIMESTAMP and column.minimum is None else column.minimum
+    low, high = (None if s is None else _EPOCH + datetime.timedelta(seconds=s) for s in (first, column.maximum))
+    return low, high
+
+
 def _bounds(column: Column) -> tuple[float | None, float | None]:
     """Bounds of a number, both included; a float is at least finite."""
     if column.dtype not in _NUMBERS:
@@ -239,6 +258,9 @@ def _bounds(column: Column) -> tuple[float | None, float | None]:
 
 
 def _interval(column: Column) -> str:
+    if column.dtype is DType.TIMESTAMP:
+        sides = zip(("not before", "not after"), moments(column), strict=True)
+        return "is " + " and ".join(f"{side} {bound}" for side, bound in sides if bound is not None)
     bounds = (("at least", column.minimum), ("at most", column.maximum))
     return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import stage
-from features import expectations
-from features.schema import Column, Schema
+from features import expectations, partitions
+from features.schema import Column, DType, Schema
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,7 @@ def distinct(paths: list[Path], column: str) -> pa.ChunkedArray:
 
 def _query(text: str, paths: list[Path]) -> pa.Table:
     settings: dict[str, Any] = {"memory_limit": "2GB", "threads": stage.threads()}
-    with duckdb.connect(config=settings) as connection:
+    with partitions.reading(paths), duckdb.connect(config=settings) as connection:
         plain = [str(path) for path in paths]
         return connection.execute(text, {"paths": plain}).to_arrow_table()
 
@@ -56,6 +56,8 @@ def add(schema: Schema, table: str, batch: pa.Table, beyond: Known) -> pa.Table:
     for column in schema.tables[table]:
         if column.is_list:
             added |= _of_list(column, batch[column.name])
+        if column.dtype is DType.TIMESTAMP:
+            added |= _of_moment(column, batch[column.name])
     if table == "events":
         added[expectations.EVENT_DAY] = pc.floor_temporal(batch[schema.timestamp], unit="day")
         for other, name in (("users", schema.user), ("items", schema.item)):
@@ -86,6 +88,14 @@ def _of_entity(ids: pa.ChunkedArray, table: str, accepted: pa.Table) -> dict[str
     found = pc.if_else(pc.is_valid(ids), pc.cast(pc.is_valid(place), pa.int8()), pa.scalar(None, pa.int8()))
     moments = {name: pc.take(accepted[name], place) for name in accepted.column_names[1:]}
     return {expectations.known(table): found, **moments}
+
+
+def _of_moment(column: Column, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    """Whether the moments lie within the bounds of their column; null where they are missing."""
+    low, high = expectations.moments(column)
+    inside = pc.is_valid(values) if low is None else pc.greater_equal(values, pa.scalar(low, values.type))
+    inside = inside if high is None else pc.and_(inside, pc.less_equal(values, pa.scalar(high, values.type)))
+    return {expectations.within(column.name): inside.cast(pa.int8())}
 
 
 def _of_list(column: Column, lists: pa.ChunkedArray) -> dict[str, pa.Array]:

@@ -78,7 +78,7 @@ def _array(frame: pd.DataFrame, column: Column, where: str) -> pa.Array:
         if column.is_list:
             return pa.array(frame[column.name], type=wanted, from_pandas=True)
         return pa.array(frame[column.name], from_pandas=True).cast(wanted)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:
         raise SourceError(f"{where}: column {column.name} does not fit its type {column.dtype}: {error}") from error
 
 
@@ -88,19 +88,19 @@ def _spill(log: Log, path: Path) -> None:
     position = 0
     with tqdm(desc="read", unit=" rows", unit_scale=True, total=log.rows) as bar:
         for frame in log.chunks():
-            table = _spilled(frame, log.schema, position)
+            table = _spilled(frame, log, position)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
             writer.write_table(table)
             position += len(frame)
             bar.update(len(frame))
     if writer is None or not position:
-        raise SourceError(f"{log.schema.name}: not a single event to read; left out: {dict(log.counts.left_out)}")
+        raise SourceError(f"{log.called('events')}: not a single one to read; left out: {dict(log.counts.left_out)}")
     writer.close()
 
 
-def _spilled(frame: pd.DataFrame, schema: Schema, position: int) -> pa.Table:
+def _spilled(frame: pd.DataFrame, log: Log, position: int) -> pa.Table:
     """A chunk as it is spilled; a row of it without a moment could be put on no day."""
-    where = f"events of {schema.name}"
+    schema, where = log.schema, log.called("events")
     table = typed(frame, tuple(column for column in schema.events if column.role is not Role.EVENT_ID), where)
     if nulls := table[schema.timestamp].null_count:
         raise SourceError(f"{where}: {nulls} rows have no {schema.timestamp}; their reader must leave them out")
@@ -189,7 +189,7 @@ def _by_day(block: pa.Table, timestamp: str) -> Iterator[tuple[str, pa.Table]]:
 def _write_entities(log: Log, out: Path) -> None:
     """users.parquet and items.parquet, in order of their ids."""
     for table, frame, key in (("users", log.users, log.schema.user), ("items", log.items, log.schema.item)):
-        rows = typed(frame, log.schema.tables[table], f"{table} of {log.schema.name}")
+        rows = typed(frame, log.schema.tables[table], log.called(table))
         pq.write_table(rows.sort_by(key), out / f"{table}.parquet", row_group_size=ROWS)
 
 

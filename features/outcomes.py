@@ -80,7 +80,7 @@ class Outcome:
         places = told.get("unexpected_index_list") or []
         first = pa.array(places[: EXAMPLES - len(self.examples)], pa.int64())
         shown = rows.select(list(dict.fromkeys([key, *self.rule.columns]))).take(first)
-        self.examples += [plain(row) for row in shown.to_pylist()]
+        self.examples += [plain(row) for row in _rows(shown)]
         return places
 
     def add_table(self, result: ExpectationValidationResult, observed: Any = None) -> None:
@@ -119,6 +119,15 @@ class Outcome:
             "broken": self.broken if self.rule.scope == "row" else None,
             "examples": self.examples,
         }
+
+
+def _rows(shown: pa.Table) -> list[dict[str, Any]]:
+    """The rows as Python's values; moments that Python has no value for, as text."""
+    try:
+        return shown.to_pylist()
+    except (OverflowError, ValueError):
+        types = [pa.string() if pa.types.is_timestamp(kind) else kind for kind in shown.schema.types]
+        return shown.cast(pa.schema(zip(shown.column_names, types, strict=True))).to_pylist()
 
 
 def _text(value: Any) -> str:

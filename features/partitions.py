@@ -3,16 +3,19 @@
 Events lie in `events/day=YYYY-MM-DD/part-0.parquet`, users and items in one file each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from errors import ValidationError
 from features.arrow import TYPES
 from features.schema import DType
 
@@ -28,6 +31,32 @@ def files(folder: Path, table: str) -> list[Path]:
     return sorted((folder / "events").glob("day=*/*.parquet"))
 
 
+@contextmanager
+def reading(paths: Sequence[Path]) -> Iterator[None]:
+    """Turns whatever a broken Parquet file raises within the block into a ValidationError that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, duckdb.Error, OSError) as error:
+        broken = next(filter(_fault, paths), None)
+        named = broken or ", ".join(map(str, paths))
+        raise ValidationError(
+            f"{named} cannot be read: truncated, no Parquet, or text in it that is no UTF-8 "
+            f"({(_fault(broken) if broken else None) or error}).\n"
+            "It is not as `ingest` wrote it: run `dvc repro --force ingest`, or mend whatever else writes there"
+        ) from error
+
+
+def _fault(path: Path) -> str | None:
+    """Why the file cannot be read to its end, or None."""
+    try:
+        with pq.ParquetFile(path) as opened:
+            for group in range(opened.num_row_groups):
+                opened.read_row_group(group).validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        return str(error)
+    return None
+
+
 def type_name(stored: pa.DataType) -> str:
     """Name of an Arrow type; that of a list names the type of its elements and not how the file calls them."""
     return f"list<{stored.value_type}>" if pa.types.is_list(stored) else str(stored)
@@ -35,26 +64,38 @@ def type_name(stored: pa.DataType) -> str:
 
 def structure(path: Path) -> dict[str, str]:
     """The columns of a file and the names of their types; nothing where there is no file."""
-    return {column.name: type_name(column.type) for column in pq.read_schema(path)} if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with reading([path]):
+        return {column.name: type_name(column.type) for column in pq.read_schema(path)}
 
 
 def batches(paths: list[Path], rows: int) -> Iterator[pa.Table]:
     """The rows of the files in order, about `rows` at a time (whole row groups), with the column FILE_DAY."""
     held: list[pa.Table] = []
     for path in paths:
-        with pq.ParquetFile(path) as opened:
-            for group in range(opened.num_row_groups):
-                held.append(_with_day(opened.read_row_group(group), path))
-                if sum(part.num_rows for part in held) >= rows:
-                    yield pa.concat_tables(held).combine_chunks()
-                    held = []
+        for part in _groups(path):
+            held.append(_with_day(part, path))
+            if sum(part.num_rows for part in held) >= rows:
+                yield pa.concat_tables(held).combine_chunks()
+                held = []
     if held:
         yield pa.concat_tables(held).combine_chunks()
 
 
+def _groups(path: Path) -> Iterator[pa.Table]:
+    """The row groups of a file, each checked: Arrow itself takes any bytes for text."""
+    with reading([path]), pq.ParquetFile(path) as opened:
+        for group in range(opened.num_row_groups):
+            part = opened.read_row_group(group).replace_schema_metadata()  # what pandas left there is nobody's rule
+            part.validate(full=True)
+            yield part
+
+
 def count(paths: list[Path]) -> int:
     """How many rows the files hold, read from their footers."""
-    return sum(pq.read_metadata(path).num_rows for path in paths)
+    with reading(paths):
+        return sum(pq.read_metadata(path).num_rows for path in paths)
 
 
 def _with_day(part: pa.Table, path: Path) -> pa.Table:

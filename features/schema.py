@@ -67,9 +67,10 @@ _DTYPES: dict[Kind | None, set[DType]] = {
 class Column:
     """One column: its name, what it is for, how it is stored, encoded and bounded.
 
-    `kind` is None where the column is no feature. `minimum` and `maximum` bound a number, `values` closes
-    the set of a categorical column. `domain` names the vocabulary (and embedding table) of a categorical,
-    multi-valued or sequence column: columns with one domain share one table; default: a table of its own.
+    `kind` is None where the column is no feature. `minimum` and `maximum` bound a number or a moment (in
+    seconds since 1970, UTC), `values` closes the set of a categorical column. `domain` names the vocabulary (and
+    embedding table) of a categorical, multi-valued or sequence column: columns with one domain share one table;
+    default: a table of its own.
     `length` is how many values of a list are kept (the newest of a sequence, the first of a set).
     `log` asks the encoder for log(1 + v) before scaling: for counts and prices.
     """

@@ -6,6 +6,8 @@ broken, the gate closes: nothing goes on, and the report and Data Docs say why. 
 Events are checked in batches, so memory does not grow with the log.
 """
 
+import dataclasses
+import datetime
 import json
 import shutil
 from collections import defaultdict
@@ -27,7 +29,7 @@ from features import datadocs, expectations, facts, partitions
 from features.arrow import arrow_schema
 from features.expectations import TABLES, Rule, Scope
 from features.outcomes import Outcome, evaluate, quiet_context, to_json
-from features.schema import Schema, read_schema
+from features.schema import Role, Schema, read_schema
 
 BATCH_ROWS = 250_000
 REASONS = pa.field("reasons", pa.list_(pa.string()))
@@ -90,10 +92,11 @@ def validate(*, schema: Path, ingested: Path, out: Path, quarantine: Path, repor
     Writes reports/validation.json (`report`) and Data Docs (`docs`) in either case; raises ValidationError if the
     data broke a rule beyond the tolerance in params.yaml.
     """
-    declared = read_schema(schema)
+    settings = params.load().validation
+    declared = end(read_schema(schema), settings.not_after)
     verdicts = examine(
         declared, ingested=ingested, out=out, quarantine=quarantine,
-        tolerance=params.load().validation.tolerance,
+        tolerance=settings.tolerance,
     )  # fmt: skip
     publish(verdicts, name=declared.name, report=report, docs=docs)
     if not all(verdict.passed for verdict in verdicts):
@@ -101,6 +104,21 @@ def validate(*, schema: Path, ingested: Path, out: Path, quarantine: Path, repor
         raise ValidationError(_message(verdicts, report=report, docs=docs, quarantine=quarantine))
     for verdict in reversed(verdicts):
         print(_summary(verdict), flush=True)
+
+
+def end(schema: Schema, last: datetime.date | None) -> Schema:
+    """`schema` in which no event may lie after the day `last` (UTC), nor after what the data set itself declares.
+
+    A parameter and not the clock: the same log gives the same verdict whenever it is judged.
+    """
+    if last is None:
+        return schema
+    midnight = datetime.datetime.combine(last, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
+    latest = midnight.timestamp() - 1e-6
+    (column,) = schema.by_role(Role.TIMESTAMP)
+    latest = latest if column.maximum is None else min(latest, column.maximum)
+    bounded = dataclasses.replace(column, maximum=latest)
+    return dataclasses.replace(schema, events=tuple(bounded if c is column else c for c in schema.events))
 
 
 def examine(

@@ -82,7 +82,10 @@ class Comparison:
         weights = shares(self.reference.rows.sum(axis=0))
         counts = (comparable(bins, window.of(bins.name)) for window in (self.current, self.reference))
         now, then = (np.round(weights @ shares(held) * held.sum()).astype(np.int64) for held in counts)
-        return {"psi": statistics.psi(now, then), "js": statistics.js_distance(now, then)}
+        apart = [self._wasserstein(bins, place) if bins.numeric else None for place in range(len(weights))]
+        told = [(value, weight) for value, weight in zip(apart, weights, strict=True) if value is not None]
+        mean = sum(value * weight for value, weight in told) / sum(weight for _, weight in told) if told else None
+        return {"psi": statistics.psi(now, then), "js": statistics.js_distance(now, then), "wasserstein": mean}
 
     def mix(self, schema: Schema) -> Entry:
         """The shares of the scenarios."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -15,13 +16,14 @@ from models.folder import Model, read_model
 from serving.answer import Ranking
 from serving.online import OnlineFeatures
 from serving.request import RankRequest
+from serving.served import Scored, ServedLog
 
 
 class Ranker:
-    """Ranks items for a user in a scenario with one model."""
+    """Ranks items for a user in a scenario with one model; `log` keeps what was seen and said."""
 
-    def __init__(self, model: Model, features: OnlineFeatures) -> None:
-        self.model, self.features = model, features
+    def __init__(self, model: Model, features: OnlineFeatures, log: ServedLog | None = None) -> None:
+        self.model, self.features, self.log = model, features, log
 
     def rank(self, request: RankRequest) -> Ranking:
         """The items of `request` by its objective, descending; ties stay in the order of the request."""
@@ -29,6 +31,7 @@ class Ranker:
         batch = self.model.encoder.encode(rows)
         schema = self.model.schema
         found = probabilities(self.model.network, batch, [task.outputs for task in schema.tasks])  # [N, O]
+        self._keep(request, rows, found)
         scores = found @ np.array([request.objective.get(name, 0.0) for name in schema.output_names])  # [N]
         order = np.argsort(-scores, kind="stable")
         unknown = self._unknown(batch, schema.item)
@@ -39,6 +42,15 @@ class Ranker:
             unknown_user=bool(self._unknown(batch, schema.user)[0]),
             unknown_items=[item for item, is_unknown in zip(request.item_ids, unknown, strict=True) if is_unknown],
             model=self.model.tag,
+        )
+
+    def _keep(self, request: RankRequest, rows: pa.Table, found: NDArray[np.float64]) -> None:
+        if self.log is None:
+            return
+        schema = self.model.schema
+        keys = {schema.user: request.user_id, schema.scenario: request.scenario, schema.item: request.item_ids}
+        self.log.add(
+            Scored(rows=rows, keys=keys, outputs=schema.output_names, probabilities=found, model=self.model.tag)
         )
 
     def _unknown(self, batch: Batch, name: str) -> NDArray[np.bool_]:

@@ -33,18 +33,23 @@ class RankingService:
 
     def __init__(self) -> None:
         """Read the model, open the online store and answer one request of its own, so that the first is not slow."""
-        from serving.ranker import open_ranker  # feast and torch take seconds: not in the process that only watches
+        # feast and torch take seconds: not in the process that only watches
+        from serving.ranker import open_ranker
+        from serving.served import open_log
 
         self.scratch = TemporaryDirectory(prefix="hinet-")
         registry = Path(self.scratch.name) / "registry.db"
         ranker = open_ranker(source("HINET_MODEL"), source("HINET_ONLINE_STORE"), registry)
         schema, accepted = accepted_requests()
         ranker.rank(accepted(**example(schema)))
+        self.log = ranker.log = open_log(settings().log, ROOT, os.environ.get("HINET_SERVED_LOG"))
         serve_ranking(api, ranker.rank, accepted)
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind, and nothing unwritten."""
+        if self.log is not None:
+            self.log.close()
         self.scratch.cleanup()
 
     @bentoml.on_deployment
@@ -61,7 +66,12 @@ class RankingService:
 def accepted_requests() -> tuple[Schema, type[RankRequest]]:
     """The schema of the model and the requests that it answers; raises ModelError, ParameterError."""
     schema = read_schema(source("HINET_MODEL") / "schema.json")
-    return schema, request_type(schema, params.load(ROOT / "params.yaml").serve)
+    return schema, request_type(schema, settings())
+
+
+def settings() -> params.Serve:
+    """The section `serve` of the parameters; raises ParameterError."""
+    return params.load(ROOT / "params.yaml").serve
 
 
 def source(name: str) -> Path:

@@ -5,6 +5,7 @@ of which break that rule and no other; rules about a table get a change of the t
 """
 
 import datetime
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,10 @@ FAR = datetime.timedelta(days=3650)
 OTHER_TYPE = {DType.INT8: pa.int64(), DType.INT64: pa.float64(), DType.FLOAT32: pa.float64(),
               DType.STRING: pa.binary(), DType.TIMESTAMP: pa.int64(),
               DType.INT64_LIST: pa.list_(pa.float64()), DType.STRING_LIST: pa.list_(pa.binary())}  # fmt: skip
+EPOCH = datetime.datetime(1970, 1, 1)
+_NUMBER: dict[DType, Callable[[float], Any]] = defaultdict(lambda: int) | {
+    DType.FLOAT32: float, DType.TIMESTAMP: lambda seconds: EPOCH + datetime.timedelta(seconds=seconds),
+}  # fmt: skip
 FOREIGN = {DType.INT8: 99, DType.INT64: 987_654, DType.STRING: "foreign"}
 
 
@@ -72,7 +77,8 @@ def _row_cases(schema: Schema, valid: Tables, table: str, key: str) -> Iterator[
     template = _template(schema, valid, table)
     for column in schema.tables[table]:
         for rule, how, value in _wrong_values(schema, column):
-            day = template[schema.timestamp].date() if table == "events" else None
+            moved = table != "events" or isinstance(value, datetime.datetime)  # to a file of its own day
+            day = None if moved else template[schema.timestamp].date()
             yield BrokenRows(table=table, rule=rule, how=how, rows=[template | {column.name: value}], day=day)
     yield BrokenRows(table=table, rule=f"repeated {key}", how="twice", rows=[template, template])
     if table == "events":
@@ -88,14 +94,14 @@ def _template(schema: Schema, valid: Tables, table: str) -> Row:
 
 
 def _wrong_values(schema: Schema, column: Column) -> Iterator[tuple[str, str, Any]]:
-    name, number = column.name, float if column.dtype is DType.FLOAT32 else int
+    name, number = column.name, _NUMBER[column.dtype]
     if not column.nullable:
         yield f"{name} missing", "null", None
     if not column.nullable and column.dtype is DType.FLOAT32:
         yield f"{name} missing", "not a number", float("nan")
     if column.dtype is DType.FLOAT32:
         yield from ((f"{name} out of bounds", str(value), value) for value in (float("inf"), -float("inf")))
-    if column.minimum is not None:
+    if column.minimum is not None and column.dtype is not DType.TIMESTAMP:  # nothing else is that early, either
         yield f"{name} out of bounds", "below", number(column.minimum - 1)
     if column.maximum is not None:
         yield f"{name} out of bounds", "above", number(column.maximum + 1)

@@ -15,9 +15,11 @@ from features import partitions, validate
 from features.arrow import arrow_schema
 from features.schema import Column, DType, Kind, Role, Schema
 
+END = datetime.datetime(2026, 6, 1)  # no event lies later
+
 
 def rich_schema() -> Schema:
-    """The tiny world with every kind of rule: closed lists, numbers without bounds, ids as text."""
+    """The tiny world with every kind of rule: closed lists, numbers without bounds, ids as text, an end."""
     tiny = world.schema()
     level = Column(name="level", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, values=(1, 2, 3))
     weight = Column(name="weight", role=Role.FEATURE, dtype=DType.FLOAT32, kind=Kind.NUMERIC)
@@ -26,7 +28,12 @@ def rich_schema() -> Schema:
         values=("red", "blue"),
     )  # fmt: skip
     related = Column(name="related", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.SEQUENCE, length=2)
-    return dataclasses.replace(tiny, users=(*tiny.users, level, weight), items=(*tiny.items, colours, related))
+    moment = next(column for column in tiny.events if column.role is Role.TIMESTAMP)
+    bounded = dataclasses.replace(moment, maximum=END.replace(tzinfo=datetime.UTC).timestamp())
+    events = tuple(bounded if column is moment else column for column in tiny.events)
+    return dataclasses.replace(
+        tiny, events=events, users=(*tiny.users, level, weight), items=(*tiny.items, colours, related)
+    )
 
 
 def rich_tables(rows: int = 400) -> broken.Tables:

@@ -197,7 +197,7 @@ def test_missing_column(ingest):
 
 def test_no_events(ingest):
     """A log without a single event is an error, not an empty folder."""
-    with pytest.raises(SourceError, match="not a single event"):
+    with pytest.raises(SourceError, match="not a single one to read"):
         ingest(log_of(shuffled().head(0)))
 
 

@@ -51,8 +51,9 @@ def write(folder: Path, **files: str | None) -> Path:
         for name, text in {**official, **files}.items():
             if text is not None:
                 member = tarfile.TarInfo(f"KuaiRand-Pure/data/{name}.csv")
-                member.size = len(text.encode())
-                made.addfile(member, io.BytesIO(text.encode()))
+                content = text.encode(errors="surrogateescape")
+                member.size = len(content)
+                made.addfile(member, io.BytesIO(content))
     return folder / "KuaiRand-Pure.tar.gz"
 
 

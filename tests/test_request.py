@@ -16,12 +16,13 @@ import params
 from errors import ParameterError
 from features.datasets import simulation
 from features.schema import Column, DType, Kind, Role, Schema
-from params import Serve
+from params import Serve, ServeLog
 from serving.answer import SHOWN, TOLD, Fault, fault_of
 from serving.request import RankRequest, example, request_type
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
-SERVE = Serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, maximum_items=5)
+LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
+SERVE = Serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, maximum_items=5, log=LOG)
 ACCEPTED = request_type(world.schema(), SERVE)
 VALID = {"user_id": 1, "scenario": "feed", "item_ids": [1, 2, 3]}
 JSON = st.recursive(
@@ -55,16 +56,18 @@ def test_objective_defaults_to_the_parameters_for_the_tasks_of_the_schema() -> N
 def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
     """The message names the task and where its weight belongs."""
     with pytest.raises(ParameterError, match=r"no weight for order.*add `order: 1.0` to serve.objective"):
-        request_type(world.schema(), Serve(objective={"click": 1.0}, maximum_items=5))
+        request_type(world.schema(), Serve(objective={"click": 1.0}, maximum_items=5, log=LOG))
 
 
 def test_classes_are_not_in_the_score() -> None:
     """The objective is of what has a rate; a weight for a task of classes is a wrong parameter that says why."""
-    accepted = request_type(travel.schema(), Serve(objective={"where": 1.0, "via": 0.5}, maximum_items=5))
+    accepted = request_type(travel.schema(), Serve(objective={"where": 1.0, "via": 0.5}, maximum_items=5, log=LOG))
     request = accepted(user_id=1, scenario="commute", item_ids=[1, 2])
     assert request.objective == {"where": 1.0, "via": 0.5}
     with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
-        request_type(travel.schema(), Serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, maximum_items=5))
+        request_type(
+            travel.schema(), Serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, maximum_items=5, log=LOG)
+        )
     events = tuple(c for c in travel.schema().events if c.name not in ("where", "via", "trip"))
     classes = dataclasses.replace(travel.schema(), tasks=travel.schema().tasks[:2], events=events)
     with pytest.raises(ParameterError, match="nothing to rank items by"):
@@ -156,7 +159,7 @@ def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
 
 def test_an_answer_stays_short() -> None:
     """A thousand wrong items are not told one by one, and a long value is not repeated."""
-    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, maximum_items=1000))
+    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, maximum_items=1000, log=LOG))
     told = fault(VALID | {"item_ids": ["x" * 10_000] * 1000}, accepted)
     assert len(told.detail) == TOLD
     assert told.error.endswith("; and 990 more")

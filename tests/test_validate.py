@@ -136,6 +136,18 @@ def test_beyond_tolerance_the_gate_closes_and_says_why(tmp_path):
     assert digests(tmp_path / "ingested") == before
 
 
+@pytest.mark.parametrize(("last", "away"), [("2026-01-08", True), ("2026-01-10", False), (None, False)])
+def test_no_event_lies_after_the_last_day(tmp_path, last, away):
+    """validate.not_after is a day and belongs to the log as a whole; later events go to quarantine."""
+    write(tmp_path / "ingested", rich_tables())
+    report = run(tmp_path, rich_schema(), validate__tolerance=0.9, validate__not_after=last)
+    aside = pq.read_table(tmp_path / "quarantine/events.parquet").to_pylist()
+    assert {reason for row in aside for reason in row["reasons"]} == ({"timestamp out of bounds"} if away else set())
+    days = {str(row["timestamp"].date()) for row in read(tmp_path / "validated", "events")}
+    assert max(days) == ("2026-01-08" if away else "2026-01-10")
+    assert report["tables"]["events"]["quarantined"] == len(aside)
+
+
 def test_within_tolerance_it_goes_on(tmp_path):
     """A share of broken rows up to the tolerance is set aside, and the rest goes on."""
     tables = rich_tables()

@@ -1,7 +1,10 @@
 """Where the official archive of a log comes from: a folder of yours, the one kept here, or its own address."""
 
+import csv
 import hashlib
 import io
+import lzma
+import struct
 import tarfile
 import urllib.request
 import zipfile
@@ -10,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import pandas as pd
+import pyarrow as pa
 from tqdm import tqdm
 
 from errors import SourceError
@@ -19,7 +24,11 @@ from errors import SourceError
 KEPT = Path("data/archives")  # where a download stays
 _BLOCK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
-_UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, UnicodeDecodeError)
+_UNREADABLE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    RuntimeError,  # zipfile's, of a member that seems to be encrypted or packed in a way of its own
+)  # fmt: skip
+_FOREIGN = (ValueError, OverflowError, TypeError, csv.Error)  # pandas' and Arrow's own errors are ValueErrors, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +106,11 @@ def reading(path: Path) -> Iterator[None]:
     """Turns whatever a broken archive raises within the block into a SourceError that names the archive."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} holds text that is not UTF-8 ({error})") from error
     except _UNREADABLE as error:
         raise SourceError(f"{path} cannot be read to its end: truncated, or no such archive ({error!r})") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except _FOREIGN as error:
         raise SourceError(f"{path} holds a file that is not in its official layout ({error})") from error
 
 
@@ -116,6 +127,56 @@ def require_columns(path: Path, name: str, found: set[str], needed: set[str]) ->
     """Raises SourceError that names the columns which a file of the archive should have and does not."""
     if missing := sorted(needed - found):
         raise SourceError(f"{path}: {name} lacks the columns {missing}; it has {sorted(found)}")
+
+
+class _Text(io.RawIOBase):
+    """A stream of bytes without a zero byte: pandas would take it for the end of a cell, and read on."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read(len(buffer))
+        if b"\0" in block:
+            raise ValueError("zero bytes in it: no text")
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def text(stream: IO[bytes]) -> io.BufferedReader:
+    """The same stream; reading it raises ValueError at a zero byte."""
+    return io.BufferedReader(_Text(stream), _BLOCK)
+
+
+def table(stream: IO[bytes], types: dict[str, Any]) -> pd.DataFrame:
+    """The columns `types` of a CSV file in UTF-8, in this order; raises ValueError where a line is not as its header.
+
+    pandas cuts a line that is too long and fills up one that is too short; here both are refused, line by line.
+    """
+    content = text(stream).read().decode()
+    lines = csv.reader(io.StringIO(content, newline=""), strict=True)
+    header = next(lines, [])
+    if missing := sorted(types.keys() - set(header)):
+        raise ValueError(f"a header lacks the columns {missing}; it has {header}")
+    for fields in lines:
+        if fields and len(fields) != len(header):
+            raise ValueError(f"line {lines.line_num} has {len(fields)} fields, its header {len(header)}")
+    return pd.read_csv(io.StringIO(content), usecols=list(types), dtype=types)[list(types)]
+
+
+def refuse_longer(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame`; raises ValueError where pandas took the first fields of lines that are too long for an index."""
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError(f"lines have more fields than the {len(frame.columns)} of the header")
+    return frame
+
+
+def whole(values: pd.Series, dtype: str = "int64") -> pd.Series:
+    """Numbers as integers; raises ValueError where one is missing, too large or not whole: nothing is cut off."""
+    return pd.Series(pa.array(values.to_numpy()).cast(dtype).to_numpy(), index=values.index, name=values.name)
 
 
 @contextmanager

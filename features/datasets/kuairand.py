@@ -20,12 +20,11 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from errors import SourceError
 from features.datasets import archive
-from features.datasets.log import ROW, Counts, Log
+from features.datasets.log import ROW, Counts, Log, moment
 from features.schema import Column, DType, Kind, Role, Schema, Task
 from params import Dataset
 
@@ -36,7 +35,8 @@ ARCHIVE = archive.Archive(
 )
 _USERS, _VIDEOS = "user_features_pure.csv", "video_features_basic_pure.csv"
 _LOG = re.compile(r"log_(standard|random)_.*\.csv")
-_CHUNK = 100_000  # rows
+_CHUNK, _BLOCK = 100_000, 1 << 20  # rows, bytes
+_FIRST_DAY, _END = "2022-04-07", "2022-05-10"  # of the log, less and plus a day
 _BEIJING = pd.Timedelta(hours=8)
 _LABELS = {"click": "is_click", "long_view": "long_view", "like": "is_like"}
 _LOG_COLUMNS = {"user_id", "video_id", "time_ms", "tab", *_LABELS.values()}
@@ -57,7 +57,8 @@ def declare(dataset: Dataset) -> Schema:
     video = Column(name="video_id", role=Role.ITEM, dtype=DType.INT64, kind=Kind.CATEGORICAL)
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
-        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
+        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP, minimum=moment(_FIRST_DAY),
+               maximum=moment(_END)),
         user, video,
         Column(name="tab", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=tabs),
         Column(name="hour", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, values=hours, desc="Beijing"),
@@ -97,6 +98,7 @@ def read(dataset: Dataset) -> Log:
         items=_videos(path, counts),
         chunks=lambda: _events(path, logs, tuple(dataset.kuairand_pure.scenarios), counts),
         counts=counts,
+        path=path,
     )
 
 
@@ -104,6 +106,8 @@ def _logs(path: Path, kinds: tuple[str, ...]) -> list[str]:
     """Names of the log files to read, in the order of the archive."""
     with archive.reading(path), tarfile.open(path, "r:*") as tar:
         names = [Path(member.name).name for member in tar if member.isfile()]
+        while tar.fileobj.read(_BLOCK):  # to the end: the checksum of it all stands there
+            pass
     archive.require(path, set(names), {_USERS, _VIDEOS})
     found = [name for name in names if (match := _LOG.fullmatch(name)) and match[1] in kinds]
     if missing := [kind for kind in kinds if not any(name.startswith(f"log_{kind}_") for name in found)]:
@@ -112,20 +116,22 @@ def _logs(path: Path, kinds: tuple[str, ...]) -> list[str]:
 
 
 def _users(path: Path, counts: Counts) -> pd.DataFrame:
-    columns = ["user_id", *_USER_TEXT, *_USER_CODES, *_USER_NUMBERS]
-    return _without_negatives(_table(path, _USERS, columns), (*_USER_CODES, *_USER_NUMBERS), counts)
+    numbers = (*_USER_CODES, *_USER_NUMBERS)
+    return _without_negatives(_table(path, _USERS, "user_id", _USER_TEXT, numbers), numbers, counts)
 
 
 def _videos(path: Path, counts: Counts) -> pd.DataFrame:
-    columns = ["video_id", *_VIDEO_TEXT, *_VIDEO_CODES, *_VIDEO_NUMBERS, "tag"]
-    frame = _without_negatives(_table(path, _VIDEOS, columns), (*_VIDEO_CODES, *_VIDEO_NUMBERS), counts)
-    tags = [[int(tag) for tag in tags.split(",") if tag] for tags in frame["tag"].fillna("").astype(str)]
-    return frame.assign(tag=tags)
+    numbers = (*_VIDEO_CODES, *_VIDEO_NUMBERS)
+    frame = _table(path, _VIDEOS, "video_id", (*_VIDEO_TEXT, "tag"), numbers)
+    with archive.reading(path):
+        tags = [[int(tag) for tag in tags.split(",") if tag] for tags in frame["tag"].fillna("")]
+    return _without_negatives(frame, numbers, counts).assign(tag=tags)
 
 
-def _table(path: Path, name: str, columns: list[str]) -> pd.DataFrame:
+def _table(path: Path, name: str, key: str, text: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
+    types = {key: "int64"} | dict.fromkeys(text, "str") | dict.fromkeys(numbers, "float64")
     with archive.reading(path), archive.tar_text(path, name) as stream:
-        return pd.read_csv(stream, usecols=columns, dtype={"tag": str})[columns]
+        return archive.table(stream, types)
 
 
 def _without_negatives(frame: pd.DataFrame, columns: tuple[str, ...], counts: Counts) -> pd.DataFrame:
@@ -137,26 +143,26 @@ def _without_negatives(frame: pd.DataFrame, columns: tuple[str, ...], counts: Co
 def _events(path: Path, logs: list[str], tabs: tuple[str, ...], counts: Counts) -> Iterator[pd.DataFrame]:
     with archive.reading(path), tarfile.open(path, "r:*") as tar:
         for member in tar:
-            if (name := Path(member.name).name) in logs:
+            if (name := Path(member.name).name) in logs and (stream := tar.extractfile(member)):
                 # one type for all: a row must have one fingerprint whatever else stands in its chunk
-                chunks = pd.read_csv(tar.extractfile(member), chunksize=_CHUNK, dtype="float64")
+                chunks = pd.read_csv(archive.text(stream), chunksize=_CHUNK, dtype="float64")
                 for frame in chunks:
                     archive.require_columns(path, name, set(frame.columns), _LOG_COLUMNS)
-                    yield _impressions(frame, tabs, counts)
+                    yield _impressions(archive.refuse_longer(frame), tabs, counts)
 
 
 def _impressions(frame: pd.DataFrame, tabs: tuple[str, ...], counts: Counts) -> pd.DataFrame:
     counts.rows_read += len(frame)
-    tab = frame["tab"].astype("int64").astype(str)
+    tab = archive.whole(frame["tab"]).astype(str)
     kept = tab.isin(tabs)
     counts.left_out.update({f"tab {name}": int(n) for name, n in tab[~kept].value_counts().items()})
-    timestamp = pd.to_datetime(frame["time_ms"].astype("int64"), unit="ms").astype("datetime64[us]")
+    timestamp = pd.to_datetime(archive.whole(frame["time_ms"]), unit="ms").astype("datetime64[us]")
     return pd.DataFrame({
         "timestamp": timestamp,
-        "user_id": frame["user_id"].astype("int64"),
-        "video_id": frame["video_id"].astype("int64"),
+        "user_id": archive.whole(frame["user_id"]),
+        "video_id": archive.whole(frame["video_id"]),
         "tab": tab,
         "hour": (timestamp + _BEIJING).dt.hour.astype("int64"),
-        **{task: frame[raw].astype(np.int8) for task, raw in _LABELS.items()},
+        **{task: archive.whole(frame[raw], "int8") for task, raw in _LABELS.items()},
         ROW: pd.util.hash_pandas_object(frame, index=False),
     })[kept]  # fmt: skip

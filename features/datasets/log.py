@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,6 +12,11 @@ from features.schema import Schema
 
 ROW = "_row"  # fingerprint of the whole raw row: two rows with one fingerprint repeat each other
 TRUE = "p_"  # and the name of a task: its true probability
+
+
+def moment(day: str) -> float:
+    """An ISO date or moment (UTC) in seconds since 1970: what bounds of a timestamp are declared in."""
+    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
 @dataclass(kw_only=True)
@@ -36,3 +43,8 @@ class Log:
     chunks: Callable[[], Iterator[pd.DataFrame]]
     counts: Counts = field(default_factory=Counts)
     rows: int | None = None  # how many rows there are to read, where that is known beforehand
+    path: Path | None = None  # the file that is read, for the messages
+
+    def called(self, table: str) -> str:
+        """How a message names one of the tables."""
+        return f"{table} of {self.schema.name}" + (f" ({self.path})" if self.path else "")

@@ -7,6 +7,7 @@ eight fields of the published protocol: user, movie, gender, age, occupation, zi
 Owner: GroupLens, University of Minnesota; research use only, no redistribution.
 """
 
+import csv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from errors import SourceError
 from features.datasets import archive
-from features.datasets.log import Counts, Log
+from features.datasets.log import ROW, Counts, Log, moment
 from features.schema import Column, DType, Kind, Role, Schema, Task
 from params import Dataset
 
@@ -28,15 +29,27 @@ ARCHIVE = archive.Archive(
 )
 SCENARIO_OF_AGE = {1: "S1", 18: "S1", 25: "S2", 35: "S3", 45: "S3", 50: "S3", 56: "S3"}  # codes: lowest age of a band
 SCENARIOS = ("S1", "S2", "S3")
+GENRES = (
+    "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
 _RATINGS, _USERS, _MOVIES = "ml-1m/ratings.dat", "ml-1m/users.dat", "ml-1m/movies.dat"
 _CHUNK = 200_000  # rows
+_FIRST_DAY, _END = "2000-04-25", "2003-03-01"  # of the ratings
 
 
 def declare(dataset: Dataset) -> Schema:
     """Eight categorical fields, three scenarios, click and like (like only where click)."""
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
-        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP, desc="moment of the rating"),
+        Column(
+            name="timestamp",
+            role=Role.TIMESTAMP,
+            dtype=DType.TIMESTAMP,
+            minimum=moment(_FIRST_DAY),
+            maximum=moment(_END),
+            desc="moment of the rating",
+        ),
         _categorical("user_id", Role.USER, DType.INT64),
         _categorical("movie_id", Role.ITEM, DType.INT64),
         _categorical("scenario", Role.SCENARIO, DType.STRING, values=SCENARIOS, desc="band of the user's age"),
@@ -52,7 +65,7 @@ def declare(dataset: Dataset) -> Schema:
     )
     items = (
         _categorical("movie_id", Role.ITEM, DType.INT64),
-        _categorical("genre", Role.FEATURE, DType.STRING, desc="the first genre"),
+        _categorical("genre", Role.FEATURE, DType.STRING, values=GENRES, desc="the first genre"),
     )
     tasks = (Task(name="click", desc="rating > 3"), Task(name="like", requires="click", desc="rating > 4"))
     return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, events=events, users=users, items=items)
@@ -75,9 +88,9 @@ def read(dataset: Dataset) -> Log:
     if unknown := sorted(set(users["age"]) - set(SCENARIO_OF_AGE)):
         raise SourceError(f"{path}: {_USERS} has age codes {unknown}; official are {list(SCENARIO_OF_AGE)}")
     counts = Counts()
-    scenarios = users.set_index("user_id")["age"].map(SCENARIO_OF_AGE)
+    scenarios = users.drop_duplicates("user_id").set_index("user_id")["age"].map(SCENARIO_OF_AGE)
     return Log(
-        schema=declare(dataset), users=users, items=items, counts=counts,
+        schema=declare(dataset), users=users, items=items, counts=counts, path=path,
         chunks=lambda: _events(path, scenarios, counts),
     )  # fmt: skip
 
@@ -87,19 +100,34 @@ def _fields(stream: IO[bytes], names: list[str], *, text: tuple[str, ...] = ()) 
 
 
 def _chunks(stream: IO[bytes], names: list[str], text: tuple[str, ...], rows: int | None) -> Iterator[pd.DataFrame]:
-    """Lines of `a::b::c`, read at full speed as fields between single colons of which each second one is empty."""
-    types = {2 * place: str if name in text else "int64" for place, name in enumerate(names)}
+    """Lines of `a::b::c`, read at full speed as fields between single colons of which each second one is empty.
+
+    Raises ValueError where a line has more or fewer fields: pandas cuts such lines where it skips columns, so that
+    all of them are read.
+    """
+    between = [f"behind {name}" for name in names[:-1]]
+    columns = [column for pair in zip(names, [*between, ""], strict=True) for column in pair][:-1]
+    types = {name: str if name in text else "int64" for name in names} | dict.fromkeys(between, "category")
     frames = pd.read_csv(
-        stream, sep=":", header=None, usecols=list(types), dtype=types, chunksize=rows or _CHUNK,
-        encoding="latin-1", keep_default_na=False, engine="c",
+        archive.text(stream), sep=":", header=None, names=columns, dtype=types, chunksize=rows or _CHUNK,
+        encoding="latin-1", keep_default_na=False, engine="c", quoting=csv.QUOTE_NONE,
     )  # fmt: skip
-    for frame in frames if rows else [pd.concat(frames)]:
-        yield frame.set_axis(names, axis=1)
+    checked = (_fields_alone(archive.refuse_longer(frame), names, between) for frame in frames)
+    yield from checked if rows else [pd.concat(checked)]
+
+
+def _fields_alone(frame: pd.DataFrame, names: list[str], between: list[str]) -> pd.DataFrame:
+    for name in between:
+        if list(frame[name].cat.categories) != [""] or frame[name].isna().any():
+            raise ValueError(f"a line does not have the {len(names)} fields {'::'.join(names)}")
+    return frame[names]
 
 
 def _movies(text: str) -> pd.DataFrame:
     """Titles hold colons of their own: id is before the first `::`, genres after the last."""
     lines = [line for line in text.splitlines() if line]
+    if short := [line for line in lines if line.count("::") < 2]:
+        raise ValueError(f"a movie is id::title::genres, found {short[0][:60]!r}")
     genres = [line.rpartition("::")[2].partition("|")[0] for line in lines]
     return pd.DataFrame({"movie_id": [int(line.partition("::")[0]) for line in lines], "genre": genres})
 
@@ -116,10 +144,11 @@ def _events(path: Path, scenarios: pd.Series, counts: Counts) -> Iterator[pd.Dat
 
 def _impressions(frame: pd.DataFrame, scenario: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({
-        "timestamp": frame["seconds"].to_numpy().astype("datetime64[s]").astype("datetime64[us]"),
+        "timestamp": pd.to_datetime(frame["seconds"], unit="s").astype("datetime64[us]"),
         "user_id": frame["user_id"],
         "movie_id": frame["movie_id"],
         "scenario": scenario,
         "click": (frame["rating"] > 3).astype(np.int8),
         "like": (frame["rating"] > 4).astype(np.int8),
+        ROW: pd.util.hash_pandas_object(frame, index=False),
     })  # fmt: skip

@@ -24,7 +24,7 @@ import pandas as pd
 
 from features.datasets import change, moments, town
 from features.datasets.change import Conditions
-from features.datasets.log import Counts, Log
+from features.datasets.log import Counts, Log, moment
 from features.datasets.town import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, TAGS
 from features.schema import Column, DType, Kind, Role, Schema, Task
 from params import Dataset, Simulation
@@ -37,9 +37,16 @@ LOST = 0.01  # share of the distances that are not recorded
 
 def declare(dataset: Dataset) -> Schema:
     """Context of an impression, profiles of users and items, click and order (order only after click)."""
+    start = moment(dataset.simulation.start.isoformat())
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
-        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
+        Column(
+            name="timestamp",
+            role=Role.TIMESTAMP,
+            dtype=DType.TIMESTAMP,
+            minimum=start,
+            maximum=start + 86_400 * dataset.simulation.days,
+        ),
         _id("user_id", Role.USER),
         _id("item_id", Role.ITEM),
         Column(name="scenario", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=SCENARIOS),

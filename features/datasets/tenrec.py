@@ -96,7 +96,7 @@ def read(dataset: Dataset) -> Log:
     clicks = int(found.sum()) - negatives
     wanted = min(round(settings.negatives_per_click * clicks), negatives)
     return Log(
-        schema=declare(dataset), counts=counts, rows=clicks + wanted,
+        schema=declare(dataset), counts=counts, rows=clicks + wanted, path=path,
         users=users.assign(history=_histories(users[_HISTORY])).drop(columns=_HISTORY),
         items=items,
         chunks=lambda: _events(path, settings, counts, wanted, negatives),
@@ -145,15 +145,15 @@ def _histories(items: pd.DataFrame) -> pd.Series:
 
 def _frames(path: Path) -> Iterator[pd.DataFrame]:
     """The columns that are read, in chunks; the index is the place of a row in the file."""
-    with archive.reading(path), _opened(path) as stream:
+    with archive.reading(path), _opened(path) as opened:
+        stream = archive.text(opened)
         names = next(csv.reader([stream.readline().decode("utf-8-sig").strip()]), [])
         archive.require_columns(path, FILE, set(names), set(_TYPES))
         types = dict.fromkeys(names, "category") | _TYPES  # all of them: pandas cuts long rows where it skips columns
         rows = pd.read_csv(stream, header=None, names=names, dtype=types, keep_default_na=False, chunksize=_CHUNK)
         with rows:
             for frame in rows:
-                if not isinstance(frame.index, pd.RangeIndex):
-                    raise ValueError(f"rows have more fields than the {len(names)} of the header")
+                archive.refuse_longer(frame)
                 category = frame["video_category"].cat.rename_categories(MISSING).astype(object)
                 yield frame[list(_TYPES)].assign(video_category=category)
 
