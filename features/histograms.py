@@ -29,6 +29,7 @@ from features.schema import Schema
 DAYS = 40  # a longer window is counted by periods of several days
 LARGEST = 1e12  # numbers beyond count as this in sums
 Counts = NDArray[np.int64]
+Days = tuple[date, date]  # the first and the last day (UTC) of a window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,29 +114,41 @@ class Histograms:
 
 def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
     """Bins fitted on the Parquet file `rows` (the training rows), and the histograms of these rows."""
-    with _opened(rows, "training") as connection:
+    with _opened(selected(rows, schema), "training") as connection:
         bins = fit_bins(connection, encoder)
     first, last = span(rows, schema)
     period = -(-((last - first).days + 1) // DAYS)
     return count(rows, schema, encoder, bins, period_days=period)
 
 
-def span(rows: Path, schema: Schema) -> tuple[date, date]:
+def selected(rows: Path, schema: Schema, days: Days | None = None) -> str:
+    """The query for the Parquet file(s) `rows` (a path or a pattern), all or those of some days."""
+    source = f"select * from read_parquet('{rows.as_posix()}', hive_partitioning = false)"
+    return (
+        source if days is None else f"{source} where \"{schema.timestamp}\"::date between '{days[0]}' and '{days[1]}'"
+    )
+
+
+def span(rows: Path, schema: Schema, days: Days | None = None) -> Days:
     """First and last day of the Parquet file(s) `rows`; raises SchemaError where there are no rows."""
-    with _opened(rows, "training") as connection:
+    with _opened(selected(rows, schema, days), "training") as connection:
         moment = f'"{schema.timestamp}"::date'
         first, last = connection.execute(f"select min({moment}), max({moment}) from training").fetchone() or (None,) * 2
     if first is None:
-        raise SchemaError(f"{rows} holds no rows: there is nothing to make histograms of")
+        between = f" from {days[0]} to {days[1]}" if days else ""
+        raise SchemaError(f"{rows} holds no rows{between}: there is nothing to make histograms of")
     return first, last
 
 
-def count(rows: Path, schema: Schema, encoder: Encoder, bins: Sequence[Bins], *, period_days: int = 1) -> Histograms:
-    """Histograms of the Parquet file(s) `rows` (a path or a pattern) on frozen `bins`; each column is read once."""
-    first, last = span(rows, schema)
+def count(
+    rows: Path, schema: Schema, encoder: Encoder, bins: Sequence[Bins], *, period_days: int = 1,
+    days: Days | None = None,
+) -> Histograms:  # fmt: skip
+    """Histograms of the Parquet file(s) `rows`, or of some `days` of them, on frozen `bins`; a column is read once."""
+    first, last = span(rows, schema, days)
     shape = ((last - first).days // period_days + 1, len(schema.scenarios))
     counts, sums, moments, effective = {}, {}, {}, {}
-    with _opened(rows, "raw") as connection:
+    with _opened(selected(rows, schema, days), "raw") as connection:
         _declare(connection, schema, first, period_days)
         _declare_values(connection, encoder, bins)
         for one in tqdm(bins, desc="histograms", unit="column", mininterval=1):
@@ -147,25 +160,24 @@ def count(rows: Path, schema: Schema, encoder: Encoder, bins: Sequence[Bins], *,
             elif counts[one.name][..., OTHER].any():
                 effective[one.name] = _effective(connection, one, shape[1])
         of_days = connection.execute(_of_days(schema)).fetchnumpy()
-    days = ((last - first).days + 1, shape[1])
+    daily = ((last - first).days + 1, shape[1])
     return Histograms(
         first_day=first, period_days=period_days, scenarios=schema.scenarios, bins=tuple(bins),
-        rows=_placed(of_days, "rows", days), counts=counts, sums=sums, moments=moments, effective=effective,
+        rows=_placed(of_days, "rows", daily), counts=counts, sums=sums, moments=moments, effective=effective,
         labels={
-            task: np.stack([_placed(of_days, f"{what} {task}", days) for what in ("observed", "positive")], axis=-1)
+            task: np.stack([_placed(of_days, f"{what} {task}", daily) for what in ("observed", "positive")], axis=-1)
             for task in schema.rated
         },
     )  # fmt: skip
 
 
 @contextmanager
-def _opened(rows: Path, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection whose view `name` is the Parquet file(s), out of core within 1.5 GB."""
+def _opened(query: str, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose view `name` is the query, out of core within 1.5 GB."""
     with TemporaryDirectory() as spill:
         settings: dict[str, Any] = {"memory_limit": "1500MB", "temp_directory": spill, "threads": stage.threads()}
         with duckdb.connect(config=settings) as connection:
-            source = f"read_parquet('{rows.as_posix()}', hive_partitioning = false)"
-            connection.execute(f"create view {name} as select * from {source}")
+            connection.execute(f"create view {name} as {query}")
             yield connection
 
 

@@ -7,6 +7,7 @@ Exit status: 0 ok, 1 watch, 2 act, 3 if there is no verdict; with --report-only 
 
 import hashlib
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import torch
 
 import params
 import stage
-from features.histograms import Histograms
+from errors import ParameterError
+from features.histograms import Days, Histograms
 from models.folder import BEHAVIOUR, REFERENCE, Model, read_model
+from monitoring import suite
 from monitoring.compare import Comparison
 from monitoring.report import write
 from monitoring.scores import performance, score_entries
-from monitoring.verdict import judge
+from monitoring.verdict import conclude, judge, weigh
 from monitoring.window import Window, open_window
 from params import Drift
 
@@ -28,17 +31,24 @@ DIGITS = 6
 
 
 def drift(
-    *, current: Path, reference: Path, out: Path, validation: Path | None = None, report_only: bool = False
-) -> int:
+    *, current: Path, reference: Path, out: Path, first_day: date | None = None, last_day: date | None = None,
+    validation: Path | None = None, report_only: bool = False,
+) -> int:  # fmt: skip
     """Judge the Parquet file(s) `current` by the model folder `reference`; write drift.json and index.html to `out`.
 
+    `current` is a file or a pattern, of which the rows from `first_day` to `last_day` (UTC) are taken, or all.
     `validation` is the report of the gate, whose findings the page repeats. Returns the exit status.
     """
     torch.set_num_threads(stage.threads())
     limits, model = params.load().drift, read_model(reference)
-    report = examine(current, model, reference, limits)
-    report = rounded({**report, "quality": quality_of(validation)})
+    window = compare(current, model, reference, limits, days=days_of(first_day, last_day))
+    tests = weigh(window, limits)
+    report = rounded({**conclude(window, tests), "quality": quality_of(validation)})
     out.mkdir(parents=True, exist_ok=True)
+    suite.publish(
+        tests, name=model.schema.name, rows=report["current"]["rows"], report=out / "expectations.json",
+        docs=out / "expectations",
+    )  # fmt: skip
     (out / "drift.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     write(report, out / "index.html")
     for found in report["findings"][:10]:
@@ -47,13 +57,18 @@ def drift(
     return 0 if report_only else STATUS[report["verdict"]]
 
 
-def examine(current: Path, model: Model, folder: Path, limits: Drift) -> dict[str, Any]:
+def examine(current: Path, model: Model, folder: Path, limits: Drift, *, days: Days | None = None) -> dict[str, Any]:
     """The report on the window `current`, as it stands in drift.json."""
+    return judge(compare(current, model, folder, limits, days=days), limits)
+
+
+def compare(current: Path, model: Model, folder: Path, limits: Drift, *, days: Days | None = None) -> dict[str, Any]:
+    """The comparison of the window `current` (some days of it) with the reference in the model folder."""
     reference = Histograms.read(folder / REFERENCE)
     behaviour = json.loads((folder / BEHAVIOUR).read_text())
-    window = open_window(current, model, reference, behaviour, most=limits.scored_rows)
+    window = open_window(current, model, reference, behaviour, most=limits.scored_rows, days=days)
     comparison = Comparison(reference, window.histograms, fewest=limits.fewest_rows)
-    report = {
+    return {
         "dataset": model.schema.name,
         "reference": _told(reference) | _model(model, folder),
         "current": _told(window.histograms) | _source(window),
@@ -66,7 +81,15 @@ def examine(current: Path, model: Model, folder: Path, limits: Drift) -> dict[st
             performance(window.probabilities, window.labels, window.scenario, model.schema, behaviour["scores"])
         ),
     }
-    return judge(report, limits)
+
+
+def days_of(first_day: date | None, last_day: date | None) -> Days | None:
+    """The days asked for; raises ParameterError where only one end is given or the ends are exchanged."""
+    if first_day is None and last_day is None:
+        return None
+    if first_day is None or last_day is None or last_day < first_day:
+        raise ParameterError(f"--first-day {first_day} --last-day {last_day}: expected both, in this order")
+    return first_day, last_day
 
 
 def _limits(limits: Drift) -> dict[str, float]:

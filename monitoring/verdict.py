@@ -41,25 +41,36 @@ class Test:
     scenario: str | None = None
     task: str | None = None
     judged: bool = True  # false: too few rows
+    certain: bool = True  # false: chance may have done it
 
     @property
     def level(self) -> Level:
-        """What the value would mean if it is neither noise nor chance."""
-        if not self.judged or self.value <= self.noise:
+        """What the value means: ok within its limits, within its noise, or where chance may have done it."""
+        if not (self.judged and self.certain) or self.value <= self.noise:
             return "ok"
         return "act" if self.value >= self.limits.act else "watch" if self.value >= self.limits.watch else "ok"
 
 
-def judge(report: Entry, limits: Drift) -> Entry:
-    """The report with a `verdict` in each entry, the `findings`, and its own verdict, reason and next step."""
+def weigh(report: Entry, limits: Drift) -> list[Test]:
+    """Every test of the comparison; what chance may have done has the level ok. Writes a `verdict` into each entry."""
     tests = [*_of_columns(report, limits), _of_mix(report, limits), *_of_labels(report, limits),
              *_of_scores(report, limits)]  # fmt: skip
     certain = adjusted(np.array([test.p_value for test in tests])) < limits.significance
-    kept = [test for test, sure in zip(tests, certain, strict=True) if sure and test.level != "ok"]
-    for test in kept:
+    tests = [replace(test, certain=bool(sure)) for test, sure in zip(tests, certain, strict=True)]
+    for test in tests:
         name = "calibration_verdict" if test.statistic == "calibration" else "verdict"
         test.told[name] = max(test.level, test.told[name], key=_rank)
-    findings = sorted(_findings(kept, report), key=_urgency)
+    return tests
+
+
+def judge(report: Entry, limits: Drift) -> Entry:
+    """The report with a `verdict` in each entry, the `findings`, and its own verdict, reason and next step."""
+    return conclude(report, weigh(report, limits))
+
+
+def conclude(report: Entry, tests: list[Test]) -> Entry:
+    """The report with the findings that the weighed tests come to, and its verdict, reason and next step."""
+    findings = sorted(_findings([test for test in tests if test.level != "ok"], report), key=_urgency)
     return {**_summary(findings), "findings": findings, **report}
 
 

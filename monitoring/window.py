@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import stage
 from errors import SourceError
 from features.encode import Tensors, labels_of
-from features.histograms import Histograms, count
+from features.histograms import Days, Histograms, count, selected
 from features.schema import Schema
 from models.behaviour import score_cells
 from models.folder import Model
@@ -37,14 +37,16 @@ class Window:
     served: bool
 
 
-def open_window(rows: Path, model: Model, reference: Histograms, behaviour: dict[str, Any], *, most: int) -> Window:
+def open_window(
+    rows: Path, model: Model, reference: Histograms, behaviour: dict[str, Any], *, most: int, days: Days | None = None
+) -> Window:
     """The window of the Parquet file(s) `rows`: the columns of the training set, perhaps with `score_<task>`.
 
     Up to `most` rows, drawn by their event id, are scored; raises SourceError where a column is missing.
     """
     _check(rows, model)
-    found = count(rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days)
-    table = _sample(rows, model.schema, most)
+    found = count(rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days, days=days)
+    table = _sample(rows, model.schema, most, days)
     encoded = Tensors(
         **vars(model.encoder.encode(table)),
         labels=np.stack([labels_of(task, table[task.name]) for task in model.schema.tasks], axis=1),
@@ -72,7 +74,7 @@ def _check(rows: Path, model: Model) -> None:
         raise SourceError(f"{rows} does not exist: --current is a Parquet file with the columns of the training set")
     try:
         with duckdb.connect() as connection:
-            found = {name for name, *_ in connection.execute(f"describe {_source(rows)}").fetchall()}
+            found = {name for name, *_ in connection.execute(f"describe {selected(rows, model.schema)}").fetchall()}
     except duckdb.Error as error:
         raise SourceError(f"{rows} cannot be read as Parquet: {error}") from error
     schema = model.schema
@@ -82,17 +84,14 @@ def _check(rows: Path, model: Model) -> None:
                           "on: take a window of the same schema, or the model of this one")  # fmt: skip
 
 
-def _source(rows: Path) -> str:
-    return f"select * from read_parquet('{rows.as_posix()}', hive_partitioning = false)"
-
-
-def _sample(rows: Path, schema: Schema, most: int) -> pa.Table:
+def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Table:
     """Up to `most` rows, by the hash of their event id; in the order of the ids."""
     with duckdb.connect(config={"memory_limit": "1500MB", "threads": stage.threads()}) as connection:
-        (total,) = connection.execute(f"select count(*) from ({_source(rows)})").fetchone() or (0,)
+        source = selected(rows, schema, days)
+        (total,) = connection.execute(f"select count(*) from ({source})").fetchone() or (0,)
         share = min(most / max(total, 1), 1.0)
         where = "" if share == 1 else f' where hash("{schema.event_id}") < {share} * 18446744073709551615::double'
-        return connection.execute(f'{_source(rows)}{where} order by "{schema.event_id}"').to_arrow_table()
+        return connection.execute(f'from ({source}){where} order by "{schema.event_id}"').to_arrow_table()
 
 
 def _sha256(rows: Path) -> str:
