@@ -21,6 +21,7 @@ from features.schema import DType
 
 FILE_DAY = "day of the file"  # column of a batch: midnight (UTC) of the day that a row's file is named for
 _MOMENT = TYPES[DType.TIMESTAMP]
+_BROKEN = (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError)  # what reading a broken file raises
 _NO_DAY = datetime(1970, 1, 1)  # a folder that names no day: no event lies in it
 
 
@@ -36,7 +37,7 @@ def reading(paths: Sequence[Path]) -> Iterator[None]:
     """Turns whatever a broken Parquet file raises within the block into a ValidationError that names the file."""
     try:
         yield
-    except (pa.ArrowException, duckdb.Error, OSError) as error:
+    except _BROKEN as error:
         broken = next(filter(_fault, paths), None)
         named = broken or ", ".join(map(str, paths))
         raise ValidationError(
@@ -51,8 +52,10 @@ def _fault(path: Path) -> str | None:
     try:
         with pq.ParquetFile(path) as opened:
             for group in range(opened.num_row_groups):
-                opened.read_row_group(group).validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+                part = opened.read_row_group(group)
+                part.validate(full=True)
+                part.schema.names  # noqa: B018  # a name that is no UTF-8 shows only when it is asked for
+    except _BROKEN as error:
         return str(error)
     return None
 
