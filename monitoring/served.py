@@ -1,7 +1,10 @@
 """What the service served, as a window of rows with the columns of the training set, and the labels that came later.
 
-The log of the service (serving/served.py) holds features and probabilities; the events of the log that `validate`
-accepted hold what came of it.
+    python -m monitoring.served --log DIR --events data/validated/events --schema data/schema.json
+        --views data/features/views.json --first-day 2026-01-17 --last-day 2026-01-18 --out served.parquet
+
+The file is a `--current` of monitoring.drift. The log of the service (serving/served.py) holds features and
+probabilities; the events of the log that `validate` accepted hold what came of it.
 """
 
 from collections.abc import Iterator
@@ -13,14 +16,27 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import stage
 from errors import SourceError
 from features.arrow import arrow_schema
-from features.schema import Column, Role, Schema, View
+from features.schema import Column, Role, Schema, View, read_schema, read_views
 
 ROWS = 131_072  # of a row group, and of what is in memory at once
 MEMORY = "2GB"  # of DuckDB, while it joins
 REQUEST, MOMENT, PLACE, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"
 _LATER = (Role.EVENT_ID, Role.LABEL, Role.CHOICE_SET)  # what only the event knows
+
+
+def served(
+    *, log: Path, events: Path, schema: Path, views: Path, first_day: date, last_day: date, out: Path,
+    match_minutes: float = 60,
+) -> None:  # fmt: skip
+    """Write what was served in these days (UTC), with the labels that have arrived, to the Parquet file `out`."""
+    rows, labelled = served_window(
+        log, events, read_schema(schema), read_views(views), first_day=first_day, last_day=last_day, out=out,
+        match_minutes=match_minutes,
+    )  # fmt: skip
+    print(f"served: {rows:,} scored items from {first_day} to {last_day}, {labelled:,} of them with an event -> {out}")
 
 
 def served_window(
@@ -119,3 +135,7 @@ def _write(reader: pa.RecordBatchReader, types: pa.Schema, out: Path, schema: Sc
 def _typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """The values in their declared type; a column of nulls alone has none of its own."""
     return pa.nulls(len(values), kind) if values.null_count == len(values) else values.cast(kind)
+
+
+if __name__ == "__main__":
+    stage.run(served)

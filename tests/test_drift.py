@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import params
-from errors import SourceError
+from errors import ParameterError, SourceError
 from features.histograms import Histograms
 from models.folder import read_model
-from monitoring.drift import drift, examine
+from monitoring.drift import days_of, drift, examine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -134,6 +135,33 @@ def test_served_scores_are_taken_as_they_were_served(place: Path, tmp_path: Path
     assert found["current"]["labelled_rows"] == 0
     assert all(entry["ratio"] is None for entry in found["scores"])
     assert all(entry["auc"] is None for entry in found["performance"])
+
+
+def test_a_day_of_the_log_is_a_window(place: Path) -> None:
+    """Of all the files of the training set, the rows of one day; both ends have to be named, in order."""
+    with contextlib.chdir(place):
+        day = date(2026, 1, 9)
+        found = examine(
+            Path("data/training/*.parquet"), read_model(artifacts.MODEL), artifacts.MODEL, params.load().drift,
+            days=(day, day),
+        )  # fmt: skip
+        rows = pq.read_table("data/training/valid.parquet")["timestamp"].to_numpy().astype("datetime64[D]")
+    assert found["current"]["first_day"] == found["current"]["last_day"] == "2026-01-09"
+    assert found["current"]["rows"] == (rows == np.datetime64("2026-01-09")).sum()
+    with pytest.raises(ParameterError, match="expected both, in this order"):
+        days_of(date(2026, 1, 9), None)
+
+
+def test_great_expectations_says_the_same(place: Path, tmp_path: Path) -> None:
+    """A column to be acted upon breaks a critical expectation and names the column; Data Docs show it."""
+    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    with contextlib.chdir(place):
+        drift(current=broken, reference=artifacts.MODEL, out=tmp_path / "drift", report_only=True)
+    table = json.loads((tmp_path / "drift" / "expectations.json").read_text())["tables"]["statistics"]
+    critical = {fault["rule"]: fault for fault in table["failed"] if fault["severity"] == "critical"}
+    assert not table["passed"]
+    assert "price/feed" in {example["of"] for example in critical["missing to act"]["examples"]}
+    assert (tmp_path / "drift" / "expectations" / "index.html").is_file()
 
 
 def test_only_some_rows_of_a_large_window_are_scored(place: Path, tmp_path: Path) -> None:
