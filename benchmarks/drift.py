@@ -38,7 +38,8 @@ from monitoring.verdict import judge
 ROOT = Path(__file__).resolve().parent.parent
 DAYS, TRAINED, PLANTED = 21, 17, 20  # days of the log, of the reference, and the first day of the change
 SIZE = {"impressions": 200_000, "users": 8_000, "items": 2_000, "days": DAYS}
-SCENARIO = "channel"  # that a change of one scenario is planted in
+SCENARIO = "channel"  # that a change of one scenario is planted in,
+OF_ORDERS = "search"  # and one of orders: channel has some 25 in the window, too few to miss three fifths of
 QUIET = ("none", "season")  # kinds without a change
 Finding = dict[str, Any]
 
@@ -49,7 +50,7 @@ SOUGHT: dict[str, Callable[[Finding], bool]] = {
     "missing": lambda f: (f["kind"], f["column"], f["scenario"]) == ("missing", "distance_km", "all"),
     "unit": lambda f: (f["kind"], f["column"], f["scenario"]) == ("unit", "distance_km", "all"),
     "swapped": lambda f: (f["kind"], f["column"], f["scenario"]) == ("swapped", "device", "all"),
-    "conversion": lambda f: (f["kind"], f["scenario"], f["task"]) == ("label_rate", SCENARIO, "order"),
+    "conversion": lambda f: (f["kind"], f["scenario"], f["task"]) == ("label_rate", OF_ORDERS, "order"),
 }
 
 
@@ -109,7 +110,7 @@ def make(folder: Path, seed: int, kind: str) -> None:
     """The log and the features of the town of this seed with this change, under `folder`."""
     folder.mkdir()
     plain = yaml.safe_load((ROOT / "params.yaml").read_text())
-    change = {"kind": kind, "from_day": PLANTED, "scenario": SCENARIO}
+    change = {"kind": kind, "from_day": PLANTED, "scenario": OF_ORDERS if kind == "conversion" else SCENARIO}
     plain["dataset"]["simulation"] |= {**SIZE, "seed": seed, "change": change}
     (folder / "params.yaml").write_text(yaml.safe_dump(plain))
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):

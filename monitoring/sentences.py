@@ -6,7 +6,12 @@ Entry = dict[str, Any]
 
 
 def _place(found: Entry) -> str:
+    """Where; of a finding in all scenarios, the words that follow are about the one that moved most."""
     return "all scenarios" if found["scenario"] == "all" else str(found["scenario"])
+
+
+def _figure(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,g}"
 
 
 def _of_missing(cell: Entry, found: Entry) -> str:
@@ -20,8 +25,9 @@ def _of_new(cell: Entry, found: Entry) -> str:
 
 
 def _of_unit(cell: Entry, found: Entry) -> str:
-    return (f"{found['column']} in {_place(found)} is {cell['scale'][0]:,.3g} times what it was, in mean and spread "
-            "alike: as after a change of unit")  # fmt: skip
+    factor = _figure(cell["scale"][0])
+    return (f"{found['column']} in {_place(found)} is {factor} times what it was, in mean and spread alike: "
+            "as after a change of unit")  # fmt: skip
 
 
 def _of_swap(cell: Entry, found: Entry) -> str:
@@ -49,16 +55,16 @@ def _of_the_mix(mix: Entry, found: Entry) -> str:
 def _of_rate(entry: Entry, found: Entry) -> str:
     day = "on such weekdays" if entry["same_weekday"] else "over all days"
     then, now = entry["reference_rate"], entry["rate"]
-    return f"{found['task']} in {found['scenario']} is {now:.2%}, usually {then:.2%} {day} ({now / then - 1:+.0%})"
+    return f"{found['task']} in {_place(found)} is {now:.2%}, usually {then:.2%} {day} ({now / then - 1:+.0%})"
 
 
 def _of_calibration(entry: Entry, found: Entry) -> str:
-    return (f"{found['task']} in {found['scenario']}: predicted over observed is {entry['ratio']:.2f}, on the "
+    return (f"{found['task']} in {_place(found)}: predicted over observed is {entry['ratio']:.2f}, on the "
             f"validation rows {entry['reference_ratio']:.2f}")  # fmt: skip
 
 
 def _of_score(entry: Entry, found: Entry) -> str:
-    return f"the scores of {found['task']} in {found['scenario']} are distributed differently: PSI {entry['psi']:.2f}"
+    return f"the scores of {found['task']} in {_place(found)} are distributed differently: PSI {entry['psi']:.2f}"
 
 
 SENTENCES = {

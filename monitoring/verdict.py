@@ -5,7 +5,7 @@ than the noise band (the reference never did that), and its p-value, corrected f
 `drift.significance` (it is no accident).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -44,6 +44,11 @@ class Test:
     certain: bool = True  # false: chance may have done it
 
     @property
+    def subject(self) -> str:
+        """What the test is about, in whatever scenario: a column, or a statistic of a task, or of the whole."""
+        return self.column or f"{self.statistic} {self.task or ''}"
+
+    @property
     def level(self) -> Level:
         """What the value means: ok within its limits, within its noise, or where chance may have done it."""
         if not (self.judged and self.certain) or self.value <= self.noise:
@@ -70,7 +75,8 @@ def judge(report: Entry, limits: Drift) -> Entry:
 
 def conclude(report: Entry, tests: list[Test]) -> Entry:
     """The report with the findings that the weighed tests come to, and its verdict, reason and next step."""
-    findings = sorted(_findings([test for test in tests if test.level != "ok"], report), key=_urgency)
+    kept = [test for test in tests if test.level != "ok"]
+    findings = sorted(_findings(kept, report, tests), key=_urgency)
     return {**_summary(findings), "findings": findings, **report}
 
 
@@ -137,30 +143,24 @@ def _of_scores(report: Entry, limits: Drift) -> Iterator[Test]:
             )  # fmt: skip
 
 
-def _findings(kept: list[Test], report: Entry) -> Iterator[Entry]:
+def _findings(kept: list[Test], report: Entry, tests: list[Test]) -> Iterator[Entry]:
     """One per kind and place; one for all scenarios where most of them have it."""
-    judged = {
-        column["column"]: sum(cell["enough_rows"] for cell in column["scenarios"].values())
-        for column in report["columns"]
-    }
     weight = {column["column"]: column["importance"] for column in report["columns"]}
-    cells: dict[tuple[str | None, str | None], list[Test]] = defaultdict(list)
+    cells: dict[tuple[str, str | None], list[Test]] = defaultdict(list)
     for test in kept:
-        cells[test.column or test.statistic, test.scenario if test.column else f"{test.scenario}/{test.task}"].append(
-            test
-        )
-    kinds: dict[tuple[str | None, str], list[Test]] = defaultdict(list)
-    for tests in cells.values():
-        kind, worst = _kind(tests)
-        if worst.column is None:
-            yield _finding(kind, worst, worst.scenario, None)
-        else:
-            kinds[worst.column, kind].append(worst)
-    for (name, kind), found in kinds.items():
+        cells[test.subject, test.scenario].append(test)
+    kinds: dict[tuple[str, str], list[Test]] = defaultdict(list)
+    for (subject, _), of_cell in cells.items():
+        kind, worst = _kind(of_cell)
+        kinds[subject, kind].append(worst)
+    judged = Counter(
+        test.subject for test in {(one.subject, one.scenario): one for one in tests if one.judged}.values()
+    )
+    for (subject, kind), found in kinds.items():
         found.sort(key=lambda test: -test.value)
-        everywhere = len(found) > 1 and len(found) >= EVERYWHERE * judged[name or ""]
+        everywhere = len(found) > 1 and len(found) >= EVERYWHERE * judged[subject]
         for test in found[:1] if everywhere else found:
-            yield _finding(kind, test, "all" if everywhere else test.scenario, weight[name or ""])
+            yield _finding(kind, test, "all" if everywhere else test.scenario, weight.get(test.column or ""))
 
 
 def _kind(tests: list[Test]) -> tuple[str, Test]:
@@ -230,7 +230,7 @@ def _summary(findings: list[Entry]) -> Entry:
                 "next_step": "Nothing to do: the next window is judged as scheduled."}  # fmt: skip
     first = findings[0]
     more = f" ({len(findings) - 1} more below)" if len(findings) > 1 else ""
-    return {"verdict": first["verdict"], "reason": f"{first['sentence'][0].upper()}{first['sentence'][1:]}.{more}",
+    return {"verdict": first["verdict"], "reason": f"{first['sentence']}.{more}",
             "next_step": _next_step(first)}  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def test_the_mix_names_the_scenario_that_moved_most() -> None:
     moved = {"scenario": "late", "reference_share": 0.1, "current_share": 0.3}
     mix = {"psi": 0.3, "noise": 0.01, "p_value": 1e-30, "linf_bin": "late", "scenarios": [moved]}
     found = judge(report({}, mix=mix), LIMITS)
-    assert found["reason"] == "Late makes 30.0% of the impressions, usually 10.0%."
+    assert found["reason"] == "late makes 30.0% of the impressions, usually 10.0%."
 
 
 def test_scores_and_calibration_are_judged_apart() -> None:
@@ -136,3 +136,12 @@ def test_scores_and_calibration_are_judged_apart() -> None:
     assert {one["kind"] for one in found["findings"]} >= {"calibration"}
     assert found["scores"][0]["calibration_verdict"] == "act"
     assert found["scores"][0]["verdict"] == "act"
+
+
+def test_what_most_scenarios_have_is_one_finding_of_the_task() -> None:
+    """Scores that moved in three of four scenarios are told once, in the figures of the one that moved most."""
+    score = {"task": "click", "rows": 9000, "reference_rows": 9000, "noise": 0.01, "p_value": 1e-30, "ratio": None}
+    scores = [score | {"scenario": name, "psi": psi} for name, psi in zip(SCENARIOS, (0.3, 0.5, 0.4, 0.0), strict=True)]
+    (found,) = judge(report({}, scores=scores), LIMITS)["findings"]
+    assert (found["kind"], found["scenario"], found["task"]) == ("score", "all", "click")
+    assert found["sentence"] == "the scores of click in all scenarios are distributed differently: PSI 0.50"
