@@ -150,6 +150,8 @@ def count(
     counts, sums, moments, effective = {}, {}, {}, {}
     with _opened(selected(rows, schema, days), "raw") as connection:
         _declare(connection, schema, first, period_days)
+        of_days = connection.execute(_of_days(schema)).fetchnumpy()
+        _check_scenarios(of_days, rows, schema)
         _declare_values(connection, encoder, bins)
         for one in tqdm(bins, desc="histograms", unit="column", mininterval=1):
             found = connection.execute(_numbers(one) if one.numeric else _categories(one)).fetchnumpy()
@@ -159,7 +161,6 @@ def count(
                 moments[one.name] = _moments(found, shape[1])
             elif counts[one.name][..., OTHER].any():
                 effective[one.name] = _effective(connection, one, shape[1])
-        of_days = connection.execute(_of_days(schema)).fetchnumpy()
     daily = ((last - first).days + 1, shape[1])
     return Histograms(
         first_day=first, period_days=period_days, scenarios=schema.scenarios, bins=tuple(bins),
@@ -189,6 +190,13 @@ def _declare(connection: duckdb.DuckDBPyConnection, schema: Schema, first: date,
         f"date_diff('day', date '{first}', \"{schema.timestamp}\"::date) as _day, _day // {period_days} as _period "
         "from raw"
     )
+
+
+def _check_scenarios(of_days: dict[str, NDArray[Any]], rows: Path, schema: Schema) -> None:
+    strange = np.ma.getmaskarray(of_days["scenario"])
+    if strange.any():
+        number = int(of_days["rows"][strange].sum())
+        raise SchemaError(f"{rows}: {number:,} rows have a {schema.scenario} that is none of {schema.scenarios}")
 
 
 def _declare_values(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Sequence[Bins]) -> None:

@@ -161,6 +161,17 @@ def test_an_empty_window_is_named(encoder: Encoder, rows: Path, reference: Histo
         count(tmp_path / "empty.parquet", SCHEMA, encoder, reference.bins)
 
 
+def test_a_scenario_that_is_not_declared_is_named(
+    rows: Path, encoder: Encoder, reference: Histograms, tmp_path: Path
+) -> None:
+    """It has no place in the histograms, and is not left out without a word."""
+    table = pq.read_table(rows).slice(0, 2)
+    strange = table.set_column(table.column_names.index("scenario"), "scenario", pa.array(["feed", "moon"]))
+    pq.write_table(strange, tmp_path / "strange.parquet")
+    with pytest.raises(SchemaError, match="1 rows have a scenario that is none of"):
+        count(tmp_path / "strange.parquet", SCHEMA, encoder, reference.bins)
+
+
 def test_a_long_window_is_counted_by_periods(rows: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for three periods, six days are three of two; labels keep their days."""
     monkeypatch.setattr("features.histograms.DAYS", 3)
