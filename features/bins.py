@@ -49,6 +49,11 @@ class Bins:
         return len(self.edges) + 2 if self.numeric else len(self.values) + 3
 
     @property
+    def unit(self) -> float:
+        """The largest number of training in size, by which moments are measured: any number but 0 where that is 0."""
+        return max(map(abs, self.edges)) or 1.0
+
+    @property
     def usual(self) -> slice:
         """The bins of values as training saw them."""
         return slice(2, self.count - 1) if self.numeric else slice(2, self.count)

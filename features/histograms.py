@@ -27,7 +27,7 @@ from features.encode import Encoder
 from features.schema import Schema
 
 DAYS = 40  # a longer window is counted by periods of several days
-LARGEST = 1e12  # numbers beyond count as this in sums
+LARGEST = 1e12  # numbers beyond count as this in sums, so that a millionth of them still fits into 64 bits
 Counts = NDArray[np.int64]
 Days = tuple[date, date]  # the first and the last day (UTC) of a window
 
@@ -37,9 +37,9 @@ class Histograms:
     """Of one window: `counts` by the name of the bins [P, S, bins], for P periods of `period_days` days, S scenarios.
 
     `sums` hold, of a number as the encoder scales it, the sum by bin in millionths [S, bins]; `moments` of the raw
-    number its count, sum and sum of squares in millionths [S, 3]; `effective` the mean over the days of exp(entropy) of
-    a category with more values than bins [S]; `labels` by task the observed rows and the positives of each day
-    [D, S, 2], of the days from `first_day` on; `rows` [D, S].
+    number over its `unit` the count, sum and sum of squares in millionths [S, 3]; `effective` the mean over the days of
+    exp(entropy) of a category with more values than bins [S]; `labels` by task the observed rows and the positives of
+    each day [D, S, 2], of the days from `first_day` on; `rows` [D, S].
     """
 
     first_day: date
@@ -216,10 +216,11 @@ def _numbers(bins: Bins) -> str:
     steps = " ".join(f"when value < {edge!r} then {place}" for place, edge in enumerate(inner, start=2))
     cut = f"case when not isnan(value) then greatest(least(value, {LARGEST}), -{LARGEST}) end"  # least(null, 1) is 1
     scaled = "ln(1 + case when cut > 0 then cut else 0 * cut end)" if bins.log else "cut"
+    part = f"case when cut is not null then greatest(least(cut / {bins.unit!r}, 1e6), -1e6) end"
     return f"""
-        select _scenario as scenario, _period as period, bin, count(*) as rows, sum((scaled * 1e6)::hugeint) as scaled,
-               sum((cut * 1e6)::hugeint) as raw, sum((cut * cut * 1e6)::hugeint) as square
-        from (select *, {scaled} as scaled from (select _scenario, _period, {cut} as cut,
+        select _scenario as scenario, _period as period, bin, count(*) as rows, sum((scaled * 1e6)::bigint) as scaled,
+               sum((part * 1e6)::bigint) as raw, sum((part * part * 1e6)::bigint) as square
+        from (select *, {scaled} as scaled, {part} as part from (select _scenario, _period, {cut} as cut,
                      case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
                           when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
               from (select _scenario, _period, {value} as value from rows)))

@@ -90,8 +90,9 @@ def test_sums_moments_labels_and_rows_are_those_of_pandas(rows: Path, reference:
     search = frame[frame["scenario"] == "search"]
     place = SCHEMA.scenarios.index("search")
     price = search["price"].astype(float)
+    unit = bins_of(reference, "price").unit
     assert sum(reference.sums["price"][place]) == pytest.approx(1e6 * np.log1p(price).sum(), rel=1e-6)
-    wanted = [price.count(), 1e6 * price.sum(), 1e6 * (price**2).sum()]
+    wanted = [price.count(), 1e6 * (price / unit).sum(), 1e6 * ((price / unit) ** 2).sum()]
     assert reference.moments["price"][place] == pytest.approx(wanted, rel=1e-6)
     assert reference.rows[:, place].sum() == len(search)
     assert reference.labels["order"][:, place].sum(axis=0).tolist() == [search["order"].count(), search["order"].sum()]
