@@ -35,7 +35,7 @@ class Comparison:
         return noise_of(periods, length=self.length, gap=self.gap)
 
     def columns(self, schema: Schema, importance: dict[str, float]) -> list[Entry]:
-        """An entry per histogram, with all scenarios; see docs/drift.md for what it holds."""
+        """An entry per histogram, with all scenarios."""
         return [
             {
                 "column": bins.name,

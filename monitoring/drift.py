@@ -28,6 +28,7 @@ from params import Drift
 
 STATUS = {"ok": 0, "watch": 1, "act": 2}
 DIGITS = 6
+EXPECTATIONS = "expectations/index.html"  # beside the page
 
 
 def drift(
@@ -43,11 +44,11 @@ def drift(
     limits, model = params.load().drift, read_model(reference)
     window = compare(current, model, reference, limits, days=days_of(first_day, last_day))
     tests = weigh(window, limits)
-    report = rounded({**conclude(window, tests), "quality": quality_of(validation)})
+    report = rounded({**conclude(window, tests), "quality": quality_of(validation), "expectations": EXPECTATIONS})
     out.mkdir(parents=True, exist_ok=True)
     suite.publish(
         tests, name=model.schema.name, rows=report["current"]["rows"], report=out / "expectations.json",
-        docs=out / "expectations",
+        docs=(out / EXPECTATIONS).parent,
     )  # fmt: skip
     (out / "drift.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     write(report, out / "index.html")
