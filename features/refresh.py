@@ -168,9 +168,7 @@ class OnlineStore:
     def _check(self, moment: datetime) -> list[Suite]:
         with TemporaryDirectory() as scratch:
             registry = Path(scratch) / "registry.db"
-            store = open_store(
-                self.schema, self.views, features=self.features, online=self.online, registry=registry
-            )
+            store = open_store(self.schema, self.views, features=self.features, online=self.online, registry=registry)
             sample = self.settings.inspect.sample
             return check_online(store, self.schema, self.views, self.features, sample, moment=moment)
 

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from prefect import get_client
-from prefect.automations import Automation
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CancelFlowRun, ChangeFlowRunState, SendNotification
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
 PREFIX = "hinet: "
 HEARTBEAT = 30  # seconds: the least that Prefect allows; flows.heartbeat_frequency of prefect.toml says the same
@@ -24,9 +23,9 @@ ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cance
 _RUN, _EACH = {"prefect.resource.id": "prefect.flow-run.*"}, {"prefect.resource.id"}
 
 
-def automations(notify: str | None) -> Iterator[Automation]:
+def automations(notify: str | None) -> Iterator[AutomationCore]:
     """All of them; those that notify only where a block document (its id) is given."""
-    yield Automation(
+    yield AutomationCore(
         name=f"{PREFIX}a lost heartbeat is a crash",
         description=f"No heartbeat for {MISSED} seconds: the process of the run is dead.",
         trigger=EventTrigger(
@@ -39,7 +38,7 @@ def automations(notify: str | None) -> Iterator[Automation]:
             message="the process of this run died: no heartbeat; what it had finished stays, it is tried once more",
         )],
     )  # fmt: skip
-    yield Automation(
+    yield AutomationCore(
         name=f"{PREFIX}a first crash is tried again",
         description="Stages that are finished are not run again: DVC knows them.",
         trigger=_when({"prefect.flow-run.Crashed"}, {**_RUN, "prefect.run-count": "1"}),
@@ -47,7 +46,7 @@ def automations(notify: str | None) -> Iterator[Automation]:
             state=StateType.SCHEDULED, name="AwaitingRetry", force=True, message="tried once more after a crash"
         )],
     )  # fmt: skip
-    yield Automation(
+    yield AutomationCore(
         name=f"{PREFIX}late runs that nobody needs are dropped",
         description=f"After an outage of more than {LATE}, the newest run does for all.",
         trigger=EventTrigger(
@@ -58,7 +57,7 @@ def automations(notify: str | None) -> Iterator[Automation]:
         actions=[CancelFlowRun()],
     )  # fmt: skip
     if notify is not None:
-        yield Automation(
+        yield AutomationCore(
             name=f"{PREFIX}a failure is told",
             description="A failed run, or one that crashed twice.",
             trigger=_when({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, _RUN),

@@ -46,7 +46,9 @@ async def monitor(
     try:
         async with alone(Path(), log=get_run_logger().info):
             if not again and (done := claim("monitor", as_of)) != "run":
-                return Completed(name="Skipped", message=f"{as_of} is done" if done == "done" else "a newer date is done")
+                return Completed(
+                    name="Skipped", message=f"{as_of} is done" if done == "done" else "a newer date is done"
+                )
             report = await judge(as_of, days, current, reference)
     except CommandError as error:
         return Failed(message=str(error))

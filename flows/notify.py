@@ -44,7 +44,9 @@ async def create(name: str, url: str) -> None:
     block = CustomWebhookNotificationBlock(name=name, url=url, json_data=TEMPLATE)
     await block.asave(name, overwrite=True)
     await block.anotify(body="notifications of the pipeline come here", subject="hello")
-    print(f"custom-webhook/{name} is saved and was told hello. In params.yaml: flows: {{ notify: custom-webhook/{name} }}")
+    print(
+        f"custom-webhook/{name} is saved and was told hello. In params.yaml: flows: {{ notify: custom-webhook/{name} }}"
+    )
 
 
 if __name__ == "__main__":

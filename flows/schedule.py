@@ -24,7 +24,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
 from prefect.flows import load_flow_from_entrypoint
 from prefect.schedules import Cron
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.automations import bring_up
 
@@ -87,11 +87,12 @@ def main() -> None:
     chosen = parser.parse_args()
     os.chdir(ROOT)
     with server() as url:
-        os.environ["PREFECT_API_URL"] = url
-        for name in asyncio.run(bring_up(chosen.notify)):
-            print(f"automation: {name}")
-        print(f"server: {url.removesuffix('/api')}", flush=True)
-        serve(*deployments())  # type: ignore[arg-type]
+        os.environ["PREFECT_API_URL"] = url  # for the processes of the runs
+        with temporary_settings({PREFECT_API_URL: url}):
+            for name in asyncio.run(bring_up(chosen.notify)):
+                print(f"automation: {name}")
+            print(f"server: {url.removesuffix('/api')}", flush=True)
+            serve(*deployments())  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
