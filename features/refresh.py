@@ -120,7 +120,8 @@ class OnlineStore:
         if begun is not None and begun > moment:
             raise ParameterError(
                 f"--as-of {moment:%Y-%m-%dT%H:%M}: a run up to {begun:%Y-%m-%dT%H:%M} was begun and did not end, so "
-                f"{self.online} may hold values of that moment. Run again with --as-of {begun:%Y-%m-%dT%H:%M:%S} or later."
+                f"{self.online} may hold values of that moment. "
+                f"Run again with --as-of {begun:%Y-%m-%dT%H:%M:%S} or later."
             )
 
     def _unknown(self) -> bool:
@@ -168,9 +169,7 @@ class OnlineStore:
     def _check(self, moment: datetime) -> list[Suite]:
         with TemporaryDirectory() as scratch:
             registry = Path(scratch) / "registry.db"
-            store = open_store(
-                self.schema, self.views, features=self.features, online=self.online, registry=registry
-            )
+            store = open_store(self.schema, self.views, features=self.features, online=self.online, registry=registry)
             sample = self.settings.inspect.sample
             return check_online(store, self.schema, self.views, self.features, sample, moment=moment)
 
