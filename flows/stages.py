@@ -22,7 +22,10 @@ from flows.process import Log, run_process
 
 PEAK = re.compile(r"^[\w.]+: [\d.,]+ s, peak memory ([\d,]+ MB)$")  # the last line of a stage, see stage.py
 STOPPED = re.compile(r"^[\w.]+ stopped: ")  # its one sentence when it fails
-RESTORED = re.compile(r"^Stage '.*' is cached - skipping run, checking out outputs")
+VERDICTS = {  # DVC's, and the states that they are shown as
+    "cached": re.compile(r"^Stage '.*' didn't change, skipping"),
+    "restored": re.compile(r"^Stage '.*' is cached - skipping run, checking out outputs"),
+}
 KILLED = re.compile(r"exited with (?:-9|137)$")
 BUSY = "is busy, it is being blocked by"
 BUSY_SECONDS, BUSY_TIMES = 10.0, 360  # another DVC writes what this stage reads: an hour
@@ -69,7 +72,7 @@ class Run:
         self.stale = stale
         self.outcomes: dict[str, Outcome] = {}
         self.ended: dict[str, asyncio.Task[State | None]] = {}
-        self.processes, self.gpu = asyncio.Semaphore(at_once), asyncio.Semaphore(1)
+        self.processes, self.gpu, self.asking = asyncio.Semaphore(at_once), asyncio.Semaphore(1), asyncio.Lock()
 
     async def one(self, stage: Stage) -> State | None:
         """The final state of the stage's task; None where it was not reached."""
@@ -86,7 +89,8 @@ class Run:
         """As DVC had it when the run began; behind a stage that ran, as DVC has it now."""
         if any(self.outcomes[name].state != "cached" for name in stage.after):
             self.stale.pop(stage.name, None)
-            self.stale |= await asyncio.to_thread(reasons, [stage.name])
+            async with self.asking:  # DVC looks for its lock twice a second only
+                self.stale |= await asyncio.to_thread(reasons, [stage.name])
         return stage.name in self.stale
 
     async def _run(self, stage: Stage, before: list[State | None]) -> State:
@@ -128,8 +132,8 @@ async def _reproduce(stage: Stage, outcome: Outcome) -> State:
         outcome.state, outcome.cause = "failed", cause(stage.name, lines)
         return Failed(message=outcome.cause)
     outcome.cause, outcome.peak_memory = None, next((m[1] for m in map(PEAK.match, reversed(lines)) if m), None)
-    outcome.state = "restored" if any(map(RESTORED.match, lines)) else "ran"
-    return Completed(name="Restored" if outcome.state == "restored" else None)
+    outcome.state = next((state for state, said in VERDICTS.items() if any(map(said.match, lines))), "ran")
+    return Completed(name=None if outcome.state == "ran" else outcome.state.capitalize())
 
 
 async def _dvc_repro(name: str, log: Log) -> tuple[int, list[str]]:
