@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def run(workspace: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[st
     """Run the flow on a day with a report that plays; its last state."""
     notify(workspace, None)
 
-    def ended(one: Play, as_of: date = DAY, **options: Any) -> State:
+    def ended(one: Play, as_of: date | None = DAY, **options: Any) -> State:
         monkeypatch.setattr(command, "run_process", played(one, commands=commands))
         return asyncio.run(module.monitor(as_of=as_of, return_state=True, **options))
 
@@ -159,6 +159,14 @@ def test_a_date_before_the_last_one_is_skipped(run: Run) -> None:
     assert run(play("ok")).name == "Completed"
     assert run(play("ok"), as_of=date(2026, 1, 17)).name == "Skipped"
     assert run(play("ok"), as_of=date(2026, 1, 19)).name == "Completed"
+
+
+def test_without_a_date_it_is_the_day_of_the_schedule(run: Run, commands: list[list[str]]) -> None:
+    """The window ends with the day before the one for which the run was scheduled (UTC)."""
+    before = datetime.now(UTC).date()
+    run(play("ok"), as_of=None)
+    last = date.fromisoformat(commands[0][commands[0].index("--last-day") + 1])
+    assert before <= last + timedelta(days=1) <= datetime.now(UTC).date()
 
 
 def test_the_module_understands_the_command(run: Run, commands: list[list[str]], workspace: Path) -> None:

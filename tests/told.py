@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -75,8 +74,3 @@ def artifact(key: str) -> str:
 def notify(folder: Path, block: str | None) -> None:
     """params.yaml in `folder`, with somebody to tell."""
     world.write_params(folder, flows__notify=block)
-
-
-def clean(folder: Path) -> None:
-    """Forget what flows have done in `folder`."""
-    shutil.rmtree(folder / "artifacts", ignore_errors=True)
