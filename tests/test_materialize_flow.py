@@ -81,14 +81,16 @@ def test_another_failure_is_not_tried_again_and_somebody_is_told(run: Run, works
         asyncio.run(notifying.create("team", url))
         notify(workspace, "custom-webhook/team")
         state, commands = run(
-            (1, ["features.refresh stopped: the gate is closed, nothing goes on.", "  item: ..."], {})
+            (1, ["features.refresh stopped: the gate is closed, nothing goes on.", "item: ...", "Report"], {})
         )
     assert state.is_failed()
     assert len(commands) == 1
     hello, failure = posted
     assert hello["subject"] == "hello"
     assert failure == {"subject": "materialize: failed", "body": state.message}
-    assert failure["body"].startswith("features.refresh stopped: the gate is closed")
+    said, closer = failure["body"].splitlines()
+    assert said == "features.refresh stopped: the gate is closed, nothing goes on. item: ..."
+    assert closer.startswith("look closer: python -m features.refresh ")
 
 
 def test_nobody_who_can_be_told_changes_nothing(run: Run, workspace: Path, caplog: pytest.LogCaptureFixture) -> None:

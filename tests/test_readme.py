@@ -88,7 +88,9 @@ def test_the_commands_exist() -> None:
     named = {target for page in pages for target in re.findall(r"(?:^|`)make ([a-z]+)", page, re.MULTILINE)}
     assert named <= targets
     modules = {
-        name for page in pages for name in re.findall(r"python -m ((?:features|models|serving|monitoring)\S*)", page)
+        name
+        for page in pages
+        for name in re.findall(r"python -m ((?:features|models|serving|monitoring|flows)\S*)", page)
     }
     assert all((ROOT / f"{name.strip('`').replace('.', '/')}.py").exists() for name in modules)
 

@@ -4,8 +4,12 @@ import contextlib
 import fcntl
 import functools
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -206,6 +210,25 @@ def test_a_killed_run_is_run_again(
     if name != "replace":  # the last of all: the store is done
         with pytest.raises(ParameterError, match=r"(?s)begun.*Run again with --as-of 2026-01-07T12:00:00 or later"):
             bring(place, FIRST + DAY / 2)
+    bring(place, FIRST + DAY)
+    assert stored(place / ONLINE) == from_nothing(place, FIRST + DAY, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", [1, 2, 3])
+def test_kill_nine_leaves_nothing_that_another_run_does_not_end(place: Path, tmp_path: Path, view: int) -> None:
+    """A real process, killed while it writes a view; the lock is gone with it, and the same command ends it."""
+    bring(place, FIRST)
+    command = [sys.executable, "-m", "features.refresh", "--schema", "data/schema.json", "--features", FEATURES,
+               "--online", ONLINE, "--as-of", f"{FIRST + DAY:%Y-%m-%dT%H:%M}", "--out", OUT]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        said = (line for line in process.stdout if line.startswith("Materializing"))
+        for _ in range(view):
+            next(said)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     bring(place, FIRST + DAY)
     assert stored(place / ONLINE) == from_nothing(place, FIRST + DAY, tmp_path)
 
