@@ -112,13 +112,13 @@ def test_any_way_there_gives_the_store_made_from_nothing(
 
 
 def test_twice_is_once(place: Path) -> None:
-    """The second run writes nothing, and says so; the store is the same to the byte."""
+    """The second run writes nothing, and says so; the store is the same."""
     first = bring(place, FIRST)
-    before = (place / ONLINE).read_bytes()
+    before = stored(place / ONLINE)
     second = bring(place, FIRST)
     assert all(view["written"] for view in first["views"].values())
     assert not any(view["written"] for view in second["views"].values())
-    assert (place / ONLINE).read_bytes() == before
+    assert stored(place / ONLINE) == before
 
 
 def test_what_was_brought_further_is_left_alone(place: Path) -> None:
