@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.graph import Stage, read_graph, reasons
 from flows.process import Log, run_process
+from flows.recovery import check, recovery
 
 PEAK = re.compile(r"^[\w.]+: [\d.,]+ s, peak memory ([\d,]+ MB)$")  # the last line of a stage, see stage.py
 STOPPED = re.compile(r"^[\w.]+ stopped: ")  # its one sentence when it fails
@@ -53,16 +54,17 @@ async def run_stages(*, at_once: int = 2) -> list[Outcome]:
 
     After a failure nothing new is started. A row for each stage, in order, whatever became of it.
     """
-    stages = await asyncio.to_thread(read_graph)
-    run = Run(await asyncio.to_thread(reasons), at_once=at_once)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for stage in stages:
-                run.outcomes[stage.name] = Outcome(stage=stage.name)
-                run.ended[stage.name] = group.create_task(run.one(stage))
-    finally:
-        await tell_stages(list(run.outcomes.values()))
-    return list(run.outcomes.values())
+    async with recovery(log=get_run_logger().warning):
+        stages = await asyncio.to_thread(read_graph)
+        run = Run(await asyncio.to_thread(reasons), at_once=at_once)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for stage in stages:
+                    run.outcomes[stage.name] = Outcome(stage=stage.name)
+                    run.ended[stage.name] = group.create_task(run.one(stage))
+        finally:
+            await tell_stages(list(run.outcomes.values()))
+        return list(run.outcomes.values())
 
 
 class Run:
@@ -125,13 +127,13 @@ def as_task(stage: Stage, outcome: Outcome) -> Task[[], Coroutine[Any, Any, Stat
 
 
 async def _reproduce(stage: Stage, outcome: Outcome) -> State:
-    logger = get_run_logger()
+    logger, outcome.cause = get_run_logger(), None
     logger.info(f"runs, for {outcome.why}")
     status, lines = await _dvc_repro(stage.name, logger.info)
     if status:
-        outcome.state, outcome.cause = "failed", cause(stage.name, lines)
+        outcome.cause = cause(stage.name, lines)
         return Failed(message=outcome.cause)
-    outcome.cause, outcome.peak_memory = None, next((m[1] for m in map(PEAK.match, reversed(lines)) if m), None)
+    outcome.peak_memory = next((found[1] for found in map(PEAK.match, reversed(lines)) if found), None)
     outcome.state = next((state for state, said in VERDICTS.items() if any(map(said.match, lines))), "ran")
     return Completed(name=None if outcome.state == "ran" else outcome.state.capitalize())
 
@@ -150,10 +152,11 @@ async def _dvc_repro(name: str, log: Log) -> tuple[int, list[str]]:
 
     for _ in range(BUSY_TIMES):
         lines.clear()
+        await asyncio.to_thread(check, log)
         status = await run_process(command, cwd=Path(), log=told)
         if not status or not any(BUSY in line for line in lines):
             break
-        log(f"waits {BUSY_SECONDS:.0f} s for another DVC")
+        log(f"waits {BUSY_SECONDS:g} s for another DVC")
         await asyncio.sleep(BUSY_SECONDS)
     return status, list(lines)
 
