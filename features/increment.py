@@ -152,8 +152,8 @@ def _read_ledger(view: View, ledger: Path) -> str:
 
 
 def _connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    limits = {"memory_limit": "2GB", "threads": stage.threads(), "temp_directory": str(scratch / "spill")}
-    return duckdb.connect(config=limits)
+    spill = str(scratch / "spill")
+    return duckdb.connect(config={"memory_limit": "2GB", "threads": stage.threads(), "temp_directory": spill})
 
 
 def _names(names: tuple[str, ...]) -> str:

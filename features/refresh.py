@@ -16,7 +16,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,6 +64,12 @@ def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out:
 def _locked(online: Path, why: str) -> int:
     print(f"\nfeatures.refresh stopped: {online} is locked: {why}. Run the same command later.", file=sys.stderr)
     return LOCKED
+
+
+def _let_others_read(online: Path) -> None:
+    """A write-ahead log, which the file keeps: a reader sees what stood there until a batch is in, and never waits."""
+    with closing(sqlite3.connect(online)) as connection:
+        connection.execute("pragma journal_mode = wal")
 
 
 @contextmanager
@@ -120,7 +126,8 @@ class OnlineStore:
         if begun is not None and begun > moment:
             raise ParameterError(
                 f"--as-of {moment:%Y-%m-%dT%H:%M}: a run up to {begun:%Y-%m-%dT%H:%M} was begun and did not end, so "
-                f"{self.online} may hold values of that moment. Run again with --as-of {begun:%Y-%m-%dT%H:%M:%S} or later."
+                f"{self.online} may hold values of that moment. "
+                f"Run again with --as-of {begun:%Y-%m-%dT%H:%M:%S} or later."
             )
 
     def _unknown(self) -> bool:
@@ -130,6 +137,7 @@ class OnlineStore:
     def _write(self, moment: datetime, *, anew: bool) -> dict[str, Increment]:
         """Write the increment of each view through Feast; the ledgers follow, and say what was written."""
         self._begin(moment, anew=anew)
+        _let_others_read(self.online)
         with TemporaryDirectory() as scratch:
             ibis.set_backend(ibis.duckdb.connect(memory_limit="2GB", temp_directory=scratch))  # Feast reads with it
             rows = Path(scratch)

@@ -40,6 +40,8 @@ def words(options: dict[str, str]) -> list[str]:
 
 
 def cause(lines: list[str]) -> str:
-    """The line in which a module says why it stopped; else its last one, which is that of a traceback."""
-    stopped = [line for line in lines if " stopped: " in line]
-    return (stopped or lines or ["it ended without a word"])[-1]
+    """Why a module stopped: that line and the one that goes on about it; else its last one, that of a traceback."""
+    places = [place for place, line in enumerate(lines) if " stopped: " in line]
+    if places:
+        return " ".join(lines[places[-1] : places[-1] + 2])
+    return lines[-1] if lines else "it ended without a word"

@@ -25,7 +25,7 @@ from flows.workspace import alone
 
 ONLINE, OUT = Path("artifacts/serving/online.db"), Path("artifacts/flows/online")
 LOCKED = 75  # features.refresh: somebody else writes to the store
-DELAYS = [2, 5, 15, 30, 60]  # seconds
+DELAYS = [2.0, 5.0, 15.0, 30.0, 60.0]  # seconds
 
 
 @flow(name="materialize", flow_run_name="materialize", on_failure=[tell_failure], on_crashed=[tell_failure])
@@ -33,7 +33,7 @@ async def materialize(as_of: datetime.datetime | None = None, online: Path = ONL
     """Bring the store `online` up to a moment (that for which the run was scheduled), and say what was written."""
     moment = utc(as_of or runtime.flow_run.scheduled_start_time)
     try:
-        async with alone(Path(), log=get_run_logger().info):  # the pipeline removes what it makes anew
+        async with alone(log=get_run_logger().info):  # the pipeline removes what it makes anew
             told = await refresh(moment, online)
     except CommandError as error:
         return Failed(message=str(error))
@@ -92,7 +92,8 @@ def main() -> int:
     parser.add_argument("--as-of", type=datetime.datetime.fromisoformat, help="moment (UTC), e.g. 2026-01-18T02:00")
     parser.add_argument("--online", type=Path, default=ONLINE, help=f"the SQLite file in use ({ONLINE})")
     chosen = parser.parse_args()
-    state = asyncio.run(materialize(as_of=chosen.as_of, online=chosen.online, return_state=True))
+    run = materialize(as_of=chosen.as_of, online=chosen.online, return_state=True)
+    state: State = asyncio.run(run)  # type: ignore[arg-type]
     print(state.message, file=sys.stderr if state.is_failed() else sys.stdout)
     return int(state.is_failed())
 

@@ -44,7 +44,7 @@ async def monitor(
     """
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
     try:
-        async with alone(Path(), log=get_run_logger().info):
+        async with alone(log=get_run_logger().info):
             if not again and (done := claim("monitor", as_of)) != "run":
                 return Completed(
                     name="Skipped", message=f"{as_of} is done" if done == "done" else "a newer date is done"
@@ -119,7 +119,8 @@ def main() -> int:
     parser.add_argument("--current", default=CURRENT, help=f"file or pattern ({CURRENT})")
     parser.add_argument("--reference", type=Path, default=REFERENCE, help=f"folder of the model ({REFERENCE})")
     parser.add_argument("--again", action="store_true", help="even if that date is done")
-    state = asyncio.run(monitor(**vars(parser.parse_args()), return_state=True))
+    run = monitor(**vars(parser.parse_args()), return_state=True)
+    state: State = asyncio.run(run)  # type: ignore[arg-type]
     print(state.message, file=sys.stderr if state.is_failed() else sys.stdout)
     return int(state.is_failed())
 

@@ -1,4 +1,4 @@
-"""Tell somebody, by a Prefect block: who that is stands in params.yaml (`flows.notify`), how to reach them in the block.
+"""Tell somebody by a Prefect block: who that is stands in params.yaml (`flows.notify`), the address in the block.
 
     python -m flows.notify --name team --url https://hooks.example.com/XXX    # makes custom-webhook/team, and tries it
 
@@ -7,6 +7,7 @@
 
 import argparse
 import asyncio
+from typing import Any
 
 from prefect import Flow
 from prefect.blocks.abstract import NotificationBlock
@@ -34,14 +35,14 @@ async def tell(subject: str, body: str) -> None:
         get_logger("flows.notify").warning("%s was not told %r: %s: %s", name, subject, type(error).__name__, error)
 
 
-async def tell_failure(flow: Flow, run: FlowRun, state: State) -> None:
+async def tell_failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """The hook of a flow that failed or crashed: its name, the cause in one line, the command to look closer."""
-    await tell(f"{flow.name}: {str(state.name).lower()}", state.message or f"flow run {run.name} says no more")
+    await tell(f"{flow.name}: {str(state.name).lower()}", state.message or f"flow run {flow_run.name} says no more")
 
 
 async def create(name: str, url: str) -> None:
     """Save the block custom-webhook/`name`, and send a first message to `url`."""
-    block = CustomWebhookNotificationBlock(name=name, url=url, json_data=TEMPLATE)
+    block = CustomWebhookNotificationBlock(name=name, url=url, json_data=TEMPLATE, headers=None, cookies=None)
     await block.asave(name, overwrite=True)
     await block.anotify(body="notifications of the pipeline come here", subject="hello")
     print(

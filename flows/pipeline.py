@@ -21,10 +21,8 @@ async def pipeline(as_of: datetime.date | None = None, again: bool = False) -> S
     """Bring everything up to date as of a day (the one that the run was scheduled for), once; `again`: once more."""
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
     async with alone(log=get_run_logger().info):
-        if not again and (done := claim("pipeline", as_of)) != "run":
-            return Completed(
-                name="Skipped", message=f"{as_of} is done" if done == "done" else f"newer than {as_of} done"
-            )
+        if not again and (found := claim("pipeline", as_of)) != "run":
+            return Completed(name="Skipped", message=SKIPPED[found].format(as_of))
         outcomes = await run_stages()
         if failed := [outcome for outcome in outcomes if not outcome.good]:
             return Failed(message=closer(failed))

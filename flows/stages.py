@@ -19,10 +19,14 @@ from prefect.states import Completed, Failed, State
 
 from flows.graph import Stage, read_graph, reasons
 from flows.process import Log, run_process
+from flows.recovery import check, recovery
 
 PEAK = re.compile(r"^[\w.]+: [\d.,]+ s, peak memory ([\d,]+ MB)$")  # the last line of a stage, see stage.py
 STOPPED = re.compile(r"^[\w.]+ stopped: ")  # its one sentence when it fails
-RESTORED = re.compile(r"^Stage '.*' is cached - skipping run, checking out outputs")
+VERDICTS = {  # DVC's, and the states that they are shown as
+    "cached": re.compile(r"^Stage '.*' didn't change, skipping"),
+    "restored": re.compile(r"^Stage '.*' is cached - skipping run, checking out outputs"),
+}
 KILLED = re.compile(r"exited with (?:-9|137)$")
 BUSY = "is busy, it is being blocked by"
 BUSY_SECONDS, BUSY_TIMES = 10.0, 360  # another DVC writes what this stage reads: an hour
@@ -50,16 +54,17 @@ async def run_stages(*, at_once: int = 2) -> list[Outcome]:
 
     After a failure nothing new is started. A row for each stage, in order, whatever became of it.
     """
-    stages = await asyncio.to_thread(read_graph)
-    run = Run(await asyncio.to_thread(reasons), at_once=at_once)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for stage in stages:
-                run.outcomes[stage.name] = Outcome(stage=stage.name)
-                run.ended[stage.name] = group.create_task(run.one(stage))
-    finally:
-        await tell_stages(list(run.outcomes.values()))
-    return list(run.outcomes.values())
+    async with recovery(log=get_run_logger().warning):
+        stages = await asyncio.to_thread(read_graph)
+        run = Run(await asyncio.to_thread(reasons), at_once=at_once)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for stage in stages:
+                    run.outcomes[stage.name] = Outcome(stage=stage.name)
+                    run.ended[stage.name] = group.create_task(run.one(stage))
+        finally:
+            await tell_stages(list(run.outcomes.values()))
+        return list(run.outcomes.values())
 
 
 class Run:
@@ -69,7 +74,7 @@ class Run:
         self.stale = stale
         self.outcomes: dict[str, Outcome] = {}
         self.ended: dict[str, asyncio.Task[State | None]] = {}
-        self.processes, self.gpu = asyncio.Semaphore(at_once), asyncio.Semaphore(1)
+        self.processes, self.gpu, self.asking = asyncio.Semaphore(at_once), asyncio.Semaphore(1), asyncio.Lock()
 
     async def one(self, stage: Stage) -> State | None:
         """The final state of the stage's task; None where it was not reached."""
@@ -86,7 +91,8 @@ class Run:
         """As DVC had it when the run began; behind a stage that ran, as DVC has it now."""
         if any(self.outcomes[name].state != "cached" for name in stage.after):
             self.stale.pop(stage.name, None)
-            self.stale |= await asyncio.to_thread(reasons, [stage.name])
+            async with self.asking:  # DVC looks for its lock twice a second only
+                self.stale |= await asyncio.to_thread(reasons, [stage.name])
         return stage.name in self.stale
 
     async def _run(self, stage: Stage, before: list[State | None]) -> State:
@@ -121,15 +127,15 @@ def as_task(stage: Stage, outcome: Outcome) -> Task[[], Coroutine[Any, Any, Stat
 
 
 async def _reproduce(stage: Stage, outcome: Outcome) -> State:
-    logger = get_run_logger()
+    logger, outcome.cause = get_run_logger(), None
     logger.info(f"runs, for {outcome.why}")
     status, lines = await _dvc_repro(stage.name, logger.info)
     if status:
-        outcome.state, outcome.cause = "failed", cause(stage.name, lines)
+        outcome.cause = cause(stage.name, lines)
         return Failed(message=outcome.cause)
-    outcome.cause, outcome.peak_memory = None, next((m[1] for m in map(PEAK.match, reversed(lines)) if m), None)
-    outcome.state = "restored" if any(map(RESTORED.match, lines)) else "ran"
-    return Completed(name="Restored" if outcome.state == "restored" else None)
+    outcome.peak_memory = next((found[1] for found in map(PEAK.match, reversed(lines)) if found), None)
+    outcome.state = next((state for state, said in VERDICTS.items() if any(map(said.match, lines))), "ran")
+    return Completed(name=None if outcome.state == "ran" else outcome.state.capitalize())
 
 
 async def _dvc_repro(name: str, log: Log) -> tuple[int, list[str]]:
@@ -146,10 +152,11 @@ async def _dvc_repro(name: str, log: Log) -> tuple[int, list[str]]:
 
     for _ in range(BUSY_TIMES):
         lines.clear()
+        await asyncio.to_thread(check, log)
         status = await run_process(command, cwd=Path(), log=told)
         if not status or not any(BUSY in line for line in lines):
             break
-        log(f"waits {BUSY_SECONDS:.0f} s for another DVC")
+        log(f"waits {BUSY_SECONDS:g} s for another DVC")
         await asyncio.sleep(BUSY_SECONDS)
     return status, list(lines)
 

@@ -87,9 +87,8 @@ def test_the_commands_exist() -> None:
     pages = [README, *(page.read_text() for page in (ROOT / "docs").glob("*.md"))]
     named = {target for page in pages for target in re.findall(r"(?:^|`)make ([a-z]+)", page, re.MULTILINE)}
     assert named <= targets
-    modules = {
-        name for page in pages for name in re.findall(r"python -m ((?:features|models|serving|monitoring)\S*)", page)
-    }
+    packages = "features|models|serving|monitoring|flows"
+    modules = {name for page in pages for name in re.findall(rf"python -m ((?:{packages})\S*)", page)}
     assert all((ROOT / f"{name.strip('`').replace('.', '/')}.py").exists() for name in modules)
 
 

@@ -4,8 +4,12 @@ import contextlib
 import fcntl
 import functools
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -108,13 +112,13 @@ def test_any_way_there_gives_the_store_made_from_nothing(
 
 
 def test_twice_is_once(place: Path) -> None:
-    """The second run writes nothing, and says so; the store is the same to the byte."""
+    """The second run writes nothing, and says so; the store is the same."""
     first = bring(place, FIRST)
-    before = (place / ONLINE).read_bytes()
+    before = stored(place / ONLINE)
     second = bring(place, FIRST)
     assert all(view["written"] for view in first["views"].values())
     assert not any(view["written"] for view in second["views"].values())
-    assert (place / ONLINE).read_bytes() == before
+    assert stored(place / ONLINE) == before
 
 
 def test_what_was_brought_further_is_left_alone(place: Path) -> None:
@@ -151,7 +155,7 @@ def test_a_late_row_does_not_replace_a_newer_one(place: Path) -> None:
 
 
 def test_an_older_row_than_what_is_online_stays_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the offline store has lost an entity's newest row, the next one is counted as older before all is redone."""
+    """Where the offline store has lost an entity's newest row, the one before is counted, and then all is redone."""
     bring(place, FIRST + DAY)
     change(place, "item", f"select * from rows where item_id <> 4 or {EVENT_TIMESTAMP} < '2026-01-06'")
     change(place, "item", f"select * replace (case when item_id = 4 then timestamp '2026-01-06 02:00:00' "
@@ -199,12 +203,32 @@ def test_a_killed_run_is_run_again(
 ) -> None:
     """Wherever it dies, the same command ends it; one that would go back before it says what to run instead."""
     bring(place, FIRST)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(module, name, dies(getattr(module, name), call))
-        bring(place, FIRST + DAY)
+        with pytest.raises(KeyboardInterrupt):
+            bring(place, FIRST + DAY)
     if name != "replace":  # the last of all: the store is done
         with pytest.raises(ParameterError, match=r"(?s)begun.*Run again with --as-of 2026-01-07T12:00:00 or later"):
             bring(place, FIRST + DAY / 2)
+    bring(place, FIRST + DAY)
+    assert stored(place / ONLINE) == from_nothing(place, FIRST + DAY, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", [1, 2, 3])
+def test_kill_nine_leaves_nothing_that_another_run_does_not_end(place: Path, tmp_path: Path, view: int) -> None:
+    """A real process, killed while it writes a view; the lock is gone with it, and the same command ends it."""
+    bring(place, FIRST)
+    command = [sys.executable, "-m", "features.refresh", "--schema", "data/schema.json", "--features", FEATURES,
+               "--online", ONLINE, "--as-of", f"{FIRST + DAY:%Y-%m-%dT%H:%M}", "--out", OUT]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        said = (line for line in process.stdout if line.startswith("Materializing"))
+        for _ in range(view):
+            next(said)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     bring(place, FIRST + DAY)
     assert stored(place / ONLINE) == from_nothing(place, FIRST + DAY, tmp_path)
 
