@@ -274,6 +274,18 @@ class Serve(_Section):
     log: ServeLog
 
 
+class Release(_Section):
+    """What a challenger is held to, and how much is kept: see serving/gate.py."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    minimum_gain: Annotated[float, Field(ge=-1, lt=1)]
+    guard: Share
+    calibration: Annotated[float, Field(gt=1)]
+    sample: Positive
+    keep: Annotated[int, Field(ge=2)]
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
 class Params(_Section):
     """The whole of params.yaml."""
 
@@ -287,6 +299,7 @@ class Params(_Section):
     evaluate: Evaluate
     drift: Drift
     serve: Serve
+    release: Release
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
