@@ -1,5 +1,7 @@
 """Challenger and champion on the same rows, each by its own encoder: the figures that the gate judges."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,33 @@ from models.hits import Interval
 from models.paired import Estimate, estimate_cells, mean
 from models.predict import predict
 from serving.gate import Cell, Figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Where everything lies that a challenger is held against; `moment` (UTC) is that up to which `online` was filled.
+
+    `moment` None: up to the newest snapshot.
+    """
+
+    challenger: Path
+    bento: Path
+    online: Path
+    encoder: Path
+    features: Path
+    training: Path
+    tensors: Path
+    moment: datetime | None = None
+
+    @property
+    def rows(self) -> Path:
+        """The rows of the newest window."""
+        return self.training / "test.parquet"
+
+    @property
+    def packed(self) -> Path:
+        """The model in the bento."""
+        return self.bento / "src" / "artifacts" / "models" / "hinet"
 
 
 def compare(challenger: Model, champion: Model | None, rows: Path, confidence: float) -> Figures:

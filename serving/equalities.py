@@ -7,7 +7,6 @@ of the test rows the tensors; what the service answers is what the model predict
 import filecmp
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,40 +29,13 @@ from features.store.definitions import open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
 from params import Params
-from serving.comparison import score
+from serving.comparison import Stores, score
 from serving.gate import Rule
 from serving.ranker import Ranker, open_ranker
 from serving.request import RankRequest, request_type
 
 EDGE = np.finfo(np.float64).eps
 TOLERANCE = 1e-5  # of a logit, absolute and relative: the two ways add up float32 in other orders
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stores:
-    """Where everything lies that a challenger is held against; `moment` (UTC) is that up to which `online` was filled.
-
-    `moment` None: up to the newest snapshot.
-    """
-
-    challenger: Path
-    bento: Path
-    online: Path
-    encoder: Path
-    features: Path
-    training: Path
-    tensors: Path
-    moment: datetime | None = None
-
-    @property
-    def rows(self) -> Path:
-        """The rows of the newest window."""
-        return self.training / "test.parquet"
-
-    @property
-    def packed(self) -> Path:
-        """The model in the bento."""
-        return self.bento / "src" / "artifacts" / "models" / "hinet"
 
 
 def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator[Rule]:

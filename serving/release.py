@@ -22,8 +22,7 @@ import stage
 from errors import ReleaseError
 from models.folder import Model, read_model
 from serving import releases as shelf
-from serving.comparison import compare
-from serving.equalities import Stores, check_equalities
+from serving.comparison import Stores, compare
 from serving.gate import Figures, Rule, Verdict, judge
 from serving.history import Repository
 from serving.releases import Record, Releases
@@ -73,6 +72,8 @@ def go_back(held: Releases, to: str | None) -> int:
 
 def challenge(held: Releases, stores: Stores, written: Path | None) -> int:
     """Judge the challenger, and release it if every rule holds."""
+    from serving.equalities import check_equalities  # feast and its like take seconds: not on the way back
+
     _check(stores)
     settings, repository = params.load(), Repository(ROOT)
     repository.check(settings.release.branch)
