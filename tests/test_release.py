@@ -215,22 +215,14 @@ def closed_by(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_an_online_store_that_differs_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Values that somebody wrote over are found, and so is what the service would have made of them."""
-    with sqlite3.connect(artifacts.ONLINE) as connection:
-        tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
-        for table in tables:
-            (value,) = connection.execute(f'select value from "{table}" limit 1').fetchone()
-            connection.execute(
-                f'update "{table}" set value = ? where feature_name = ?', (value, _feature(connection, table))
-            )
-    connection.close()
+    with contextlib.closing(sqlite3.connect(artifacts.ONLINE)) as connection:
+        for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
+            feature, value = connection.execute(f'select feature_name, value from "{table}" limit 1').fetchone()
+            connection.execute(f'update "{table}" set value = ? where feature_name = ?', (value, feature))
+        connection.commit()
     features, *_ = closed_by(capsys)
     assert "online features are the offline features" in features
     assert "not so" in features
-
-
-def _feature(connection: sqlite3.Connection, table: str) -> str:
-    (name,) = connection.execute(f'select feature_name from "{table}" limit 1').fetchone()
-    return name
 
 
 def test_another_model_in_the_bento_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +264,7 @@ def test_a_branch_that_somebody_works_on_is_not_moved(root: Path) -> None:
     """Releases would be committed under their feet."""
     git("branch", "release")
     git("symbolic-ref", "HEAD", "refs/heads/release")
-    with pytest.raises(ReleaseError, match="the branch release is checked out in .*project"):
+    with pytest.raises(ReleaseError, match=r"the branch release is checked out in .*project"):
         release()
 
 
