@@ -28,16 +28,21 @@ OPEN, CLOSED = 0, 2  # exit statuses of serving.release
 
 
 @flow(name="release")
-async def release(as_of: datetime.date | None = None, again: bool = False) -> State:
-    """Let the newest model challenge the champion as of a day (that of the schedule), once; `again`: once more."""
+async def release(
+    as_of: datetime.date | None = None, again: bool = False, options: tuple[str, ...] = ()
+) -> State:  # fmt: skip
+    """Let the newest model challenge the champion as of a day (that of the schedule), once; `again`: once more.
+
+    `options` are those of serving.release, such as another online store and the moment up to which it was filled.
+    """
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
     async with alone(log=get_run_logger().info):
         if not again and (done := claim("release", as_of)) != "run":
             told = f"{as_of} is done" if done == "done" else f"a date newer than {as_of} is done"
             return Completed(name="Skipped", message=told)
-        found, told = await challenge()
+        found, told = await challenge(options)
         if found is None:
-            return Failed(message=f"{told}\nlook closer: python -m serving.release")
+            return Failed(message=f"{told}\nlook closer: {' '.join(['python -m serving.release', *options])}")
         finish("release", as_of)
         return Completed(name="Released" if found["passed"] else "Closed", message=sentence(found))
 

@@ -56,7 +56,7 @@ def release(
 
 def go_back(held: Releases, to: str | None) -> int:
     """Make the release `to` the champion, or the one before the champion; raises ReleaseError where there is none."""
-    champion = held.champion()
+    champion = held.pointed()
     if champion is None:
         raise ReleaseError(f"{held.folder} has no champion yet, there is nothing to go back from")
     tag = held.before(champion) if to is None else held.find(to)

@@ -43,14 +43,18 @@ class Releases:
                 raise ReleaseError(f"{self.folder}: another release is under way; wait for its end") from None
             yield
 
+    def pointed(self) -> str | None:
+        """The tag that the pointer names, whether it is there or not; None before the first release."""
+        link = self.folder / CHAMPION
+        return link.readlink().name if link.is_symlink() else None
+
     def champion(self) -> str | None:
         """The tag of the release in use; None before the first; raises ReleaseError where the link leads nowhere."""
-        link = self.folder / CHAMPION
-        if not link.is_symlink():
-            return None
-        tag = link.readlink().name
-        if not (self.folder / tag).is_dir():
-            raise ReleaseError(f"{link} leads to {tag}, which is not there: `--to` one of {self.tags()}")
+        tag = self.pointed()
+        if tag is not None and not (self.folder / tag).is_dir():
+            raise ReleaseError(
+                f"{self.folder / CHAMPION} leads to {tag}, which is not there: `--to` one of {self.tags()}"
+            )
         return tag
 
     def tags(self) -> list[str]:

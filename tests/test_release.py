@@ -189,6 +189,19 @@ def test_there_is_nothing_before_the_first_release(root: Path) -> None:
         release(to="nothing")
 
 
+def test_a_champion_that_somebody_removed_can_be_replaced(root: Path) -> None:
+    """By any that is there; a challenger is not judged against what is lost."""
+    release()
+    first = champion()
+    make_challenger(seed=1)
+    release()
+    shutil.rmtree(RELEASES / champion())
+    with pytest.raises(ReleaseError, match=rf"which is not there: `--to` one of \['{first}'\]"):
+        release()
+    assert release(to=first) == 0
+    assert champion() == first
+
+
 def test_a_closed_gate_leaves_everything_as_it_was(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pointer, records, folders and branch; the verdict says by what and by how much, on the screen and as JSON."""
     release()
