@@ -81,7 +81,7 @@ class Repository:
             if head is not None:
                 self._run("read-tree", head, more=index)
             there = [name for name in FILES if (self.root / name).exists()]
-            self._run("-c", "core.safecrlf=false", "add", "--all", "--", *there, more=index)
+            self._run("add", "--all", "--", *there, more=index)
             blob = self._run("hash-object", "-w", "--stdin", typed=json.dumps(record, indent=1) + "\n")
             prefix = self._ask("rev-parse", "--show-prefix") or ""
             self._run("update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{RELEASE}", more=index)
@@ -100,16 +100,19 @@ class Repository:
         """What git answers; None where it knows nothing."""
         try:
             return self._run(*command)
-        except (subprocess.CalledProcessError, FileNotFoundError):
+        except (ReleaseError, FileNotFoundError):
             return None
 
     def _run(self, *command: str, typed: str = "", more: dict[str, str] | None = None) -> str:
         """The answer of git, without hooks, and without the locks that only a courtesy would take."""
         ours = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"} | (more or {})
         done = subprocess.run(
-            ["git", "-c", "core.hooksPath=/dev/null", *command], cwd=self.root, input=typed, capture_output=True,
-            text=True, check=True, env=os.environ | ours,
+            ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.safecrlf=false", *command], cwd=self.root, input=typed,
+            capture_output=True, text=True, check=False, env=os.environ | ours,
         )  # fmt: skip
+        if done.returncode:
+            raise ReleaseError(f"{self.root.absolute()}: `git {command[0]}` failed, nothing is released: "
+                               f"{done.stderr.strip()}")  # fmt: skip
         return done.stdout.strip()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from errors import ReleaseError
 from serving.history import Repository
 
 RECORD = {"event": "release", "tag": "abc", "previous": None}
@@ -91,6 +92,14 @@ def test_hooks_of_the_user_do_not_run(repository: Repository) -> None:
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     assert repository.commit("release", RECORD, "Release abc")
+
+
+def test_a_branch_that_git_cannot_move_is_told(repository: Repository) -> None:
+    """In git's words, such as of the lock that a killed git left behind."""
+    commit(repository, "first")
+    (repository.root.parent / ".git" / "refs" / "heads" / "release.lock").touch()
+    with pytest.raises(ReleaseError, match=r"`git update-ref` failed, nothing is released: .*release\.lock"):
+        repository.commit("release", RECORD, "Release abc")
 
 
 def test_changed_names_the_code_and_not_what_a_release_commits(repository: Repository) -> None:
