@@ -106,8 +106,9 @@ class Repository:
     def _run(self, *command: str, typed: str = "", more: dict[str, str] | None = None) -> str:
         """The answer of git, without hooks, and without the locks that only a courtesy would take."""
         ours = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"} | (more or {})
+        settings = ("-c", "core.hooksPath=/dev/null", "-c", "core.safecrlf=false")
         done = subprocess.run(
-            ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.safecrlf=false", *command], cwd=self.root, input=typed,
+            ["git", *settings, *command], cwd=self.root, input=typed,
             capture_output=True, text=True, check=False, env=os.environ | ours,
         )  # fmt: skip
         if done.returncode:
