@@ -90,6 +90,12 @@ class Aggregate(_Section):
     delay_minutes: Annotated[int, Field(ge=0)]
 
 
+class Materialize(_Section):
+    """How far before its watermark an online store in use is looked through for rows that came late."""
+
+    overlap_hours: Annotated[float, Field(ge=0)]
+
+
 class Join(_Section):
     """How impressions are split into train, valid and test."""
 
@@ -286,12 +292,20 @@ class Release(_Section):
     branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
+class Flows(_Section):
+    """Who is told, by the name of a Prefect block, and which deployment is started: see flows/."""
+
+    notify: Annotated[str, Field(pattern="^[^/]+/[^/]+$")] | None
+    on_act: Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
+
+
 class Params(_Section):
     """The whole of params.yaml."""
 
     dataset: Dataset
     validation: Validate = Field(alias="validate")  # `validate` is a method of pydantic's own
     aggregate: Aggregate
+    materialize: Materialize
     join: Join
     encode: Encode
     inspect: Inspect
@@ -300,6 +314,7 @@ class Params(_Section):
     drift: Drift
     serve: Serve
     release: Release
+    flows: Flows
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

@@ -15,64 +15,53 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, runtime, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
+from flows.command import CommandError, run_module
 from flows.dates import claim, finish
-from flows.process import run_process
+from flows.notify import tell, tell_failure
 from flows.workspace import alone
 
-OPEN, CLOSED = 0, 2  # exit statuses of serving.release
+VERDICTS = (0, 2)  # exit statuses of serving.release: the gate is open, closed
 
 
-@flow(name="release")
+@flow(name="release", flow_run_name="release", on_failure=[tell_failure], on_crashed=[tell_failure])
 async def release(
-    as_of: datetime.date | None = None, again: bool = False, options: tuple[str, ...] = ()
+    as_of: datetime.date | None = None, again: bool = False, options: dict[str, str] | None = None
 ) -> State:  # fmt: skip
     """Let the newest model challenge the champion as of a day (that of the schedule), once; `again`: once more.
 
     `options` are those of serving.release, such as another online store and the moment up to which it was filled.
     """
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
-    async with alone(log=get_run_logger().info):
-        if not again and (done := claim("release", as_of)) != "run":
-            told = f"{as_of} is done" if done == "done" else f"a date newer than {as_of} is done"
-            return Completed(name="Skipped", message=told)
-        found, told = await challenge(options)
-        if found is None:
-            return Failed(message=f"{told}\nlook closer: {' '.join(['python -m serving.release', *options])}")
-        finish("release", as_of)
-        return Completed(name="Released" if found["passed"] else "Closed", message=sentence(found))
+    try:
+        async with alone(log=get_run_logger().info):
+            if not again and (done := claim("release", as_of)) != "run":
+                return Completed(
+                    name="Skipped", message=f"{as_of} is done" if done == "done" else "a newer date is done"
+                )
+            found = await challenge(options or {})
+    except CommandError as error:
+        return Failed(message=str(error))
+    if not found["passed"]:
+        await tell("release: closed", sentence(found))
+    finish("release", as_of)
+    return Completed(name="Released" if found["passed"] else "Closed", message=sentence(found))
 
 
-@task(name="challenge", cache_policy=NO_CACHE)
-async def challenge(options: tuple[str, ...] = ()) -> tuple[dict[str, Any] | None, str]:
-    """Run the gate in the current folder, with `options` of serving.release: its verdict, or None and why not.
-
-    The verdict is kept as an artifact.
-    """
-    log, lines = get_run_logger(), list[str]()
-
-    def keep(line: str) -> None:
-        lines.append(line)
-        log.info(line)
-
+@task(cache_policy=NO_CACHE)
+async def challenge(options: dict[str, str]) -> dict[str, Any]:
+    """The verdict of the gate, which becomes an artifact; raises CommandError where nothing could be judged."""
     with TemporaryDirectory() as scratch:
         verdict = Path(scratch) / "verdict.json"
-        command = [sys.executable, "-m", "serving.release", "--verdict", str(verdict), *options]
-        status = await run_process(command, cwd=Path(), log=keep)
-        if status not in (OPEN, CLOSED):
-            return None, cause(lines)
-        found = json.loads(verdict.read_text())
+        await run_module("serving.release", options | {"--verdict": str(verdict)}, good=VERDICTS)
+        found: dict[str, Any] = json.loads(verdict.read_text())
     await acreate_markdown_artifact(key="release", markdown=page(found), description="The verdict of the gate")
-    return found, sentence(found)
-
-
-def cause(lines: list[str]) -> str:
-    """The line of a process that says why it stopped; else the last one, which is that of a traceback."""
-    return ([line for line in lines if " stopped: " in line] or lines or ["it said nothing"])[-1]
+    return found
 
 
 def sentence(found: dict[str, Any]) -> str:

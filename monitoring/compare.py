@@ -70,6 +70,7 @@ class Comparison:
             if bins.numeric else None,
             "out_of_range_noise": self._noise_beyond(periods) if bins.numeric else None,
             "effective_values": self._effective(bins, place),
+            "commonest": None if bins.numeric else self._share(bins, place, list(range(OTHER + 1, bins.count))),
             "scale": self._scale(bins, place) if bins.numeric else None,
             "p_values": self._p_values(bins, place),
             "swapped": None if bins.numeric else _swapped(bins, now, then, value),

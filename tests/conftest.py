@@ -10,4 +10,4 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
-pytest_plugins = ["artifacts", "flow_harness"]  # the fixtures `project`, `client`, `server`, `workspace`
+pytest_plugins = ["artifacts"]  # the fixtures `project` and `client`

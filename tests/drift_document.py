@@ -166,6 +166,7 @@ def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray
             "linf": float(abs(current - reference)[worst]), "linf_bin": bins[worst],
             "missing": [float(reference[0]), float(current[0])], "unknown": [float(reference[1]), float(current[1])],
             "out_of_range": [0.0, 0.0004], "effective_values": [8.1, 7.4] if len(bins) > 12 else None,
+            "commonest": [0.31, 0.28] if len(bins) > 12 else None,
             "reference": reference.tolist(), "current": current.tolist(),
             "history": (noise * generator.uniform(0.5, 2, 9)).tolist()}  # fmt: skip
 

@@ -1,57 +1,39 @@
-"""What flows are tested in: Prefect's server with a database of its own, and tiny DVC repositories."""
+"""What flows run in when they are tested: Prefect's server with a database of its own, and a tiny DVC repository."""
 
-import asyncio
-import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[None]:
-    """A temporary Prefect server for the session; what flows leave there can be read back through its API."""
+def prefect() -> Iterator[None]:
+    """A temporary server for the session; task runs and artifacts can be read back through its API."""
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to run in: flows take the current folder for their workspace."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def write_repository(root: Path, **stages: dict[str, Any]) -> None:
-    """Make `root` a DVC repository without git that has these stages, written as in dvc.yaml."""
-    (root / ".dvc").mkdir(exist_ok=True)
-    (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+def repository(root: Path, **stages: dict[str, object]) -> Path:
+    """A DVC repository with these stages (as in dvc.yaml; `cmd` alone is enough), without git; returns `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["python", "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=root, check=True)
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-
-
-def newest_table() -> dict[str, dict[str, Any]]:
-    """The newest table of stages that the server has: its rows by stage."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.sorting import ArtifactSort
-
-    async def read() -> str:
-        async with get_client() as client:
-            found = await client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=1)
-            return found[0].data
-
-    return {row["stage"]: row for row in json.loads(asyncio.run(read()))}
+    return root
 
 
 def running(word: str) -> list[int]:
     """The processes whose command line holds `word`."""
-    commands = {}
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            commands[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:  # it ended meanwhile
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
             continue
-    return [process for process, command in commands.items() if word in command]
+        if word in command and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found

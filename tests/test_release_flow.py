@@ -3,10 +3,13 @@
 import asyncio
 import datetime
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from flows import command
 from flows import release as module
 
 DAY = datetime.date(2026, 1, 18)
@@ -16,23 +19,34 @@ RULES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[None]:
+    """Prefect's server, with a database of its own."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
 @pytest.fixture
-def gate(server: None, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def gate(served: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A project in which the gate lets everything through; the commands that were run."""
     commands: list[list[str]] = []
-    monkeypatch.setattr(module, "run_process", answering(0, RULES[:1], commands))
+    shutil.copyfile(Path(__file__).parents[1] / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "run_process", answering(0, RULES[:1], commands))
     return commands
 
 
 def answering(status: int, rules: list[dict] | None, commands: list[list[str]]) -> object:
     """A stand-in for the process: it writes a verdict, if there are rules, and ends with `status`."""
 
-    async def run_process(command: list[str], *, cwd: Path, log: object) -> int:
-        commands.append(command)
+    async def run_process(words: list[str], *, cwd: Path, log: Callable[[str], None]) -> int:
+        commands.append(words)
         log("serving.release stopped: nothing there")
         if rules:
             told = {"tag": "abc", "passed": all(rule["passed"] for rule in rules), "rules": rules}
-            Path(command[command.index("--verdict") + 1]).write_text(json.dumps(told))
+            Path(words[words.index("--verdict") + 1]).write_text(json.dumps(told))
         return status
 
     return run_process
@@ -69,7 +83,7 @@ def test_a_day_is_released_once(gate: list[list[str]]) -> None:
 
 def test_a_closed_gate_is_no_failure_and_says_why(gate: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not hold stands first; the day is done."""
-    monkeypatch.setattr(module, "run_process", answering(2, RULES, gate))
+    monkeypatch.setattr(command, "run_process", answering(2, RULES, gate))
     state = run()
     assert (state.type.value, state.name) == ("COMPLETED", "Closed")
     assert state.message == "abc is not released: feed/order: worse by 0.2"
@@ -81,9 +95,9 @@ def test_what_could_not_be_judged_is_a_failure_and_may_be_tried_again(
     gate: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sentence of the process and the command to look closer; the day is not done."""
-    monkeypatch.setattr(module, "run_process", answering(1, None, gate))
+    monkeypatch.setattr(command, "run_process", answering(1, None, gate))
     state = run()
     assert state.is_failed()
-    assert state.message == "serving.release stopped: nothing there\nlook closer: python -m serving.release"
+    assert state.message.startswith("serving.release stopped: nothing there\nlook closer: python -m serving.release")
     assert run().is_failed()
     assert len(gate) == 2

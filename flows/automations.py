@@ -1,0 +1,94 @@
+"""What the server does by itself: dead runs are told, tried once more, and late ones that nobody needs are dropped.
+
+    python -m flows.automations --notify BLOCK
+
+A run whose worker was killed stays `Running` for ever unless somebody misses its heartbeat. Here a lost heartbeat makes
+it `Crashed`, a first crash is scheduled once more, a second one (or a failure) is told through the notification block.
+Run again, it brings the automations on the server to what stands here.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from prefect import get_client
+from prefect.automations import Automation
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import CancelFlowRun, ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import EventTrigger, Posture
+
+PREFIX = "hinet: "
+HEARTBEAT = 30  # seconds: the least that Prefect allows; flows.heartbeat_frequency of prefect.toml says the same
+MISSED = 3 * HEARTBEAT + 5
+LATE = timedelta(hours=6)
+ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+_RUN, _EACH = {"prefect.resource.id": "prefect.flow-run.*"}, {"prefect.resource.id"}
+
+
+def automations(notify: str | None) -> Iterator[Automation]:
+    """All of them; those that notify only where a block document (its id) is given."""
+    yield Automation(
+        name=f"{PREFIX}a lost heartbeat is a crash",
+        description=f"No heartbeat for {MISSED} seconds: the process of the run is dead.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive, after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ENDED}, match=_RUN, for_each=_EACH, threshold=1,
+            within=timedelta(seconds=MISSED),
+        ),
+        actions=[ChangeFlowRunState(
+            state=StateType.CRASHED, name="Crashed", force=True,
+            message="the process of this run died: no heartbeat; what it had finished stays, it is tried once more",
+        )],
+    )  # fmt: skip
+    yield Automation(
+        name=f"{PREFIX}a first crash is tried again",
+        description="Stages that are finished are not run again: DVC knows them.",
+        trigger=_when({"prefect.flow-run.Crashed"}, {**_RUN, "prefect.run-count": "1"}),
+        actions=[ChangeFlowRunState(
+            state=StateType.SCHEDULED, name="AwaitingRetry", force=True, message="tried once more after a crash"
+        )],
+    )  # fmt: skip
+    yield Automation(
+        name=f"{PREFIX}late runs that nobody needs are dropped",
+        description=f"After an outage of more than {LATE}, the newest run does for all.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive, after={"prefect.flow-run.Late"},
+            expect={"prefect.flow-run.Pending", "prefect.flow-run.Running", *ENDED}, match=_RUN, for_each=_EACH,
+            threshold=1, within=LATE,
+        ),
+        actions=[CancelFlowRun()],
+    )  # fmt: skip
+    if notify is not None:
+        yield Automation(
+            name=f"{PREFIX}a failure is told",
+            description="A failed run, or one that crashed twice.",
+            trigger=_when({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, _RUN),
+            actions=[SendNotification(
+                block_document_id=notify, subject="{{ flow.name }} {{ flow_run.state.name }}",
+                body="{{ flow_run.name }}: {{ flow_run.state.message }}\n"
+                     "Look closer: prefect flow-run logs {{ flow_run.id }}",
+            )],
+        )  # fmt: skip
+
+
+def _when(expected: set[str], match: dict[str, str]) -> EventTrigger:
+    """As soon as one of the events comes, for each run."""
+    return EventTrigger(
+        posture=Posture.Reactive, expect=expected, match=match, for_each=_EACH, threshold=1, within=timedelta(0)
+    )
+
+
+async def bring_up(notify: str | None = None) -> list[str]:
+    """Create or update the automations on the server, and remove those of this project that are no more; the names."""
+    wanted = {automation.name: automation for automation in automations(notify)}
+    async with get_client() as client:
+        held = [one for one in await client.read_automations() if one.name.startswith(PREFIX)]
+        for old in held:
+            if old.name not in wanted:
+                await client.delete_automation(old.id)
+        known = {old.name: old.id for old in held}
+        for name, automation in wanted.items():
+            if name in known:
+                await client.update_automation(known[name], automation)
+            else:
+                await client.create_automation(automation)
+    return list(wanted)

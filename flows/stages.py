@@ -1,0 +1,170 @@
+"""The stages of dvc.yaml as tasks: DVC says which there are, in which order, and which are stale."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import re
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, task
+from prefect.artifacts import acreate_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed, State
+
+from flows.graph import Stage, read_graph, reasons
+from flows.process import Log, run_process
+
+PEAK = re.compile(r"^[\w.]+: [\d.,]+ s, peak memory ([\d,]+ MB)$")  # the last line of a stage, see stage.py
+STOPPED = re.compile(r"^[\w.]+ stopped: ")  # its one sentence when it fails
+RESTORED = re.compile(r"^Stage '.*' is cached - skipping run, checking out outputs")
+KILLED = re.compile(r"exited with (?:-9|137)$")
+BUSY = "is busy, it is being blocked by"
+BUSY_SECONDS, BUSY_TIMES = 10.0, 360  # another DVC writes what this stage reads: an hour
+
+
+@dataclasses.dataclass(kw_only=True)
+class Outcome:
+    """What became of a stage: a row of the table."""
+
+    stage: str
+    state: str = "not reached"
+    seconds: float | None = None
+    peak_memory: str | None = None
+    why: str | None = None
+    cause: str | None = None  # of a failure, in one line
+
+    @property
+    def good(self) -> bool:
+        """Whether what the stage makes is there and up to date."""
+        return self.state in ("cached", "restored", "ran")
+
+
+async def run_stages(*, at_once: int = 2) -> list[Outcome]:
+    """Run every stage that DVC holds to be stale, each as a task, `at_once` of them at most (one on the GPU).
+
+    After a failure nothing new is started. A row for each stage, in order, whatever became of it.
+    """
+    stages = await asyncio.to_thread(read_graph)
+    run = Run(await asyncio.to_thread(reasons), at_once=at_once)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for stage in stages:
+                run.outcomes[stage.name] = Outcome(stage=stage.name)
+                run.ended[stage.name] = group.create_task(run.one(stage))
+    finally:
+        await tell_stages(list(run.outcomes.values()))
+    return list(run.outcomes.values())
+
+
+class Run:
+    """One run of the graph: what is stale, what has ended, and who may start."""
+
+    def __init__(self, stale: dict[str, str], *, at_once: int) -> None:
+        self.stale = stale
+        self.outcomes: dict[str, Outcome] = {}
+        self.ended: dict[str, asyncio.Task[State | None]] = {}
+        self.processes, self.gpu = asyncio.Semaphore(at_once), asyncio.Semaphore(1)
+
+    async def one(self, stage: Stage) -> State | None:
+        """The final state of the stage's task; None where it was not reached."""
+        before = [await self.ended[name] for name in stage.after]
+        if not all(self.outcomes[name].good for name in stage.after):
+            return None
+        if not await self._is_stale(stage):
+            return await self._run(stage, before)
+        async with self.gpu if stage.gpu else contextlib.nullcontext(), self.processes:
+            failed = any(outcome.state == "failed" for outcome in self.outcomes.values())
+            return None if failed else await self._run(stage, before)
+
+    async def _is_stale(self, stage: Stage) -> bool:
+        """As DVC had it when the run began; behind a stage that ran, as DVC has it now."""
+        if any(self.outcomes[name].state != "cached" for name in stage.after):
+            self.stale.pop(stage.name, None)
+            self.stale |= await asyncio.to_thread(reasons, [stage.name])
+        return stage.name in self.stale
+
+    async def _run(self, stage: Stage, before: list[State | None]) -> State:
+        outcome = self.outcomes[stage.name]
+        outcome.why = self.stale.get(stage.name)
+        state: State = await as_task(stage, outcome)(return_state=True, wait_for=before)  # type: ignore[misc]
+        if not outcome.good:
+            outcome.state = "failed"
+            outcome.cause = outcome.cause or f"{stage.name}: {state.message}"
+        return state
+
+
+def as_task(stage: Stage, outcome: Outcome) -> Task[[], Coroutine[Any, Any, State]]:
+    """The stage as a task, with the hints of its `meta`; what comes of it is written to `outcome`."""
+
+    @task(
+        name=stage.name, task_run_name=stage.name, description=stage.description, cache_policy=NO_CACHE,
+        retries=stage.retries, retry_delay_seconds=stage.retry_seconds, timeout_seconds=stage.timeout_seconds,
+        tags=["gpu"] if stage.gpu else [],
+    )  # fmt: skip
+    async def reproduce() -> State:
+        if outcome.why is None:
+            outcome.state = "cached"
+            return Completed(name="Cached", message="up to date")
+        started = time.perf_counter()
+        try:
+            return await _reproduce(stage, outcome)
+        finally:
+            outcome.seconds = round(time.perf_counter() - started, 1)
+
+    return reproduce
+
+
+async def _reproduce(stage: Stage, outcome: Outcome) -> State:
+    logger = get_run_logger()
+    logger.info(f"runs, for {outcome.why}")
+    status, lines = await _dvc_repro(stage.name, logger.info)
+    if status:
+        outcome.state, outcome.cause = "failed", cause(stage.name, lines)
+        return Failed(message=outcome.cause)
+    outcome.cause, outcome.peak_memory = None, next((m[1] for m in map(PEAK.match, reversed(lines)) if m), None)
+    outcome.state = "restored" if any(map(RESTORED.match, lines)) else "ran"
+    return Completed(name="Restored" if outcome.state == "restored" else None)
+
+
+async def _dvc_repro(name: str, log: Log) -> tuple[int, list[str]]:
+    """Exit status and last lines of DVC; while another DVC writes what this stage reads, wait and try again.
+
+    `--wait-for-lock`: without it, a stage that ends while another one is being hashed for 3 s is lost.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    lines: collections.deque[str] = collections.deque(maxlen=200)
+
+    def told(line: str) -> None:
+        lines.append(line)
+        log(line)
+
+    for _ in range(BUSY_TIMES):
+        lines.clear()
+        status = await run_process(command, cwd=Path(), log=told)
+        if not status or not any(BUSY in line for line in lines):
+            break
+        log(f"waits {BUSY_SECONDS:.0f} s for another DVC")
+        await asyncio.sleep(BUSY_SECONDS)
+    return status, list(lines)
+
+
+def cause(name: str, lines: list[str]) -> str:
+    """Why a stage failed, in one line: its own sentence, else that it was killed, else the last thing it said."""
+    said = [line for line in lines if STOPPED.match(line)]
+    if not said and any(KILLED.search(line) for line in lines):
+        return f"{name} was killed (signal 9): did the machine run out of memory?"
+    said = said or [line for line in lines if not line.startswith("ERROR: failed to reproduce")] or lines
+    return said[-1] if said else f"{name} failed without a word"
+
+
+async def tell_stages(outcomes: list[Outcome]) -> None:
+    """The table of a run as an artifact: what became of each stage, how long, how much memory, and why it ran."""
+    columns = ("stage", "state", "seconds", "peak_memory", "why")
+    table = [{column: getattr(outcome, column) for column in columns} for outcome in outcomes]
+    await acreate_table_artifact(key="stages", table=table, description="What became of each stage")
