@@ -10,7 +10,7 @@ export BENTOML_HOME := $(CURDIR)/artifacts/bentoml
 PYTHON ?= python3.11
 READY := .venv/ready
 
-.PHONY: help setup run table serve plots test slow bench check clean
+.PHONY: help setup run table serve release rollback champion plots test slow bench check clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -36,6 +36,17 @@ table: $(READY) ## the result of the last run
 serve: $(READY) ## the ranking service on the model just trained: http://127.0.0.1:3000
 	bentoml serve
 
+release: $(READY) ## the model just trained becomes the champion, if the gate opens
+	@python -m serving.release
+
+rollback: $(READY) ## back to the champion before
+	@python -m serving.release --rollback
+
+champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
+	@test -e artifacts/releases/champion || { echo "there is no release yet: make release"; exit 1; }
+	HINET_ONLINE_STORE="$${HINET_ONLINE_STORE:-$(CURDIR)/artifacts/online.db}" \
+	  bentoml serve "$$(realpath artifacts/releases/champion)/bento"
+
 plots: $(READY) ## one page with every plot: reports/page/index.html
 	dvc plots show
 	@python -m monitoring.index
@@ -55,5 +66,6 @@ check: $(READY) ## lint, types, import contracts
 	mypy
 	lint-imports
 
-clean: ## removes what the pipeline made (not the archives, not the cache of DVC)
-	rm -rf artifacts data/ingested data/truth data/validated data/quarantine data/features data/training data/tensors
+clean: ## removes what the pipeline made (not the releases, not the archives, not the cache of DVC)
+	find artifacts -mindepth 1 -maxdepth 1 ! -name releases -exec rm -rf {} +
+	rm -rf data/ingested data/truth data/validated data/quarantine data/features data/training data/tensors

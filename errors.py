@@ -7,7 +7,8 @@
     |-- ValidationError  the data broke a rule beyond its tolerance: the gate is closed
     |-- JoinError        rows went into the point-in-time join and did not come out
     |-- TrainingError    training cannot go on: non-finite loss, no rows, no labels
-    `-- ModelError       a model folder is missing, incomplete or not what it says it is
+    |-- ModelError       a model folder is missing, incomplete or not what it says it is
+    `-- ReleaseError     a model cannot be released, or there is no release to go back to
 
 Each message is for the person who reads it: what, where, expected, found, what to do next.
 """
@@ -43,3 +44,7 @@ class TrainingError(PipelineError):
 
 class ModelError(PipelineError):
     """A model folder is missing, incomplete or not what it says it is."""
+
+
+class ReleaseError(PipelineError):
+    """A model cannot be released, or there is no release to go back to."""

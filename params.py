@@ -280,6 +280,18 @@ class Serve(_Section):
     log: ServeLog
 
 
+class Release(_Section):
+    """What a challenger is held to, and how much is kept: see serving/gate.py."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    minimum_gain: Annotated[float, Field(ge=-1, lt=1)]
+    guard: Share
+    calibration: Annotated[float, Field(gt=1)]
+    sample: Positive
+    keep: Annotated[int, Field(ge=2)]
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
 class Flows(_Section):
     """Who is told, by the name of a Prefect block, and which deployment is started: see flows/."""
 
@@ -301,6 +313,7 @@ class Params(_Section):
     evaluate: Evaluate
     drift: Drift
     serve: Serve
+    release: Release
     flows: Flows
 
 

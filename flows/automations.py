@@ -9,6 +9,7 @@ Run again, it brings the automations on the server to what stands here.
 
 from collections.abc import Iterator
 from datetime import timedelta
+from uuid import UUID
 
 from prefect import get_client
 from prefect.client.schemas.objects import StateType
@@ -20,10 +21,11 @@ HEARTBEAT = 30  # seconds: the least that Prefect allows; flows.heartbeat_freque
 MISSED = 3 * HEARTBEAT + 5
 LATE = timedelta(hours=6)
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-_RUN, _EACH = {"prefect.resource.id": "prefect.flow-run.*"}, {"prefect.resource.id"}
+_RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
+_EACH = {"prefect.resource.id"}
 
 
-def automations(notify: str | None) -> Iterator[AutomationCore]:
+def automations(notify: UUID | None) -> Iterator[AutomationCore]:
     """All of them; those that notify only where a block document (its id) is given."""
     yield AutomationCore(
         name=f"{PREFIX}a lost heartbeat is a crash",
@@ -69,14 +71,14 @@ def automations(notify: str | None) -> Iterator[AutomationCore]:
         )  # fmt: skip
 
 
-def _when(expected: set[str], match: dict[str, str]) -> EventTrigger:
+def _when(expected: set[str], match: dict[str, str | list[str]]) -> EventTrigger:
     """As soon as one of the events comes, for each run."""
     return EventTrigger(
         posture=Posture.Reactive, expect=expected, match=match, for_each=_EACH, threshold=1, within=timedelta(0)
     )
 
 
-async def bring_up(notify: str | None = None) -> list[str]:
+async def bring_up(notify: UUID | None = None) -> list[str]:
     """Create or update the automations on the server, and remove those of this project that are no more; the names."""
     wanted = {automation.name: automation for automation in automations(notify)}
     async with get_client() as client:

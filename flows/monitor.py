@@ -52,7 +52,9 @@ async def monitor(
             report = await judge(as_of, days, current, reference)
     except CommandError as error:
         return Failed(message=str(error))
-    await acreate_markdown_artifact(key="drift", markdown=page(report), description="Verdict on the newest window")
+    await acreate_markdown_artifact(
+        key="drift-report", markdown=page(report), description="Verdict on the newest window"
+    )
     state = await act_on(report, as_of)
     finish("monitor", as_of)
     return state

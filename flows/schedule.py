@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import yaml
 from prefect import Flow, serve
@@ -83,7 +84,7 @@ def _answers(url: str) -> bool:
 def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m flows.schedule", description=__doc__)
-    parser.add_argument("--notify", help="id of a notification block that failures are told to")
+    parser.add_argument("--notify", type=UUID, help="id of a notification block that failures are told to")
     chosen = parser.parse_args()
     os.chdir(ROOT)
     with server() as url:
@@ -92,7 +93,7 @@ def main() -> None:
             for name in asyncio.run(bring_up(chosen.notify)):
                 print(f"automation: {name}")
             print(f"server: {url.removesuffix('/api')}", flush=True)
-            serve(*deployments())  # type: ignore[arg-type]
+            serve(*deployments())
 
 
 if __name__ == "__main__":

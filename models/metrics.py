@@ -46,14 +46,28 @@ def auc_interval(labels: Array, scores: Array, *, confidence: float) -> Interval
     curves", Biometrics 44, 1988, by the midranks of Sun and Xu, "Fast implementation of DeLong's algorithm",
     IEEE Signal Processing Letters 21, 2014. The interval is cut to [0, 1].
     """
-    positive = np.asarray(labels) == 1
-    beaten = _midranks(scores) - _midranks(scores, positive)  # rows of the other class below each row
-    wins = [beaten[own] / max(1, (~own).sum()) for own in (positive, ~positive)]
+    wins = _placements(labels, scores)
     if min(map(len, wins)) < 2:
         return None
     half = ndtri(0.5 + confidence / 2) * np.sqrt(sum(s.var(ddof=1) / len(s) for s in wins))
     value = wins[0].mean()
     return Interval(value=float(value), low=float(max(0, value - half)), high=float(min(1, value + half)))
+
+
+def auc_influence(labels: Array, scores: Array) -> Floats | None:
+    """What each row adds to the error of the AUC [N]; None with fewer than two rows of a class.
+
+    The sum of the squares is DeLong's variance of the AUC; that of the products with those of other scores of the same
+    rows, his covariance of the two AUCs.
+    """
+    positive = np.asarray(labels) == 1
+    wins = _placements(labels, scores)
+    if min(map(len, wins)) < 2:
+        return None
+    found = np.empty(len(positive))
+    for own, held, sign in zip((positive, ~positive), wins, (1, -1), strict=True):
+        found[own] = sign * (held - held.mean()) / np.sqrt(len(held) * (len(held) - 1))
+    return found
 
 
 def mean_auc(labels: Array, scores: Array, scenario: Array, scenarios: int) -> tuple[float, Floats]:
@@ -168,6 +182,13 @@ def calibration_error(found: Bins) -> float | None:
     if not len(found.rows):
         return None
     return float(np.average(np.abs(found.predicted - found.observed), weights=found.rows))
+
+
+def _placements(labels: Array, scores: Array) -> tuple[Floats, Floats]:
+    """For each positive the share of the negatives below it, for each negative the share of the positives below it."""
+    positive = np.asarray(labels) == 1
+    beaten = _midranks(scores) - _midranks(scores, positive)  # rows of the other class below each row
+    return beaten[positive] / max(1, (~positive).sum()), beaten[~positive] / max(1, positive.sum())
 
 
 def _wins(ranks: Floats) -> float:

@@ -91,7 +91,7 @@ def test_ok_is_said_and_nobody_is_told(run: Run, workspace: Path) -> None:
         state = run(play("ok", findings=0))
     assert (state.name, state.message) == ("Completed", "Because ok.")
     assert [message["subject"] for message in posted] == ["hello"]
-    assert artifact("drift").startswith("# ok: 2026-01-16 to 2026-01-17, 12,345 rows")
+    assert artifact("drift-report").startswith("# ok: 2026-01-16 to 2026-01-17, 12,345 rows")
 
 
 def test_watch_is_told_and_starts_nothing(run: Run, workspace: Path) -> None:
@@ -108,7 +108,7 @@ def test_watch_is_told_and_starts_nothing(run: Run, workspace: Path) -> None:
          "look closer: artifacts/flows/monitor/index.html"]
     )  # fmt: skip
     assert posted[1:] == [{"subject": "monitor: watch", "body": body}]
-    page = artifact("drift")
+    page = artifact("drift-report")
     assert page.count(FINDING["sentence"]) == 10
     assert "2 more in `artifacts/flows/monitor/index.html`" in page
     assert len(started()) == before

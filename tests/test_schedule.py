@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from flows.automations import HEARTBEAT, MISSED, automations
 from flows.schedule import deployments
 
 ROOT = Path(__file__).resolve().parents[1]
+BLOCK = UUID("5b9d3b3e-6d2e-4f7c-8d3f-0d5d5a2d6a11")
 
 
 def test_what_is_served_is_what_is_deployed() -> None:
@@ -43,7 +45,7 @@ def test_a_dead_run_is_missed_after_three_heartbeats() -> None:
 def test_failures_are_told_only_where_there_is_somebody_to_tell() -> None:
     """Without a block three automations, with one the fourth."""
     assert len(list(automations(None))) == 3
-    assert [one.name for one in automations("5b9d3b3e-6d2e-4f7c-8d3f-0d5d5a2d6a11")][-1] == "hinet: a failure is told"
+    assert [one.name for one in automations(BLOCK)][-1] == "hinet: a failure is told"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows.graph import read_graph, reasons
 from flows.stages import Outcome, cause, run_stages
 
 ROOT = Path(__file__).parents[1]
+OWN_NAME = re.compile(r'@flow\(name="\w+"')
 
 
 def run() -> dict[str, Outcome]:
@@ -78,9 +80,9 @@ def test_an_unknown_hint_is_named(workspace: Path) -> None:
 
 
 def test_no_stage_is_named_in_the_flows() -> None:
-    """dvc.yaml is the only graph."""
+    """dvc.yaml is the only graph; a flow may be called as a stage is."""
     names = {stage.split("@")[0] for stage in subprocess_names()}
-    texts = {path.name: path.read_text() for path in (ROOT / "flows").glob("*.py")}
+    texts = {path.name: OWN_NAME.sub("", path.read_text()) for path in (ROOT / "flows").glob("*.py")}
     quoted = {(name, file) for name in names for file, text in texts.items() if f'"{name}"' in text}
     assert not quoted
 
