@@ -17,7 +17,7 @@ from flows.graph import read_graph, reasons
 from flows.stages import Outcome, cause, run_stages
 
 ROOT = Path(__file__).parents[1]
-OWN_NAME = re.compile(r'@flow\(name="\w+"')
+OWN_NAME = re.compile(r'@flow\(name="\w+", flow_run_name="\w+"')
 
 
 def run() -> dict[str, Outcome]:
