@@ -68,7 +68,8 @@ class Dataset(_Section):
     """Which log is read, and from where."""
 
     name: Literal["simulation", "movielens-1m", "kuairand-pure", "tenrec-qk-video"]
-    path: str | None
+    path: str
+    until: datetime.date | None = Field(strict=False)
     simulation: Simulation
     kuairand_pure: KuaiRand = Field(alias="kuairand-pure")
     tenrec_qk_video: Tenrec = Field(alias="tenrec-qk-video")

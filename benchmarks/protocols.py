@@ -56,7 +56,7 @@ def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) ->
 
 def _settings(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
     plain: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    plain["dataset"] |= {"name": dataset, "path": None if path is None else str(path.resolve())}
+    plain["dataset"] |= {"name": dataset} | ({} if path is None else {"path": str(path.resolve())})
     plain["join"]["split"] = split
     return plain
 

@@ -5,6 +5,7 @@ DuckDB sorts it within a fixed amount of memory (the rest goes to disk) and hand
 numbered and written day by day as they come. One pass, however many days there are.
 """
 
+import datetime
 import itertools
 import json
 import shutil
@@ -16,6 +17,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -30,6 +32,7 @@ from features.schema import Column, Role, Schema, to_json
 ROWS = 131_072  # of a row group, and of what is in memory at once
 MEMORY = "256MB"  # of DuckDB, while it sorts
 EVENTS = "events.parquet"  # what is spilled
+LATER = "on dataset.until or later"
 _POSITION = "_position"  # of a row in the raw log: settles the order within one moment
 
 
@@ -38,11 +41,12 @@ def ingest(*, schema: Path, out: Path, truth: Path) -> None:
 
     Raises SourceError where the log is missing, incomplete or holds values that its schema does not allow.
     """
-    log = datasets.read(params.load().dataset)
+    dataset = params.load().dataset
+    log = datasets.read(dataset)
     for folder in (out, truth, schema.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with _spill_folder(out) as spill:
-        _spill(log, spill / EVENTS)
+        _spill(log, spill / EVENTS, dataset.until)
         written = _write_events(log.schema, spill, out / "events", truth / "truth.parquet")
     _write_entities(log, out)
     (out / "counts.json").write_text(_counts(log, written))
@@ -82,20 +86,32 @@ def _array(frame: pd.DataFrame, column: Column, where: str) -> pa.Array:
         raise SourceError(f"{where}: column {column.name} does not fit its type {column.dtype}: {error}") from error
 
 
-def _spill(log: Log, path: Path) -> None:
+def _spill(log: Log, path: Path, until: datetime.date | None) -> None:
     """The chunks, typed, one behind the other, each row with its position; beside them fingerprint and truth."""
     writer: pq.ParquetWriter | None = None
     position = 0
     with tqdm(desc="read", unit=" rows", unit_scale=True, total=log.rows) as bar:
         for frame in log.chunks():
-            table = _spilled(frame, log, position)
+            table = _before(until, _spilled(frame, log, position), log)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
             writer.write_table(table)
             position += len(frame)
             bar.update(len(frame))
-    if writer is None or not position:
+    if writer is not None:
+        writer.close()
+    if writer is None or not pq.read_metadata(path).num_rows:
         raise SourceError(f"{log.called('events')}: not a single one to read; left out: {dict(log.counts.left_out)}")
-    writer.close()
+
+
+def _before(until: datetime.date | None, rows: pa.Table, log: Log) -> pa.Table:
+    """The rows of the days before `until`; the others are counted as left out."""
+    if until is None:
+        return rows
+    moments = rows[log.schema.timestamp]
+    end = pa.scalar(datetime.datetime.combine(until, datetime.time(), datetime.UTC)).cast(moments.type)
+    kept = rows.filter(pc.less(moments, end))
+    log.counts.left_out[LATER] += len(rows) - len(kept)
+    return kept
 
 
 def _spilled(frame: pd.DataFrame, log: Log, position: int) -> pa.Table:

@@ -1,5 +1,6 @@
 """Stage ingest: any log becomes typed days, in order, numbered, with nothing lost that is not counted."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -92,6 +93,32 @@ def test_partitions(ingest):
         rows = pq.ParquetFile(folder / "part-0.parquet").read().to_pandas()
         assert set(rows["timestamp"].dt.strftime("day=%Y-%m-%d")) == {folder.name}
         assert [file.name for file in folder.iterdir()] == ["part-0.parquet"]
+
+
+def test_the_clock_put_back(ingest, tmp_path):
+    """What happened on dataset.until or later is not read, and counted; the rest is what it was, ids included."""
+    events = shuffled()
+    whole = read_events(ingest(log_of(events)))
+    until = whole["timestamp"].dt.floor("D").iloc[250]
+    settings = copy.deepcopy(PARAMS)
+    settings["dataset"]["until"] = f"{until:%Y-%m-%d}"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    data = ingest(log_of(events))
+    expected = whole[whole["timestamp"] < until]
+    assert 0 < len(expected) < 400
+    pd.testing.assert_frame_equal(read_events(data), expected)
+    counts = json.loads((data / "ingested/counts.json").read_text())
+    assert counts["left_out"] == {"on dataset.until or later": 400 - len(expected)}
+    assert counts["repeated_rows"] == 0
+
+
+def test_nothing_before_the_clock(ingest, tmp_path):
+    """A clock put back behind the first event leaves nothing, which is said."""
+    settings = copy.deepcopy(PARAMS)
+    settings["dataset"]["until"] = "1999-01-01"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(SourceError, match=r"not a single one to read; left out: {'on dataset.until or later': 400}"):
+        ingest(log_of(shuffled()))
 
 
 def test_types(ingest):

@@ -10,6 +10,7 @@ import pytest
 
 from errors import SourceError
 from features.datasets import kuairand
+from features.datasets.archive import KEPT
 from features.datasets.log import ROW
 from features.schema import FEATURE_ROLES
 from params import Dataset, KuaiRand
@@ -57,10 +58,10 @@ def write(folder: Path, **files: str | None) -> Path:
     return folder / "KuaiRand-Pure.tar.gz"
 
 
-def dataset(folder: Path | None, *, scenarios: tuple[str, ...] = ("1", "0"), logs: tuple[str, ...] = ("standard",)):
+def dataset(folder: Path, *, scenarios: tuple[str, ...] = ("1", "0"), logs: tuple[str, ...] = ("standard",)):
     """The part of params.yaml that the reader looks at."""
     kuai = KuaiRand(scenarios=list(scenarios), logs=list(logs))
-    return Dataset.model_construct(name="kuairand-pure", path=folder and str(folder), kuairand_pure=kuai)
+    return Dataset.model_construct(name="kuairand-pure", path=str(folder), kuairand_pure=kuai)
 
 
 def events(source: Dataset) -> pd.DataFrame:
@@ -118,7 +119,7 @@ def test_tags(tmp_path):
 
 def test_outcomes_are_no_features():
     """27 categorical fields and 4 numbers of the user; nothing that is known only after the impression."""
-    schema = kuairand.declare(dataset(None))
+    schema = kuairand.declare(dataset(KEPT))
     kinds = [column.kind for column in schema.users if column.role in FEATURE_ROLES]
     assert (kinds.count("categorical"), kinds.count("numeric")) == (27, 4)
     assert {c.name for c in schema.events if c.is_feature} == {"user_id", "video_id", "tab", "hour"}

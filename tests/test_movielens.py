@@ -28,9 +28,9 @@ def write(folder: Path, **files: str) -> Path:
     return folder / "ml-1m.zip"
 
 
-def dataset(folder: Path | None) -> Dataset:
+def dataset(folder: Path) -> Dataset:
     """The part of params.yaml that the reader looks at."""
-    return Dataset.model_construct(name="movielens-1m", path=folder and str(folder))
+    return Dataset.model_construct(name="movielens-1m", path=str(folder))
 
 
 def test_events(tmp_path):
@@ -63,7 +63,7 @@ def test_unknown_user_is_counted(tmp_path):
 
 def test_eight_fields():
     """A model may see exactly the eight fields of the protocol: no title, no time, no rating."""
-    schema = movielens.declare(dataset(None))
+    schema = movielens.declare(dataset(archive.KEPT))
     names = {c.name for table in schema.tables.values() for c in table if c.role in FEATURE_ROLES}
     assert names == {"user_id", "movie_id", "scenario", "gender", "age", "occupation", "zip_code", "genre"}
     assert [(task.name, task.requires) for task in schema.tasks] == [("click", None), ("like", "click")]
@@ -119,10 +119,10 @@ def official(tmp_path, monkeypatch):
 
 def test_download_once(official, tmp_path):
     """Without a path the archive is downloaded, checked and kept; the second time it is found there."""
-    found = archive.find(official, None)
+    found = archive.find(official, str(archive.KEPT))
     assert found == tmp_path / "kept" / "ml-1m.zip"
     (tmp_path / "server" / "ml-1m.zip").unlink()
-    assert archive.find(official, None) == found
+    assert archive.find(official, str(archive.KEPT)) == found
     assert [entry.name for entry in (tmp_path / "kept").iterdir()] == ["ml-1m.zip"]
 
 
@@ -130,7 +130,7 @@ def test_download_of_something_else(official, tmp_path):
     """A download with another checksum is refused and leaves nothing behind."""
     (tmp_path / "server" / "ml-1m.zip").write_bytes(b"<html>moved</html>")
     with pytest.raises(SourceError, match=r"MD5 .* expected, .* found"):
-        archive.find(official, None)
+        archive.find(official, str(archive.KEPT))
     assert list((tmp_path / "kept").iterdir()) == []
 
 
@@ -138,7 +138,7 @@ def test_no_network(official, tmp_path):
     """Neither archive nor network: the message says which file to put where, and how to set dataset.path."""
     (tmp_path / "server" / "ml-1m.zip").unlink()
     with pytest.raises(SourceError, match=r"put ml-1m.zip into a folder of yours and set dataset.path"):
-        archive.find(official, None)
+        archive.find(official, str(archive.KEPT))
 
 
 @pytest.mark.skipif("HINET_DATA" not in os.environ, reason="HINET_DATA: folder with the official archives")

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from params import load
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("features", "models", "serving", "monitoring")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -87,3 +89,10 @@ def test_the_way_of_the_data_is_one_graph_in_order() -> None:
     assert {"ingest", "validate", "aggregate", "join", "encode", "train@hinet", "evaluate", "package"} <= names
     first = [stage.addressing for stage in graph.nodes if not list(graph.successors(stage))]
     assert first == ["ingest"]
+
+
+def test_new_data_make_the_first_stage_stale() -> None:
+    """The folder of the log is a dependency, whichever it is: dvc.yaml names no folder of its own."""
+    assert "${dataset.path}" in declared("ingest")["deps"]
+    (ingest,) = (stage for stage in Repo(os.fspath(ROOT)).index.stages if stage.addressing == "ingest")
+    assert Path(load(ROOT / "params.yaml").dataset.path) in [Path(dep.def_path) for dep in ingest.deps]

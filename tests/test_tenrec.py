@@ -15,6 +15,7 @@ import world
 from errors import SourceError
 from features import datasets
 from features.datasets import tenrec
+from features.datasets.archive import KEPT
 from features.datasets.log import Log
 from features.ingest import ingest
 from features.schema import FEATURE_ROLES, Kind
@@ -47,11 +48,10 @@ def write(folder: Path, rows: str = ROWS, *, columns: str = COLUMNS, packed: boo
     return folder / tenrec.ARCHIVE
 
 
-def dataset(folder: Path | None, **changes: object) -> Dataset:
+def dataset(folder: Path, **changes: object) -> Dataset:
     """The part of params.yaml that the reader looks at, with changes; by default every row is read."""
     section = world.section("dataset")["tenrec-qk-video"] | {"negatives_per_click": 9.0} | changes
-    path = folder and str(folder)
-    return Dataset.model_construct(name="tenrec-qk-video", path=path, tenrec_qk_video=Tenrec(**section))
+    return Dataset.model_construct(name="tenrec-qk-video", path=str(folder), tenrec_qk_video=Tenrec(**section))
 
 
 def events(log: Log) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def test_every_set_is_equally_likely():
 
 def test_seven_fields():
     """A model may see ids, category, gender, age and history; no outcome and no place in the file."""
-    schema = tenrec.declare(dataset(None))
+    schema = tenrec.declare(dataset(KEPT))
     columns = {c.name: c for table in schema.tables.values() for c in table if c.role in FEATURE_ROLES}
     assert set(columns) == {"user_id", "item_id", "video_category", "gender", "age", "history"}
     history = columns["history"]
@@ -201,10 +201,11 @@ def test_it_passes_the_gate(stages, scenario, values):
     assert counts["rows_read"] == counts["rows_written"] + sum(counts["left_out"].values()) == 3000
 
 
-def test_without_a_path():
-    """Without a path nothing is downloaded: the message says where the form is and what to put where."""
+def test_without_a_path(tmp_path, monkeypatch):
+    """In the project's own folder nothing is downloaded: the message says where the form is and what to put where."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=r"form at https://tenrec0.github.io, put Tenrec.zip .* set dataset.path"):
-        tenrec.read(dataset(None))
+        tenrec.read(dataset(KEPT))
 
 
 def test_no_file_at_path(tmp_path):

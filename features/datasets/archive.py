@@ -40,12 +40,12 @@ class Archive:
     md5: str
 
 
-def find(archive: Archive, folder: str | None) -> Path:
-    """The archive in `folder` (dataset.path), or the kept one, downloaded once where `folder` is None.
+def find(archive: Archive, folder: str) -> Path:
+    """The archive in `folder` (dataset.path); it is downloaded once where that is the project's own, KEPT.
 
     Raises SourceError that says which file to put where.
     """
-    if folder is not None:
+    if Path(folder) != KEPT:
         return given(Path(folder), (archive.name,), archive.url)
     kept = KEPT / archive.name
     return kept if kept.is_file() else _download(archive, kept)

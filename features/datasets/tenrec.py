@@ -103,14 +103,15 @@ def read(dataset: Dataset) -> Log:
     )  # fmt: skip
 
 
-def _find(folder: str | None) -> Path:
-    if folder is None:
+def _find(folder: str) -> Path:
+    names = (FILE, ARCHIVE)
+    if Path(folder) == archive.KEPT and not any((archive.KEPT / name).is_file() for name in names):
         raise SourceError(
-            f"dataset.path is null, but Tenrec is never downloaded here: its owner asks for a licence form.\n"
+            f"{folder} holds no Tenrec, which is never downloaded here: its owner asks for a licence form.\n"
             f"Fill in the form at {PAGE}, put {ARCHIVE} (or {FILE} out of it) into a folder of yours and set "
             "dataset.path to that folder"
         )
-    return archive.given(Path(folder), (FILE, ARCHIVE), f"{PAGE} (after its licence form)")
+    return archive.given(Path(folder), names, f"{PAGE} (after its licence form)")
 
 
 def _scan(path: Path, settings: Tenrec) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
