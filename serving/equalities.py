@@ -5,8 +5,9 @@ of the test rows the tensors; what the service answers is what the model predict
 """
 
 import filecmp
-import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +45,7 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
     yield check_encoder(model, stores)
     with TemporaryDirectory() as scratch:
         copy, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
-        shutil.copyfile(stores.online, copy)  # Feast opens it for writing
+        copy_store(stores.online, copy)  # Feast opens it for writing
         store = open_store(model.schema, model.views, features=stores.features, online=copy, registry=registry)
         yield check_features(store, model, stores, settings.inspect.sample)
         moment = stores.moment or newest_snapshot(model.views, stores.features)
@@ -53,6 +54,15 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
         ranker = open_ranker(stores.packed, copy, Path(scratch) / "served.db")
         served = serve(ranker, asked, request_type(model.schema, settings.serve))
         yield compare_answers(predicted, served)
+
+
+def copy_store(online: Path, copy: Path) -> None:
+    """A copy of a store that may be in use: a file alone lacks what its write-ahead log holds."""
+    with (
+        closing(sqlite3.connect(f"{online.resolve().as_uri()}?mode=ro", uri=True)) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
 
 
 def check_bento(stores: Stores) -> Rule:
