@@ -8,10 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+from prefect.states import Completed, State
+
 from errors import PipelineError
 from flows.workspace import FOLDER
 
 Moment = datetime.date | datetime.datetime
+SKIPPED = {"done": "{} is done", "newer": "a date newer than {} is done"}
 
 
 def claim(flow: str, as_of: Moment) -> Literal["run", "done", "newer"]:
@@ -23,6 +26,12 @@ def claim(flow: str, as_of: Moment) -> Literal["run", "done", "newer"]:
     if newest is None or newest < _moment(as_of):
         return "run"
     return "done" if newest == _moment(as_of) else "newer"
+
+
+def skipped(flow: str, as_of: Moment) -> State | None:
+    """The final state of a run that has nothing to do, None for one that has."""
+    found = claim(flow, as_of)
+    return None if found == "run" else Completed(name="Skipped", message=SKIPPED[found].format(as_of))
 
 
 def finish(flow: str, as_of: Moment) -> None:

@@ -24,6 +24,7 @@ from flows.notify import tell_failure
 from flows.workspace import alone
 
 ONLINE, OUT = Path("artifacts/serving/online.db"), Path("artifacts/flows/online")
+WATERMARK = Path(f"{ONLINE}.written/watermark.json")  # what features.refresh says of it
 LOCKED = 75  # features.refresh: somebody else writes to the store
 DELAYS = [2.0, 5.0, 15.0, 30.0, 60.0]  # seconds
 

@@ -23,11 +23,12 @@ from prefect.states import Completed, Failed, State
 
 import params
 from flows.command import CommandError, run_module
-from flows.dates import claim, finish
+from flows.dates import finish, skipped
 from flows.notify import tell, tell_failure
 from flows.workspace import alone
 
-CURRENT, REFERENCE, OUT = "data/training/*.parquet", Path("artifacts/models/hinet"), Path("artifacts/flows/monitor")
+CURRENT, OUT = "data/training/*.parquet", Path("artifacts/flows/monitor")
+CHAMPION, NEWEST = Path("artifacts/releases/champion/model"), Path("artifacts/models/hinet")
 VERDICTS = (0, 1, 2)  # exit statuses of monitoring.drift: ok, watch, act
 SHOWN = 10  # findings of a page
 TOLD = 3  # findings of a message
@@ -35,21 +36,20 @@ TOLD = 3  # findings of a message
 
 @flow(name="monitor", flow_run_name="monitor", on_failure=[tell_failure], on_crashed=[tell_failure])
 async def monitor(
-    as_of: datetime.date | None = None, days: int = 2, current: str = CURRENT, reference: Path = REFERENCE,
+    as_of: datetime.date | None = None, days: int = 2, current: str = CURRENT, reference: Path | None = None,
     again: bool = False,
 ) -> State:  # fmt: skip
     """Judge the last `days` days before a date (that for which the run was scheduled) by the model in `reference`.
 
-    A date that is done is skipped, unless `again`.
+    Without one it is the champion; before the first release, the newest model. A date that is done is skipped,
+    unless `again`.
     """
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
     try:
         async with alone(log=get_run_logger().info):
-            if not again and (done := claim("monitor", as_of)) != "run":
-                return Completed(
-                    name="Skipped", message=f"{as_of} is done" if done == "done" else "a newer date is done"
-                )
-            report = await judge(as_of, days, current, reference)
+            if not again and (done := skipped("monitor", as_of)):
+                return done
+            report = await judge(as_of, days, current, reference or (CHAMPION if CHAMPION.exists() else NEWEST))
     except CommandError as error:
         return Failed(message=str(error))
     await acreate_markdown_artifact(
@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--as-of", type=datetime.date.fromisoformat, help="date, e.g. 2026-01-18")
     parser.add_argument("--days", type=int, default=2, help="of the window before it (2)")
     parser.add_argument("--current", default=CURRENT, help=f"file or pattern ({CURRENT})")
-    parser.add_argument("--reference", type=Path, default=REFERENCE, help=f"folder of the model ({REFERENCE})")
+    parser.add_argument("--reference", type=Path, help="folder of the model (the champion)")
     parser.add_argument("--again", action="store_true", help="even if that date is done")
     run = monitor(**vars(parser.parse_args()), return_state=True)
     state: State = asyncio.run(run)  # type: ignore[arg-type]

@@ -1,4 +1,7 @@
-"""The pipeline as a flow: every stage that is stale, then what became of them. `python -m flows.pipeline` runs it."""
+"""The pipeline as a flow: every stage that is stale, then the gate of a release. `python -m flows.pipeline` runs it.
+
+The store in use, if there is one, is brought up before the gate looks at it.
+"""
 
 import argparse
 import asyncio
@@ -9,25 +12,50 @@ from prefect import flow, runtime
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
-from flows.dates import claim, finish
+from flows.command import CommandError
+from flows.dates import finish, skipped
+from flows.materialize import utc
+from flows.notify import tell, tell_failure
+from flows.release import challenge, sentence, store_in_use
 from flows.stages import Outcome, run_stages
 from flows.workspace import alone
 
-SKIPPED = {"done": "{} is done", "newer": "a date newer than {} is done"}
 
+@flow(name="pipeline", flow_run_name="pipeline", on_failure=[tell_failure], on_crashed=[tell_failure])
+async def pipeline(as_of: datetime.date | None = None, again: bool = False, release: bool = True) -> State:
+    """Bring everything up to date as of a day (the one that the run was scheduled for), once; `again`: once more.
 
-@flow(name="pipeline", flow_run_name="pipeline")
-async def pipeline(as_of: datetime.date | None = None, again: bool = False) -> State:
-    """Bring everything up to date as of a day (the one that the run was scheduled for), once; `again`: once more."""
-    as_of = as_of or runtime.flow_run.scheduled_start_time.date()
+    `release`: the model challenges the champion then.
+    """
+    scheduled = utc(runtime.flow_run.scheduled_start_time)
+    moment = scheduled if as_of is None else datetime.datetime.combine(as_of, datetime.time(), datetime.UTC)
+    as_of = moment.date()
     async with alone(log=get_run_logger().info):
-        if not again and (found := claim("pipeline", as_of)) != "run":
-            return Completed(name="Skipped", message=SKIPPED[found].format(as_of))
+        if not again and (done := skipped("pipeline", as_of)):
+            return done
         outcomes = await run_stages()
         if failed := [outcome for outcome in outcomes if not outcome.good]:
             return Failed(message=closer(failed))
-        finish("pipeline", as_of)
-        return Completed(message=summary(outcomes))
+        state: State = Completed(message=summary(outcomes))
+        if release:
+            state = await release_newest(moment, summary(outcomes))
+        if not state.is_failed():
+            finish("pipeline", as_of)
+        return state
+
+
+async def release_newest(moment: datetime.datetime, before: str) -> State:
+    """Let the model that was just made challenge the champion, on the store in use as of `moment` if there is one.
+
+    `before` is what is to be said of the stages.
+    """
+    try:
+        found = await challenge(await store_in_use(moment))
+    except CommandError as error:
+        return Failed(message=str(error))
+    if not found["passed"]:
+        await tell("release: closed", sentence(found))
+    return Completed(name=None if found["passed"] else "Closed", message=f"{before}; {sentence(found)}")
 
 
 def closer(failed: list[Outcome]) -> str:
@@ -47,8 +75,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=pipeline.description)
     parser.add_argument("--as-of", type=datetime.date.fromisoformat, help="logical date, e.g. 2026-01-18")
     parser.add_argument("--again", action="store_true", help="even if that date is done")
-    chosen = parser.parse_args()
-    state: State = asyncio.run(pipeline(as_of=chosen.as_of, again=chosen.again, return_state=True))  # type: ignore
+    parser.add_argument("--no-release", dest="release", action="store_false", help="the model challenges nobody")
+    state: State = asyncio.run(pipeline(**vars(parser.parse_args()), return_state=True))  # type: ignore[arg-type]
     print(state.message, file=sys.stderr if state.is_failed() else sys.stdout)
     return int(state.is_failed())
 

@@ -22,7 +22,8 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
 from flows.command import CommandError, run_module
-from flows.dates import claim, finish
+from flows.dates import finish, skipped
+from flows.materialize import ONLINE, WATERMARK, refresh
 from flows.notify import tell, tell_failure
 from flows.workspace import alone
 
@@ -40,10 +41,8 @@ async def release(
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
     try:
         async with alone(log=get_run_logger().info):
-            if not again and (done := claim("release", as_of)) != "run":
-                return Completed(
-                    name="Skipped", message=f"{as_of} is done" if done == "done" else "a newer date is done"
-                )
+            if not again and (done := skipped("release", as_of)):
+                return done
             found = await challenge(options or {})
     except CommandError as error:
         return Failed(message=str(error))
@@ -51,6 +50,18 @@ async def release(
         await tell("release: closed", sentence(found))
     finish("release", as_of)
     return Completed(name="Released" if found["passed"] else "Closed", message=sentence(found))
+
+
+async def store_in_use(moment: datetime.datetime) -> dict[str, str]:
+    """The online store that services read, brought up to `moment`: options of serving.release; none if there is none.
+
+    Raises CommandError where it could not be brought up. Hold the workspace.
+    """
+    if not ONLINE.exists():
+        return {}
+    await refresh(moment, ONLINE)
+    views = json.loads(WATERMARK.read_text())["views"]
+    return {"--online": str(ONLINE), "--moment": min(views.values())}
 
 
 @task(cache_policy=NO_CACHE)

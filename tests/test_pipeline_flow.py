@@ -13,7 +13,10 @@ import pytest
 from flow_harness import newest_table, running, write_repository
 from prefect.client.orchestration import get_client
 from prefect.states import State
+from told import Play, notify, played
 
+from flows import command
+from flows.materialize import ONLINE, WATERMARK
 from flows.pipeline import pipeline
 from flows.workspace import FOLDER, alone
 
@@ -23,7 +26,7 @@ DAY = datetime.date(2026, 1, 17)
 
 def run(as_of: datetime.date | None = DAY, **chosen: bool) -> State:
     """The final state of the pipeline in the current folder, as the server has it."""
-    return asyncio.run(pipeline(as_of=as_of, **chosen, return_state=True))
+    return asyncio.run(pipeline(as_of=as_of, **{"release": False} | chosen, return_state=True))
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def page(workspace: Path) -> Path:
     )
     (workspace / "raw").write_text("words\n")
     (workspace / "page.sh").write_text("cat log > page")
+    notify(workspace, None)
     return workspace
 
 
@@ -65,6 +69,62 @@ def test_a_failure_is_one_line_and_a_command(server: None, page: Path) -> None:
     assert "a.page stopped: no words, expected 1" in messages(state)
     (page / "page.sh").write_text("cat log > page")
     assert run().message == "1 cached, 1 ran"
+
+
+def gated(passed: bool) -> Play:
+    """A process of the gate; its verdict is written where the command asks for it."""
+    rules = [{"name": "mean", "passed": passed, "sentence": "mean: +0.0100"}]
+    return (0 if passed else 2), [], {"--verdict": {"tag": "abc", "passed": passed, "rules": rules}}
+
+
+@pytest.mark.parametrize(
+    ("passed", "name", "message"),
+    [
+        (True, "Completed", "2 ran; abc is the champion"),
+        (False, "Closed", "2 ran; abc is not released: mean: +0.0100"),
+    ],
+)
+def test_the_new_model_challenges_the_champion(
+    server: None, page: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, name: str, message: str
+) -> None:
+    """Behind the stages stands the gate; where it is closed, nothing has failed, and the date is done."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(command, "run_process", played(gated(passed), commands=commands))
+    state = run(release=True)
+    assert (state.name, state.message, state.is_completed()) == (name, message, True)
+    assert [words[2] for words in commands] == ["serving.release"]
+    assert "--online" not in commands[0]
+    assert run(release=True).name == "Skipped"
+
+
+def test_the_store_in_use_is_brought_up_before_the_gate(
+    server: None, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate looks at what services read, as of the moment that it was brought up to."""
+    commands: list[list[str]] = []
+    moment = "2026-01-17T00:00:00+00:00"
+    refreshed: Play = (0, [], {"artifacts/flows/online/refresh.json": {}, str(WATERMARK): {"views": {"user": moment}}})
+    ONLINE.parent.mkdir(parents=True)
+    ONLINE.touch()
+    monkeypatch.setattr(command, "run_process", played(refreshed, gated(True), commands=commands))
+    assert run(release=True).message == "2 ran; abc is the champion"
+    refresh, gate = commands
+    assert refresh[2] == "features.refresh"
+    assert refresh[refresh.index("--as-of") + 1] == "2026-01-17T00:00:00"
+    assert gate[gate.index("--online") + 1] == str(ONLINE)
+    assert gate[gate.index("--moment") + 1] == moment
+
+
+def test_what_could_not_be_judged_leaves_the_date_open(
+    server: None, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence of the gate is that of the run, which is tried again."""
+    said = "serving.release stopped: artifacts/bento: expected what the pipeline makes"
+    monkeypatch.setattr(command, "run_process", played((1, [said], {}), commands=[]))
+    state = run(release=True)
+    assert state.is_failed()
+    assert str(state.message).startswith(f"{said}\nlook closer: python -m serving.release")
+    assert run().message == "2 cached"
 
 
 def messages(state: State, seconds: float = 20) -> list[str | None]:
@@ -110,7 +170,7 @@ def test_two_at_once_wait_for_each_other(server: None, page: Path) -> None:
     """Both are told to run the same date; one does, the other one waits, and finds it done."""
 
     async def both() -> list[State]:
-        return list(await asyncio.gather(*(pipeline(as_of=DAY, return_state=True) for _ in range(2))))
+        return list(await asyncio.gather(*(pipeline(as_of=DAY, release=False, return_state=True) for _ in range(2))))
 
     assert sorted(state.message or "" for state in asyncio.run(both())) == ["2 ran", "2026-01-17 is done"]
 
@@ -142,7 +202,9 @@ def test_a_terminated_run_leaves_no_process(server: None, workspace: Path) -> No
     seconds = str(os.getpid() * 1000 + 998)
     write_repository(workspace, slow={"cmd": f"touch begun; sleep {seconds}; touch out", "outs": ["out"]})
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": address()}
-    flow = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], env=environment, stderr=subprocess.PIPE)
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline", "--no-release"], env=environment, stderr=subprocess.PIPE
+    )
     while not (workspace / "begun").exists():
         assert flow.poll() is None, flow.communicate()
         time.sleep(0.05)

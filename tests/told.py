@@ -11,7 +11,7 @@ from typing import Any
 
 import world
 
-Play = tuple[int, list[str], dict[str, Any]]  # exit status, lines, JSON files by path
+Play = tuple[int, list[str], dict[str, Any]]  # exit status, lines, JSON by path, or by the option that names the path
 
 
 def played(*plays: Play, commands: list[list[str]]) -> Callable[..., Awaitable[int]]:
@@ -23,7 +23,8 @@ def played(*plays: Play, commands: list[list[str]]) -> Callable[..., Awaitable[i
         status, lines, files = left.pop(0) if len(left) > 1 else left[0]
         for line in lines:
             log(line)
-        for path, document in files.items():
+        for name, document in files.items():
+            path = command[command.index(name) + 1] if name in command else name
             (cwd / path).parent.mkdir(parents=True, exist_ok=True)
             (cwd / path).write_text(json.dumps(document))
         return status
