@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from serving.ranked import Ranked
+
 SHOWN = 60  # characters of a wrong value that an answer repeats
 TOLD = 10  # broken rules that an answer tells
 NO_OBJECT = "must be a JSON object, sent with Content-Type: application/json"
@@ -19,6 +21,18 @@ class Ranking(BaseModel):
     unknown_user: bool = Field(description="The model does not know the user: served by the trained unknown row")
     unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves, as asked")
     model: str = Field(description="Tag of the model: the first digits of the sha256 of its weights")
+
+
+def ranking_of(ranked: Ranked) -> Ranking:
+    """The answer that tells what a ranker said."""
+    return Ranking(
+        item_ids=ranked.items,
+        scores=ranked.scores.tolist(),
+        probabilities={name: values.tolist() for name, values in ranked.probabilities.items()},
+        unknown_user=ranked.unknown_user,
+        unknown_items=ranked.unknown_items,
+        model=ranked.model,
+    )
 
 
 class Broken(BaseModel):

@@ -8,7 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serving.answer import Fault, Ranking, fault_of
+from serving.answer import Fault, Ranking, fault_of, ranking_of
+from serving.ranked import Ranked
 from serving.request import RankRequest
 
 REFUSED: dict[int | str, dict[str, Any]] = {
@@ -24,11 +25,11 @@ def empty_api() -> FastAPI:
     return api
 
 
-def serve_ranking(api: FastAPI, rank: Callable[[RankRequest], Ranking], accepted: type[RankRequest]) -> None:
+def serve_ranking(api: FastAPI, rank: Callable[[RankRequest], Ranked], accepted: type[RankRequest]) -> None:
     """Let `api` answer POST /rank by `rank`, for requests of the type `accepted`, and nothing else."""
 
     async def answer(request: RankRequest) -> Ranking:  # no thread: it is all Python's own work, threads slow it down
-        return rank(request)
+        return ranking_of(rank(request))
 
     answer.__annotations__["request"] = accepted
     router = APIRouter()

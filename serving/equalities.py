@@ -30,6 +30,7 @@ from features.store.definitions import open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
 from params import Params
+from serving.answer import ranking_of
 from serving.comparison import Stores, score
 from serving.gate import Rule
 from serving.ranker import Ranker, open_ranker
@@ -124,7 +125,7 @@ def serve(ranker: Ranker, asked: pa.Table, accepted: type[RankRequest]) -> NDArr
     found = []
     for event in asked.to_pylist():
         request = _request(schema, event, {name: event[name] for name in context})
-        answer = ranker.rank(accepted.model_validate(request)).model_dump(mode="json")
+        answer = ranking_of(ranker.rank(accepted.model_validate(request))).model_dump(mode="json")
         found.append([answer["probabilities"][name][0] for name in schema.output_names])
     return np.array(found).reshape(-1, len(schema.output_names))
 

@@ -1,5 +1,6 @@
 """The model path: feature rows -> encoder -> network -> probabilities -> ranking."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from features.encode import UNKNOWN, Batch
 from features.schema import Column, Kind, Role
 from features.store.definitions import open_store
 from models.folder import Model, read_model
-from serving.answer import Ranking
 from serving.online import OnlineFeatures
+from serving.ranked import ENCODE, FEATURES, MODEL, Ranked
 from serving.request import RankRequest
 from serving.served import Scored, ServedLog
 
@@ -25,23 +26,30 @@ class Ranker:
     def __init__(self, model: Model, features: OnlineFeatures, log: ServedLog | None = None) -> None:
         self.model, self.features, self.log = model, features, log
 
-    def rank(self, request: RankRequest) -> Ranking:
+    def rank(self, request: RankRequest) -> Ranked:
         """The items of `request` by its objective, descending; ties stay in the order of the request."""
+        clock = [time.perf_counter()]
         rows = self.features.rows(request.user_id, request.scenario, request.item_ids, request.context)
+        clock.append(time.perf_counter())
         batch = self.model.encoder.encode(rows)
+        clock.append(time.perf_counter())
         schema = self.model.schema
         found = probabilities(self.model.network, batch, [task.outputs for task in schema.tasks])  # [N, O]
+        clock.append(time.perf_counter())
         self._keep(request, rows, found)
         scores = found @ np.array([request.objective.get(name, 0.0) for name in schema.output_names])  # [N]
         order = np.argsort(-scores, kind="stable")
         unknown = self._unknown(batch, schema.item)
-        return Ranking(
-            item_ids=[request.item_ids[place] for place in order],
-            scores=scores[order].tolist(),
-            probabilities=dict(zip(schema.output_names, found[order].T.tolist(), strict=True)),
+        return Ranked(
+            items=[request.item_ids[place] for place in order],
+            scores=scores[order],
+            probabilities=dict(zip(schema.output_names, found[order].T, strict=True)),
             unknown_user=bool(self._unknown(batch, schema.user)[0]),
             unknown_items=[item for item, is_unknown in zip(request.item_ids, unknown, strict=True) if is_unknown],
             model=self.model.tag,
+            data_date=None,
+            considered=len(request.item_ids),
+            seconds=dict(zip((FEATURES, ENCODE, MODEL), np.diff(clock).tolist(), strict=True)),
         )
 
     def _keep(self, request: RankRequest, rows: pa.Table, found: NDArray[np.float64]) -> None:

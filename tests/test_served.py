@@ -69,7 +69,7 @@ def test_the_log_holds_what_the_encoder_saw_and_the_model_said(ranker: Ranker, p
     seen = ranker.features.rows(1, "search", ITEMS, {"hour": 5}).to_pylist()
     assert [{name: row[name] for name in seen[0]} for row in rows] == seen
     assert [row["place"] for row in rows] == [0, 1, 2]
-    said = dict(zip(ranking.item_ids, ranking.probabilities["order"], strict=True))
+    said = dict(zip(ranking.items, ranking.probabilities["order"], strict=True))
     assert {row["item_id"]: row["score_order"] for row in rows} == said
     assert {(row["model_tag"], len(row["request_id"])) for row in rows} == {(ranking.model, 32)}
 

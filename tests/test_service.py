@@ -186,7 +186,7 @@ def test_a_model_may_see_less(tmp_path: Path, sources: list[str]) -> None:
     ranker = open_ranker(root / artifacts.MODEL, root / artifacts.ONLINE, tmp_path / "registry.db")
     accepted = request_type(world.schema(), params.load(root / "params.yaml").serve)
     found = ranker.rank(accepted(user_id=STRANGERS[0], scenario="feed", item_ids=[1, STRANGE_ITEM, 2]))
-    assert sorted(found.item_ids) == [1, 2, STRANGE_ITEM]
+    assert sorted(found.items) == [1, 2, STRANGE_ITEM]
     sees_ids = "impression" in sources
     assert (found.unknown_user, found.unknown_items) == (sees_ids, [STRANGE_ITEM] if sees_ids else [])
 
