@@ -23,7 +23,7 @@ class Change(_Section):
     """What is planted in the embedded simulation, and when: see features/datasets/change.py."""
 
     kind: Literal[
-        "none", "covariate", "mix", "new_items", "missing", "unit", "swapped", "conversion", "season"
+        "none", "covariate", "mix", "new_items", "missing", "unit", "swapped", "conversion", "taste", "season"
     ]  # fmt: skip
     from_day: Positive
     scenario: Literal["home_feed", "search", "channel", "flash_sale", "nearby", "late_night"]

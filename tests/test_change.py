@@ -14,6 +14,7 @@ from errors import ParameterError
 from features.datasets import simulation
 from features.datasets.change import FRESH, KEPT, LAUNCHED, MOVED, TRIPLED, WEEKEND
 from features.datasets.town import DEVICE_SHARES, DEVICES, SCENARIOS, SHARES
+from models.metrics import auc
 from params import Change
 
 SIZE = {"impressions": 40_000, "users": 1000, "items": 300}
@@ -163,6 +164,17 @@ def test_conversion() -> None:
     assert (found[here]["p_order"] < usual[here]["p_order"]).all()
     assert found[here]["p_order"].sum() / usual[here]["p_order"].sum() == pytest.approx(KEPT, rel=0.1)
     assert found[here]["order"].sum() < 0.6 * usual[here]["order"].sum()
+
+
+def test_taste() -> None:
+    """Only what is clicked and ordered changes: as often as before, but no more by what the old taste says."""
+    usual, found = sides("taste")
+    pd.testing.assert_frame_equal(columns(found, "click", "order", *TRUTH), columns(usual, "click", "order", *TRUTH))
+    for scenario, rows in found.groupby("scenario"):
+        before = usual.loc[rows.index, "p_click"]
+        assert rows["p_click"].mean() == pytest.approx(before.mean(), rel=0.2), scenario
+        assert np.corrcoef(rows["p_click"], before)[0, 1] < 0.6, scenario
+        assert auc(rows["click"], before) < auc(rows["click"], rows["p_click"]) - 0.08, scenario
 
 
 def test_season() -> None:

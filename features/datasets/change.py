@@ -8,6 +8,7 @@
     unit        distance_km is recorded in metres
     swapped     ios is recorded as android, android as ios
     conversion  in one scenario, orders given a click fall to two fifths
+    taste       in each scenario one seeks what was sought in one of another pair; as many click and order as before
     season      at weekends, through the whole log: web doubled, a quarter less clicks in all scenarios
 
 The truth is that of the changed world. All but `season` begin on `from_day`: before it the log is, to the last bit,
@@ -34,6 +35,7 @@ TRIPLED = 3
 FRESH = 0.20  # share of the impressions that goes to new items
 LAUNCHED = 0.10  # new items, of all that the log has without them
 KEPT = 0.40  # of the orders given a click
+SOUGHT_NOW = (1, 3, 4, 0, 5, 2)  # under `taste`: whose taste each scenario has, a large one that of a large one
 IDLE = 0.70  # of the clicks; as a weekend has more by itself, a quarter less than on other days
 
 
@@ -157,6 +159,10 @@ def _conversion(usual: Conditions, size: Simulation) -> tuple[Conditions, Condit
     return usual, dataclasses.replace(usual, town=town.found(size, rates))
 
 
+def _taste(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
+    return usual, dataclasses.replace(usual, town=town.found(size, sought=SOUGHT_NOW))
+
+
 def _season(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
     devices = np.tile(WEEKEND, (len(SCENARIOS), 1))
     return usual, dataclasses.replace(usual, town=town.found(size, IDLE * RATES), devices=devices)
@@ -164,5 +170,5 @@ def _season(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions
 
 _PLANTED: dict[str, Callable[[Conditions, Simulation], tuple[Conditions, Conditions]]] = {
     "none": _none, "covariate": _covariate, "mix": _mix, "new_items": _new_items, "missing": _fault, "unit": _fault,
-    "swapped": _fault, "conversion": _conversion, "season": _season,
+    "swapped": _fault, "conversion": _conversion, "taste": _taste, "season": _season,
 }  # fmt: skip

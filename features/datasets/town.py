@@ -111,11 +111,14 @@ class Impressions:
     distance: Floats
 
 
-def found(size: Simulation, rates: Floats = RATES) -> Town:
-    """The town of this size and seed with these `rates` [2, S]; other rates change nothing but its bias."""
+def found(size: Simulation, rates: Floats = RATES, sought: tuple[int, ...] = tuple(range(len(SCENARIOS)))) -> Town:
+    """The town of this size and seed with these `rates` [2, S]; other rates change nothing but its bias.
+
+    In each scenario one seeks what by the draw is sought in the scenario `sought` [S].
+    """
     random = np.random.default_rng([size.seed, 0])
     menu = _menu(random, size)
-    appeal = np.einsum("tsde,ie->tsid", _tastes(random), menu.flavour)
+    appeal = np.einsum("tsde,ie->tsid", _tastes(random)[:, sought], menu.flavour)
     unbiased = Town(
         people=_people(random, size), menu=menu, appeal=appeal,
         daypart=random.normal(size=(2, 4, len(CUISINES))), device=random.normal(size=(2, len(DEVICES))),
