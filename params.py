@@ -273,11 +273,18 @@ class ServeLog(_Section):
     seconds: Annotated[float, Field(gt=0)]
 
 
+class ServeLimits(_Section):
+    """What a request may ask for: candidates of one, requests of a batch."""
+
+    candidates: Positive
+    batch: Positive
+
+
 class Serve(_Section):
-    """Default weights of the tasks in the ranking, the limit of a request, and the log of what was served."""
+    """Default weights of the tasks in the ranking, the limits of a request, and the log of what was served."""
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
-    maximum_items: Positive
+    limits: ServeLimits
     log: ServeLog
 
 

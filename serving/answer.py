@@ -38,7 +38,7 @@ def ranking_of(ranked: Ranked) -> Ranking:
 class Broken(BaseModel):
     """One rule that a request breaks."""
 
-    field: str = Field(description="Where: a field, or an element of it (item_ids.3)")
+    field: str = Field(description="Where: a field, or an element of it (candidates.3)")
     rule: str = Field(description="What is expected there, and what was found")
 
 
@@ -65,7 +65,7 @@ def _field(error: Mapping[str, Any]) -> str:
 def _rule(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"must be JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
-    if _field(error) == "body":
+    if _field(error) == "body" and error["type"] not in ("too_short", "too_long"):
         return NO_OBJECT
     found = error.get("input")
     shown = f", found {_shown(ascii(found))}" if isinstance(found, bool | int | float | str) else ""

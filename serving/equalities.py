@@ -53,7 +53,7 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
         asked = draw(model.schema, stores.rows, settings.release.sample, moment)
         predicted = predict_offline(store, model, asked, Path(scratch) / "rows.parquet")
         ranker = open_ranker(stores.packed, copy, Path(scratch) / "served.db")
-        served = serve(ranker, asked, request_type(model.schema, settings.serve))
+        served = serve(ranker, asked, request_type(model.schema, settings.serve, model.views))
         yield compare_answers(predicted, served)
 
 
@@ -142,5 +142,5 @@ def compare_answers(predicted: NDArray[np.float64], served: NDArray[np.float64])
 def _request(schema: Schema, event: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
     names = {"user_id": schema.user, "scenario": schema.scenario}
     return {field: event[name] for field, name in names.items()} | {
-        "item_ids": [event[schema.item]], "context": context
+        "candidates": [event[schema.item]], "context": context
     }  # fmt: skip

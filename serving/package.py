@@ -50,7 +50,7 @@ def package(*, model: Path, online: Path, out: Path) -> None:
     read = read_model(model)
     if not online.is_file():
         raise ModelError(f"{online} does not exist: run `dvc repro materialize`")
-    accepted = request_type(read.schema, params.load(service.ROOT / "params.yaml").serve)
+    accepted = request_type(read.schema, params.load(service.ROOT / "params.yaml").serve, read.views)
     with TemporaryDirectory() as scratch:
         context, home = Path(scratch) / "context", Path(scratch) / "home"
         copy_source(context)

@@ -29,7 +29,7 @@ class Ranker:
     def rank(self, request: RankRequest) -> Ranked:
         """The items of `request` by its objective, descending; ties stay in the order of the request."""
         clock = [time.perf_counter()]
-        rows = self.features.rows(request.user_id, request.scenario, request.item_ids, request.context)
+        rows = self.features.rows(request.user_id, request.scenario, request.candidates, request.context)
         clock.append(time.perf_counter())
         batch = self.model.encoder.encode(rows)
         clock.append(time.perf_counter())
@@ -41,14 +41,14 @@ class Ranker:
         order = np.argsort(-scores, kind="stable")
         unknown = self._unknown(batch, schema.item)
         return Ranked(
-            items=[request.item_ids[place] for place in order],
+            items=[request.candidates[place] for place in order],
             scores=scores[order],
             probabilities=dict(zip(schema.output_names, found[order].T, strict=True)),
             unknown_user=bool(self._unknown(batch, schema.user)[0]),
-            unknown_items=[item for item, is_unknown in zip(request.item_ids, unknown, strict=True) if is_unknown],
+            unknown_items=[item for item, is_unknown in zip(request.candidates, unknown, strict=True) if is_unknown],
             model=self.model.tag,
             data_date=None,
-            considered=len(request.item_ids),
+            considered=len(request.candidates),
             seconds=dict(zip((FEATURES, ENCODE, MODEL), np.diff(clock).tolist(), strict=True)),
         )
 
@@ -56,7 +56,7 @@ class Ranker:
         if self.log is None:
             return
         schema = self.model.schema
-        keys = {schema.user: request.user_id, schema.scenario: request.scenario, schema.item: request.item_ids}
+        keys = {schema.user: request.user_id, schema.scenario: request.scenario, schema.item: request.candidates}
         self.log.add(
             Scored(rows=rows, keys=keys, outputs=schema.output_names, probabilities=found, model=self.model.tag)
         )

@@ -13,7 +13,7 @@ from bentoml.exceptions import BentoMLException
 
 import params
 from errors import ModelError, PipelineError
-from features.schema import Schema, read_schema
+from features.schema import Schema, read_schema, read_views
 from serving.api import empty_api, serve_ranking
 from serving.request import RankRequest, example, request_type
 
@@ -65,8 +65,9 @@ class RankingService:
 
 def accepted_requests() -> tuple[Schema, type[RankRequest]]:
     """The schema of the model and the requests that it answers; raises ModelError, ParameterError."""
-    schema = read_schema(source("HINET_MODEL") / "schema.json")
-    return schema, request_type(schema, settings())
+    folder = source("HINET_MODEL")
+    schema = read_schema(folder / "schema.json")
+    return schema, request_type(schema, settings(), read_views(folder / "views.json"))
 
 
 def settings() -> params.Serve:

@@ -24,10 +24,10 @@ from serving.package import PACKAGES, package
 
 ROOT = Path(__file__).parents[1]
 REQUESTS = (
-    {"user_id": 1, "scenario": "search", "item_ids": [3, 1, 2, 8]},
-    {"user_id": 1000, "scenario": "feed", "item_ids": [2000, 0], "context": {"hour": 7}},
-    {"user_id": 5, "scenario": "channel", "item_ids": [4, 5, 6], "objective": {"click": 1, "order": 0}},
-    {"user_id": 5, "scenario": "home", "item_ids": []},
+    {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2, 8]},
+    {"user_id": 1000, "scenario": "feed", "candidates": [2000, 0], "context": {"hour": 7}},
+    {"user_id": 5, "scenario": "channel", "candidates": [4, 5, 6], "objective": {"click": 1, "order": 0}},
+    {"user_id": 5, "scenario": "home", "candidates": []},
 )
 
 

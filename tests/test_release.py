@@ -33,8 +33,8 @@ from serving.service import source
 RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
 LENIENT = {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12}  # weights are random here
 REQUESTS = (
-    {"user_id": 1, "scenario": "search", "item_ids": [3, 1, 2, 8]},
-    {"user_id": 1000, "scenario": "feed", "item_ids": [2000, 0], "context": {"hour": 7}},
+    {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2, 8]},
+    {"user_id": 1000, "scenario": "feed", "candidates": [2000, 0], "context": {"hour": 7}},
 )
 
 

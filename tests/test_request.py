@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import timeit
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ from hypothesis import strategies as st
 
 import params
 from errors import ParameterError
+from features.aggregate import feature_views
 from features.datasets import simulation
 from features.schema import Column, DType, Kind, Role, Schema
-from params import Serve, ServeLog
+from params import Serve, ServeLimits, ServeLog
 from serving.answer import SHOWN, TOLD, Fault, fault_of
-from serving.request import RankRequest, example, request_type
+from serving.request import RankRequest, batch_type, example, request_type
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
-SERVE = Serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, maximum_items=5, log=LOG)
+LIMITS, THOUSAND = ServeLimits(candidates=5, batch=2), ServeLimits(candidates=1000, batch=1)
+SERVE = Serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, limits=LIMITS, log=LOG)
 ACCEPTED = request_type(world.schema(), SERVE)
-VALID = {"user_id": 1, "scenario": "feed", "item_ids": [1, 2, 3]}
+VALID = {"user_id": 1, "scenario": "feed", "candidates": [1, 2, 3]}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -56,18 +59,16 @@ def test_objective_defaults_to_the_parameters_for_the_tasks_of_the_schema() -> N
 def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
     """The message names the task and where its weight belongs."""
     with pytest.raises(ParameterError, match=r"no weight for order.*add `order: 1.0` to serve.objective"):
-        request_type(world.schema(), Serve(objective={"click": 1.0}, maximum_items=5, log=LOG))
+        request_type(world.schema(), Serve(objective={"click": 1.0}, limits=LIMITS, log=LOG))
 
 
 def test_classes_are_not_in_the_score() -> None:
     """The objective is of what has a rate; a weight for a task of classes is a wrong parameter that says why."""
-    accepted = request_type(travel.schema(), Serve(objective={"where": 1.0, "via": 0.5}, maximum_items=5, log=LOG))
-    request = accepted(user_id=1, scenario="commute", item_ids=[1, 2])
+    accepted = request_type(travel.schema(), Serve(objective={"where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+    request = accepted(user_id=1, scenario="commute", candidates=[1, 2])
     assert request.objective == {"where": 1.0, "via": 0.5}
     with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
-        request_type(
-            travel.schema(), Serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, maximum_items=5, log=LOG)
-        )
+        request_type(travel.schema(), Serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
     events = tuple(c for c in travel.schema().events if c.name not in ("where", "via", "trip"))
     classes = dataclasses.replace(travel.schema(), tasks=travel.schema().tasks[:2], events=events)
     with pytest.raises(ParameterError, match="nothing to rank items by"):
@@ -83,11 +84,11 @@ def test_classes_are_not_in_the_score() -> None:
         ({"user_id": None}, "user_id", "valid integer"),
         ({"user_id": 2**63}, "user_id", "less than or equal to 9223372036854775807, found 9223372036854775808"),
         ({"scenario": "home"}, "scenario", "'feed', 'search' or 'channel', found 'home'"),
-        ({"item_ids": []}, "item_ids", "at least 1 item"),
-        ({"item_ids": [1, 2, 3, 4, 5, 6]}, "item_ids", "at most 5 items"),
-        ({"item_ids": [1, 2, 1]}, "item_ids", "distinct, found 1 more than once"),
-        ({"item_ids": [1, "2"]}, "item_ids.1", "valid integer, found '2'"),
-        ({"item_ids": 1}, "item_ids", "valid list, found 1"),
+        ({"candidates": []}, "candidates", "at least 1 item"),
+        ({"candidates": [1, 2, 3, 4, 5, 6]}, "candidates", "at most 5 items"),
+        ({"candidates": [1, 2, 1]}, "candidates", "distinct, found 1 more than once"),
+        ({"candidates": [1, "2"]}, "candidates.1", "valid integer, found '2'"),
+        ({"candidates": 1}, "candidates", "valid list, found 1"),
         ({"objective": {"click": 1}}, "objective.order", "required"),
         ({"objective": {"click": 1, "order": 1, "like": 1}}, "objective.like", "not permitted"),
         ({"objective": {"click": -1, "order": 1}}, "objective.click", "greater than or equal to 0, found -1"),
@@ -95,7 +96,25 @@ def test_classes_are_not_in_the_score() -> None:
         ({"context": {"hour": 24}}, "context.hour", "less than or equal to 23, found 24"),
         ({"context": {"hour": "12"}}, "context.hour", "valid integer, found '12'"),
         ({"context": {"minute": 1}}, "context.minute", "not permitted"),
-        ({"k": 1}, "k", "not permitted"),
+        ({"context": {"hour": -1}}, "context.hour", "greater than or equal to 0, found -1"),
+        ({"candidates": "some"}, "candidates", "a list of items, or \"all\", found 'some'"),
+        ({"k": 0}, "k", "greater than or equal to 1, found 0"),
+        ({"k": 6}, "k", "less than or equal to 5, found 6"),
+        ({"k": True}, "k", "valid integer, found True"),
+        ({"filters": {"price": 3}}, "filters.price", "found 3"),
+        ({"filters": {"price": {}}}, "filters.price", "needs min or max"),
+        ({"filters": {"price": {"min": 2, "max": 1}}}, "filters.price", "min must not be above max"),
+        ({"filters": {"price": {"from": 1}}}, "filters.price.from", "not permitted"),
+        ({"filters": {"tags": []}}, "filters.tags", "at least 1 item"),
+        ({"filters": {"tags": [3]}}, "filters.tags.0", "valid string, found 3"),
+        ({"filters": {"city": "north"}}, "filters.city", "not permitted"),
+        ({"overrides": {"user": {"city": 3}}}, "overrides.user.city", "valid string, found 3"),
+        ({"overrides": {"user": {"price": 3}}}, "overrides.user.price", "not permitted"),
+        ({"overrides": {"items": {"price": [1, 2, -1]}}}, "overrides.items.price.2", "greater than or equal to 0"),
+        ({"overrides": {"items": {"price": [1, 2]}}}, "overrides", "items.price must have a value for each of the 3"),
+        ({"candidates": "all", "overrides": {"items": {"price": [1]}}}, "overrides", "where candidates are listed"),
+        ({"explain": 1}, "explain", "valid boolean, found 1"),
+        ({"top": 1}, "top", "not permitted"),
     ],
 )
 def test_what_breaks_a_rule_is_told_with_field_and_rule(change: dict, field: str, rule: str) -> None:
@@ -106,7 +125,7 @@ def test_what_breaks_a_rule_is_told_with_field_and_rule(change: dict, field: str
     assert told.error == f"{field}: {told.detail[0].rule}"
 
 
-@pytest.mark.parametrize("field", ["user_id", "scenario", "item_ids"])
+@pytest.mark.parametrize("field", ["user_id", "scenario", "candidates"])
 def test_a_missing_field_is_named(field: str) -> None:
     """Neither user, scenario nor items can be left out."""
     assert fault({k: v for k, v in VALID.items() if k != field}).error == f"{field}: Field required"
@@ -117,13 +136,68 @@ def test_context_may_be_null() -> None:
     assert ACCEPTED(**VALID, context={"hour": None}).context == {"hour": None}
 
 
+def test_all_candidates_may_be_asked_for_and_the_answer_stays_bounded() -> None:
+    """Of listed candidates all are answered, of all that are known as many as could have been listed, or `k`."""
+    assert ACCEPTED(**VALID).k is None
+    assert ACCEPTED(**VALID | {"candidates": "all"}).k == LIMITS.candidates
+    assert ACCEPTED(**VALID | {"candidates": "all"}, k=2).k == 2
+
+
+def test_a_filter_is_some_values_or_a_range() -> None:
+    """A value alone is a list of one; a range has one end or two."""
+    filters = {"tags": "hot", "price": {"max": 3}}
+    assert ACCEPTED(**VALID, filters=filters).filters == {"tags": ["hot"], "price": {"max": 3.0}}
+    assert ACCEPTED(**VALID, filters={"tags": ["hot", "new"]}).filters == {"tags": ["hot", "new"]}
+
+
+def test_features_made_of_the_log_can_be_filtered_by_and_overridden() -> None:
+    """The columns of the views, by the keys that they have; of the profile alone where no view is given."""
+    views = feature_views(world.schema(), PARAMS.aggregate)
+    accepted = request_type(world.schema(), SERVE, views)
+    names = {view.name: [column.name for column in view.columns] for view in views}
+    overridden = accepted.model_json_schema()["$defs"]
+    assert list(overridden["UserFeatures"]["properties"]) == names["user"] + names["user_in_scenario"]
+    assert list(overridden["ItemFeatures"]["properties"]) == names["item"] == list(overridden["Filters"]["properties"])
+    recent = {"user": {"user_recent_items": [3, 4]}, "items": {"price": [1, 2.5, None]}}
+    assert accepted(**VALID, overrides=recent).overrides == recent
+    assert [f.field for f in fault(VALID | {"overrides": recent}).detail] == ["overrides.user.user_recent_items"]
+
+
+def test_no_number_is_beyond_what_the_encoder_can_hold() -> None:
+    """A float32 that would be infinite is refused."""
+    told = fault(VALID | {"overrides": {"items": {"price": [1, 1e39, 2]}}}, request_type(priced(), SERVE))
+    assert told.detail[0].field == "overrides.items.price.1"
+
+
+def priced() -> Schema:
+    """The tiny world with a price without bounds."""
+    return changed(world.schema(), price={"minimum": None, "maximum": None, "log": False})
+
+
+def test_a_batch_is_a_list_and_names_the_place() -> None:
+    """At least one, at most as many as the parameters say; a broken element is told by its place."""
+    batch = pydantic.TypeAdapter(batch_type(ACCEPTED, SERVE))
+    assert [request.user_id for request in batch.validate_python([VALID, VALID | {"user_id": 2}])] == [1, 2]
+    for body, field in (([], "body"), ([VALID] * 3, "body"), ([VALID, VALID | {"k": 0}], "1.k")):
+        with pytest.raises(pydantic.ValidationError) as caught:
+            batch.validate_python(body)
+        assert [broken.field for broken in fault_of(caught.value.errors()).detail] == [field]
+
+
+def test_a_thousand_candidates_are_checked_in_half_a_millisecond() -> None:
+    """From the bytes of a body to a request, in the best of some hundred runs: other processes are not ours."""
+    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
+    body = json.dumps(VALID | {"candidates": list(range(10**6, 10**6 + 1000))}).encode()
+    assert min(timeit.repeat(lambda: accepted.model_validate_json(body), number=1, repeat=300)) < 5e-4
+
+
 def test_ids_have_the_type_of_the_schema() -> None:
     """Where the log's ids are text, numbers are refused."""
     text = changed(world.schema(), user_id={"dtype": DType.STRING}, item_id={"dtype": DType.STRING})
     accepted = request_type(text, SERVE)
     assert accepted(**example(text)).user_id == "1"
     fields = [broken.field for broken in fault(VALID, accepted).detail]
-    assert fields == ["user_id", "item_ids.0", "item_ids.1", "item_ids.2"]
+    assert fields == ["user_id", "candidates.0", "candidates.1", "candidates.2"]
 
 
 @pytest.mark.parametrize("name", ["schema", "_hour", "model_config", "in", "part of day"])
@@ -151,7 +225,7 @@ def test_context_is_bounded_as_declared() -> None:
 def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
     """In kilometres, whole or not, null or left out where nobody knows it; never negative."""
     accepted = request_type(simulation.declare(PARAMS.dataset), SERVE)
-    body = {"user_id": 1, "scenario": "nearby", "item_ids": [1, 2]}
+    body = {"user_id": 1, "scenario": "nearby", "candidates": [1, 2]}
     for context in ({"distance_km": 0.8}, {"distance_km": 3}, {"distance_km": None}, {"device": "ios"}):
         assert accepted(**body, context=context).context == context
     assert fault(body | {"context": {"distance_km": -0.5}}, accepted).detail[0].field == "context.distance_km"
@@ -159,14 +233,14 @@ def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
 
 def test_an_answer_stays_short() -> None:
     """A thousand wrong items are not told one by one, and a long value is not repeated."""
-    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, maximum_items=1000, log=LOG))
-    told = fault(VALID | {"item_ids": ["x" * 10_000] * 1000}, accepted)
+    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
+    told = fault(VALID | {"candidates": ["x" * 10_000] * 1000}, accepted)
     assert len(told.detail) == TOLD
     assert told.error.endswith("; and 990 more")
     assert len(told.error) < 2 * TOLD * SHOWN
 
 
-@given(st.dictionaries(st.sampled_from([*VALID, "objective", "context"]) | st.text(max_size=5), JSON) | JSON)
+@given(st.dictionaries(st.sampled_from(list(RankRequest.model_fields)) | st.text(max_size=5), JSON) | JSON)
 def test_whatever_comes_is_accepted_or_told_as_json(body: Any) -> None:
     """Any JSON at all, halves of characters too: a request, or a fault that every client can read."""
     try:

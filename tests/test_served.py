@@ -57,7 +57,7 @@ def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
 def request(project: Path, **changes: Any) -> Any:
     """A valid request."""
     accepted = request_type(SCHEMA, params.load(project / "params.yaml").serve)
-    return accepted(**{"user_id": 1, "scenario": "search", "item_ids": ITEMS, "context": {"hour": 5}} | changes)
+    return accepted(**{"user_id": 1, "scenario": "search", "candidates": ITEMS, "context": {"hour": 5}} | changes)
 
 
 def test_the_log_holds_what_the_encoder_saw_and_the_model_said(ranker: Ranker, project: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def answers(folder: Path | None, root: pytest.MonkeyPatch) -> tuple[list[bytes],
     if served.log:
         served.log.sample = 1.0
     client = TestClient(service.api)
-    bodies = [{"user_id": user, "scenario": "feed", "item_ids": ITEMS} for user in range(6)]
+    bodies = [{"user_id": user, "scenario": "feed", "candidates": ITEMS} for user in range(6)]
     found = [client.post("/rank", json=body).content for body in bodies]
     served.close()
     return found, served.log

@@ -26,7 +26,7 @@ STRANGERS, STRANGE_ITEM = (1000, 1001), 2000
 
 def post(client: Any, **changes: Any) -> Any:
     """The response to a valid request with changes."""
-    return client.post("/rank", json={"user_id": 1, "scenario": "search", "item_ids": ITEMS} | changes)
+    return client.post("/rank", json={"user_id": 1, "scenario": "search", "candidates": ITEMS} | changes)
 
 
 def rank(client: Any, **changes: Any) -> dict:
@@ -62,14 +62,14 @@ def test_the_objective_decides_the_order_and_not_the_probabilities(client: Any) 
 def test_ties_stay_in_the_order_of_the_request(client: Any) -> None:
     """Where nothing counts, nothing moves."""
     items = [5, 1, 8, 0]
-    assert rank(client, item_ids=items, objective={"click": 0, "order": 0})["item_ids"] == items
+    assert rank(client, candidates=items, objective={"click": 0, "order": 0})["item_ids"] == items
 
 
 def test_a_probability_does_not_depend_on_the_other_items(client: Any) -> None:
     """An item alone is what it is among others, to float32."""
     together = rank(client)
     for item, click in zip(together["item_ids"], together["probabilities"]["click"], strict=True):
-        assert rank(client, item_ids=[item])["probabilities"]["click"][0] == pytest.approx(click, rel=1e-5)
+        assert rank(client, candidates=[item])["probabilities"]["click"][0] == pytest.approx(click, rel=1e-5)
 
 
 def test_scenario_and_context_count(client: Any) -> None:
@@ -88,7 +88,7 @@ def test_known_ids_are_not_marked(client: Any) -> None:
 def test_unknown_ids_are_served_by_the_unknown_row_and_marked(client: Any) -> None:
     """All strangers get one answer, that of the trained unknown row; known items beside them keep theirs."""
     items, nothing_counts = [STRANGE_ITEM, 3, STRANGE_ITEM + 1], {"click": 0, "order": 0}
-    found, again = (rank(client, user_id=user, item_ids=items, objective=nothing_counts) for user in STRANGERS)
+    found, again = (rank(client, user_id=user, candidates=items, objective=nothing_counts) for user in STRANGERS)
     assert (found["unknown_user"], found["unknown_items"]) == (True, [STRANGE_ITEM, STRANGE_ITEM + 1])
     first, known, second = found["probabilities"]["click"]
     assert first == second != known
@@ -105,9 +105,9 @@ def test_the_answer_names_the_model(client: Any, project: Path) -> None:
     ("change", "told"),
     [
         ({"scenario": "home"}, "scenario: Input should be 'feed', 'search' or 'channel', found 'home'"),
-        ({"item_ids": []}, "item_ids: List should have at least 1 item"),
-        ({"item_ids": list(range(1001))}, "item_ids: List should have at most 1000 items"),
-        ({"item_ids": [3, 3]}, "item_ids: Items must be distinct, found 3 more than once"),
+        ({"candidates": []}, "candidates: List should have at least 1 item"),
+        ({"candidates": list(range(1001))}, "candidates: List should have at most 1000 items"),
+        ({"candidates": [3, 3]}, "candidates: Items must be distinct, found 3 more than once"),
         ({"user_id": "1"}, "user_id: Input should be a valid integer, found '1'"),
         ({"top": 3}, "top: Extra inputs are not permitted, found 3"),
     ],
@@ -153,7 +153,7 @@ def test_other_methods_and_paths_are_refused(client: Any) -> None:
 )
 def test_any_valid_request_is_answered(client: Any, user: int, items: list, scenario: str, hour: int | None) -> None:
     """Whatever the ids are: a ranking of exactly these items, finite, best first."""
-    found = rank(client, user_id=user, item_ids=items, scenario=scenario, context={"hour": hour})
+    found = rank(client, user_id=user, candidates=items, scenario=scenario, context={"hour": hour})
     assert sorted(found["item_ids"]) == sorted(items)
     assert np.isfinite(found["scores"]).all()
     assert found["scores"] == sorted(found["scores"], reverse=True)
@@ -185,7 +185,7 @@ def test_a_model_may_see_less(tmp_path: Path, sources: list[str]) -> None:
     root = artifacts.build(tmp_path, encode__sources=sources)
     ranker = open_ranker(root / artifacts.MODEL, root / artifacts.ONLINE, tmp_path / "registry.db")
     accepted = request_type(world.schema(), params.load(root / "params.yaml").serve)
-    found = ranker.rank(accepted(user_id=STRANGERS[0], scenario="feed", item_ids=[1, STRANGE_ITEM, 2]))
+    found = ranker.rank(accepted(user_id=STRANGERS[0], scenario="feed", candidates=[1, STRANGE_ITEM, 2]))
     assert sorted(found.items) == [1, 2, STRANGE_ITEM]
     sees_ids = "impression" in sources
     assert (found.unknown_user, found.unknown_items) == (sees_ids, [STRANGE_ITEM] if sees_ids else [])

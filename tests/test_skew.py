@@ -98,7 +98,7 @@ def _batch_logits(project: Path, model: Model, rows: pa.Table) -> np.ndarray:
 
 def _logits(client: Any, user: int, scenario: str, group: pd.DataFrame) -> np.ndarray:
     """Logits [N, T] out of the probabilities that the service gives for the items of `group`, in their order."""
-    body = {"user_id": int(user), "scenario": scenario, "item_ids": group["item_id"].tolist(), "context": {"hour": 0}}
+    body = {"user_id": int(user), "scenario": scenario, "candidates": group["item_id"].tolist(), "context": {"hour": 0}}
     ranking = client.post("/rank", json=body).json()
     by_item = pd.DataFrame(ranking["probabilities"], index=ranking["item_ids"])[list(SCHEMA.task_names)]
     return scipy.special.logit(by_item.loc[group["item_id"]].to_numpy())
