@@ -11,6 +11,7 @@ from torch import Tensor
 
 from errors import TrainingError
 from features.encode import Tensors
+from models.products import ONEDNN_BFLOAT16
 from models.recipe import Recipe
 
 WILD = 10  # times the loss of a coin: above it the weights have run away
@@ -40,6 +41,11 @@ def check_recipe(recipe: Recipe, device: torch.device, processes: int) -> None:
         raise TrainingError("train.capture records steps of a GPU, but this run is on the CPU: set it to false")
     if recipe.capture and recipe.lazy_tables:
         raise TrainingError("train.capture cannot record lazy tables, whose rows differ from step to step: change one")
+    if recipe.precision == "bfloat16" and device.type == "cpu" and not ONEDNN_BFLOAT16:
+        warnings.warn(
+            "train.precision is bfloat16, which this processor only imitates, slower than float32: set it to float32",
+            stacklevel=3,
+        )
 
 
 def _check_task(task: str, classes: set[float]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 TOGETHER = 1_500_000  # multiplications per expert and layer: up to here one batched product beats one per expert
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN_BFLOAT16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # AVX-512 and the like
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, rectify: bool = False) -> Tensor:
@@ -198,5 +199,7 @@ def _outer(gradient: Tensor, rows: Tensor) -> Tensor:
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Give x W^T + bias. Not with the kernel's own ReLU: it makes 0 of NaN, and a broken run would look healthy."""
+    if x.dtype == torch.bfloat16 and not ONEDNN_BFLOAT16:
+        return F.linear(x, weight, bias)  # on any processor, slowly
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y

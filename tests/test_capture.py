@@ -1,12 +1,14 @@
 """models/capture.py: a recorded step is the step; and training in bfloat16, which goes with it on a GPU."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
 from test_fit import changed, fitted, hinet, opposite
 
 from errors import TrainingError
+from models import checks
 from models.capture import WARM_STEPS, CapturedStep, Replay
 from models.fit import ALONE, Fitting
 from models.rows import Part, Rows
@@ -66,6 +68,16 @@ def test_a_capture_without_a_gpu_is_refused() -> None:
         fitted(hinet(), changed(capture=True))
 
 
+@pytest.mark.parametrize("native", {checks.ONEDNN_BFLOAT16, False})
+def test_bfloat16_is_warned_of_where_it_is_imitated(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without bfloat16 gives the same weights, slowly; the sentence says what to set."""
+    monkeypatch.setattr(checks, "ONEDNN_BFLOAT16", native)
+    told = nullcontext() if native else pytest.warns(UserWarning, match=r"set it to float32")
+    with told:
+        checks.check_recipe(changed(precision="bfloat16"), torch.device("cpu"), processes=1)
+
+
+@pytest.mark.filterwarnings("ignore:train.precision is bfloat16")
 def test_bfloat16_learns_what_float32_learns() -> None:
     """The opposite tastes are found at half the digits, by other weights; 0.80 is the best possible."""
     found = {name: fitted(hinet(), changed(precision=name, epochs=6, patience=6)) for name in ("float32", "bfloat16")}
@@ -75,6 +87,7 @@ def test_bfloat16_learns_what_float32_learns() -> None:
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:train.precision is bfloat16")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gpu_replays_what_it_would_do(precision: str) -> None:
     """On a GPU a recorded fit ends where the same fit without a recording ends, and where the CPU's does."""

@@ -158,7 +158,7 @@ def serving(arguments: list[Path], folder: Path, home: Path, more: dict[str, Pat
         server.wait(timeout=30)
 
 
-def wait_until_ready(*clients: httpx.Client, seconds: float = 120) -> None:
+def wait_until_ready(*clients: httpx.Client, seconds: float = 240) -> None:
     """Return when every server says that it is ready."""
     until = time.monotonic() + seconds
     for client in clients:

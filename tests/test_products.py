@@ -113,8 +113,15 @@ def test_rows_that_need_no_gradient_get_none() -> None:
 
 @pytest.mark.usefixtures("by_expert")
 @pytest.mark.parametrize("own", [False, True])
-def test_autocast_halves_the_digits_inside_and_gives_float32(own: bool) -> None:
-    """Under autocast the products are bfloat16's: near those of float32, not equal; results and gradients float32."""
+@pytest.mark.parametrize("native", {products.ONEDNN_BFLOAT16, False})
+def test_autocast_halves_the_digits_inside_and_gives_float32(
+    own: bool, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under autocast the products are bfloat16's: near those of float32, not equal; results and gradients float32.
+
+    So on a processor that has bfloat16 (`native`), and on one that has not.
+    """
+    monkeypatch.setattr(products, "ONEDNN_BFLOAT16", native)
     exact = values_and_gradients(stack, *a_stack(33, own))
     with torch.autocast("cpu", torch.bfloat16):
         halved = values_and_gradients(stack, *a_stack(33, own))

@@ -148,9 +148,9 @@ def test_a_timeout_leaves_no_process(server: None, workspace: Path) -> None:
     """The stage's own process ends with DVC, and DVC's locks are given back: the next run goes on at once."""
     seconds = str(os.getpid() * 1000 + 999)
     command = f"test -e go || sleep {seconds}; touch out"
-    write_repository(workspace, slow={"cmd": command, "outs": ["out"], "meta": {"timeout_seconds": 2}})
+    write_repository(workspace, slow={"cmd": command, "outs": ["out"], "meta": {"timeout_seconds": 5}})
     outcome = run()["slow"]
-    assert (outcome.state, outcome.cause) == ("failed", "slow: Task run exceeded timeout of 2.0 second(s)")
+    assert (outcome.state, outcome.cause) == ("failed", "slow: Task run exceeded timeout of 5.0 second(s)")
     assert not running(seconds)
     (workspace / "go").touch()
     assert states(run()) == {"slow": "ran"}
