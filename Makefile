@@ -10,7 +10,7 @@ export BENTOML_HOME := $(CURDIR)/artifacts/bentoml
 PYTHON ?= python3.11
 READY := .venv/ready
 
-.PHONY: help setup run table serve release rollback champion plots test slow bench check clean
+.PHONY: help setup run table serve release rollback champion schedule plots test slow bench check clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
 	@test -e artifacts/releases/champion || { echo "there is no release yet: make release"; exit 1; }
 	HINET_ONLINE_STORE="$${HINET_ONLINE_STORE:-$(CURDIR)/artifacts/online.db}" \
 	  bentoml serve "$$(realpath artifacts/releases/champion)/bento"
+
+schedule: $(READY) ## everything by itself, in one process: a Prefect server, automations, deployments
+	@python -m flows.schedule
 
 plots: $(READY) ## one page with every plot: reports/page/index.html
 	dvc plots show

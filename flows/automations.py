@@ -1,12 +1,14 @@
 """What the server does by itself: dead runs are told, tried once more, and late ones that nobody needs are dropped.
 
-    python -m flows.automations --notify BLOCK
+    python -m flows.automations    # brings those on the server of PREFECT_API_URL to what stands here
 
 A run whose worker was killed stays `Running` for ever unless somebody misses its heartbeat. Here a lost heartbeat makes
-it `Crashed`, a first crash is scheduled once more, a second one (or a failure) is told through the notification block.
-Run again, it brings the automations on the server to what stands here.
+it `Crashed`, a first crash is scheduled once more, and each crash is told to `flows.notify` of params.yaml. (A failure
+is told by the flow itself, see flows/notify.py.)
 """
 
+import asyncio
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
@@ -15,6 +17,9 @@ from prefect import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CancelFlowRun, ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+import params
 
 PREFIX = "hinet: "
 HEARTBEAT = 30  # seconds: the least that Prefect allows; flows.heartbeat_frequency of prefect.toml says the same
@@ -60,9 +65,9 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
     )  # fmt: skip
     if notify is not None:
         yield AutomationCore(
-            name=f"{PREFIX}a failure is told",
-            description="A failed run, or one that crashed twice.",
-            trigger=_when({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, _RUN),
+            name=f"{PREFIX}a crash is told",
+            description="The first one, which is tried again, and a second one.",
+            trigger=_when({"prefect.flow-run.Crashed"}, _RUN),
             actions=[SendNotification(
                 block_document_id=notify, subject="{{ flow.name }} {{ flow_run.state.name }}",
                 body="{{ flow_run.name }}: {{ flow_run.state.message }}\n"
@@ -78,9 +83,9 @@ def _when(expected: set[str], match: dict[str, str | list[str]]) -> EventTrigger
     )
 
 
-async def bring_up(notify: UUID | None = None) -> list[str]:
+async def bring_up() -> list[str]:
     """Create or update the automations on the server, and remove those of this project that are no more; the names."""
-    wanted = {automation.name: automation for automation in automations(notify)}
+    wanted = {automation.name: automation for automation in automations(await block_to_tell())}
     async with get_client() as client:
         held = [one for one in await client.read_automations() if one.name.startswith(PREFIX)]
         for old in held:
@@ -93,3 +98,23 @@ async def bring_up(notify: UUID | None = None) -> list[str]:
             else:
                 await client.create_automation(automation)
     return list(wanted)
+
+
+async def block_to_tell() -> UUID | None:
+    """The id of the block that params.yaml names; None, and a sentence, where the server does not have it."""
+    name = params.load().flows.notify
+    if name is None:
+        return None
+    kind, _, plain = name.partition("/")
+    async with get_client() as client:
+        try:
+            return (await client.read_block_document_by_name(plain, kind)).id
+        except ObjectNotFound:
+            print(f"flows.notify: {name} is not on this server, crashes are told to nobody: run `python -m "
+                  f"flows.notify --name {plain} --url URL`, then `python -m flows.automations`",
+                  file=sys.stderr)  # fmt: skip
+            return None
+
+
+if __name__ == "__main__":
+    print(*asyncio.run(bring_up()), sep="\n")

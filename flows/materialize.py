@@ -29,7 +29,7 @@ LOCKED = 75  # features.refresh: somebody else writes to the store
 DELAYS = [2.0, 5.0, 15.0, 30.0, 60.0]  # seconds
 
 
-@flow(name="materialize", flow_run_name="materialize", on_failure=[tell_failure], on_crashed=[tell_failure])
+@flow(name="materialize", flow_run_name="materialize", on_failure=[tell_failure])
 async def materialize(as_of: datetime.datetime | None = None, online: Path = ONLINE) -> State:
     """Bring the store `online` up to a moment (that for which the run was scheduled), and say what was written."""
     moment = utc(as_of or runtime.flow_run.scheduled_start_time)

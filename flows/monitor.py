@@ -34,7 +34,7 @@ SHOWN = 10  # findings of a page
 TOLD = 3  # findings of a message
 
 
-@flow(name="monitor", flow_run_name="monitor", on_failure=[tell_failure], on_crashed=[tell_failure])
+@flow(name="monitor", flow_run_name="monitor", on_failure=[tell_failure])
 async def monitor(
     as_of: datetime.date | None = None, days: int = 2, current: str = CURRENT, reference: Path | None = None,
     again: bool = False,

@@ -21,7 +21,7 @@ from flows.stages import Outcome, run_stages
 from flows.workspace import alone
 
 
-@flow(name="pipeline", flow_run_name="pipeline", on_failure=[tell_failure], on_crashed=[tell_failure])
+@flow(name="pipeline", flow_run_name="pipeline", on_failure=[tell_failure])
 async def pipeline(as_of: datetime.date | None = None, again: bool = False, release: bool = True) -> State:
     """Bring everything up to date as of a day (the one that the run was scheduled for), once; `again`: once more.
 

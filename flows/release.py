@@ -30,7 +30,7 @@ from flows.workspace import alone
 VERDICTS = (0, 2)  # exit statuses of serving.release: the gate is open, closed
 
 
-@flow(name="release", flow_run_name="release", on_failure=[tell_failure], on_crashed=[tell_failure])
+@flow(name="release", flow_run_name="release", on_failure=[tell_failure])
 async def release(
     as_of: datetime.date | None = None, again: bool = False, options: dict[str, str] | None = None
 ) -> State:  # fmt: skip

@@ -42,10 +42,10 @@ def test_a_dead_run_is_missed_after_three_heartbeats() -> None:
     assert MISSED >= 3 * HEARTBEAT
 
 
-def test_failures_are_told_only_where_there_is_somebody_to_tell() -> None:
+def test_crashes_are_told_only_where_there_is_somebody_to_tell() -> None:
     """Without a block three automations, with one the fourth."""
     assert len(list(automations(None))) == 3
-    assert [one.name for one in automations(BLOCK)][-1] == "hinet: a failure is told"
+    assert [one.name for one in automations(BLOCK)][-1] == "hinet: a crash is told"
 
 
 @pytest.mark.slow
