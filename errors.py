@@ -8,6 +8,7 @@
     |-- JoinError        rows went into the point-in-time join and did not come out
     |-- TrainingError    training cannot go on: non-finite loss, no rows, no labels
     |-- ModelError       a model folder is missing, incomplete or not what it says it is
+    |-- SnapshotError    the item snapshot beside an online store is missing, damaged or of another data set
     `-- ReleaseError     a model cannot be released, or there is no release to go back to
 
 Each message is for the person who reads it: what, where, expected, found, what to do next.
@@ -44,6 +45,10 @@ class TrainingError(PipelineError):
 
 class ModelError(PipelineError):
     """A model folder is missing, incomplete or not what it says it is."""
+
+
+class SnapshotError(PipelineError):
+    """The item snapshot beside an online store is missing, damaged or of another data set."""
 
 
 class ReleaseError(PipelineError):

@@ -1,7 +1,8 @@
 """Stage: Great Expectations on the online store against the offline store; the gate before the service.
 
 A sample of the entities of each view is read through Feast, as the service does, and compared with the newest
-snapshot of each: every value, its type and its nulls, by name.
+snapshot of each: every value, its type and its nulls, by name. The file of all items that the service keeps in memory
+is compared in the same way.
 """
 
 import math
@@ -15,6 +16,7 @@ from typing import Any
 import duckdb
 import great_expectations.expectations as gxe
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast import FeatureStore
 
 import params
@@ -25,6 +27,7 @@ from features.expectations import Rule, expect
 from features.inspection import Border, Facts, Suite, none_at_all
 from features.outcomes import quiet_context
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View, read_schema, read_views
+from features.snapshot import read_snapshot, snapshot_beside
 from features.store.definitions import open_store
 
 BORDER = Border(
@@ -38,7 +41,8 @@ _PYTHON = {DType.INT64: int, DType.FLOAT32: float, DType.STRING: str, DType.INT6
 def inspect_online(*, schema: Path, features: Path, online: Path, report: Path, docs: Path) -> None:
     """Check the SQLite online store `online`, of which a copy is opened, against the views under `features`.
 
-    Writes the report and Data Docs in either case; raises ValidationError if a critical rule is broken.
+    And the item snapshot beside it. Writes the report and Data Docs in either case; raises ValidationError if a
+    critical rule is broken, SnapshotError if the snapshot cannot be read.
     """
     declared, views = read_schema(schema), read_views(features / "views.json")
     with TemporaryDirectory() as scratch:
@@ -46,7 +50,9 @@ def inspect_online(*, schema: Path, features: Path, online: Path, report: Path, 
         shutil.copyfile(online, copy)
         registry = Path(scratch) / "registry.db"
         store = open_store(declared, views, features=features, online=copy, registry=registry)
-        suites = check_online(store, declared, views, features, params.load().inspect.sample)
+        sample = params.load().inspect.sample
+        suites = check_online(store, declared, views, features, sample)
+        suites.append(check_snapshot(snapshot_beside(online), declared, views, features, sample))
     inspection.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
 
 
@@ -67,6 +73,21 @@ def check_online(
         facts = (_present(view, entities, online), _values(view, offline, online))
         suites.append(Suite(name=view.name, rows=len(entities), outcomes=inspection.judge(context, *facts)))
     return suites
+
+
+def check_snapshot(
+    path: Path, schema: Schema, views: tuple[View, ...], features: Path, sample: int, *, moment: datetime | None = None
+) -> Suite:
+    """A suite like that of the items' view, on the item snapshot in `path` instead of the online store."""
+    (view,) = [view for view in views if view.keys == (schema.item,)]
+    rows = read_snapshot(path, schema, views).rows
+    keys = [column for column in schema.events if column.name == schema.item]
+    offline = _newest(view, keys, features, sample, moment)
+    places = pc.index_in(offline[schema.item], value_set=rows[schema.item].combine_chunks())
+    held = rows.take(places)
+    entities, online = offline.select(view.keys).to_pylist(), {c.name: held[c.name].to_pylist() for c in view.columns}
+    facts = (_present(view, entities, online), _values(view, offline, online))
+    return Suite(name="item snapshot", rows=len(entities), outcomes=inspection.judge(quiet_context(), *facts))
 
 
 def _newest(view: View, keys: list[Column], features: Path, sample: int, moment: datetime | None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Stage: the newest features of every user and item into the online store (Feast).
+"""Stage: the newest features of every user and item into the online store (Feast), and of items into a snapshot.
 
 The online store holds the values as of `end`: the moment after the last snapshot. It is made from nothing, into a
 file of its own, so it is a step from files to files like any other; a store that others read while it changes (Redis)
@@ -13,23 +13,24 @@ import ibis
 
 import stage
 from features.schema import EVENT_TIMESTAMP, View, read_schema, read_views
+from features.snapshot import snapshot_beside, write_snapshot
 from features.store.definitions import open_store
 
 _BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 def materialize(*, schema: Path, features: Path, online: Path) -> None:
-    """Write the SQLite online store `online` from the views under `features`."""
-    views = read_views(features / "views.json")
+    """Write the SQLite online store `online`, and beside it the item snapshot, from the views under `features`."""
+    declared, views = read_schema(schema), read_views(features / "views.json")
     online.parent.mkdir(parents=True, exist_ok=True)
     online.unlink(missing_ok=True)
     ibis.set_backend(ibis.duckdb.connect(threads=1))  # one thread: rows in one order, the same bytes every time
-    store = open_store(
-        read_schema(schema), views, features=features, online=online, registry=online.parent / "registry.db"
-    )
+    store = open_store(declared, views, features=features, online=online, registry=online.parent / "registry.db")
     end = newest_snapshot(views, features)
     store.materialize(_BEGINNING, end)
-    print(f"online store {online} holds the features as of {end:%Y-%m-%d %H:%M} UTC", flush=True)
+    items = write_snapshot(declared, views, features=features, moment=end, path=snapshot_beside(online))
+    print(f"online store {online} and the snapshot of {items:,} items hold the features as of {end:%Y-%m-%d %H:%M} UTC",
+          flush=True)  # fmt: skip
 
 
 def newest_snapshot(views: tuple[View, ...], features: Path) -> datetime:

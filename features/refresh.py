@@ -5,7 +5,8 @@
 
 The stage `materialize` makes a store from nothing; this one changes a store that others read meanwhile. Run twice it
 writes nothing the second time; killed, it is run again. Afterwards a sample of the store is held against the offline
-store, as by `inspect_online`; where they differ, all of the store is written again, once.
+store, as by `inspect_online`; where they differ, all of the store is written again, once. Last of all the item snapshot
+beside the store is replaced, which services take up by themselves.
 
 Exit status: 0 done, or nothing to do; 1 a sentence says why not; 75 the store is locked: later.
 """
@@ -33,6 +34,7 @@ from features.inspect_online import BORDER, check_online
 from features.inspection import Suite
 from features.outcomes import to_json
 from features.schema import Schema, View, read_schema, read_views
+from features.snapshot import snapshot_beside, write_snapshot
 from features.store.definitions import open_store
 from params import Params
 
@@ -114,6 +116,7 @@ class OnlineStore:
             counts, suites = self._write(moment, anew=True), self._check(moment)
         border = dataclasses.replace(BORDER, remedy=self._remedy())
         inspection.conclude(border, suites, name=self.schema.name, report=out / "check.json", docs=out / "docs")
+        self._write_snapshot(moment)
         views = dict.fromkeys((view.name for view in self.views), moment)
         Watermark(views=views, declared=self.declared).write(self.folder / WATERMARK)
         told = {name: dataclasses.asdict(count) for name, count in counts.items()}
@@ -179,6 +182,11 @@ class OnlineStore:
             store = open_store(self.schema, self.views, features=self.features, online=self.online, registry=registry)
             sample = self.settings.inspect.sample
             return check_online(store, self.schema, self.views, self.features, sample, moment=moment)
+
+    def _write_snapshot(self, moment: datetime) -> None:
+        path = snapshot_beside(self.online)
+        items = write_snapshot(self.schema, self.views, features=self.features, moment=moment, path=path)
+        print(f"{path}: {items:,} items", flush=True)
 
     def _remedy(self) -> str:
         return f"Nothing but this command may write to {self.online}; remove {self.folder}, then run it again."

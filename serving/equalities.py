@@ -5,6 +5,7 @@ of the test rows the tensors; what the service answers is what the model predict
 """
 
 import filecmp
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,10 +23,11 @@ from scipy.special import logit
 
 from features.arrow import arrow_schema
 from features.encode import open_tensors
-from features.inspect_online import check_online
+from features.inspect_online import check_online, check_snapshot
 from features.join import join_features
 from features.materialize import newest_snapshot
 from features.schema import Schema
+from features.snapshot import snapshot_beside
 from features.store.definitions import open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
@@ -47,6 +49,7 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
     with TemporaryDirectory() as scratch:
         copy, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
         copy_store(stores.online, copy)  # Feast opens it for writing
+        shutil.copyfile(snapshot_beside(stores.online), snapshot_beside(copy))
         store = open_store(model.schema, model.views, features=stores.features, online=copy, registry=registry)
         yield check_features(store, model, stores, settings.inspect.sample)
         moment = stores.moment or newest_snapshot(model.views, stores.features)
@@ -89,7 +92,9 @@ def check_encoder(model: Model, stores: Stores) -> Rule:
 
 def check_features(store: FeatureStore, model: Model, stores: Stores, sample: int) -> Rule:
     """Online features are the offline features as of the same moment, for a sample of the entities of each view."""
-    suites = check_online(store, model.schema, model.views, stores.features, sample, moment=stores.moment)
+    asked = (model.schema, model.views, stores.features, sample)
+    suites = check_online(store, *asked, moment=stores.moment)
+    suites.append(check_snapshot(snapshot_beside(stores.online), *asked, moment=stores.moment))
     faults = [
         f"{suite.name}: {fault.rule.sentence}, found {fault.examples}" for suite in suites for fault in suite.faults
     ]

@@ -1,4 +1,4 @@
-"""Stage: a bento that serves from any folder: source, parameters, model, and the online store as it stands.
+"""Stage: a bento that serves from any folder: source, parameters, model, online store and item snapshot.
 
 The source is what the service imports and no more. The same inputs are the same bytes: the version is the model's
 tag, and no clock enters.
@@ -22,6 +22,7 @@ import yaml
 import params
 import stage
 from errors import ModelError
+from features.snapshot import snapshot_beside
 from models.folder import Model, read_model
 from serving import service
 from serving.api import empty_api, serve_ranking
@@ -41,15 +42,19 @@ Ranks items for one user in a scenario ({scenarios}) by the probability of {task
     curl localhost:3000/rank -H "Content-Type: application/json" -d '{request}'
 
 It listens on 127.0.0.1; `--host 0.0.0.0`, in a container BENTOML_HOST=0.0.0.0, opens it to others.
-Everything that it needs lies in `src`: code, parameters, weights, encoder and online store.
+Everything that it needs lies in `src`: code, parameters, weights, encoder, online store and item snapshot.
 """
 
 
 def package(*, model: Path, online: Path, out: Path) -> None:
-    """Build the bento `out` from the model folder `model` and the SQLite online store `online`; raises ModelError."""
+    """Build the bento `out` from the model folder `model` and the SQLite online store `online`; raises ModelError.
+
+    The item snapshot beside the store goes with it.
+    """
     read = read_model(model)
-    if not online.is_file():
-        raise ModelError(f"{online} does not exist: run `dvc repro materialize`")
+    for path in (online, snapshot_beside(online)):
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist: run `dvc repro materialize`")
     accepted = request_type(read.schema, params.load(service.ROOT / "params.yaml").serve, read.views)
     with TemporaryDirectory() as scratch:
         context, home = Path(scratch) / "context", Path(scratch) / "home"
@@ -59,7 +64,9 @@ def package(*, model: Path, online: Path, out: Path) -> None:
     _stop_the_clock(out / "bento.yaml")
     _describe(out / "apis" / "openapi.yaml", accepted)
     shutil.copytree(model, out / "src" / service.SOURCES["HINET_MODEL"])
-    shutil.copyfile(online, out / "src" / service.SOURCES["HINET_ONLINE_STORE"])
+    packed = out / "src" / service.SOURCES["HINET_ONLINE_STORE"]
+    shutil.copyfile(online, packed)
+    shutil.copyfile(snapshot_beside(online), snapshot_beside(packed))
     print(f"bento of model {read.tag}: bentoml serve {out.absolute()}", flush=True)  # a relative path it does not find
 
 

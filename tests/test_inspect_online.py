@@ -19,6 +19,7 @@ from errors import ValidationError
 from features.inspect_online import check_online, inspect_online
 from features.inspection import Suite
 from features.schema import EVENT_TIMESTAMP, read_views
+from features.snapshot import snapshot_beside
 from features.store.definitions import open_store
 
 SCHEMA = world.schema()
@@ -26,7 +27,8 @@ SCHEMA = world.schema()
 
 @pytest.fixture
 def online(project: Path, tmp_path: Path) -> Path:
-    """A copy of the online store of the tiny project, to plant faults in."""
+    """A copy of the online store of the tiny project, to plant faults in, and of the item snapshot beside it."""
+    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
     return Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
 
 
