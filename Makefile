@@ -44,6 +44,7 @@ rollback: $(READY) ## back to the champion before
 
 champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
 	@test -e artifacts/releases/champion || { echo "there is no release yet: make release"; exit 1; }
+	HINET_MODEL="$(CURDIR)/artifacts/releases/champion/model" \
 	HINET_ONLINE_STORE="$${HINET_ONLINE_STORE:-$(CURDIR)/artifacts/online.db}" \
 	  bentoml serve "$$(realpath artifacts/releases/champion)/bento"
 

@@ -280,11 +280,24 @@ class ServeLimits(_Section):
     batch: Positive
 
 
+class ServeStore(_Section):
+    """How long the online store is waited for, when it is given up and tried again, how many users are remembered."""
+
+    timeout_ms: Annotated[float, Field(gt=0)]
+    failures: Positive
+    pause_seconds: Annotated[float, Field(gt=0)]
+    remembered_users: Annotated[int, Field(ge=0)]
+
+
 class Serve(_Section):
-    """Default weights of the tasks in the ranking, the limits of a request, and the log of what was served."""
+    """Default weights of the tasks in the ranking, limits of requests, ages and memory, the store, and the log."""
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
     limits: ServeLimits
+    stale_hours: Annotated[float, Field(gt=0)] | None
+    shares_megabytes: Annotated[float, Field(ge=0)]
+    reload_seconds: Annotated[float, Field(gt=0)]
+    store: ServeStore
     log: ServeLog
 
 

@@ -8,11 +8,14 @@ writes nothing the second time; killed, it is run again. Afterwards a sample of 
 store, as by `inspect_online`; where they differ, all of the store is written again, once. Last of all the item snapshot
 beside the store is replaced, which services take up by themselves.
 
-Exit status: 0 done, or nothing to do; 1 a sentence says why not; 75 the store is locked: later.
+With HINET_REDIS (host:port, and more as Feast has it) the store is that Redis; `online` names the files beside it only.
+
+Exit status: 0 done, or nothing to do; 1 a sentence says why not; 75 the store is locked or not there: later.
 """
 
 import dataclasses
 import fcntl
+import os
 import sqlite3
 import sys
 import time
@@ -24,6 +27,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
+import redis
+from feast import FeatureStore
 
 import params
 import stage
@@ -35,7 +40,7 @@ from features.inspection import Suite
 from features.outcomes import to_json
 from features.schema import Schema, View, read_schema, read_views
 from features.snapshot import snapshot_beside, write_snapshot
-from features.store.definitions import open_store
+from features.store.definitions import REDIS, open_store
 from params import Params
 
 LOCKED = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -59,6 +64,11 @@ def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out:
         if "locked" not in str(error):
             raise
         return _locked(online, "another process writes to it")
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        print(
+            f"\nfeatures.refresh stopped: the Redis of {REDIS}: {error}. Run the same command later.", file=sys.stderr
+        )
+        return LOCKED
     replace(out / "refresh.json", to_json(told))
     return 0
 
@@ -99,6 +109,7 @@ class OnlineStore:
         self.declared = digest(features / "views.json")
         self.watermark = Watermark.read(self.folder / WATERMARK)
         self.settings: Params = params.load()
+        self.redis = os.environ.get(REDIS)
 
     def bring(self, moment: datetime, out: Path) -> dict[str, Any]:
         """Write what is missing as of `moment`, hold a sample against the offline store; returns what was done."""
@@ -135,19 +146,19 @@ class OnlineStore:
 
     def _unknown(self) -> bool:
         """Whether nothing is known of what the store holds: there is none, it is new, or its columns are others."""
-        return not self.online.exists() or not self.watermark.views or self.watermark.declared != self.declared
+        there = self.redis is not None or self.online.exists()
+        return not there or not self.watermark.views or self.watermark.declared != self.declared
 
     def _write(self, moment: datetime, *, anew: bool) -> dict[str, Increment]:
         """Write the increment of each view through Feast; the ledgers follow, and say what was written."""
         self._begin(moment, anew=anew)
-        _let_others_read(self.online)
+        if self.redis is None:
+            _let_others_read(self.online)
         with TemporaryDirectory() as scratch:
             ibis.set_backend(ibis.duckdb.connect(memory_limit="2GB", temp_directory=scratch))  # Feast reads with it
             rows = Path(scratch)
             counts = {view.name: self._select(view, rows, moment) for view in self.views}
-            store = open_store(
-                self.schema, self.views, features=rows, online=self.online, registry=rows / "registry.db"
-            )
+            store = self._open(rows, rows)
             for view in self.views:
                 started = time.perf_counter()
                 if counts[view.name].written:
@@ -178,10 +189,14 @@ class OnlineStore:
 
     def _check(self, moment: datetime) -> list[Suite]:
         with TemporaryDirectory() as scratch:
-            registry = Path(scratch) / "registry.db"
-            store = open_store(self.schema, self.views, features=self.features, online=self.online, registry=registry)
-            sample = self.settings.inspect.sample
+            store, sample = self._open(self.features, Path(scratch)), self.settings.inspect.sample
             return check_online(store, self.schema, self.views, self.features, sample, moment=moment)
+
+    def _open(self, features: Path, scratch: Path) -> FeatureStore:
+        registry = scratch / "registry.db"
+        return open_store(
+            self.schema, self.views, features=features, online=self.online, registry=registry, redis=self.redis
+        )
 
     def _write_snapshot(self, moment: datetime) -> None:
         path = snapshot_beside(self.online)

@@ -5,6 +5,7 @@ of the test rows the tensors; what the service answers is what the model predict
 """
 
 import filecmp
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -28,17 +29,19 @@ from features.join import join_features
 from features.materialize import newest_snapshot
 from features.schema import Schema
 from features.snapshot import snapshot_beside
-from features.store.definitions import open_store
+from features.store.definitions import REDIS, open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
-from params import Params
+from params import Params, Serve
 from serving.answer import ranking_of
 from serving.comparison import Stores, score
 from serving.gate import Rule
 from serving.ranker import Ranker, open_ranker
 from serving.request import RankRequest, request_type
+from serving.state import Sources
 
 EDGE = np.finfo(np.float64).eps
+PATIENCE = 60_000  # ms for a read of the online store
 TOLERANCE = 1e-5  # of a logit, absolute and relative: the two ways add up float32 in other orders
 
 
@@ -48,16 +51,26 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
     yield check_encoder(model, stores)
     with TemporaryDirectory() as scratch:
         copy, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
-        copy_store(stores.online, copy)  # Feast opens it for writing
+        redis = os.environ.get(REDIS)
+        if redis is None:
+            copy_store(stores.online, copy)  # Feast opens it for writing
         shutil.copyfile(snapshot_beside(stores.online), snapshot_beside(copy))
-        store = open_store(model.schema, model.views, features=stores.features, online=copy, registry=registry)
+        store = open_store(
+            model.schema, model.views, features=stores.features, online=copy, registry=registry, redis=redis
+        )
         yield check_features(store, model, stores, settings.inspect.sample)
         moment = stores.moment or newest_snapshot(model.views, stores.features)
         asked = draw(model.schema, stores.rows, settings.release.sample, moment)
         predicted = predict_offline(store, model, asked, Path(scratch) / "rows.parquet")
-        ranker = open_ranker(stores.packed, copy, Path(scratch) / "served.db")
+        sources = Sources(stores.packed, copy, Path(scratch) / "served.db", redis)
+        ranker = open_ranker(sources, patient(settings.serve))
         served = serve(ranker, asked, request_type(model.schema, settings.serve, model.views))
         yield compare_answers(predicted, served)
+
+
+def patient(settings: Serve) -> Serve:
+    """The settings of the service, less its hurry: here a late answer is better than one without the store."""
+    return settings.model_copy(update={"store": settings.store.model_copy(update={"timeout_ms": PATIENCE})})
 
 
 def copy_store(online: Path, copy: Path) -> None:
@@ -125,7 +138,7 @@ def predict_offline(store: FeatureStore, model: Model, asked: pa.Table, scratch:
 
 def serve(ranker: Ranker, asked: pa.Table, accepted: type[RankRequest]) -> NDArray[np.float64]:
     """Probabilities [N, O] of the events by the way of the service: a request each, from JSON to JSON."""
-    schema = ranker.model.schema
+    schema = ranker.state.schema
     context = [column.name for column in schema.context]
     found = []
     for event in asked.to_pylist():

@@ -1,45 +1,94 @@
-"""The feature path: from the ids of a request to the rows that the encoder reads, out of Feast's online store."""
+"""The feature path of the user: one read per request from Feast's online store, bounded in time.
 
-from collections.abc import Mapping, Sequence
+What does not depend on the item (the user's views, those of the user in a scenario) is one row, read at once. Where the
+store does not answer, the row of the user's last request is taken if it is remembered, else nothing is known.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 from feast import FeatureStore
 
-from features.arrow import arrow_schema
-from features.schema import Column, Schema, View
+from errors import ModelError
+from features.schema import Schema, View
+from params import ServeStore
+from serving.breaker import Breaker, UnavailableError
 
 
-class OnlineFeatures:
-    """The newest features of users and items.
+@dataclass(frozen=True)
+class Row:
+    """Values by column, and by view the moment (seconds since 1970) that they are of; views without a row lack."""
 
-    What does not depend on the item is read once per request (one row), the rest once for all items: two reads.
-    `columns` are those that the encoder wants; others are not read.
+    values: dict[str, Any] = field(default_factory=dict)
+    moments: dict[str, int] = field(default_factory=dict)
+
+
+class UserFeatures:
+    """The newest features of users, of the `names` that the encoder wants.
+
+    Raises ModelError for features by the item and something else: they would cost a read per item.
     """
 
     def __init__(
-        self, store: FeatureStore, schema: Schema, views: tuple[View, ...], columns: tuple[Column, ...]
+        self, store: FeatureStore, schema: Schema, views: tuple[View, ...], names: frozenset[str], settings: ServeStore
     ) -> None:
-        self.store, self.schema = store, schema
-        self.types = arrow_schema(columns)
-        self.of_request = [view for view in views if schema.item not in view.keys]
-        self.of_item = [view for view in views if schema.item in view.keys]
+        _refuse_pairs(schema, views, names)
+        self.store = store
+        self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
+        self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
+        self.asked = {view.name: sorted(names & _names(view)) for view in self.views}
+        self.references = [f"{view}:{name}" for view, columns in self.asked.items() for name in columns]
+        self._breaker = Breaker(
+            self._read, seconds=settings.timeout_ms / 1e3, failures=settings.failures, pause=settings.pause_seconds
+        )
+        self._remembered: OrderedDict[tuple[Any, ...], Row] = OrderedDict()
+        self._limit, self._lock = settings.remembered_users, threading.Lock()
 
-    def rows(self, user: Any, scenario: str, items: Sequence[Any], context: Mapping[str, Any]) -> pa.Table:
-        """One row per item, in order, with every wanted column; null where nothing is known."""
-        asked = {self.schema.user: user, self.schema.scenario: scenario}
-        of_user = {name: value for name, (value,) in self._read(self.of_request, [asked]).items()}
-        once = dict.fromkeys((c.name for c in self.schema.context), None) | dict(context) | of_user | asked
-        each = self._read(self.of_item, [asked | {self.schema.item: item} for item in items])
-        columns = {name: [value] * len(items) for name, value in once.items()} | each | {self.schema.item: items}
-        return pa.table([pa.array(columns[field.name], field.type) for field in self.types], schema=self.types)
+    def row(self, entity: dict[str, Any]) -> tuple[Row, str | None]:
+        """The features of `entity` (user and scenario by the names of their columns), and why they may be others."""
+        keys = tuple(entity[key] for key in self.keys)
+        if not self.views:
+            return Row(), None
+        try:
+            found = self._breaker(keys)
+        except UnavailableError as error:
+            with self._lock:
+                last = self._remembered.get(keys)
+            instead = "those of the last request" if last else "unknown"
+            return last or Row(), f"online store: {error}; the user's features are {instead}"
+        self._remember(keys, found)
+        return found, None
 
-    def _read(self, views: list[View], entities: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        """The wanted columns of `views` for each entity, by name: the order of the online store's own is not stable."""
-        wanted = {c.name: f"{view.name}:{c.name}" for view in views for c in view.columns if c.name in self.types.names}
-        if not wanted:
-            return {}
-        keys = {key for view in views for key in view.keys}
-        rows = [{key: entity[key] for key in keys} for entity in entities]
-        found = self.store.get_online_features(features=list(wanted.values()), entity_rows=rows).to_dict()
-        return {name: found[name] for name in wanted}
+    def close(self) -> None:
+        """Read no more."""
+        self._breaker.close()
+
+    def _read(self, keys: tuple[Any, ...]) -> Row:
+        entity = dict(zip(self.keys, keys, strict=True))
+        response = self.store.get_online_features(features=self.references, entity_rows=[entity])
+        found = response.to_dict(include_event_timestamps=True)
+        moments = {view: found[f"{columns[0]}__ts"][0] for view, columns in self.asked.items()}
+        values = {name: found[name][0] for columns in self.asked.values() for name in columns}
+        return Row(values, {view: moment for view, moment in moments.items() if moment})
+
+    def _remember(self, keys: tuple[Any, ...], row: Row) -> None:
+        with self._lock:
+            self._remembered[keys] = row
+            self._remembered.move_to_end(keys)
+            if len(self._remembered) > self._limit:
+                self._remembered.popitem(last=False)
+
+
+def _refuse_pairs(schema: Schema, views: tuple[View, ...], names: frozenset[str]) -> None:
+    pairs = [view for view in views if schema.item in view.keys and len(view.keys) > 1 and names & _names(view)]
+    if pairs:
+        raise ModelError(
+            f"view {pairs[0].name}: the model reads features by {pairs[0].keys}, which would cost a read per item: "
+            "they cannot be served; leave them out of the views and train again"
+        )
+
+
+def _names(view: View) -> frozenset[str]:
+    return frozenset(column.name for column in view.columns)

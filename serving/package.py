@@ -29,10 +29,10 @@ from serving.api import empty_api, serve_ranking
 from serving.request import RankRequest, example, request_type
 
 PACKAGES = (
-    "cyclopts", "duckdb", "fastapi", "feast[duckdb]", "numpy", "pyarrow", "pydantic", "pydantic_core", "PyYAML",
-    "safetensors", "starlette", "torch", "tqdm", "typing_extensions",
+    "cyclopts", "duckdb", "fastapi", "feast[duckdb,redis]", "numpy", "pandas", "pyarrow", "pydantic", "pydantic_core",
+    "PyYAML", "safetensors", "starlette", "torch", "tqdm", "typing_extensions",
 )  # fmt: skip  # BentoML adds itself
-SETTINGS = ("params.yaml", "features/store/feature_store.yaml")
+SETTINGS = ("params.yaml", "features/store/feature_store.yaml", "features/store/feature_store.redis.yaml")
 DESCRIPTION = """\
 # HiNet ranking
 

@@ -1,101 +1,178 @@
-"""The model path: feature rows -> encoder -> network -> probabilities -> ranking."""
+"""A request to its answer: candidates and the user's features -> encoder -> network -> probabilities -> order."""
 
+import logging
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from features.encode import UNKNOWN, Batch
-from features.schema import Column, Kind, Role
-from features.store.definitions import open_store
-from models.folder import Model, read_model
-from serving.online import OnlineFeatures
-from serving.ranked import ENCODE, FEATURES, MODEL, Ranked
-from serving.request import RankRequest
+from features.schema import Kind
+from params import Serve
+from serving.catalogue import Places
+from serving.explanation import explain
+from serving.online import Row
+from serving.ranked import ENCODE, FEATURES, MODEL, Explanation, Ranked
+from serving.request import ALL, RankRequest
 from serving.served import Scored, ServedLog
+from serving.state import Sources, State, open_state
+
+REPLAYED, EVERY = 32, 16  # requests that a new state answers before it is used: the last of every so many
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The items that a request is about, after its filters, with their places in the catalogue [N].
+
+    `overrides` are other values of some of their columns, in the same order.
+    """
+
+    items: Sequence[Any]
+    places: Places
+    overrides: Mapping[str, Sequence[Any]]
 
 
 class Ranker:
-    """Ranks items for a user in a scenario with one model; `log` keeps what was seen and said."""
+    """Ranks items for a user in a scenario; `log` keeps what was seen and said.
 
-    def __init__(self, model: Model, features: OnlineFeatures, log: ServedLog | None = None) -> None:
-        self.model, self.features, self.log = model, features, log
+    `state` is exchanged as a whole while requests are answered; each request takes it once.
+    """
+
+    def __init__(self, state: State, settings: Serve, log: ServedLog | None = None) -> None:
+        self.state, self.log = state, log
+        self.oldest = None if settings.stale_hours is None else settings.stale_hours * 3600
+        self.recent: deque[RankRequest] = deque(maxlen=REPLAYED)
+        self._answered = 0
 
     def rank(self, request: RankRequest) -> Ranked:
         """The items of `request` by its objective, descending; ties stay in the order of the request."""
+        ranked, scored = self.answer(self.state, request)
+        if self._answered % EVERY == 0:
+            self.recent.append(request)
+        self._answered += 1
+        if self.log is not None:
+            self.log.add(scored)
+        return ranked
+
+    def warm(self, state: State, requests: Sequence[RankRequest] = ()) -> None:
+        """Let `state` answer `requests` and those kept of the last ones, so that the first that counts is not slow."""
+        for request in (*requests, *self.recent):
+            self.answer(state, request)
+
+    def answer(self, state: State, request: RankRequest) -> tuple[Ranked, Scored]:
+        """What `state` says of a request, and what it saw."""
         clock = [time.perf_counter()]
-        rows = self.features.rows(request.user_id, request.scenario, request.candidates, request.context)
+        schema, scenario = state.schema, state.schema.scenarios.index(request.scenario)
+        keys = {schema.user: request.user_id, schema.scenario: request.scenario}
+        candidates = candidates_of(state, request)
+        row, degraded = state.users.row(keys)
         clock.append(time.perf_counter())
-        batch = self.model.encoder.encode(rows)
+        values = {**request.context, **row.values, **keys, **request.overrides.get("user", {})}
+        user = state.encoder.encode(values, scenario)
+        rows = state.overridden(candidates.items, candidates.places, candidates.overrides)
         clock.append(time.perf_counter())
-        schema = self.model.schema
-        found = probabilities(self.model.network, batch, [task.outputs for task in schema.tasks])  # [N, O]
+        found, fault = self._probabilities(state, user, candidates.places, rows)  # [N, O]
         clock.append(time.perf_counter())
-        self._keep(request, rows, found)
         scores = found @ np.array([request.objective.get(name, 0.0) for name in schema.output_names])  # [N]
-        order = np.argsort(-scores, kind="stable")
-        unknown = self._unknown(batch, schema.item)
-        return Ranked(
-            items=[request.candidates[place] for place in order],
+        order = np.argsort(-scores, kind="stable")[: request.k]
+        places = candidates.places[order]
+        items = [candidates.items[place] for place in order.tolist()]
+        ranked = Ranked(
+            items=items,
             scores=scores[order],
             probabilities=dict(zip(schema.output_names, found[order].T, strict=True)),
-            unknown_user=bool(self._unknown(batch, schema.user)[0]),
-            unknown_items=[item for item, is_unknown in zip(request.candidates, unknown, strict=True) if is_unknown],
-            model=self.model.tag,
-            data_date=None,
-            considered=len(request.candidates),
+            model=state.model.tag,
+            data_date=state.catalogue.moment,
+            considered=len(candidates.places),
+            unknown_user=_unknown_user(state, user),
+            unknown_items=[items[place] for place in np.flatnonzero(state.catalogue.unknown[places]).tolist()],
+            stale=self._stale(state, row, candidates.places),
+            degraded="; ".join(filter(None, (degraded, fault))) or None,
             seconds=dict(zip((FEATURES, ENCODE, MODEL), np.diff(clock).tolist(), strict=True)),
+            explanation=_explained(state, user, places, _some(rows, order)) if request.explain else None,
         )
+        return ranked, _scored(state, values, keys, candidates, found)
 
-    def _keep(self, request: RankRequest, rows: pa.Table, found: NDArray[np.float64]) -> None:
-        if self.log is None:
-            return
-        schema = self.model.schema
-        keys = {schema.user: request.user_id, schema.scenario: request.scenario, schema.item: request.candidates}
-        self.log.add(
-            Scored(rows=rows, keys=keys, outputs=schema.output_names, probabilities=found, model=self.model.tag)
-        )
+    def _probabilities(
+        self, state: State, user: Batch, places: Places, rows: Batch | None
+    ) -> tuple[NDArray[np.float64], str | None]:
+        """Probabilities [N, O], and why they are not the model's."""
+        try:
+            found = state.scorer.score(user, places, rows)
+            if np.isfinite(found).all():
+                return found, None
+            reason = "its answer is not finite"
+        except Exception as error:  # whatever it is: an answer without the model is better than none
+            _LOGGER.exception("the model %s could not answer", state.model.tag)
+            reason = type(error).__name__
+        return state.priors.score(int(user.scenario[0]), places), f"model: {reason}; the order is that of label rates"
 
-    def _unknown(self, batch: Batch, name: str) -> NDArray[np.bool_]:
-        """Which rows read the unknown row of this id [N]; none where the model reads no ids at all."""
-        names = [column.name for column in self.model.encoder.columns if column.kind is Kind.CATEGORICAL]
-        if name not in names:
-            return np.zeros(len(batch.scenario), np.bool_)
-        return batch.categorical[:, names.index(name)] == UNKNOWN
-
-
-def probabilities(network: nn.Module, batch: Batch, outputs: Sequence[int]) -> NDArray[np.float64]:
-    """Probability of each task, or of each class of a task of several `outputs`, for encoded rows [N, O].
-
-    The logits are float32, their sigmoid or softmax is float64.
-    """
-    inputs = (torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario))
-    with torch.inference_mode():
-        logits: torch.Tensor = network(*inputs)
-    if max(outputs) == 1:
-        return logits.double().sigmoid().numpy()
-    parts = logits.double().split(list(outputs), dim=1)
-    return torch.cat([p.sigmoid() if p.shape[1] == 1 else p.softmax(dim=1) for p in parts], dim=1).numpy()
+    def _stale(self, state: State, row: Row, places: Places) -> dict[str, int]:
+        """By view, how many of the rows that were read are older than the limit."""
+        if self.oldest is None:
+            return {}
+        since = time.time() - self.oldest
+        found = {view: 1 for view, moment in row.moments.items() if moment < since}
+        moments = state.catalogue.moments[places]
+        old = int(((moments > 0) & (moments < since)).sum())
+        return found | ({state.catalogue.view: old} if old else {})
 
 
-def open_ranker(folder: Path, online: Path, registry: Path) -> Ranker:
-    """A ranker with the model in `folder` and the features in the SQLite file `online`; raises ModelError.
+def candidates_of(state: State, request: RankRequest) -> Candidates:
+    """The items that a request asks for and its filters let through."""
+    catalogue, overrides = state.catalogue, request.overrides.get("items", {})
+    every = request.candidates == ALL
+    items = catalogue.ids if every else request.candidates
+    places = np.arange(catalogue.items) if every else catalogue.places(items)
+    if not request.filters:
+        return Candidates(items, places, overrides)
+    kept = np.flatnonzero(catalogue.matching(request.filters, places))
+    chosen = kept.tolist()
+    changed = {name: [values[place] for place in chosen] for name, values in overrides.items()}
+    return Candidates([items[place] for place in chosen], places[kept], changed)
 
-    `registry` is a file of this process's own, for Feast's definitions. Sets this process to one torch thread: a
-    request is too small for two, and they fight with whatever else runs.
+
+def open_ranker(sources: Sources, settings: Serve) -> Ranker:
+    """A ranker with the model and the features of `sources`; raises ModelError and SnapshotError.
+
+    Sets this process to one torch thread: a request is too small for two, and they fight with whatever else runs.
     """
     torch.set_num_threads(1)
-    model = read_model(folder)
-    store = open_store(model.schema, model.views, features=online.parent, online=online, registry=registry)
-    return Ranker(model, OnlineFeatures(store, model.schema, model.views, columns_read(model)))
+    return Ranker(open_state(sources, settings), settings)
 
 
-def columns_read(model: Model) -> tuple[Column, ...]:
-    """The columns that the model's encoder reads: its inputs, and the scenario in any case."""
-    scenario = (column for column in model.schema.by_role(Role.SCENARIO) if column not in model.encoder.columns)
-    return (*model.encoder.columns, *scenario)
+def _unknown_user(state: State, user: Batch) -> bool:
+    """Whether the model reads the unknown row for the user; no where it reads no ids of users."""
+    names = [column.name for column in state.model.encoder.columns if column.kind is Kind.CATEGORICAL]
+    return state.schema.user in names and bool(user.categorical[0, names.index(state.schema.user)] == UNKNOWN)
+
+
+def _explained(state: State, user: Batch, places: Places, rows: Batch | None) -> Explanation:
+    return explain(state.model, state.scorer.joined(user, places, rows), state.missing(int(user.scenario[0])))
+
+
+def _some(rows: Batch | None, order: NDArray[np.int64]) -> Batch | None:
+    if rows is None:
+        return None
+    return Batch(rows.categorical[order], rows.bags[order], rows.numeric[order], rows.scenario[order])
+
+
+def _scored(
+    state: State, values: Mapping[str, Any], keys: Mapping[str, Any], candidates: Candidates,
+    found: NDArray[np.float64],
+) -> Scored:  # fmt: skip
+    """What goes into the log: the rows are laid out there, not in the request."""
+    items = list(candidates.items)[: len(candidates.places)]
+    return Scored(
+        rows=lambda: state.seen(values, state.items(items, candidates.places, candidates.overrides)),
+        keys={**keys, state.schema.item: items},
+        outputs=state.schema.output_names,
+        probabilities=found,
+        model=state.model.tag,
+    )

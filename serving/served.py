@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +32,12 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One answered request: feature rows [N] by name as the encoder read them, and probabilities [N, O]."""
+    """One answered request: feature rows [N] by name as the encoder read them, and probabilities [N, O].
 
-    rows: pa.Table
+    The rows are asked for by the thread that writes them, only where the request is drawn.
+    """
+
+    rows: Callable[[], pa.Table]
     keys: dict[str, Any]  # user, scenario and items: their columns, where the encoder does not read them
     outputs: Sequence[str]  # names of the probabilities
     probabilities: NDArray[np.float64]
@@ -42,7 +45,8 @@ class Scored:
 
     def table(self, request_id: str, moment: datetime) -> pa.Table:
         """The rows of the log, in the order of the request."""
-        count = self.rows.num_rows
+        rows = self.rows()
+        count = rows.num_rows
         columns: dict[str, Any] = {
             REQUEST: pa.repeat(request_id, count),
             MOMENT: pa.repeat(pa.scalar(moment, pa.timestamp("us")), count),
@@ -50,7 +54,7 @@ class Scored:
         }
         for name, value in self.keys.items():
             columns[name] = pa.array(value if isinstance(value, list) else [value] * count)
-        columns |= dict(zip(self.rows.column_names, self.rows.columns, strict=True))
+        columns |= dict(zip(rows.column_names, rows.columns, strict=True))
         columns |= {SCORE + name: self.probabilities[:, place] for place, name in enumerate(self.outputs)}
         return pa.table(columns | {MODEL: pa.repeat(self.model, count)})
 

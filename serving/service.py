@@ -7,6 +7,7 @@ serving/online.py, the model path serving/ranker.py.
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -18,7 +19,9 @@ from serving.api import empty_api, serve_ranking
 from serving.request import RankRequest, example, request_type
 
 ROOT = Path(__file__).parents[1]  # of the project; in a bento: its src, which is laid out in the same way
+REDIS = "HINET_REDIS"  # host:port of the Redis that is the online store, if one is: see features/store/definitions.py
 SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artifacts/online.db"}
+WARM_UP: tuple[dict[str, Any], ...] = ({}, {}, {"candidates": "all"}, {"explain": True}) * 5  # changes of the example
 
 api = empty_api()
 
@@ -32,22 +35,31 @@ class RankingService:
     """Ranks items by what HiNet expects of them, for one user in one scenario."""
 
     def __init__(self) -> None:
-        """Read the model, open the online store and answer one request of its own, so that the first is not slow."""
+        """Read model and items, open the online store, answer requests of its own: ready is what is not slow any more.
+
+        From then on another model or snapshot is taken into use when it is there.
+        """
         # feast and torch take seconds: not in the process that only watches
         from serving.ranker import open_ranker
+        from serving.reload import Reloader
         from serving.served import open_log
+        from serving.state import Sources
 
         self.scratch = TemporaryDirectory(prefix="hinet-")
-        registry = Path(self.scratch.name) / "registry.db"
-        ranker = open_ranker(source("HINET_MODEL"), source("HINET_ONLINE_STORE"), registry)
+        chosen, registry = settings(), Path(self.scratch.name) / "registry.db"
+        sources = Sources(source("HINET_MODEL"), online_store(), registry, os.environ.get(REDIS))
+        ranker = open_ranker(sources, chosen)
         schema, accepted = accepted_requests()
-        ranker.rank(accepted(**example(schema)))
-        self.log = ranker.log = open_log(settings().log, ROOT, os.environ.get("HINET_SERVED_LOG"))
+        ranker.warm(ranker.state, [accepted(**example(schema) | more) for more in WARM_UP])
+        self.log = ranker.log = open_log(chosen.log, ROOT, os.environ.get("HINET_SERVED_LOG"))
+        self.reloader = Reloader(ranker, sources, chosen)
+        self.reloader.start()
         serve_ranking(api, ranker.rank, accepted)
 
     @bentoml.on_shutdown
     def close(self) -> None:
         """Leave nothing behind, and nothing unwritten."""
+        self.reloader.close()
         if self.log is not None:
             self.log.close()
         self.scratch.cleanup()
@@ -57,7 +69,7 @@ class RankingService:
     def check() -> None:
         """Before any worker starts: say what is wrong, once, instead of letting worker after worker fail."""
         try:
-            source("HINET_ONLINE_STORE")
+            online_store()
             accepted_requests()
         except (PipelineError, OSError) as error:
             raise BentoMLException(str(error)) from None
@@ -75,12 +87,17 @@ def settings() -> params.Serve:
     return params.load(ROOT / "params.yaml").serve
 
 
-def source(name: str) -> Path:
+def online_store() -> Path:
+    """Where the online store lies, or where it would: with Redis, only the item snapshot beside that place is there."""
+    return source("HINET_ONLINE_STORE", there=os.environ.get(REDIS) is None)
+
+
+def source(name: str, *, there: bool = True) -> Path:
     """Where the model or the online store lies: the environment variable `name`, else its place under the root.
 
-    A relative path is relative to the root. Raises ModelError where nothing lies.
+    A relative path is relative to the root. Raises ModelError where nothing lies and something has to be `there`.
     """
     path = ROOT / os.environ.get(name, SOURCES[name])
-    if not path.exists():
+    if there and not path.exists():
         raise ModelError(f"{path} does not exist: run `dvc repro`, or set {name} to where it is")
     return path

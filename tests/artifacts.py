@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from features.summarize import summarize
 from models.behaviour import behaviour_of
 from models.folder import NETWORKS, write_model
 from models.train import arguments_of
+from serving import service
+from serving.ranker import Ranker, open_ranker
+from serving.state import Sources
 
 MODEL, ONLINE = Path("artifacts/models/hinet"), Path("artifacts/online.db")
 
@@ -64,6 +67,18 @@ def write_random_model(
     )  # fmt: skip
 
 
+def patient(root: Path, *, store: Mapping[str, Any] | None = None, **changes: Any) -> params.Serve:
+    """The section `serve` of a project with changes; unless told, with time for a store on a busy machine."""
+    plain = params.load(root / "params.yaml").serve.model_dump()
+    patience = {"timeout_ms": 10_000.0} | dict(store or {})
+    return params.Serve(**plain | {"store": plain["store"] | patience} | changes)
+
+
+def ranker(root: Path, registry: Path, **changes: Any) -> Ranker:
+    """A ranker with the model and the stores of a project, and changes of its settings."""
+    return open_ranker(Sources(root / MODEL, root / ONLINE, registry), patient(root, **changes))
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a tiny project after the pipeline: data, online store and model. Read it, do not change it."""
@@ -74,6 +89,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(project: Path) -> Iterator[Any]:
     """A client of the service on `project`, in this process; one per session: BentoML's metrics exist once."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "settings", lambda: patient(project))
         patch.setenv("BENTOML_HOME", str(project / "bentoml"))
         patch.setenv("HINET_MODEL", str(project / MODEL))
         patch.setenv("HINET_ONLINE_STORE", str(project / ONLINE))

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from errors import ModelError
+from features.snapshot import snapshot_beside
 from models.folder import read_model
 from serving.package import PACKAGES, package
 
@@ -55,7 +56,8 @@ def test_the_bento_is_the_same_to_the_byte_when_built_again(bento: Path, project
 
 def test_the_bento_holds_model_store_and_parameters_as_they_are(bento: Path, project: Path) -> None:
     """Byte for byte; its version is the model's tag, and its labels name schema and store."""
-    for name in (artifacts.ONLINE, *(artifacts.MODEL / path.name for path in (project / artifacts.MODEL).iterdir())):
+    stores = (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE))
+    for name in (*stores, *(artifacts.MODEL / path.name for path in (project / artifacts.MODEL).iterdir())):
         assert (bento / "src" / name).read_bytes() == (project / name).read_bytes()
     assert (bento / "src" / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
     model, facts = read_model(bento / "src" / artifacts.MODEL), yaml.safe_load((bento / "bento.yaml").read_text())
@@ -66,7 +68,9 @@ def test_the_bento_holds_model_store_and_parameters_as_they_are(bento: Path, pro
 
 def test_the_bento_holds_nothing_that_runs_when_it_is_read(bento: Path) -> None:
     """No pickle, no compiled code; the source is that of the service alone."""
-    assert {Path(name).suffix for name in names(bento / "src")} == {".py", ".yaml", ".json", ".db", ".safetensors"}
+    assert {Path(name).suffix for name in names(bento / "src")} == {
+        ".py", ".yaml", ".json", ".db", ".parquet", ".safetensors"
+    }  # fmt: skip
     code = {name for name in names(bento / "src") if name.endswith(".py")}
     assert {"serving/service.py", "models/hinet.py", "features/encode.py", "params.py"} <= code
     assert not {"serving/package.py", "models/train.py", "features/validate.py", "features/join.py"} & code

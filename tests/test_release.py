@@ -29,6 +29,7 @@ from serving.release import CLOSED, release
 from serving.releases import CHAMPION, RECORDS, Releases
 from serving.request import request_type
 from serving.service import source
+from serving.state import Sources
 
 RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
 LENIENT = {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12}  # weights are random here
@@ -145,7 +146,8 @@ def answers() -> list[bytes]:
 
         patch.setenv("HINET_MODEL", str(Path.cwd() / RELEASES / CHAMPION / "model"))
         folder, api = source("HINET_MODEL"), empty_api()
-        ranker = open_ranker(folder, artifacts.ONLINE, Path("artifacts/registry.db"))
+        sources = Sources(folder, artifacts.ONLINE, Path("artifacts/registry.db"))
+        ranker = open_ranker(sources, artifacts.patient(Path()))
         serve_ranking(api, ranker.rank, request_type(read_schema(folder / "schema.json"), params.load().serve))
         client = TestClient(api)
         responses = [client.post("/rank", json=request) for request in REQUESTS]

@@ -25,7 +25,14 @@ from serving.request import RankRequest, batch_type, example, request_type
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
 LIMITS, THOUSAND = ServeLimits(candidates=5, batch=2), ServeLimits(candidates=1000, batch=1)
-SERVE = Serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, limits=LIMITS, log=LOG)
+
+
+def serve(**changes: Any) -> Serve:
+    """The section `serve` of params.yaml with changes."""
+    return Serve(**world.section("serve") | changes)
+
+
+SERVE = serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, limits=LIMITS, log=LOG)
 ACCEPTED = request_type(world.schema(), SERVE)
 VALID = {"user_id": 1, "scenario": "feed", "candidates": [1, 2, 3]}
 JSON = st.recursive(
@@ -59,16 +66,16 @@ def test_objective_defaults_to_the_parameters_for_the_tasks_of_the_schema() -> N
 def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
     """The message names the task and where its weight belongs."""
     with pytest.raises(ParameterError, match=r"no weight for order.*add `order: 1.0` to serve.objective"):
-        request_type(world.schema(), Serve(objective={"click": 1.0}, limits=LIMITS, log=LOG))
+        request_type(world.schema(), serve(objective={"click": 1.0}, limits=LIMITS, log=LOG))
 
 
 def test_classes_are_not_in_the_score() -> None:
     """The objective is of what has a rate; a weight for a task of classes is a wrong parameter that says why."""
-    accepted = request_type(travel.schema(), Serve(objective={"where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+    accepted = request_type(travel.schema(), serve(objective={"where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
     request = accepted(user_id=1, scenario="commute", candidates=[1, 2])
     assert request.objective == {"where": 1.0, "via": 0.5}
     with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
-        request_type(travel.schema(), Serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+        request_type(travel.schema(), serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
     events = tuple(c for c in travel.schema().events if c.name not in ("where", "via", "trip"))
     classes = dataclasses.replace(travel.schema(), tasks=travel.schema().tasks[:2], events=events)
     with pytest.raises(ParameterError, match="nothing to rank items by"):
@@ -186,7 +193,7 @@ def test_a_batch_is_a_list_and_names_the_place() -> None:
 
 def test_a_thousand_candidates_are_checked_in_half_a_millisecond() -> None:
     """From the bytes of a body to a request, in the best of some hundred runs: other processes are not ours."""
-    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
+    accepted = request_type(world.schema(), serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
     body = json.dumps(VALID | {"candidates": list(range(10**6, 10**6 + 1000))}).encode()
     assert min(timeit.repeat(lambda: accepted.model_validate_json(body), number=1, repeat=300)) < 5e-4
 
@@ -233,7 +240,7 @@ def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
 
 def test_an_answer_stays_short() -> None:
     """A thousand wrong items are not told one by one, and a long value is not repeated."""
-    accepted = request_type(world.schema(), Serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
+    accepted = request_type(world.schema(), serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
     told = fault(VALID | {"candidates": ["x" * 10_000] * 1000}, accepted)
     assert len(told.detail) == TOLD
     assert told.error.endswith("; and 990 more")

@@ -20,7 +20,7 @@ from features.arrow import arrow_schema
 from features.schema import read_views
 from monitoring.served import served_window
 from serving import service
-from serving.ranker import Ranker, open_ranker
+from serving.ranker import Ranker
 from serving.request import request_type
 from serving.served import Scored, ServedLog, sampled
 
@@ -37,7 +37,7 @@ def scored(user: int = 1, items: tuple[int, ...] = (4, 1), scenario: str = "feed
     """A request of which the encoder reads nothing but the hour."""
     probabilities = np.linspace(0.1, 0.2, 2 * len(items)).reshape(-1, 2)
     return Scored(
-        rows=pa.table({"hour": [hour] * len(items)}), model="tag", outputs=("click", "order"),
+        rows=lambda: pa.table({"hour": [hour] * len(items)}), model="tag", outputs=("click", "order"),
         keys={"user_id": user, "scenario": scenario, "item_id": list(items)}, probabilities=probabilities,
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ def rows_in(folder: Path) -> list[dict]:
 def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     """The model of the tiny project."""
     registry = tmp_path_factory.mktemp("registry") / "registry.db"
-    return open_ranker(project / artifacts.MODEL, project / artifacts.ONLINE, registry)
+    return artifacts.ranker(project, registry)
 
 
 def request(project: Path, **changes: Any) -> Any:
@@ -60,14 +60,22 @@ def request(project: Path, **changes: Any) -> Any:
     return accepted(**{"user_id": 1, "scenario": "search", "candidates": ITEMS, "context": {"hour": 5}} | changes)
 
 
+def in_the_store(ranker: Ranker, entity: dict) -> dict:
+    """Every feature of a user, in a scenario, and of an item, as Feast reads them from the online store."""
+    wanted = [f"{view.name}:{column.name}" for view in ranker.state.model.views for column in view.columns]
+    found = ranker.state.users.store.get_online_features(features=wanted, entity_rows=[entity]).to_dict()
+    return {name: value for name, (value,) in found.items()} | entity
+
+
 def test_the_log_holds_what_the_encoder_saw_and_the_model_said(ranker: Ranker, project: Path, tmp_path: Path) -> None:
     """One row per item in the order of the request: every column by name, as read; probabilities; the model's tag."""
     ranker.log = log_in(tmp_path)
     ranking = ranker.rank(request(project))
     ranker.log.close()
     rows = rows_in(tmp_path)
-    seen = ranker.features.rows(1, "search", ITEMS, {"hour": 5}).to_pylist()
-    assert [{name: row[name] for name in seen[0]} for row in rows] == seen
+    seen = [in_the_store(ranker, {"user_id": 1, "scenario": "search", "item_id": item}) for item in ITEMS]
+    names = [column.name for column in ranker.state.model.encoder.columns]
+    assert [{name: row[name] for name in names} for row in rows] == [row | {"hour": 5} for row in seen]
     assert [row["place"] for row in rows] == [0, 1, 2]
     said = dict(zip(ranking.items, ranking.probabilities["order"], strict=True))
     assert {row["item_id"]: row["score_order"] for row in rows} == said
@@ -78,6 +86,7 @@ def test_the_log_holds_what_the_encoder_saw_and_the_model_said(ranker: Ranker, p
 def root(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The environment of a service on the tiny project; the routes of the one that others use come back."""
     routes = service.api.router.routes[:]
+    monkeypatch.setattr(service, "settings", lambda: artifacts.patient(project))
     monkeypatch.setenv("HINET_MODEL", str(project / artifacts.MODEL))
     monkeypatch.setenv("HINET_ONLINE_STORE", str(project / artifacts.ONLINE))
     yield monkeypatch
@@ -249,8 +258,9 @@ def test_the_window_is_what_the_service_saw(ranker: Ranker, project: Path, tmp_p
     ranker.log.close()
     today = datetime.now().date()
     rows, _ = window(project, tmp_path, first_day=today - timedelta(days=1), last_day=today + timedelta(days=1))
-    seen = ranker.features.rows(1, "search", ITEMS, {"hour": 5}).to_pylist()
-    assert [{name: row[name] for name in seen[0]} for row in rows] == seen
+    seen = [in_the_store(ranker, {"user_id": 1, "scenario": "search", "item_id": item}) for item in ITEMS]
+    names = [column.name for column in ranker.state.model.encoder.columns]
+    assert [{name: row[name] for name in names} for row in rows] == [row | {"hour": 5} for row in seen]
 
 
 def test_nothing_served_and_a_broken_file_are_named(project: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import params
-from serving.ranker import open_ranker
 from serving.request import request_type
 from serving.service import RankingService
 
@@ -183,7 +182,7 @@ def test_serving_does_not_change_what_it_reads(client: Any, project: Path) -> No
 def test_a_model_may_see_less(tmp_path: Path, sources: list[str]) -> None:
     """What encode.sources leaves out is not read; where the model sees no ids, none is unknown."""
     root = artifacts.build(tmp_path, encode__sources=sources)
-    ranker = open_ranker(root / artifacts.MODEL, root / artifacts.ONLINE, tmp_path / "registry.db")
+    ranker = artifacts.ranker(root, tmp_path / "registry.db")
     accepted = request_type(world.schema(), params.load(root / "params.yaml").serve)
     found = ranker.rank(accepted(user_id=STRANGERS[0], scenario="feed", candidates=[1, STRANGE_ITEM, 2]))
     assert sorted(found.items) == [1, 2, STRANGE_ITEM]

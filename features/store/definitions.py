@@ -13,6 +13,8 @@ from feast.types import Array, FeastType, Float32, Int64, String
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 
 SERVICE = "ranking"
+REDIS = "HINET_REDIS"  # environment variable: host:port[,password=...] of the Redis that is the online store in use
+_PATIENCE = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
 _TYPES: dict[DType, FeastType] = {
     DType.INT64: Int64,
     DType.FLOAT32: Float32,
@@ -24,17 +26,20 @@ _KEY_TYPES = {DType.INT64: ValueType.INT64, DType.STRING: ValueType.STRING}
 
 
 def open_store(
-    schema: Schema, views: tuple[View, ...], *, features: Path, online: Path, registry: Path
+    schema: Schema, views: tuple[View, ...], *, features: Path, online: Path, registry: Path, redis: str | None = None
 ) -> FeatureStore:
     """A feature store with the settings of feature_store.yaml and everything that the views define applied to it.
 
     `features` is the folder of the views' Parquet files (the offline store), `online` the SQLite file of the online
     store, `registry` where Feast keeps its definitions: a by-product, since its bytes change whenever it is written.
+    With `redis` (host:port and more, as Feast has it) that is the online store, by feature_store.redis.yaml.
     """
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
-    settings = yaml.safe_load((Path(__file__).parent / "feature_store.yaml").read_text())
+    name = "feature_store.yaml" if redis is None else "feature_store.redis.yaml"
+    settings = yaml.safe_load((Path(__file__).parent / name).read_text())
     settings["registry"] = str(registry.absolute())
-    settings["online_store"]["path"] = str(online.absolute())
+    place = {"path": str(online.absolute())} if redis is None else {"connection_string": f"{redis},{_PATIENCE}"}
+    settings["online_store"] |= place
     registry.parent.mkdir(parents=True, exist_ok=True)
     store = FeatureStore(config=RepoConfig(**settings, repo_path=features.absolute()))
     store.apply(list(definitions(schema, views, features)))
