@@ -1,0 +1,157 @@
+"""A request without a network, in this process: the service's own part, and what it is held against.
+
+    forward   the network's eager forward of the same rows, encoded beforehand
+    feast     plain get_online_features for the same rows (the user's repeated)
+    plain     feast, encode and forward: the ranking of benchmarks/plain.py without HTTP
+    service   our whole ASGI application: body in, body out
+
+Every round does each of them once on the same request, so that what else the machine does falls on all of them.
+"""
+
+import asyncio
+import json as text
+import os
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import torch
+
+import stage
+from benchmarks.bodies import asked
+from features.arrow import arrow_schema
+from features.encode import Batch
+from features.schema import View
+from features.store.definitions import open_store
+from models.folder import read_model
+
+WARM_UP = 5
+FORWARD, FEAST, PLAIN, SERVICE = "forward", "feast", "plain", "service"
+
+
+class PlainRanker:
+    """Ranks by the plainest code: a Feast row per item, the encoder, the network, a sort."""
+
+    def __init__(self, folder: Path, online: Path, registry: Path) -> None:
+        torch.set_num_threads(1)
+        self.model = read_model(folder)
+        schema, views = self.model.schema, self.model.views
+        self.store = open_store(schema, views, features=online.parent, online=online, registry=registry)
+        scenario = (c for c in schema.events if c.name == schema.scenario and c not in self.model.encoder.columns)
+        self.types = arrow_schema((*self.model.encoder.columns, *scenario))
+        self.features = [f"{view.name}:{name}" for view in views for name in _names(view) if name in self.types.names]
+
+    def rank(self, user: Any, scenario: str, items: list[Any]) -> dict[str, Any]:
+        """The items, best first."""
+        probabilities = self.forward(self.encode(self.read(user, scenario, items))).sigmoid()
+        scores = probabilities.sum(dim=1)
+        order = scores.argsort(descending=True).tolist()
+        said = {"items": [items[place] for place in order], "scores": scores[order].tolist()}
+        names = self.model.schema.output_names
+        return said | {"probabilities": dict(zip(names, probabilities[order].T.tolist(), strict=True))}
+
+    def read(self, user: Any, scenario: str, items: list[Any]) -> dict[str, list[Any]]:
+        """All features of every row, by name."""
+        schema = self.model.schema
+        rows = [{schema.user: user, schema.scenario: scenario, schema.item: item} for item in items]
+        return self.store.get_online_features(features=self.features, entity_rows=rows).to_dict()
+
+    def encode(self, found: dict[str, list[Any]]) -> Batch:
+        """The rows as tensors; what a request does not say is unknown."""
+        count = len(next(iter(found.values())))
+        columns = [pa.array(found.get(field.name, [None] * count), field.type) for field in self.types]
+        return self.model.encoder.encode(pa.table(columns, schema=self.types))
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [N, O]."""
+        inputs = (torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario))
+        logits: torch.Tensor = self.model.network(*inputs)
+        return logits
+
+
+def inside(
+    *, model: Path, online: Path, json: Path, candidates: tuple[int, ...] = (200, 500), rounds: int = 100
+) -> None:
+    """Time `rounds` requests for each number of `candidates`; milliseconds of each part go to `json`."""
+    os.environ |= {"HINET_MODEL": str(model.absolute()), "HINET_ONLINE_STORE": str(online.absolute())}
+    with TemporaryDirectory() as scratch:
+        plain = PlainRanker(model, online, Path(scratch) / "registry.db")
+        found = asyncio.run(_measure(plain, candidates, rounds))
+    json.parent.mkdir(parents=True, exist_ok=True)
+    json.write_text(text.dumps(found) + "\n")
+
+
+async def _measure(plain: PlainRanker, candidates: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    from serving import service
+
+    app = service.RankingService.to_asgi()  # type: ignore[attr-defined]
+    async with app.router.lifespan_context(app):
+        return {str(count): await _times(plain, app, count, rounds) for count in candidates}
+
+
+async def _times(plain: PlainRanker, app: Any, candidates: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of every part: median and 99th percentile."""
+    taken: dict[str, list[float]] = {}
+    for number, request in enumerate(asked(plain.model, candidates, rounds + WARM_UP)):
+        user, scenario, items = request["user_id"], request["scenario"], request["candidates"]
+        batch = plain.encode(plain.read(user, scenario, items))
+        body = orjson.dumps(request)
+        parts: dict[str, Callable[[], Any]] = {
+            FORWARD: partial(plain.forward, batch),
+            FEAST: partial(plain.read, user, scenario, items),
+            PLAIN: partial(plain.rank, user, scenario, items),
+            SERVICE: partial(call, app, body),
+        }
+        for name, part in parts.items():
+            started = time.perf_counter()
+            done = part()
+            if isinstance(done, Awaitable):
+                await done
+            if number >= WARM_UP:
+                taken.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
+    return {name: {"median": median(ms), "p99": float(np.percentile(ms, 99))} for name, ms in taken.items()}
+
+
+async def call(app: Any, body: bytes, path: str = "/rank") -> bytes:
+    """The answer of an ASGI application to a POST; raises RuntimeError where its status is not 200."""
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"),
+               (b"content-length", str(len(body)).encode())]  # fmt: skip
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
+    }  # fmt: skip
+    waiting, said = [{"type": "http.request", "body": body, "more_body": False}], []
+
+    async def receive() -> dict[str, Any]:
+        return waiting.pop() if waiting else await _never()
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    await app(scope, receive, send)
+    answer = b"".join(message.get("body", b"") for message in said)
+    if said[0]["status"] != 200:
+        raise RuntimeError(f"POST {path}: expected 200, found {said[0]['status']}: {answer[:200]!r}")
+    return answer
+
+
+async def _never() -> dict[str, Any]:
+    await asyncio.Event().wait()
+    return {}
+
+
+def _names(view: View) -> list[str]:
+    return [column.name for column in view.columns]
+
+
+if __name__ == "__main__":
+    stage.run(inside)
