@@ -41,7 +41,7 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
             within=timedelta(seconds=MISSED),
         ),
         actions=[ChangeFlowRunState(
-            state=StateType.CRASHED, name="Crashed", force=True,
+            state=StateType.CRASHED, name="Crashed", force=False,  # else it undoes a Completed that was told late
             message="the process of this run died: no heartbeat; what it had finished stays, it is tried once more",
         )],
     )  # fmt: skip
@@ -50,7 +50,7 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
         description="Stages that are finished are not run again: DVC knows them.",
         trigger=_when({"prefect.flow-run.Crashed"}, {**_RUN, "prefect.run-count": "1"}),
         actions=[ChangeFlowRunState(
-            state=StateType.SCHEDULED, name="AwaitingRetry", force=True, message="tried once more after a crash"
+            state=StateType.SCHEDULED, name="AwaitingRetry", force=False, message="tried once more after a crash"
         )],
     )  # fmt: skip
     yield AutomationCore(
