@@ -274,10 +274,20 @@ class ServeLog(_Section):
 
 
 class ServeLimits(_Section):
-    """What a request may ask for: candidates of one, requests of a batch."""
+    """What a request may ask for, and what a worker takes on at once: see serving/admission.py."""
 
     candidates: Positive
     batch: Positive
+    body_bytes: Positive
+    concurrent: Positive
+    seconds: Annotated[float, Field(gt=0)]
+
+
+class ServeTracing(_Section):
+    """Where spans go, if anywhere, and of which share of the rankings: see serving/tracing.py."""
+
+    exporter: Literal["console", "otlp"] | None
+    sample: Annotated[float, Field(gt=0, le=1)]
 
 
 class ServeStore(_Section):
@@ -290,7 +300,7 @@ class ServeStore(_Section):
 
 
 class Serve(_Section):
-    """Default weights of the tasks in the ranking, limits of requests, ages and memory, the store, and the log."""
+    """Default weights of the tasks, limits of requests, ages and memory, the store, the log, and traces."""
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
     limits: ServeLimits
@@ -299,6 +309,7 @@ class Serve(_Section):
     reload_seconds: Annotated[float, Field(gt=0)]
     store: ServeStore
     log: ServeLog
+    tracing: ServeTracing
 
 
 class Release(_Section):

@@ -1,15 +1,30 @@
-"""The answers of POST /rank: a ranking, or why a request was refused, in words for a person."""
+"""The answer of POST /rank: its form, and how it is made from what a ranker says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, Field
 
 from serving.ranked import Ranked
 
-SHOWN = 60  # characters of a wrong value that an answer repeats
-TOLD = 10  # broken rules that an answer tells
-NO_OBJECT = "must be a JSON object, sent with Content-Type: application/json"
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+
+class Explained(BaseModel):
+    """Why the items stand where they stand; lists run in parallel to item_ids."""
+
+    scenario_gates: list[list[list[float]]] | None = Field(
+        description="By item: weights of the sub-experts, first of the shared expert, then of each scenario's"
+    )
+    attention: list[float] | None = Field(description="How much the scenario listens to each one")
+    task_gates: dict[str, list[list[float]]] | None = Field(
+        description="By task and item: weights of its experts, its own first, then the shared ones"
+    )
+    contributions: dict[str, dict[str, list[float]]] = Field(
+        description="By group of features, output and item: the logit less what it is without the group"
+    )
 
 
 class Ranking(BaseModel):
@@ -18,61 +33,42 @@ class Ranking(BaseModel):
     item_ids: list[int] | list[str]
     scores: list[float] = Field(description="Sum of weight x probability over the tasks of the objective")
     probabilities: dict[str, list[float]] = Field(description="By task, or task=class")
-    unknown_user: bool = Field(description="The model does not know the user: served by the trained unknown row")
-    unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves, as asked")
     model: str = Field(description="Tag of the model: the first digits of the sha256 of its weights")
+    data_date: datetime | None = Field(description="Up to when the features are (UTC); null: nobody knows")
+    considered: int = Field(description="Candidates after the filters")
+    unknown_user: bool = Field(description="The model does not know the user: served by the trained unknown row")
+    unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves")
+    stale: dict[str, int] = Field(description="By view: rows that were read and are older than they may be")
+    degraded: str | None = Field(description="Why the answer is not the whole truth; null: it is")
+    explanation: Explained | None = Field(description="With explain only")
 
 
-def ranking_of(ranked: Ranked) -> Ranking:
-    """The answer that tells what a ranker said."""
-    return Ranking(
-        item_ids=ranked.items,
-        scores=ranked.scores.tolist(),
-        probabilities={name: values.tolist() for name, values in ranked.probabilities.items()},
-        unknown_user=ranked.unknown_user,
-        unknown_items=ranked.unknown_items,
-        model=ranked.model,
-    )
+def answer_of(ranked: Ranked) -> bytes:
+    """The Ranking that tells what a ranker said, as JSON."""
+    return orjson.dumps(_plain(ranked), _listed, _OPTIONS)
 
 
-class Broken(BaseModel):
-    """One rule that a request breaks."""
-
-    field: str = Field(description="Where: a field, or an element of it (candidates.3)")
-    rule: str = Field(description="What is expected there, and what was found")
+def answers_of(all_ranked: Iterable[Ranked]) -> bytes:
+    """A list of Rankings as JSON, in order."""
+    return b"[" + b",".join(answer_of(ranked) for ranked in all_ranked) + b"]"
 
 
-class Fault(BaseModel):
-    """Why a request was refused."""
-
-    error: str = Field(description="All broken rules in one line")
-    detail: list[Broken]
-
-
-def fault_of(errors: Sequence[Mapping[str, Any]]) -> Fault:
-    """What pydantic says of a request, for the person who sent it; at most TOLD rules."""
-    detail = [Broken(field=_field(error), rule=_rule(error)) for error in errors[:TOLD]]
-    sentence = "; ".join(f"{broken.field}: {broken.rule}" for broken in detail)
-    more = f"; and {len(errors) - TOLD} more" if len(errors) > TOLD else ""
-    return Fault(error=sentence + more, detail=detail)
-
-
-def _field(error: Mapping[str, Any]) -> str:
-    location = [part for part in error["loc"] if part != "body"] if error["type"] != "json_invalid" else []
-    return ".".join(_shown(str(part)) for part in location) or "body"
+def _plain(ranked: Ranked) -> dict[str, Any]:
+    return {
+        "item_ids": ranked.items,
+        "scores": ranked.scores,
+        "probabilities": ranked.probabilities,
+        "model": ranked.model,
+        "data_date": ranked.data_date,
+        "considered": ranked.considered,
+        "unknown_user": ranked.unknown_user,
+        "unknown_items": ranked.unknown_items,
+        "stale": ranked.stale,
+        "degraded": ranked.degraded,
+        "explanation": vars(ranked.explanation) if ranked.explanation else None,
+    }
 
 
-def _rule(error: Mapping[str, Any]) -> str:
-    if error["type"] == "json_invalid":
-        return f"must be JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
-    if _field(error) == "body" and error["type"] not in ("too_short", "too_long"):
-        return NO_OBJECT
-    found = error.get("input")
-    shown = f", found {_shown(ascii(found))}" if isinstance(found, bool | int | float | str) else ""
-    return error["msg"] + shown
-
-
-def _shown(text: str) -> str:
-    """`text` as any answer can hold it: short, and without the halves of characters that JSON can smuggle in."""
-    plain = text.encode("ascii", "backslashreplace").decode()
-    return plain if len(plain) <= SHOWN else plain[:SHOWN] + "..."
+def _listed(array: Any) -> Any:
+    """What orjson does not take: an array that does not lie in one piece."""
+    return array.tolist()

@@ -1,50 +1,128 @@
-"""The HTTP path: POST /rank, and what is answered to a request that breaks a rule (field, rule and what was found)."""
+"""The paths of the service and what answers them, once a model is read: POST /rank, POST /rank_batch, GET /model."""
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+import orjson
+import pydantic
+from pydantic import TypeAdapter
 
-from serving.answer import Fault, Ranking, fault_of, ranking_of
+from params import Serve
+from serving.admission import LATER, Admission
+from serving.answer import answer_of
+from serving.metrics import Metrics
+from serving.page import describe
+from serving.problem import Refused, refusal_of
 from serving.ranked import Ranked
-from serving.request import RankRequest
+from serving.request import RankRequest, batch_type
+from serving.tracing import Tracing
 
-REFUSED: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Fault, "description": "The request breaks a rule: which, where, and what was found"}
-}
-
-
-def empty_api() -> FastAPI:
-    """An API without routes: what it accepts is known only once a model, and with it the schema, is read."""
-    api = FastAPI(title="HiNet ranking", openapi_url=None, docs_url=None, redoc_url=None)  # BentoML shows the page
-    api.add_exception_handler(RequestValidationError, _refuse_request)
-    api.add_exception_handler(HTTPException, _refuse)
-    return api
+JSON = "application/json"
 
 
-def serve_ranking(api: FastAPI, rank: Callable[[RankRequest], Ranked], accepted: type[RankRequest]) -> None:
-    """Let `api` answer POST /rank by `rank`, for requests of the type `accepted`, and nothing else."""
+class Ranks(Protocol):
+    """What the API needs of a ranker."""
 
-    async def answer(request: RankRequest) -> Ranking:  # no thread: it is all Python's own work, threads slow it down
-        return ranking_of(rank(request))
-
-    answer.__annotations__["request"] = accepted
-    router = APIRouter()
-    router.add_api_route(
-        "/rank", answer, methods=["POST"], operation_id="rank", summary="Rank items for one user in one scenario",
-        response_description="The items, best first", responses=REFUSED,
-    )  # fmt: skip
-    api.router.routes[:] = router.routes
+    def rank(self, request: RankRequest) -> Ranked:
+        """The answer to one request."""
+        ...
 
 
-def _refuse_request(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse(fault_of(error.errors()).model_dump(), 400)
+@dataclass(frozen=True)
+class Answer:
+    """What is sent."""
+
+    body: bytes
+    kind: str = JSON
+    status: int = HTTPStatus.OK
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-def _refuse(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return JSONResponse(Fault(error=error.detail, detail=[]).model_dump(), error.status_code, error.headers)
+@dataclass(frozen=True)
+class Route:
+    """How a path is answered; a POST by the body, anything else by nothing (b"")."""
+
+    method: str
+    answer: Callable[[bytes], Awaitable[Answer]]
+
+
+class API:
+    """Answers nothing before `open`, and nothing after `close`: what it accepts comes with a model."""
+
+    def __init__(self) -> None:
+        self.close()
+
+    def open(
+        self, ranker: Ranks, accepted: type[RankRequest], settings: Serve, *, model: Callable[[], dict[str, Any]],
+        key: str | None = None, metrics: Metrics | None = None, tracing: Tracing | None = None,
+    ) -> None:  # fmt: skip
+        """Let `ranker` answer requests of the type `accepted`; `model` says what GET /model tells; `key` opens."""
+        self.ranker, self.model = ranker, model
+        self.one, self.many = TypeAdapter(accepted), TypeAdapter(batch_type(accepted, settings))
+        self.page = orjson.dumps(describe(accepted, settings, secured=key is not None))
+        self.admission, self.key = Admission(settings.limits), key.encode() if key else None
+        self.metrics, self.tracing = metrics, tracing
+        self.ready = True
+
+    def close(self) -> None:
+        """Answer nothing more."""
+        self.ready, self.key, self.metrics, self.tracing = False, None, None, None
+        self.routes = {
+            "/rank": Route("POST", self._rank),
+            "/rank_batch": Route("POST", self._rank_batch),
+            "/model": Route("GET", self._model),
+            "/metrics": Route("GET", self._measured),
+            "/docs.json": Route("GET", self._described),
+        }
+
+    def check_ready(self) -> None:
+        """Raises Refused (503) before a model is read."""
+        if not self.ready:
+            told = "the service is starting or stopping: try again"
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, told, headers=LATER)
+
+    async def _rank(self, body: bytes) -> Answer:
+        request = _valid(self.one, body)
+        ranked, answer = await self._ranked(request, asyncio.get_running_loop().time())
+        return Answer(answer, headers={"Server-Timing": _timing(ranked)})
+
+    async def _rank_batch(self, body: bytes) -> Answer:
+        requests, since = _valid(self.many, body), asyncio.get_running_loop().time()
+        return Answer(b"[" + b",".join([(await self._ranked(request, since))[1] for request in requests]) + b"]")
+
+    async def _ranked(self, request: RankRequest, since: float) -> tuple[Ranked, bytes]:
+        """One ranking and its JSON, in a turn of its own, so that a batch does not keep others waiting."""
+        async with self.admission.turn(since):
+            ranked = self.ranker.rank(request)
+            answer = answer_of(ranked)
+        if self.metrics:
+            self.metrics.ranked(request.scenario, ranked)
+        if self.tracing:
+            self.tracing.ranked(request.scenario, ranked)
+        return ranked, answer
+
+    async def _model(self, _: bytes) -> Answer:
+        return Answer(orjson.dumps(self.model()))
+
+    async def _described(self, _: bytes) -> Answer:
+        return Answer(self.page)
+
+    async def _measured(self, _: bytes) -> Answer:
+        if self.metrics is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "this service is not measured")
+        return Answer(await asyncio.to_thread(self.metrics.page), self.metrics.kind)
+
+
+def _valid(kind: TypeAdapter[Any], body: bytes) -> Any:
+    try:
+        return kind.validate_json(body)
+    except pydantic.ValidationError as error:
+        raise refusal_of(error) from None
+
+
+def _timing(ranked: Ranked) -> str:
+    """The phases for a person who looks with `curl -i`, or with the tools of a browser."""
+    return ", ".join(f"{phase};dur={1000 * seconds:.2f}" for phase, seconds in ranked.seconds.items())

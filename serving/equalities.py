@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureStore
@@ -33,7 +34,7 @@ from features.store.definitions import REDIS, open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
 from params import Params, Serve
-from serving.answer import ranking_of
+from serving.answer import answer_of
 from serving.comparison import Stores, score
 from serving.gate import Rule
 from serving.ranker import Ranker, open_ranker
@@ -143,7 +144,7 @@ def serve(ranker: Ranker, asked: pa.Table, accepted: type[RankRequest]) -> NDArr
     found = []
     for event in asked.to_pylist():
         request = _request(schema, event, {name: event[name] for name in context})
-        answer = ranking_of(ranker.rank(accepted.model_validate(request))).model_dump(mode="json")
+        answer = orjson.loads(answer_of(ranker.rank(accepted.model_validate_json(orjson.dumps(request)))))
         found.append([answer["probabilities"][name][0] for name in schema.output_names])
     return np.array(found).reshape(-1, len(schema.output_names))
 

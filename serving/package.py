@@ -25,13 +25,16 @@ from errors import ModelError
 from features.snapshot import snapshot_beside
 from models.folder import Model, read_model
 from serving import service
-from serving.api import empty_api, serve_ranking
-from serving.request import RankRequest, example, request_type
+from serving.manifest import write_manifest
+from serving.page import describe
+from serving.request import example, request_type
 
 PACKAGES = (
-    "cyclopts", "duckdb", "fastapi", "feast[duckdb,redis]", "numpy", "pandas", "pyarrow", "pydantic", "pydantic_core",
-    "PyYAML", "safetensors", "starlette", "torch", "tqdm", "typing_extensions",
+    "cyclopts", "duckdb", "feast[duckdb,redis]", "numpy", "opentelemetry-api", "opentelemetry-sdk", "orjson", "pandas",
+    "prometheus_client", "pyarrow", "pydantic", "pydantic_core", "PyYAML", "safetensors", "starlette", "torch", "tqdm",
+    "typing_extensions",
 )  # fmt: skip  # BentoML adds itself
+KEPT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")  # of the environment: the rest may hold secrets
 SETTINGS = ("params.yaml", "features/store/feature_store.yaml", "features/store/feature_store.redis.yaml")
 DESCRIPTION = """\
 # HiNet ranking
@@ -55,18 +58,20 @@ def package(*, model: Path, online: Path, out: Path) -> None:
     for path in (online, snapshot_beside(online)):
         if not path.is_file():
             raise ModelError(f"{path} does not exist: run `dvc repro materialize`")
-    accepted = request_type(read.schema, params.load(service.ROOT / "params.yaml").serve, read.views)
+    settings = params.load(service.ROOT / "params.yaml").serve
+    page = describe(request_type(read.schema, settings, read.views), settings, secured=False)
     with TemporaryDirectory() as scratch:
         context, home = Path(scratch) / "context", Path(scratch) / "home"
         copy_source(context)
         (context / "bentofile.yaml").write_text(yaml.safe_dump(_options(read, online)))
         shutil.copytree(_build(context, home, read.tag), out)
     _stop_the_clock(out / "bento.yaml")
-    _describe(out / "apis" / "openapi.yaml", accepted)
+    (out / "apis" / "openapi.yaml").write_text(yaml.safe_dump(page))  # BentoML knows none of the paths
     shutil.copytree(model, out / "src" / service.SOURCES["HINET_MODEL"])
     packed = out / "src" / service.SOURCES["HINET_ONLINE_STORE"]
     shutil.copyfile(online, packed)
     shutil.copyfile(snapshot_beside(online), snapshot_beside(packed))
+    write_manifest(out / "src")
     print(f"bento of model {read.tag}: bentoml serve {out.absolute()}", flush=True)  # a relative path it does not find
 
 
@@ -105,9 +110,10 @@ def _options(model: Model, online: Path) -> dict[str, Any]:
 def _build(context: Path, home: Path, tag: str) -> Path:
     """Let BentoML build what lies in `context`, in a process and a store of its own; the folder of the bento."""
     environment = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONDONTWRITEBYTECODE": "1"}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "--output", "tag", "--version", tag, str(context)],
-        cwd=context, env=os.environ | environment, stdout=subprocess.DEVNULL, check=True,
+        cwd=context, env=kept | environment, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     return home / "bentos" / "hinet" / tag
 
@@ -115,16 +121,6 @@ def _build(context: Path, home: Path, tag: str) -> Path:
 def _stop_the_clock(path: Path) -> None:
     """Take the moment of the build out of bento.yaml: the same inputs are to be the same bytes."""
     path.write_text(re.sub(r"^creation_time:.*\n", "", path.read_text(), flags=re.MULTILINE))
-
-
-def _describe(path: Path, accepted: type[RankRequest]) -> None:
-    """Add POST /rank to the API that the bento describes: BentoML built it without a schema."""
-    api = empty_api()
-    serve_ranking(api, NotImplemented, accepted)
-    described, ours = yaml.safe_load(path.read_text()), api.openapi()
-    described["paths"] |= ours["paths"]
-    described["components"]["schemas"] |= ours["components"]["schemas"]
-    path.write_text(yaml.safe_dump(described))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) ->
             Field(default={}, description="Which candidates stay: by column of the items a value, values or a range"),
         ),
         "k": (_length(most), Field(default=None, validate_default=True, description=f"How many; default: all, "
-                                   f'of "all" the best {most:,}', json_schema_extra=_nullable)),
+                                   f'of "all" the best {most:,}')),
         "objective": (
             _record("Objective", dict.fromkeys(weights, Weight), total=True),
             Field(default=weights, description="score = sum of weight x probability; a weight for every task"),
@@ -235,13 +235,7 @@ def _record(name: str, fields: Mapping[str, Any], *, total: bool) -> Any:
 
 def _known(column: Column) -> Any:
     """A value of the column, or null where nobody knows it."""
-    shown = Field(description=column.desc or column.name, json_schema_extra=_nullable)
-    return Annotated[_bounded(column) | None, shown]
-
-
-def _nullable(schema: dict[str, Any]) -> None:
-    """Say "or null" as OpenAPI 3.0 says it."""
-    schema |= schema.pop("anyOf")[0] | {"nullable": True}
+    return Annotated[_bounded(column) | None, Field(description=column.desc or column.name)]
 
 
 def _bounded(column: Column) -> Any:

@@ -1,7 +1,7 @@
 """The ranking service: `bentoml serve` in the root of the project, or of a bento, answers POST /rank.
 
-This file is BentoML's part: what is read at the start, and from where. The API is serving/api.py, the feature path
-serving/online.py, the model path serving/ranker.py.
+This file is BentoML's part: what is read at the start, and from where. The paths are in serving/api.py, what stands
+before them in serving/front.py, the feature path in serving/online.py, the model path in serving/ranker.py.
 """
 
 import os
@@ -13,24 +13,30 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 import params
-from errors import ModelError, PipelineError
+from errors import ModelError, ParameterError, PipelineError
 from features.schema import Schema, read_schema, read_views
-from serving.api import empty_api, serve_ranking
+from serving.api import API
+from serving.front import Front
+from serving.manifest import check_manifest
 from serving.request import RankRequest, example, request_type
 
 ROOT = Path(__file__).parents[1]  # of the project; in a bento: its src, which is laid out in the same way
 REDIS = "HINET_REDIS"  # host:port of the Redis that is the online store, if one is: see features/store/definitions.py
 SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artifacts/online.db"}
 WARM_UP: tuple[dict[str, Any], ...] = ({}, {}, {"candidates": "all"}, {"explain": True}) * 5  # changes of the example
+WORKERS = os.environ.get("HINET_WORKERS", "1")
+FEWEST = 16  # letters of a key
 
-api = empty_api()
+api = API()
 
 
 @bentoml.service(
-    name="hinet", workers=1, http={"host": "127.0.0.1"}, metrics={"enabled": True},
+    name="hinet", workers=int(WORKERS) if WORKERS.isdecimal() else 1, http={"host": "127.0.0.1"},
+    metrics={"enabled": False},  # a series for each path that anybody asks for; ours are in serving/metrics.py
+    logging={"access": {"enabled": False}},  # of every request a line would cost more than its ranking
+    tracing={"excluded_urls": ".*"},  # ours: serving/tracing.py
     envs=[{"name": "OMP_NUM_THREADS", "value": "1"}],
 )  # fmt: skip
-@bentoml.asgi_app(api)
 class RankingService:
     """Ranks items by what HiNet expects of them, for one user in one scenario."""
 
@@ -40,10 +46,13 @@ class RankingService:
         From then on another model or snapshot is taken into use when it is there.
         """
         # feast and torch take seconds: not in the process that only watches
+        from serving.card import card_of
+        from serving.metrics import Metrics
         from serving.ranker import open_ranker
         from serving.reload import Reloader
         from serving.served import open_log
         from serving.state import Sources
+        from serving.tracing import open_tracing
 
         self.scratch = TemporaryDirectory(prefix="hinet-")
         chosen, registry = settings(), Path(self.scratch.name) / "registry.db"
@@ -52,16 +61,22 @@ class RankingService:
         schema, accepted = accepted_requests()
         ranker.warm(ranker.state, [accepted(**example(schema) | more) for more in WARM_UP])
         self.log = ranker.log = open_log(chosen.log, ROOT, os.environ.get("HINET_SERVED_LOG"))
+        self.tracing = open_tracing(chosen.tracing)
         self.reloader = Reloader(ranker, sources, chosen)
         self.reloader.start()
-        serve_ranking(api, ranker.rank, accepted)
+        api.open(
+            ranker, accepted, chosen, model=lambda: card_of(ranker.state, chosen.limits), key=key(),
+            metrics=Metrics(schema.scenarios, self.log, self.reloader), tracing=self.tracing,
+        )  # fmt: skip
 
     @bentoml.on_shutdown
     def close(self) -> None:
         """Leave nothing behind, and nothing unwritten."""
+        api.close()
         self.reloader.close()
-        if self.log is not None:
-            self.log.close()
+        for what in (self.log, self.tracing):
+            if what is not None:
+                what.close()
         self.scratch.cleanup()
 
     @bentoml.on_deployment
@@ -69,10 +84,17 @@ class RankingService:
     def check() -> None:
         """Before any worker starts: say what is wrong, once, instead of letting worker after worker fail."""
         try:
+            key()
+            if not WORKERS.isdecimal() or WORKERS == "0":
+                raise ParameterError(f"HINET_WORKERS must be a number of processes, 1 or more, found {WORKERS!r}")
+            check_manifest(ROOT)
             online_store()
             accepted_requests()
         except (PipelineError, OSError) as error:
             raise BentoMLException(str(error)) from None
+
+
+RankingService.add_asgi_middleware(Front, api=api)  # type: ignore[attr-defined]
 
 
 def accepted_requests() -> tuple[Schema, type[RankRequest]]:
@@ -85,6 +107,15 @@ def accepted_requests() -> tuple[Schema, type[RankRequest]]:
 def settings() -> params.Serve:
     """The section `serve` of the parameters; raises ParameterError."""
     return params.load(ROOT / "params.yaml").serve
+
+
+def key() -> str | None:
+    """The key that every request has to bring, HINET_API_KEY; None: nobody needs one. Raises ParameterError."""
+    found = os.environ.get("HINET_API_KEY")
+    if found is not None and (len(found) < FEWEST or not found.isascii() or " " in found):
+        raise ParameterError(f"HINET_API_KEY must have {FEWEST} letters or more, ASCII without spaces: make one with "
+                             '`python -c "import secrets; print(secrets.token_urlsafe())"`, or unset it')  # fmt: skip
+    return found
 
 
 def online_store() -> Path:

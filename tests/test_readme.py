@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydantic
 import pytest
 import yaml
 from rich.console import Console
@@ -15,9 +16,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 from features import datasets  # noqa: E402
+from features.aggregate import feature_views  # noqa: E402
 from models.table import auc_table  # noqa: E402
 from params import Params  # noqa: E402
-from serving.request import request_type  # noqa: E402
+from serving.request import batch_type, request_type  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -92,10 +94,15 @@ def test_the_commands_exist() -> None:
     assert all((ROOT / f"{name.strip('`').replace('.', '/')}.py").exists() for name in modules)
 
 
-def test_the_curl_is_a_valid_request() -> None:
-    """The body of the README's curl is accepted by the service's own type for the embedded data set."""
-    (body,) = re.findall(r"-d '(\{.*?\})'", README)
-    request_type(datasets.declare(PARAMS.dataset), PARAMS.serve)(**json.loads(body))
+def test_each_curl_is_a_valid_request() -> None:
+    """The bodies of the README's curls are accepted by the service's own types for the embedded data set."""
+    schema = datasets.declare(PARAMS.dataset)
+    accepted = request_type(schema, PARAMS.serve, feature_views(schema, PARAMS.aggregate))
+    bodies = re.findall(r"3000/(\w+) -H 'Content-Type: application/json' \\\n  -d '(.*?)'\n", README)
+    assert [path for path, _ in bodies] == ["rank", "rank", "rank_batch"]
+    for path, body in bodies:
+        kind = accepted if path == "rank" else batch_type(accepted, PARAMS.serve)
+        pydantic.TypeAdapter(kind).validate_json(body)
 
 
 def test_every_parameter_of_a_command_exists() -> None:

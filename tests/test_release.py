@@ -23,7 +23,8 @@ from errors import ReleaseError
 from features.schema import read_schema
 from models.folder import read_model
 from serving import release as module
-from serving.api import empty_api, serve_ranking
+from serving.api import API
+from serving.front import Front
 from serving.ranker import open_ranker
 from serving.release import CLOSED, release
 from serving.releases import CHAMPION, RECORDS, Releases
@@ -145,11 +146,12 @@ def answers() -> list[bytes]:
         from starlette.testclient import TestClient
 
         patch.setenv("HINET_MODEL", str(Path.cwd() / RELEASES / CHAMPION / "model"))
-        folder, api = source("HINET_MODEL"), empty_api()
-        sources = Sources(folder, artifacts.ONLINE, Path("artifacts/registry.db"))
-        ranker = open_ranker(sources, artifacts.patient(Path()))
-        serve_ranking(api, ranker.rank, request_type(read_schema(folder / "schema.json"), params.load().serve))
-        client = TestClient(api)
+        folder, api, settings = source("HINET_MODEL"), API(), params.load().serve
+        ranker = open_ranker(
+            Sources(folder, artifacts.ONLINE, Path("artifacts/registry.db")), artifacts.patient(Path())
+        )
+        api.open(ranker, request_type(read_schema(folder / "schema.json"), settings), settings, model=dict)
+        client = TestClient(Front(api=api))
         responses = [client.post("/rank", json=request) for request in REQUESTS]
     assert all(response.status_code == 200 for response in responses)
     return [response.content for response in responses]

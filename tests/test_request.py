@@ -19,12 +19,13 @@ from features.aggregate import feature_views
 from features.datasets import simulation
 from features.schema import Column, DType, Kind, Role, Schema
 from params import Serve, ServeLimits, ServeLog
-from serving.answer import SHOWN, TOLD, Fault, fault_of
+from serving.problem import SHOWN, TOLD, Refused, refusal_of
 from serving.request import RankRequest, batch_type, example, request_type
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
-LIMITS, THOUSAND = ServeLimits(candidates=5, batch=2), ServeLimits(candidates=1000, batch=1)
+LIMITS = ServeLimits(candidates=5, batch=2, body_bytes=10_000, concurrent=4, seconds=1.0)
+THOUSAND = LIMITS.model_copy(update={"candidates": 1000})
 
 
 def serve(**changes: Any) -> Serve:
@@ -42,11 +43,11 @@ JSON = st.recursive(
 )
 
 
-def fault(body: Any, accepted: type[RankRequest] = ACCEPTED) -> Fault:
+def fault(body: Any, accepted: type[RankRequest] = ACCEPTED) -> Refused:
     """What is wrong with `body`."""
     with pytest.raises(pydantic.ValidationError) as caught:
         accepted.model_validate(body)
-    return fault_of(caught.value.errors())
+    return refusal_of(caught.value)
 
 
 def changed(schema: Schema, **changes: Any) -> Schema:
@@ -95,7 +96,7 @@ def test_classes_are_not_in_the_score() -> None:
         ({"candidates": [1, 2, 3, 4, 5, 6]}, "candidates", "at most 5 items"),
         ({"candidates": [1, 2, 1]}, "candidates", "distinct, found 1 more than once"),
         ({"candidates": [1, "2"]}, "candidates.1", "valid integer, found '2'"),
-        ({"candidates": 1}, "candidates", "valid list, found 1"),
+        ({"candidates": 1}, "candidates", "a list, found 1"),
         ({"objective": {"click": 1}}, "objective.order", "required"),
         ({"objective": {"click": 1, "order": 1, "like": 1}}, "objective.like", "not permitted"),
         ({"objective": {"click": -1, "order": 1}}, "objective.click", "greater than or equal to 0, found -1"),
@@ -127,15 +128,15 @@ def test_classes_are_not_in_the_score() -> None:
 def test_what_breaks_a_rule_is_told_with_field_and_rule(change: dict, field: str, rule: str) -> None:
     """One fault, one line: where, what is expected, what was found."""
     told = fault(VALID | change)
-    assert [broken.field for broken in told.detail] == [field]
-    assert rule in told.detail[0].rule
-    assert told.error == f"{field}: {told.detail[0].rule}"
+    assert [broken.field for broken in told.errors] == [field]
+    assert rule in told.errors[0].rule
+    assert told.detail == f"{field}: {told.errors[0].rule}"
 
 
 @pytest.mark.parametrize("field", ["user_id", "scenario", "candidates"])
 def test_a_missing_field_is_named(field: str) -> None:
     """Neither user, scenario nor items can be left out."""
-    assert fault({k: v for k, v in VALID.items() if k != field}).error == f"{field}: Field required"
+    assert fault({k: v for k, v in VALID.items() if k != field}).detail == f"{field}: Field required"
 
 
 def test_context_may_be_null() -> None:
@@ -167,13 +168,13 @@ def test_features_made_of_the_log_can_be_filtered_by_and_overridden() -> None:
     assert list(overridden["ItemFeatures"]["properties"]) == names["item"] == list(overridden["Filters"]["properties"])
     recent = {"user": {"user_recent_items": [3, 4]}, "items": {"price": [1, 2.5, None]}}
     assert accepted(**VALID, overrides=recent).overrides == recent
-    assert [f.field for f in fault(VALID | {"overrides": recent}).detail] == ["overrides.user.user_recent_items"]
+    assert [f.field for f in fault(VALID | {"overrides": recent}).errors] == ["overrides.user.user_recent_items"]
 
 
 def test_no_number_is_beyond_what_the_encoder_can_hold() -> None:
     """A float32 that would be infinite is refused."""
     told = fault(VALID | {"overrides": {"items": {"price": [1, 1e39, 2]}}}, request_type(priced(), SERVE))
-    assert told.detail[0].field == "overrides.items.price.1"
+    assert told.errors[0].field == "overrides.items.price.1"
 
 
 def priced() -> Schema:
@@ -188,7 +189,7 @@ def test_a_batch_is_a_list_and_names_the_place() -> None:
     for body, field in (([], "body"), ([VALID] * 3, "body"), ([VALID, VALID | {"k": 0}], "1.k")):
         with pytest.raises(pydantic.ValidationError) as caught:
             batch.validate_python(body)
-        assert [broken.field for broken in fault_of(caught.value.errors()).detail] == [field]
+        assert [broken.field for broken in refusal_of(caught.value).errors] == [field]
 
 
 def test_a_thousand_candidates_are_checked_in_half_a_millisecond() -> None:
@@ -203,7 +204,7 @@ def test_ids_have_the_type_of_the_schema() -> None:
     text = changed(world.schema(), user_id={"dtype": DType.STRING}, item_id={"dtype": DType.STRING})
     accepted = request_type(text, SERVE)
     assert accepted(**example(text)).user_id == "1"
-    fields = [broken.field for broken in fault(VALID, accepted).detail]
+    fields = [broken.field for broken in fault(VALID, accepted).errors]
     assert fields == ["user_id", "candidates.0", "candidates.1", "candidates.2"]
 
 
@@ -226,7 +227,7 @@ def test_context_is_bounded_as_declared() -> None:
     accepted = request_type(schema, SERVE)
     assert accepted(**VALID, context={"device": "web", "distance": 0.5, "words": ["a", "b", "c"]})
     told = fault(VALID | {"context": {"device": "tv", "distance": -0.5, "words": "a"}}, accepted)
-    assert {broken.field for broken in told.detail} == {"context.device", "context.distance", "context.words"}
+    assert {broken.field for broken in told.errors} == {"context.device", "context.distance", "context.words"}
 
 
 def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
@@ -235,16 +236,16 @@ def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
     body = {"user_id": 1, "scenario": "nearby", "candidates": [1, 2]}
     for context in ({"distance_km": 0.8}, {"distance_km": 3}, {"distance_km": None}, {"device": "ios"}):
         assert accepted(**body, context=context).context == context
-    assert fault(body | {"context": {"distance_km": -0.5}}, accepted).detail[0].field == "context.distance_km"
+    assert fault(body | {"context": {"distance_km": -0.5}}, accepted).errors[0].field == "context.distance_km"
 
 
 def test_an_answer_stays_short() -> None:
     """A thousand wrong items are not told one by one, and a long value is not repeated."""
     accepted = request_type(world.schema(), serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
     told = fault(VALID | {"candidates": ["x" * 10_000] * 1000}, accepted)
-    assert len(told.detail) == TOLD
-    assert told.error.endswith("; and 990 more")
-    assert len(told.error) < 2 * TOLD * SHOWN
+    assert len(told.errors) == TOLD
+    assert told.detail.endswith("; and 990 more")
+    assert len(told.detail) < 2 * TOLD * SHOWN
 
 
 @given(st.dictionaries(st.sampled_from(list(RankRequest.model_fields)) | st.text(max_size=5), JSON) | JSON)
@@ -253,6 +254,5 @@ def test_whatever_comes_is_accepted_or_told_as_json(body: Any) -> None:
     try:
         ACCEPTED.model_validate(body)
     except pydantic.ValidationError as error:
-        told = fault_of(error.errors())
-        assert json.dumps(told.model_dump(), ensure_ascii=False).encode()
-        assert told.detail
+        told = refusal_of(error)
+        assert json.loads(told.body())["errors"]

@@ -20,6 +20,7 @@ from features.arrow import arrow_schema
 from features.schema import read_views
 from monitoring.served import served_window
 from serving import service
+from serving.front import Front
 from serving.ranker import Ranker
 from serving.request import request_type
 from serving.served import Scored, ServedLog, sampled
@@ -84,13 +85,13 @@ def test_the_log_holds_what_the_encoder_saw_and_the_model_said(ranker: Ranker, p
 
 @pytest.fixture
 def root(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a service on the tiny project; the routes of the one that others use come back."""
-    routes = service.api.router.routes[:]
+    """The environment of a service on the tiny project; what the one that others use answers comes back."""
+    before = dict(vars(service.api))
     monkeypatch.setattr(service, "settings", lambda: artifacts.patient(project))
     monkeypatch.setenv("HINET_MODEL", str(project / artifacts.MODEL))
     monkeypatch.setenv("HINET_ONLINE_STORE", str(project / artifacts.ONLINE))
     yield monkeypatch
-    service.api.router.routes[:] = routes
+    vars(service.api).update(before)
 
 
 def answers(folder: Path | None, root: pytest.MonkeyPatch) -> tuple[list[bytes], Any]:
@@ -103,7 +104,7 @@ def answers(folder: Path | None, root: pytest.MonkeyPatch) -> tuple[list[bytes],
     served = service.RankingService.inner()
     if served.log:
         served.log.sample = 1.0
-    client = TestClient(service.api)
+    client = TestClient(Front(api=service.api))
     bodies = [{"user_id": user, "scenario": "feed", "candidates": ITEMS} for user in range(6)]
     found = [client.post("/rank", json=body).content for body in bodies]
     served.close()
