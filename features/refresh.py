@@ -116,6 +116,8 @@ class OnlineStore:
         if moment < self.watermark.done:
             sentence = f"nothing to do: the store was brought up to {self.watermark.done:%Y-%m-%d %H:%M} UTC already"
             print(sentence, flush=True)
+            if not snapshot_beside(self.online).exists():  # filled by a version that knew none
+                self._write_snapshot(self.watermark.done)
             return {"as_of": moment.isoformat(), "skipped": sentence}
         self._refuse_what_would_go_back(moment)
         anew = self._unknown()

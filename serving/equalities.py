@@ -29,7 +29,7 @@ from features.inspect_online import check_online, check_snapshot
 from features.join import join_features
 from features.materialize import newest_snapshot
 from features.schema import Schema
-from features.snapshot import snapshot_beside
+from features.snapshot import read_snapshot, snapshot_beside
 from features.store.definitions import REDIS, open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
@@ -50,6 +50,7 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
     """A rule for each equality, and one for the bento holding this very model."""
     yield check_bento(stores)
     yield check_encoder(model, stores)
+    read_snapshot(snapshot_beside(stores.online), model.schema, model.views)  # or say what is wrong with it
     with TemporaryDirectory() as scratch:
         copy, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
         redis = os.environ.get(REDIS)

@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feast import FeatureStore
+from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.type_map import feast_value_type_to_python_type
 
 from errors import ModelError
-from features.schema import Schema, View
+from features.schema import DType, Schema, View
 from params import ServeStore
 from serving.breaker import Breaker, UnavailableError
 
@@ -38,8 +42,10 @@ class UserFeatures:
         self.store = store
         self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
         self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
-        self.asked = {view.name: sorted(names & _names(view)) for view in self.views}
-        self.references = [f"{view}:{name}" for view, columns in self.asked.items() for name in columns]
+        self.columns = {view.name: sorted(names & _names(view)) for view in self.views}
+        self._tables = {view.name: store.get_feature_view(view.name) for view in self.views}
+        self._whole = {column.name for column in schema.events if column.dtype is DType.INT64}
+        self._online = get_online_store_from_config(store.config.online_store)
         self._breaker = Breaker(
             self._read, seconds=settings.timeout_ms / 1e3, failures=settings.failures, pause=settings.pause_seconds
         )
@@ -66,12 +72,22 @@ class UserFeatures:
         self._breaker.close()
 
     def _read(self, keys: tuple[Any, ...]) -> Row:
-        entity = dict(zip(self.keys, keys, strict=True))
-        response = self.store.get_online_features(features=self.references, entity_rows=[entity])
-        found = response.to_dict(include_event_timestamps=True)
-        moments = {view: found[f"{columns[0]}__ts"][0] for view, columns in self.asked.items()}
-        values = {name: found[name][0] for columns in self.asked.values() for name in columns}
-        return Row(values, {view: moment for view, moment in moments.items() if moment})
+        """The row by Feast's reader of this store: what get_online_features does around it takes twice its time."""
+        row = Row()
+        for view in self.views:
+            entity = EntityKey(join_keys=view.keys, entity_values=[self._value(key, keys) for key in view.keys])
+            columns = self.columns[view.name]
+            ((moment, found),) = self._online.online_read(
+                self.store.config, self._tables[view.name], [entity], list(columns)
+            )
+            if moment is not None and found is not None:
+                row.moments[view.name] = int(moment.timestamp())
+                row.values.update((name, feast_value_type_to_python_type(found.get(name, Value()))) for name in columns)
+        return row
+
+    def _value(self, key: str, keys: tuple[Any, ...]) -> Value:
+        value = keys[self.keys.index(key)]
+        return Value(int64_val=value) if key in self._whole else Value(string_val=value)
 
     def _remember(self, keys: tuple[Any, ...], row: Row) -> None:
         with self._lock:

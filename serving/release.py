@@ -10,6 +10,7 @@ everything is as it was.
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import yaml
 import params
 import stage
 from errors import ReleaseError
+from features.snapshot import snapshot_beside
 from models.folder import Model, read_model
 from serving import releases as shelf
 from serving.comparison import Stores, compare
@@ -66,7 +68,7 @@ def go_back(held: Releases, to: str | None) -> int:
     read_model(held.folder / tag / shelf.MODEL)  # a damaged one is refused before it is in use
     held.record({"event": "rollback", "tag": tag, "previous": champion, **_who(Repository(ROOT))})
     held.point(tag)
-    print(f"champion {tag}, back from {champion}; restart the service to serve it (`make champion`)", flush=True)
+    print(f"champion {tag}, back from {champion}; `make champion` serves it, and one that runs takes it up", flush=True)
     return 0
 
 
@@ -94,7 +96,7 @@ def challenge(held: Releases, stores: Stores, written: Path | None) -> int:
     held.prepare(tag, model=stores.challenger, bento=stores.bento)
     commit = repository.commit(settings.release.branch, record, _message(record, found))
     held.publish(record | {"commit": commit}, keep=settings.release.keep)
-    print(f"champion {tag}; restart the service to serve it (`make champion`)", flush=True)
+    print(f"champion {tag}; `make champion` serves it, and one that runs takes it up", flush=True)
     return 0
 
 
@@ -112,8 +114,12 @@ def _decided(held: Releases, tag: str) -> Verdict | None:
 
 def _check(stores: Stores) -> None:
     """Everything has to be there; raises ReleaseError that names what is not."""
-    wanted = (stores.bento / "bento.yaml", stores.online, stores.encoder, stores.rows, stores.tensors / "test")
-    lost = [str(path) for path in (*wanted, stores.features / "views.json") if not path.exists()]
+    from features.store.definitions import REDIS  # feast again
+
+    online = [] if os.environ.get(REDIS) else [stores.online]
+    wanted = [stores.bento / "bento.yaml", *online, snapshot_beside(stores.online), stores.encoder, stores.rows]
+    wanted += [stores.tensors / "test", stores.features / "views.json"]
+    lost = [str(path) for path in wanted if not path.exists()]
     if lost:
         raise ReleaseError(f"{', '.join(lost)}: expected what the pipeline makes, found nothing; run `dvc repro`")
 

@@ -30,7 +30,7 @@ class Reloader:
         self.ranker, self.sources, self.settings = ranker, sources, settings
         self.reloads = self.failures = 0
         self.fault: str | None = None
-        self._tried = ranker.state.stamp
+        self._tried = ranker.state.stamp[:2]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
@@ -46,7 +46,7 @@ class Reloader:
 
     def look(self) -> bool:
         """Whether something else lies there than at the last look and is in use now."""
-        stamp = self.sources.stamp()
+        stamp = self.sources.stamp()[:2]  # not the store: a file that is being filled is no store yet
         if stamp == self._tried:
             return False
         self._tried = stamp

@@ -57,7 +57,7 @@ class RankingService:
         self.scratch = TemporaryDirectory(prefix="hinet-")
         chosen, registry = settings(), Path(self.scratch.name) / "registry.db"
         sources = Sources(source("HINET_MODEL"), online_store(), registry, os.environ.get(REDIS))
-        ranker = open_ranker(sources, chosen)
+        ranker = self.ranker = open_ranker(sources, chosen)
         schema, accepted = accepted_requests()
         ranker.warm(ranker.state, [accepted(**example(schema) | more) for more in WARM_UP])
         self.log = ranker.log = open_log(chosen.log, ROOT, os.environ.get("HINET_SERVED_LOG"))
@@ -74,6 +74,7 @@ class RankingService:
         """Leave nothing behind, and nothing unwritten."""
         api.close()
         self.reloader.close()
+        self.ranker.state.users.close()
         for what in (self.log, self.tracing):
             if what is not None:
                 what.close()

@@ -43,7 +43,8 @@ class Sources:
     def stamp(self) -> tuple[Stamp, Stamp, Stamp]:
         """What the files of the model, the snapshot and the online store are now; equal where nothing was exchanged.
 
-        The online store is changed in place while it is in use: only its inode counts.
+        The online store is changed in place while it is in use: only its inode counts, and only where the snapshot is
+        another, too: whoever makes a store from nothing writes the snapshot last.
         """
         folder = self.model.resolve()
         online = _stamp([self.online.resolve()])

@@ -27,6 +27,7 @@ from features import refresh as module
 from features.increment import BEGINNING, Watermark
 from features.refresh import LOCKED, WATERMARK, beside, refresh
 from features.schema import EVENT_TIMESTAMP, read_views
+from features.snapshot import read_snapshot, snapshot_beside
 from features.store.definitions import open_store
 
 FIRST, DAY = datetime(2026, 1, 6, 12, tzinfo=UTC), timedelta(days=1)
@@ -122,11 +123,14 @@ def test_twice_is_once(place: Path) -> None:
 
 
 def test_what_was_brought_further_is_left_alone(place: Path) -> None:
-    """A moment before the watermark is skipped with a sentence that names the watermark."""
+    """A moment before the watermark is skipped with a sentence that names it; a snapshot that lacks is written."""
     bring(place, FIRST + DAY)
     before = stored(place / ONLINE)
+    snapshot_beside(place / ONLINE).unlink()
     assert "up to 2026-01-07 12:00 UTC already" in bring(place, FIRST)["skipped"]
     assert stored(place / ONLINE) == before
+    views = read_views(place / FEATURES / "views.json")
+    assert read_snapshot(snapshot_beside(place / ONLINE), world.schema(), views).moment == FIRST + DAY
 
 
 def test_a_late_row_gets_in(place: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import yaml
 import params
 from errors import ReleaseError
 from features.schema import read_schema
+from features.snapshot import snapshot_beside
 from models.folder import read_model
 from serving import release as module
 from serving.api import API
@@ -46,7 +47,8 @@ def root(project: Path, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "project"
     (folder / "artifacts").mkdir(parents=True)
     (folder / "data").symlink_to(project / "data")
-    for name in (ENCODER, artifacts.ONLINE, Path("artifacts/reference.json")):
+    stores = (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE))
+    for name in (ENCODER, *stores, Path("artifacts/reference.json")):
         shutil.copyfile(project / name, folder / name)
     settings = {f"release__{name}": value for name, value in LENIENT.items()}
     world.write_params(folder, encode__minimum_count=2, **settings)
@@ -295,9 +297,11 @@ def test_without_git_a_release_has_no_commit(root: Path) -> None:
 
 def test_what_is_missing_is_named(root: Path) -> None:
     """With what makes it."""
-    artifacts.ONLINE.unlink()
+    for path in (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE)):
+        path.unlink()
     shutil.rmtree(BENTO)
-    with pytest.raises(ReleaseError, match=r"bento/bento.yaml, artifacts/online.db: expected .* run `dvc repro`"):
+    names = r"bento/bento.yaml, artifacts/online.db, artifacts/online.items.parquet"
+    with pytest.raises(ReleaseError, match=rf"{names}: expected .* run `dvc repro`"):
         release()
 
 

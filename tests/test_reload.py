@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -261,3 +262,18 @@ def test_a_new_snapshot_keeps_what_did_not_change(place: Place, reloader: Reload
     after = reloader.ranker.state
     assert (after.model is before.model, after.users is before.users) == (True, True)
     assert not np.array_equal(after.catalogue.moments, before.catalogue.moments)
+
+
+def test_a_store_that_is_made_anew_is_opened_with_its_snapshot(place: Place, reloader: Reloader) -> None:
+    """While the new file is filled the old one, which is gone by name, is read on; the snapshot is written last."""
+    users, asked = reloader.ranker.state.users, requests(reloader.ranker)
+    whole = [said(reloader.ranker.rank(request)) for request in asked]
+    place.online.unlink()
+    sqlite3.connect(place.online).close()
+    assert not reloader.look()
+    assert [said(reloader.ranker.rank(request)) for request in asked] == whole
+    Path(shutil.copy(place.project / artifacts.ONLINE, place.folder / "filled.db")).replace(place.online)
+    place.snapshot(EARLIER)
+    assert reloader.look()
+    assert reloader.ranker.state.users is not users
+    assert all(reloader.ranker.rank(request).degraded is None for request in asked)
