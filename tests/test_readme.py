@@ -90,8 +90,8 @@ def test_the_commands_exist() -> None:
     named = {target for page in pages for target in re.findall(r"(?:^|`)make ([a-z]+)", page, re.MULTILINE)}
     assert named <= targets
     packages = "features|models|serving|monitoring|flows"
-    modules = {name for page in pages for name in re.findall(rf"python -m ((?:{packages})\S*)", page)}
-    assert all((ROOT / f"{name.strip('`').replace('.', '/')}.py").exists() for name in modules)
+    modules = {name for page in pages for name in re.findall(rf"python -m ((?:{packages})[\w.]*\w)", page)}
+    assert all((ROOT / f"{name.replace('.', '/')}.py").exists() for name in modules)
 
 
 def test_each_curl_is_a_valid_request() -> None:
