@@ -23,12 +23,17 @@ import psutil
 from errors import PipelineError
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 90.0  # seconds until a server is ready; importing Feast takes 10
+PATIENCE = 240.0  # seconds until a server is ready; importing Feast takes 10, on a busy machine more
 SETTINGS = {
     "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONWARNINGS": "ignore",
 }  # fmt: skip
 OURS, PLAIN, BARE = "ours", "plain", "bare"
+
+
+def leave_nothing_behind() -> None:
+    """Let SIGTERM end this process as an exception does, so that the servers which it started end, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @dataclass(frozen=True)

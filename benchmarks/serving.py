@@ -1,7 +1,7 @@
 """Benchmark: POST /rank under an open-loop load on loopback, and beside it what a request is made of.
 
     python -m benchmarks.serving --json serving.json             # three minutes
-    python -m benchmarks.serving --json serving.json --full      # more sizes and rates
+    python -m benchmarks.serving --json serving.json --full      # both stores, more sizes and rates
 
 In the same run: the same service written plainly (Feast read of all rows, eager forward, @bentoml.api), an ASGI
 endpoint that returns constants, and, in one process, the forward and the Feast read of the same rows alone. The load
@@ -26,13 +26,14 @@ from rich.table import Table
 import stage
 from benchmarks.bodies import asked, write_bodies
 from benchmarks.points import Point, measure
-from benchmarks.servers import BARE, OURS, PLAIN, ROOT, SETTINGS, Server, serve
+from benchmarks.servers import BARE, OURS, PLAIN, ROOT, SETTINGS, Server, leave_nothing_behind, serve
+from benchmarks.stores import REDIS, SQLITE, online_store
 from errors import PipelineError
 from models.folder import Model, read_model
 
-SHORT = {"workers": (1, 2), "rates": {200: (100,), 500: (50,)}}
-FULL = {
-    "workers": (1, 2),
+SHORT: dict[str, Any] = {"stores": (SQLITE,), "workers": (1, 2), "rates": {200: (100,), 500: (50,)}}
+FULL: dict[str, Any] = {
+    "stores": (SQLITE, REDIS), "workers": (1, 2),
     "rates": {50: (50, 100, 200), 200: (50, 100, 200), 500: (25, 50, 100), 1000: (25, 50)},
 }  # fmt: skip
 GOALS = {(200, 100): 15.0, (500, 50): 30.0}  # p99 in ms by candidates and rate
@@ -48,17 +49,22 @@ def serving(
     json: Path = Path("artifacts/serving.json"),
     model: Path = Path("artifacts/models/hinet"),
     online: Path = Path("artifacts/online.db"),
+    features: Path = Path("data/features"),
     full: bool = False,
     seconds: float = 10,
     rounds: int = 100,
 ) -> None:
-    """Measure the service on `model` and `online`, print the tables and write them to `json`."""
+    """Measure the service on `model` and `online`, print the tables and write them to `json`.
+
+    `full` wants `features` too, from which Redis is filled.
+    """
     for path in (model, online):
         if not path.exists():
             raise PipelineError(f"{path} does not exist: run `dvc repro package`; train.epochs 1 will do")
+    leave_nothing_behind()
     grid = FULL if full else SHORT
     with TemporaryDirectory(prefix="hinet-bench-") as scratch:
-        bench = Bench(read_model(model), model, online, Path(scratch), seconds)
+        bench = Bench(read_model(model), model, online, features, Path(scratch), seconds)
         report = {"machine": machine(), "seconds": seconds, "model": bench.model.tag}
         report["inside"] = bench.inside(tuple(grid["rates"]), rounds)
         report["points"] = list(bench.points(grid))
@@ -72,8 +78,11 @@ def serving(
 class Bench:
     """The servers and loads of one run; progress goes to standard error."""
 
-    def __init__(self, model: Model, folder: Path, online: Path, scratch: Path, seconds: float) -> None:
-        self.model, self.folder, self.online, self.scratch, self.seconds = model, folder, online, scratch, seconds
+    def __init__(
+        self, model: Model, folder: Path, online: Path, features: Path, scratch: Path, seconds: float
+    ) -> None:  # fmt: skip
+        self.model, self.folder, self.online, self.features = model, folder, online, features
+        self.scratch, self.seconds = scratch, seconds
 
     def inside(self, candidates: tuple[int, ...], rounds: int) -> dict[str, Any]:
         """The parts of a request, by number of candidates: see benchmarks/inside.py."""
@@ -87,15 +96,17 @@ class Bench:
         return found
 
     def points(self, grid: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Latencies of our service, for every number of workers, size and rate; the first is cold."""
-        for workers in grid["workers"]:
-            about: dict[str, Any] = {"server": OURS, "store": "sqlite", "workers": workers}
-            with serve(OURS, workers=workers, environment=self._sources()) as server:
-                about["ready_after"] = round(server.ready_after, 1)
-                cold = self._measure(server, 200, COLD_RATE, COLD_SECONDS, "cold")
-                yield about | {"state": "cold"} | cold.facts()
-                for found in self._rates(server, grid["rates"]):
-                    yield about | {"state": "warm"} | found.facts()
+        """Latencies of our service, for every store, number of workers, size and rate; the first is cold."""
+        for store in grid["stores"]:
+            with online_store(store, self.model, self.features) as environment:
+                for workers in grid["workers"]:
+                    about: dict[str, Any] = {"server": OURS, "store": store, "workers": workers}
+                    with serve(OURS, workers=workers, environment=self._sources() | environment) as server:
+                        about["ready_after"] = round(server.ready_after, 1)
+                        cold = self._measure(server, 200, COLD_RATE, COLD_SECONDS, "cold")
+                        yield about | {"state": "cold"} | cold.facts()
+                        for found in self._rates(server, grid["rates"]):
+                            yield about | {"state": "warm"} | found.facts()
 
     def throughput(self, candidates: int) -> Iterator[dict[str, Any]]:
         """Answers per second in a closed loop of CLOSED connections: ours, the plain service, constants."""
