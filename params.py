@@ -299,6 +299,14 @@ class ServeStore(_Section):
     remembered_users: Annotated[int, Field(ge=0)]
 
 
+class ServeShadow(_Section):
+    """A second model that is asked and not heard: see serving/shadow.py."""
+
+    model: str | None
+    share: Annotated[float, Field(gt=0, le=1)]
+    folder: str | None
+
+
 class Serve(_Section):
     """Default weights of the tasks, limits of requests, ages and memory, the store, the log, and traces."""
 
@@ -310,6 +318,7 @@ class Serve(_Section):
     store: ServeStore
     log: ServeLog
     tracing: ServeTracing
+    shadow: ServeShadow
 
 
 class Release(_Section):

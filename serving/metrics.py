@@ -37,12 +37,22 @@ class Reloads(Protocol):
     failures: int
 
 
+class Asks(Protocol):
+    """What who asks a second model counts: requests that it did not get."""
+
+    missed: int
+    failed: int
+
+
 class Metrics:
-    """The metrics of one worker, by scenario; `log` and `reloader` count by themselves, and are looked at."""
+    """The metrics of one worker, by scenario; `log`, `reloader` and `shadow` count by themselves, and are looked at."""
 
     kind = CONTENT_TYPE_LATEST
 
-    def __init__(self, scenarios: Iterable[str], log: Log | None = None, reloader: Reloads | None = None) -> None:
+    def __init__(
+        self, scenarios: Iterable[str], log: Log | None = None, reloader: Reloads | None = None,
+        shadow: Asks | None = None,
+    ) -> None:  # fmt: skip
         self.registry = CollectorRegistry()
         self._tag = ""
         self._make(self.registry)
@@ -51,6 +61,7 @@ class Metrics:
         ]
         self._watched += [_Watched(reloader, name, self.reloads.labels(outcome))
                           for name, outcome in (("reloads", "taken"), ("failures", "refused"))]  # fmt: skip
+        self._watched += [_Watched(shadow, name, self.shadow_requests.labels(name)) for name in ("missed", "failed")]
         self._by_scenario = {scenario: _Scenario(self, scenario) for scenario in scenarios}
 
     def _make(self, held: CollectorRegistry) -> None:
@@ -66,6 +77,7 @@ class Metrics:
         self.requests = counter("hinet_requests", "Answers", ["path", "status"])
         self.request_seconds = histogram("hinet_request_seconds", "Until the answer", ["path"], buckets=SECONDS)
         self.log_requests = counter("hinet_log_requests", "Of the log of what was served", ["outcome"])
+        self.shadow_requests = counter("hinet_shadow_requests", "Of the second model", ["outcome"])
         self.reloads = counter("hinet_reloads", "New models and snapshots, by worker", ["outcome"])
         self.model = Gauge(
             "hinet_model", "1: the model that answered last", ["tag"], multiprocess_mode="livemax",

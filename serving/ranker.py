@@ -20,6 +20,7 @@ from serving.online import Row
 from serving.ranked import ENCODE, FEATURES, MODEL, Explanation, Ranked
 from serving.request import ALL, RankRequest
 from serving.served import Scored, ServedLog
+from serving.shadow import Shadow
 from serving.state import Sources, State, open_state
 
 REPLAYED, EVERY = 32, 16  # requests that a new state answers before it is used: the last of every so many
@@ -39,13 +40,14 @@ class Candidates:
 
 
 class Ranker:
-    """Ranks items for a user in a scenario; `log` keeps what was seen and said.
+    """Ranks items for a user in a scenario; `log` keeps what was seen and said, `shadow` asks a second model.
 
     `state` is exchanged as a whole while requests are answered; each request takes it once.
     """
 
     def __init__(self, state: State, settings: Serve, log: ServedLog | None = None) -> None:
         self.state, self.log = state, log
+        self.shadow: Shadow | None = None
         self.oldest = None if settings.stale_hours is None else settings.stale_hours * 3600
         self.recent: deque[RankRequest] = deque(maxlen=REPLAYED)
         self._answered = 0
@@ -58,6 +60,8 @@ class Ranker:
         self._answered += 1
         if self.log is not None:
             self.log.add(scored)
+        if self.shadow is not None:
+            self.shadow.ranked(request, ranked)
         return ranked
 
     def warm(self, state: State, requests: Sequence[RankRequest] = ()) -> None:

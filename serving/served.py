@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,14 @@ class Scored:
         return pa.table(columns | {MODEL: pa.repeat(self.model, count)})
 
 
+class Logged(Protocol):
+    """What the log can hold."""
+
+    def table(self, request_id: str, moment: datetime) -> pa.Table:
+        """The rows of a request, answered at `moment`."""
+        ...
+
+
 class ServedLog:
     """Writes `folder/day=YYYY-MM-DD/hour=HH/*.parquet`; `written` and `failed` count requests, `missed` those left out.
 
@@ -68,12 +76,12 @@ class ServedLog:
     def __init__(self, *, folder: Path, sample: float, rows_per_file: int, seconds: float) -> None:
         self.folder, self.sample, self.rows_per_file, self.seconds = folder, sample, rows_per_file, seconds
         self.written = self.failed = self.missed = 0
-        self._queue: queue.Queue[tuple[str, datetime, Scored] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[tuple[str, datetime, Logged] | None] = queue.Queue(WAITING)
         self._held: dict[Path, list[pa.Table]] = defaultdict(list)
         self._thread = threading.Thread(target=self._run, name="served log", daemon=True)
         self._thread.start()
 
-    def add(self, scored: Scored, request_id: str | None = None, moment: datetime | None = None) -> None:
+    def add(self, scored: Logged, request_id: str | None = None, moment: datetime | None = None) -> None:
         """Keep the request if it is drawn; returns at once and raises nothing.
 
         `moment` is UTC without a zone. Default: an id of its own, and now.
@@ -106,7 +114,7 @@ class ServedLog:
                 return self._write_all()
             self._hold(*item)
 
-    def _hold(self, request_id: str, moment: datetime, scored: Scored) -> None:
+    def _hold(self, request_id: str, moment: datetime, scored: Logged) -> None:
         path = self.folder / f"day={moment:%Y-%m-%d}" / f"hour={moment:%H}"
         try:
             self._held[path].append(scored.table(request_id, moment))

@@ -51,6 +51,7 @@ class RankingService:
         from serving.ranker import open_ranker
         from serving.reload import Reloader
         from serving.served import open_log
+        from serving.shadow import open_shadow
         from serving.state import Sources
         from serving.tracing import open_tracing
 
@@ -62,11 +63,12 @@ class RankingService:
         ranker.warm(ranker.state, [accepted(**example(schema) | more) for more in WARM_UP])
         self.log = ranker.log = open_log(chosen.log, ROOT, os.environ.get("HINET_SERVED_LOG"))
         self.tracing = open_tracing(chosen.tracing)
+        self.shadow = ranker.shadow = open_shadow(chosen.shadow, ROOT, online=sources.online, redis=sources.redis)
         self.reloader = Reloader(ranker, sources, chosen)
         self.reloader.start()
         api.open(
             ranker, accepted, chosen, model=lambda: card_of(ranker.state, chosen.limits), key=key(),
-            metrics=Metrics(schema.scenarios, self.log, self.reloader), tracing=self.tracing,
+            metrics=Metrics(schema.scenarios, self.log, self.reloader, self.shadow), tracing=self.tracing,
         )  # fmt: skip
 
     @bentoml.on_shutdown
@@ -75,7 +77,7 @@ class RankingService:
         api.close()
         self.reloader.close()
         self.ranker.state.users.close()
-        for what in (self.log, self.tracing):
+        for what in (self.shadow, self.log, self.tracing):
             if what is not None:
                 what.close()
         self.scratch.cleanup()
