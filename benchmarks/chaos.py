@@ -30,7 +30,6 @@ from rich.table import Table
 from benchmarks.stack import Stack, stack, wait_for
 from benchmarks.watch import Watch, clone, harmed, make_tiny, write_raw
 
-ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("features.", "models.", "serving.", "monitoring.")  # what runs as a process of a flow
 KILLED = ("stage", "worker", "server", "flow", "worker and flow")
 SMALLEST = 4 << 30  # bytes: a file system of more than this is not filled
@@ -65,23 +64,24 @@ class Chaos:
     """A workspace with its server, worker and champion, and the days of its runs."""
 
     def __init__(self, made: Stack, watch: Watch) -> None:
-        self.stack, self.watch, self.number = made, watch, 0
+        self.stack, self.watch = made, watch
+        self.last = max(done_until(path) for path in (made.workspace / "artifacts" / "flows").glob("*.json"))
         self.tiny = (made.workspace / "tiny").exists()
 
     def day(self) -> str:
         """A logical date that is newer than all before."""
-        self.number += 1
-        return str(datetime.date(2026, 2, 1) + datetime.timedelta(days=self.number))
+        self.last += datetime.timedelta(days=1)
+        return str(self.last)
 
     def renew(self, *, whole: bool) -> None:
         """Make stages stale: all, or (of the real graph) evaluate and package, so that there is a bento to release."""
         path = self.stack.workspace / "params.yaml"
         plain = yaml.safe_load(path.read_text())
-        plain["evaluate"]["bins"] = 5 + self.number
+        plain["evaluate"]["bins"] = 5 + self.last.toordinal() % 50
         if whole:
-            plain["dataset"]["simulation"]["seed"] = 1000 + self.number
+            plain["dataset"]["simulation"]["seed"] = self.last.toordinal()
         if self.tiny:
-            write_raw(self.stack.workspace, self.number)
+            write_raw(self.stack.workspace)
         else:
             path.write_text(yaml.safe_dump(plain))
 
@@ -119,7 +119,7 @@ class Chaos:
         return self.trial(Case(what=f"kill -9 of the {what}", after_seconds=round(seconds, 1)), kill)
 
     def disk_full(self) -> Case:
-        """No byte is left while the bento is made; there is room again when the run is over."""
+        """No byte is left while `package` writes; there is room again when the run is over."""
         self.renew(whole=False)
         ballast, package = self.stack.workspace / ".dvc" / "tmp" / "ballast", "package" if self.tiny else PACKAGE
 
@@ -134,6 +134,7 @@ class Chaos:
 
     def store_locked(self) -> Case:
         """Somebody else holds the online store for 20 seconds of its refresh."""
+        self.last = max(self.last, datetime.datetime.now(datetime.UTC).date())  # the schedule brings it up, too
         self.stack.ended(self.start("materialize/hourly"), PATIENCE)
 
         def lock(case: Case, run: str) -> None:
@@ -157,6 +158,11 @@ class Chaos:
             case.during = f"the second: {ended['state']['message']}; by hand: {said}"
 
         return self.trial(Case(what="three pipelines at once"), again)
+
+
+def done_until(path: Path) -> datetime.date:
+    """The date that a flow has done."""
+    return datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]).date()
 
 
 def module(process: psutil.Process) -> str:
@@ -209,8 +215,8 @@ def fill_up(path: Path) -> None:
             while True:
                 file.write(b"0" * (1 << 20))
                 file.flush()
-        except OSError:
-            return
+        except OSError:  # full
+            pass
 
 
 @contextmanager
@@ -234,7 +240,6 @@ def clock_jumps(folder: Path, home: Path, *, tiny: bool) -> Case:
     fake = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}  # fmt: skip
     with served(folder, home, tiny=tiny, **fake) as chaos:
-        chaos.number = 200  # days after those of the other cases
         chaos.renew(whole=False)
 
         def jump(case: Case, run: str) -> None:
@@ -259,8 +264,7 @@ def show(found: list[Case]) -> None:
     """The table."""
     table = Table("case", "after", "while", "states of the run", "seconds", "next run", "champion", "broken")
     for case in found:
-        after = "" if case.after_seconds is None else f"{case.after_seconds:g} s"
-        champion = f"{case.answers} answers, {case.missed} missed"
+        after, champion = f"{case.after_seconds or 0:g} s", f"{case.answers} answers, {case.missed} missed"
         table.add_row(case.what, after, case.during, " > ".join(case.states), f"{case.seconds:g}", case.next, champion,
                       ", ".join(case.harm) or "nothing")  # fmt: skip
     Console(width=200).print(table)

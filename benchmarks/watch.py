@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -63,12 +64,12 @@ def make_tiny(workspace: Path) -> None:
     (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": plain}, sort_keys=False))
     (workspace / "stage.sh").write_text(SCRIPT)
     (workspace / "tiny").mkdir(exist_ok=True)
-    write_raw(workspace, 0)
+    write_raw(workspace)
 
 
-def write_raw(workspace: Path, number: int) -> None:
+def write_raw(workspace: Path) -> None:
     """Another log: every stage is stale."""
-    (workspace / "tiny" / "raw").write_text(f"{number:07d}\n" * 128)
+    (workspace / "tiny" / "raw").write_text(f"{time.time_ns()}\n" * 64)
 
 
 def copied(workspace: Path) -> bool:
