@@ -19,6 +19,7 @@ LATER = {"Retry-After": "1"}  # seconds
 CLOSE = {"Connection": "close"}  # what is left of the body is not read
 JSON_ONLY = "the body must be JSON, sent with Content-Type: application/json"
 KEY = {"WWW-Authenticate": 'Bearer realm="hinet"'}
+DIGITS = 18  # of a length that anybody could mean
 Headers = Mapping[bytes, bytes]
 
 
@@ -61,7 +62,10 @@ class Admission:
     async def body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body; raises Refused where it is no JSON, too large (it is not read to its end) or too slow."""
         check_form(headers)
-        if int(headers.get(b"content-length", 0)) > self.limits.body_bytes:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length must be a number", headers=CLOSE)
+        if len(length) > DIGITS or int(length) > self.limits.body_bytes:
             raise self._too_large()
         try:
             async with asyncio.timeout(self.limits.seconds):

@@ -14,7 +14,7 @@ from params import Serve
 from serving.admission import LATER, Admission
 from serving.answer import answer_of
 from serving.metrics import Metrics
-from serving.page import describe
+from serving.page import INDEX, describe
 from serving.problem import Refused, refusal_of
 from serving.ranked import Ranked
 from serving.request import RankRequest, batch_type
@@ -76,6 +76,7 @@ class API:
             "/model": Route("GET", self._model),
             "/metrics": Route("GET", self._measured),
             "/docs.json": Route("GET", self._described),
+            "/": Route("GET", self._index),
         }
 
     def check_ready(self) -> None:
@@ -109,6 +110,9 @@ class API:
 
     async def _described(self, _: bytes) -> Answer:
         return Answer(self.page)
+
+    async def _index(self, _: bytes) -> Answer:
+        return Answer(INDEX.encode(), "text/html; charset=utf-8")
 
     async def _measured(self, _: bytes) -> Answer:
         if self.metrics is None:

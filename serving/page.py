@@ -20,6 +20,22 @@ REFUSED = {
     422: "The body breaks a rule: which, where, and what was found", 429: "Too many requests at once: see Retry-After",
     500: "A fault of the service, told in its log", 503: "Not ready, or overloaded: see Retry-After",
 }  # fmt: skip
+INDEX = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>HiNet ranking</title>
+<link rel="stylesheet" href="./static_content/swagger-ui.css">
+<link rel="icon" href="./static_content/favicon-light-32x32.png">
+</head>
+<body>
+<div id="page"></div>
+<script src="./static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "./docs.json", dom_id: "#page", deepLinking: true, validatorUrl: null})</script>
+</body>
+</html>
+"""  # with BentoML's copy of Swagger, but not its own index, which loads a tracker from elsewhere
 OF_BODY = (400, 408, 413, 415, 422, 429)
 PROBES = {"/livez": "Is the process alive?", "/healthz": "The same", "/readyz": "Can it answer?"}
 

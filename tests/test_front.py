@@ -128,6 +128,13 @@ def test_a_body_that_is_announced_as_too_large_is_not_read() -> None:
     assert "larger than 100 bytes" in problem_of(response, 413)["detail"]
 
 
+@pytest.mark.parametrize(("length", "status"), [("x", 400), ("-1", 400), ("9" * 5000, 413)])
+def test_an_impossible_length_is_refused(length: str, status: int) -> None:
+    """Whatever server stands before."""
+    headers = JSON | {"Content-Length": length}
+    problem_of(ask(front(), lambda c: c.post("/rank", content=b"{}", headers=headers)), status)
+
+
 def test_a_body_of_unknown_length_is_read_up_to_the_limit() -> None:
     """A stream without an end is a 413 after no more than the limit."""
     read = []

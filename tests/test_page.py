@@ -1,6 +1,7 @@
 """The OpenAPI page is complete: every path, every status that is answered, bodies that are what it says."""
 
 import json
+import re
 import warnings
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_the_page_is_openapi() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_a_person_can_read_the_page_without_a_network(client: Any) -> None:
+    """All that it loads comes from the service itself: no script of others, no tracker."""
+    index = client.get("/").text
+    loaded = re.findall(r'(?:href|src)="\./([^"]+)"', index)
+    assert len(loaded) == 3
+    assert "//" not in index
+    assert [client.get(f"/{path}").status_code for path in loaded] == [200] * 3
 
 
 def test_a_key_is_described_where_one_is_wanted() -> None:

@@ -68,7 +68,6 @@ def test_each_phase_and_the_whole_are_timed_by_scenario(metrics: Metrics) -> Non
     page = metrics.page()
     for phase, seconds in {"features": 0.001, "encode": 0.002, "model": 0.004, "whole": 0.007}.items():
         assert sample(page, "hinet_seconds_sum", scenario="feed", phase=phase) == pytest.approx(seconds)
-        assert sample(page, "hinet_seconds_bucket", scenario="feed", phase=phase, le=str(seconds)) in (0, 1)
     assert sample(page, "hinet_seconds_count", scenario="search", phase="whole") == 0
     assert (SECONDS[0], SECONDS[-1]) == (0.0005, 0.25)
 
@@ -127,7 +126,7 @@ def test_paths_that_nobody_serves_make_no_series(client: Any) -> None:
     for number in range(20):
         client.get(f"/{number}")
     paths = {dict(key[1:]).get("path") for key in read(client.get("/metrics").text)} - {None}
-    assert paths <= {"/rank", "/rank_batch", "/model", "/metrics", "/docs.json", "other"}
+    assert paths <= {"/", "/rank", "/rank_batch", "/model", "/metrics", "/docs.json", "other"}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import world
 from bentoml.exceptions import BentoMLException
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import params
@@ -207,6 +207,38 @@ def test_any_valid_request_is_answered(client: Any, user: int, items: list, scen
     assert sorted(found["item_ids"]) == sorted(items)
     assert np.isfinite(found["scores"]).all()
     assert found["scores"] == sorted(found["scores"], reverse=True)
+
+
+IDS, NUMBERS = st.integers(-(2**63), 2**63 - 1), st.floats(width=32, allow_nan=False, allow_infinity=False)
+JUNK = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+RANGE = st.dictionaries(st.sampled_from(["min", "max"]), NUMBERS, max_size=2)
+ASKED = {
+    "user_id": IDS,
+    "scenario": st.sampled_from(world.schema().scenarios),
+    "candidates": st.just("all") | st.lists(IDS | st.integers(0, 9), max_size=5),
+    "filters": st.fixed_dictionaries({}, optional={"price": RANGE, "tags": st.lists(st.text(max_size=3), max_size=2)}),
+    "k": st.none() | st.integers(-1, 1002),
+    "objective": st.fixed_dictionaries({"click": st.floats(0, 1e308), "order": st.floats(0, 1e308)}),
+    "context": st.fixed_dictionaries({}, optional={"hour": st.none() | st.integers(-1, 24)}),
+    "overrides": st.fixed_dictionaries({}, optional={
+        "user": st.fixed_dictionaries({}, optional={
+            "city": st.text(max_size=3), "user_clicks_7d": NUMBERS, "user_recent_items": st.lists(IDS, max_size=9)}),
+        "items": st.fixed_dictionaries({}, optional={
+            "price": st.lists(NUMBERS, max_size=5), "tags": st.lists(st.lists(st.text(max_size=3)), max_size=5)}),
+    }),
+    "explain": st.booleans(),
+}  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(st.fixed_dictionaries({}, optional={name: asked | JUNK for name, asked in ASKED.items()}), st.booleans())
+def test_whatever_is_asked_is_answered_or_refused(client: Any, body: dict, complete: bool) -> None:
+    """Any mixture of what is right and what is not: a ranking without gaps, or a 422; never a fault of ours."""
+    body = ({"user_id": 1, "scenario": "feed", "candidates": [1, 2, 3]} if complete else {}) | body
+    response = client.post("/rank", json=body)
+    assert response.status_code in (200, 422), response.text
+    if response.status_code == 200:
+        assert None not in response.json()["scores"], response.text
 
 
 def test_serving_does_not_change_what_it_reads(client: Any, project: Path) -> None:
