@@ -165,7 +165,7 @@ def test_bentoml_serve_answers_the_same_in_the_root_and_from_the_bento(
     ):
         wait_until_ready(root, packed)
         for request in REQUESTS:
-            expected, found = (client.post("/rank", json=request) for client in (root, packed))
+            expected, found = (whole_answer(client, request) for client in (root, packed))
             assert (found.status_code, found.content) == (expected.status_code, expected.content)
         assert [client.post("/rank", json=REQUESTS[0]).status_code for client in (root, packed)] == [200, 200]
         for client in (root, packed):
@@ -173,6 +173,15 @@ def test_bentoml_serve_answers_the_same_in_the_root_and_from_the_bento(
             assert 'hinet_requests_total{path="/rank",status="200"}' in client.get("/metrics").text
             assert "/rank" in client.get("/docs.json").json()["paths"]
     assert names(tmp_path / "moved") - names(bento) <= {n for n in names(tmp_path / "moved") if n.endswith(".pyc")}
+
+
+def whole_answer(client: httpx.Client, request: dict, seconds: float = 60) -> httpx.Response:
+    """The answer to `request` once it is the whole truth: on a busy machine the store may be too slow at first."""
+    until = time.monotonic() + seconds
+    while (response := client.post("/rank", json=request)).status_code == 200 and response.json()["degraded"]:
+        assert time.monotonic() < until, response.text
+        time.sleep(0.2)
+    return response
 
 
 @contextlib.contextmanager
