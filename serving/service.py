@@ -33,7 +33,7 @@ api = API()
 @bentoml.service(
     name="hinet", workers=int(WORKERS) if WORKERS.isdecimal() else 1, http={"host": "127.0.0.1"},
     metrics={"enabled": False},  # a series for each path that anybody asks for; ours are in serving/metrics.py
-    logging={"access": {"enabled": False}},  # of every request a line would cost more than its ranking
+    logging={"access": {"enabled": False}},  # /metrics counts them; a line for each is dear
     tracing={"excluded_urls": ".*"},  # ours: serving/tracing.py
     envs=[{"name": "OMP_NUM_THREADS", "value": "1"}],
 )  # fmt: skip
