@@ -20,6 +20,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
 from flows.command import CommandError, run_module
+from flows.index import write_index
 from flows.notify import tell_failure
 from flows.workspace import alone
 
@@ -38,6 +39,8 @@ async def materialize(as_of: datetime.datetime | None = None, online: Path = ONL
             told = await refresh(moment, online)
     except CommandError as error:
         return Failed(message=str(error))
+    finally:
+        await write_index()
     await acreate_markdown_artifact(key="online-store", markdown=page(told), description="The online store in use")
     if told["skipped"]:
         return Completed(name="Skipped", message=told["skipped"])

@@ -24,6 +24,7 @@ from prefect.states import Completed, Failed, State
 import params
 from flows.command import CommandError, run_module
 from flows.dates import finish, skipped
+from flows.index import write_index
 from flows.notify import tell, tell_failure
 from flows.workspace import alone
 
@@ -52,6 +53,7 @@ async def monitor(
             report = await judge(as_of, days, current, reference or (CHAMPION if CHAMPION.exists() else NEWEST))
     except CommandError as error:
         return Failed(message=str(error))
+    await write_index()
     await acreate_markdown_artifact(
         key="drift-report", markdown=page(report), description="Verdict on the newest window"
     )

@@ -14,6 +14,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.command import CommandError
 from flows.dates import finish, skipped
+from flows.index import write_index
 from flows.materialize import utc
 from flows.notify import tell, tell_failure
 from flows.release import challenge, sentence, store_in_use
@@ -33,15 +34,21 @@ async def pipeline(as_of: datetime.date | None = None, again: bool = False, rele
     async with alone(log=get_run_logger().info):
         if not again and (done := skipped("pipeline", as_of)):
             return done
-        outcomes = await run_stages()
-        if failed := [outcome for outcome in outcomes if not outcome.good]:
-            return Failed(message=closer(failed))
-        state: State = Completed(message=summary(outcomes))
-        if release:
-            state = await release_newest(moment, summary(outcomes))
+        try:
+            state = await bring_up(moment, release=release)
+        finally:
+            await write_index()
         if not state.is_failed():
             finish("pipeline", as_of)
         return state
+
+
+async def bring_up(moment: datetime.datetime, *, release: bool) -> State:
+    """Every stage that is stale, then the gate."""
+    outcomes = await run_stages()
+    if failed := [outcome for outcome in outcomes if not outcome.good]:
+        return Failed(message=closer(failed))
+    return await release_newest(moment, summary(outcomes)) if release else Completed(message=summary(outcomes))
 
 
 async def release_newest(moment: datetime.datetime, before: str) -> State:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from features.bins import BELOW, MISSING, OTHER, UNKNOWN, Bins
 from features.histograms import Histograms
@@ -75,8 +76,17 @@ class Comparison:
             "p_values": self._p_values(bins, place),
             "swapped": None if bins.numeric else _swapped(bins, now, then, value),
             "reference": _plain(shares(then)), "current": _plain(shares(now)),
-            "history": [round(seen, 6) for seen in noise.history],
+            "histories": {"psi": [round(seen, 6) for seen in noise.history]} | self._histories(bins, periods),
         }  # fmt: skip
+
+    def _histories(self, bins: Bins, periods: Counts) -> dict[str, list[float]]:
+        """The shares of unusual values, put to the days of the reference as to the current window."""
+        pairs = noises.pairs(periods, length=self.length, gap=self.gap)
+        moved = [shares(now) - shares(before) for now, before in pairs]
+        found = {"missing": _plain(np.abs([move[MISSING] for move in moved]))}
+        if bins.numeric:
+            return found | {"out_of_range": [round(beyond(now, before), 6) for now, before in pairs]}
+        return found | {"unknown": _plain(np.array([move[UNKNOWN] for move in moved]))}
 
     def whole(self, bins: Bins) -> Entry:
         """All scenarios, weighed as in the reference: what is left of a difference when the mix is taken out."""
@@ -98,7 +108,7 @@ class Comparison:
         columns = zip(schema.scenarios, shares(then), shares(now), then, now, strict=True)
         return {
             "psi": value, "noise": noises.band(noise, now, then), "p_value": noises.p_value(value, noise, now, then),
-            "linf": moved, "linf_bin": schema.scenarios[where], "history": list(noise.history),
+            "linf": moved, "linf_bin": schema.scenarios[where], "histories": {"mix": list(noise.history)},
             "scenarios": [
                 {"scenario": name, "reference_share": float(q), "current_share": float(p), "reference_rows": int(m),
                  "current_rows": int(n)}
@@ -127,13 +137,28 @@ class Comparison:
             "rate": _number(told.value), "reference_rate": _number(told.expected),
             "low": _number(told.low), "high": _number(told.high), "p_value": _number(told.p_value),
             "same_weekday": bool(alike), "enough_rows": bool(min(rows, then[:, 0].sum()) >= self.fewest),
+            "histories": {"label_rate": self._changes(self.reference.labels[task][:, place])},
         }  # fmt: skip
+
+    def _changes(self, days: Counts) -> list[float]:
+        """By what share a rate differed from that of the days before; observed rows and positives by day [D, 2]."""
+        gap = max((self.current.first_day - self.reference.last_day).days - 1, 0)
+        pairs = noises.pairs(days, length=len(self.current.rows), gap=gap)
+        rates = [(now[1] / now[0], before[1] / before[0]) for now, before in pairs if now[0] and before[1]]
+        return [round(float(abs(now / before - 1)), 6) for now, before in rates]
 
     def _p_values(self, bins: Bins, place: int) -> dict[str, float]:
         """Of the shares of unusual values, each with the spread that it has from period to period."""
         which = {"missing": [MISSING], **({} if bins.numeric else {"unknown": [UNKNOWN]})}
-        found = {name: self._share_test(bins, place, unusual) for name, unusual in which.items()}
-        return {name: 1.0 if test is None else test.p_value for name, test in found.items()}
+        tests = {name: self._share_test(bins, place, unusual) for name, unusual in which.items()}
+        found = {name: 1.0 if test is None else test.p_value for name, test in tests.items()}
+        return found | ({"out_of_range": self._p_beyond(bins, place)} if bins.numeric else {})
+
+    def _p_beyond(self, bins: Bins, place: int) -> float:
+        """Of so many numbers beyond training or more, if the share were that of the reference's worst window."""
+        now, then = self.current.of(bins.name)[place], self.reference.of(bins.name)[place]
+        usual = max(self._noise_beyond(self.reference.counts[bins.name][:, place]), RARE)
+        return float(stats.binom.sf(round(beyond(now, then) * now.sum()) - 1, int(now.sum()), min(usual, 1.0)))
 
     def _noise_beyond(self, periods: Counts) -> float:
         """How much of a window of the reference lay beyond what the days before it had seen, at most."""

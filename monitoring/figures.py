@@ -39,26 +39,24 @@ def sparkline(history: Sequence[float], now: Number, limit: Number) -> Markup:
     return drawing("spark", (84, 22), title, [*bound, *line, _diamond(*points[-1], 3)])
 
 
-def bullet(value: Number, limit: Number, noise: Number, reference: Number) -> Markup:
-    """A value against its limit: the noise band from 0, and the reference where there is one.
+def bullet(value: Number, limit: Number, noise: Number) -> Markup:
+    """A value against its limit, and the noise band from 0.
 
     The limit stands at the same place in every row, so that rows compare; what lies beyond END times the limit stops
     at the end, with an arrow.
     """
     if value is None or is_absent(value):
         return absent("no value")
-    known = [float(number) for number in (value, limit, noise, reference) if number is not None]
+    known = [float(number) for number in (value, limit, noise) if number is not None]
     low, high = min([0.0, *known]), END * limit if limit and limit > 0 else max([*known, 1e-9])
     parts = [_line("axis", 4, 9, 136)]
     if noise is not None:
         parts.append(_box("noise", _at(0, low, high), _at(noise, low, high), 4, 10))
     if limit is not None:
         parts.append(f'<path class="limit" d="M{_n(_at(limit, low, high))} 0v18"/>')
-    if reference is not None:
-        parts.append(f'<circle class="before" cx="{_n(_at(reference, low, high))}" cy="9" r="3.2"/>')
     parts.append(_diamond(_at(value, low, high) - 7 * (value > high), 9, 5))
     parts += ['<path class="beyond" d="M134 5l6 4-6 4z"/>'] if value > high else []
-    title = _told({"value": value, "limit": limit, "noise up to": noise, "reference": reference})
+    title = _told({"value": value, "limit": limit, "noise up to": noise})
     return drawing("bullet", (140, 18), title, parts)
 
 

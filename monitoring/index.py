@@ -1,7 +1,8 @@
 """`python -m monitoring.index`: reports/index.html, one page that leads to every report of the last run.
 
 It is made from what lies under `reports` (JSON that the stages wrote), also after a gate was closed; a report that
-is not there is said to be missing. One file, no network, no script.
+is not there is said to be missing. What the flows found of the store and the data in use stands below, where there
+is such a flow. One file, no network, no script.
 """
 
 import json
@@ -21,6 +22,7 @@ BORDERS = {
     "Tensors": ("inspection/tensors", "Every row, ids in their tables, numbers and labels in range"),
     "Online store": ("inspection/online", "A sample of entities: online values against offline ones"),
 }
+FLOWS = Path("artifacts/flows")  # beside `reports`
 DRIFT: dict[str, Tone] = {"ok": "good", "watch": "warn", "act": "bad"}
 
 
@@ -51,12 +53,22 @@ def index(*, reports: Path = Path("reports")) -> None:
 
 
 def entries(reports: Path) -> Iterator[Entry]:
-    """The reports in the order of the pipeline: the borders, drift, metrics and plots."""
+    """The reports in the order of the pipeline: the borders, drift, metrics and plots; then those of the flows."""
     for title, (name, about) in BORDERS.items():
-        yield _border(reports, title, name, about)
-    yield _drift(reports)
+        yield _border(reports, title, f"{name}.json", f"{name}/index.html", about)
+    yield _drift(reports, "Drift", "drift", "The newest window against what the model was trained on")
     yield _file(reports, "Plots", "page/index.html", "Learning curves, reliability, use of the experts", "make plots")
     yield _file(reports, "Metrics", "metrics.json", "Every figure of every model, by scenario and task", "dvc repro")
+    yield from _flows(reports, Path("..") / FLOWS)
+
+
+def _flows(reports: Path, flows: Path) -> Iterator[Entry]:
+    if (reports / flows / "online" / "check.json").is_file():
+        about = "The store that services read, after its last refresh, against the offline one"
+        report, link = f"{flows}/online/check.json", f"{flows}/online/docs/index.html"
+        yield _border(reports, "Online store in use", report, link, about)
+    if (reports / flows / "monitor" / "drift.json").is_file():
+        yield _drift(reports, "Monitor", f"{flows}/monitor", "The days that were monitored last, by the champion")
 
 
 def models(reports: Path) -> list[tuple[str, dict[str, float]]]:
@@ -69,8 +81,8 @@ def _means(report: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in report.items() if name.startswith("mean") and value is not None}
 
 
-def _border(reports: Path, title: str, name: str, about: str) -> Entry:
-    report, link = _read(reports / f"{name}.json"), f"{name}/index.html"
+def _border(reports: Path, title: str, name: str, link: str, about: str) -> Entry:
+    report = _read(reports / name)
     if report is None:
         return _absent(title, about, "dvc repro", gate=True)
     failed = [fault for table in report["tables"].values() for fault in table["failed"]]
@@ -92,14 +104,14 @@ def _faults(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield from (f"{fault['severity']}: {name}, {fault['rule']}" for fault in table["failed"])
 
 
-def _drift(reports: Path) -> Entry:
-    about, report = "The newest window against what the model was trained on", _read(reports / "drift" / "drift.json")
+def _drift(reports: Path, title: str, folder: str, about: str) -> Entry:
+    report = _read(reports / folder / "drift.json")
     if report is None:
-        return _absent("Drift", about, "dvc repro")
+        return _absent(title, about, "dvc repro")
     found = tuple(report[name] for name in ("reason", "next_step") if report.get(name))
-    link = "drift/index.html" if (reports / "drift" / "index.html").is_file() else None
+    link = f"{folder}/index.html" if (reports / folder / "index.html").is_file() else None
     tone = DRIFT.get(report["verdict"], "none")
-    return Entry(title="Drift", about=about, verdict=report["verdict"], tone=tone, found=found, link=link)
+    return Entry(title=title, about=about, verdict=report["verdict"], tone=tone, found=found, link=link)
 
 
 def _file(reports: Path, title: str, name: str, about: str, command: str) -> Entry:

@@ -69,7 +69,21 @@ def _column(column: Plain, place: int, findings: list[Plain], names: list[str]) 
     verdicts = [*(finding["verdict"] for finding in findings), *(cell["verdict"] for cell in compared)]
     verdict = max(verdicts, key=WEIGHT.__getitem__, default="ok")
     return {**column, "place": place, "anchor": anchor, "findings": findings, "cells": cells, "worst": worst,
-            "verdict": verdict, "top": max(shares, default=0.0)}  # fmt: skip
+            "verdict": verdict, "top": max(shares, default=0.0),
+            "told": _told(findings, worst, anchor, names)}  # fmt: skip
+
+
+def _told(findings: list[Plain], worst: Plain | None, anchor: str, names: list[str]) -> Plain | None:
+    """What is told of a column in one line: its first finding; else the scenario in which its PSI is largest."""
+    if findings:
+        first = findings[0]
+        known = first["scenario"] in names
+        return {**first, "anchor": f"{anchor}-{names.index(first['scenario']) + 1}" if known else anchor}
+    if worst is None:
+        return None
+    return {"scenario": worst["scenario"], "anchor": worst["anchor"], "statistic": "psi", "value": worst["psi"],
+            "noise": worst["noise"], "limit": None, "corrected_p_value": worst["corrected_p_values"].get("psi"),
+            "history": worst["histories"].get("psi", [])}  # fmt: skip
 
 
 def _cell(column: Plain, scenario: str, anchor: str, findings: list[Plain]) -> Plain | None:
@@ -104,14 +118,13 @@ def _level(cell: Plain, verdict: str) -> str:
 
 
 def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
-    """The finding with the anchor of what it is about and the history of its statistic, where there is one."""
+    """The finding with the anchor of what it is about."""
     column = next((column for column in columns if column["column"] == finding["column"]), None)
     place = names.index(finding["scenario"]) if finding["scenario"] in names else None
     cell = column["cells"][place] if column and place is not None else None
-    sections = {"mix": "mix", "rows": "mix", "label_rate": "labels", "score": "scores", "calibration": "scores"}
+    sections = {"mix": "mix", "label_rate": "labels", "score": "scores", "calibration": "scores"}
     anchor = cell["anchor"] if cell else column["anchor"] if column else sections.get(finding["kind"], "findings")
-    history = cell["history"] if cell and finding["statistic"] == "psi" else []
-    return {**finding, "anchor": anchor, "history": history}
+    return {**finding, "anchor": anchor}
 
 
 def bounds(rows: Iterable[Plain], keys: tuple[str, ...]) -> tuple[float, float]:

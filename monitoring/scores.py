@@ -33,6 +33,7 @@ def _distance(now: Entry, then: Entry) -> Entry:
     return {
         "rows": int(counts[0].sum()), "reference_rows": int(counts[1].sum()),
         "psi": value, "noise": noise.band(NONE, *counts), "p_value": noise.p_value(value, NONE, *counts),
+        "histories": {},  # of scores only those of the validation rows are kept, all together
         "bins": _intervals(now["edges"]), "reference": statistics.shares(counts[1]).tolist(),
         "current": statistics.shares(counts[0]).tolist(),
     }  # fmt: skip

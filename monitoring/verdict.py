@@ -41,6 +41,7 @@ class Test:
     scenario: str | None = None
     task: str | None = None
     judged: bool = True  # false: too few rows
+    corrected: float = 0.0  # the p-value corrected for the number of tests
     certain: bool = True  # false: chance may have done it
 
     @property
@@ -57,12 +58,17 @@ class Test:
 
 
 def weigh(report: Entry, limits: Drift) -> list[Test]:
-    """Every test of the comparison; what chance may have done has the level ok. Writes a `verdict` into each entry."""
+    """Every test of the comparison; what chance may have done has the level ok.
+
+    Writes a `verdict` into each entry, and `corrected_p_values` by statistic.
+    """
     tests = [*_of_columns(report, limits), _of_mix(report, limits), *_of_labels(report, limits),
              *_of_scores(report, limits)]  # fmt: skip
-    certain = adjusted(np.array([test.p_value for test in tests])) < limits.significance
-    tests = [replace(test, certain=bool(sure)) for test, sure in zip(tests, certain, strict=True)]
+    corrected = adjusted(np.array([test.p_value for test in tests])).tolist()
+    tests = [replace(test, corrected=p, certain=p < limits.significance)
+             for test, p in zip(tests, corrected, strict=True)]  # fmt: skip
     for test in tests:
+        test.told.setdefault("corrected_p_values", {})[test.statistic] = test.corrected
         name = "calibration_verdict" if test.statistic == "calibration" else "verdict"
         test.told[name] = max(test.level, test.told[name], key=_rank)
     return tests
@@ -97,12 +103,8 @@ def _of_unusual(cell: Entry, limits: Drift, where: Entry) -> Iterator[Test]:
     for name, p_value in cell["p_values"].items():
         then, now = cell[name]
         moved = abs(now - then) if name == "missing" else now - then
-        yield Test(statistic=name, value=moved, limits=getattr(limits, name), noise=0.0, p_value=p_value, **where)
-    if cell["out_of_range"]:
-        yield Test(
-            statistic="out_of_range", value=cell["out_of_range"][1], limits=limits.out_of_range,
-            noise=cell["out_of_range_noise"], p_value=0.0, **where,
-        )  # fmt: skip
+        noise = cell["out_of_range_noise"] if name == "out_of_range" else 0.0
+        yield Test(statistic=name, value=moved, limits=getattr(limits, name), noise=noise, p_value=p_value, **where)
 
 
 def _of_mix(report: Entry, limits: Drift) -> Test:
@@ -198,7 +200,8 @@ def _finding(kind: str, test: Test, where: str | None, importance: float | None)
         "kind": kind, "verdict": test.level, "column": test.column, "scenario": where, "task": test.task,
         "statistic": test.statistic, "value": test.value, "reference_value": _reference_value(test),
         "limit": test.limits.act if test.level == "act" else test.limits.watch, "noise": test.noise,
-        "p_value": test.p_value, "importance": importance,
+        "p_value": test.p_value, "corrected_p_value": test.corrected, "importance": importance,
+        "history": told["histories"].get(test.statistic, []),
     }  # fmt: skip
     return found | {"sentence": SENTENCES[kind](told, found)}
 

@@ -13,14 +13,24 @@ KINDS = {
     "missing": "values missing",
     "new_values": "new values",
     "unit": "unit changed",
-    "swapped": "columns swapped",
+    "swapped": "categories swapped",
     "range": "out of range",
     "mix": "scenario mix",
     "label_rate": "label rate",
     "score": "scores moved",
     "calibration": "calibration",
-    "rows": "too few rows",
 }
+STATISTICS = {
+    "psi": "PSI",
+    "mix": "PSI",
+    "score": "PSI",
+    "missing": "more or less missing",
+    "unknown": "more new values",
+    "out_of_range": "out of range",
+    "label_rate": "change of the rate",
+    "calibration": "times as on the validation rows",
+}
+SHARES = frozenset({"missing", "unknown", "out_of_range"})  # of rows, in points; a change of a rate is relative
 
 
 def absent(reason: str = "not known") -> Markup:
@@ -79,10 +89,12 @@ def percent(before: float | None, now: float | None) -> str:
 
 
 def measured(value: float | None, statistic: str | None) -> str:
-    """A value of a named statistic: shares and rates in percent, rows as a count, the rest as a figure."""
-    if statistic is not None and statistic.endswith(("share", "rate")):
-        return share(value)
-    return count(value) if statistic == "rows" else figure(value)
+    """A value of a named statistic: shares in points, a change of a rate in percent, the rest as a figure."""
+    if value is None or is_absent(value):
+        return absent()
+    if statistic in SHARES:
+        return f"{100 * value:.1f}{SPACE}points"
+    return f"{100 * value:.0f}{SPACE}%" if statistic == "label_rate" else figure(value)
 
 
 def chance(probability: float | None, name: str = "p") -> str:
@@ -108,10 +120,8 @@ def name_kind(kind: str) -> str:
 
 
 def name_statistic(statistic: str | None) -> str:
-    """A statistic as it is written in a sentence: PSI, missing share."""
-    if not statistic:
-        return ""
-    return statistic.upper() if statistic in ("psi", "js", "auc") else statistic.replace("_", " ")
+    """A statistic as it is written behind its value: 0.31 PSI, 12.0 points more new values."""
+    return STATISTICS.get(statistic or "", "")
 
 
 def quote(text: Any) -> str:

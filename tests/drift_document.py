@@ -8,8 +8,14 @@ import numpy as np
 SCENARIOS = {"home_feed": 0.40, "search": 0.25, "channel": 0.15, "flash_sale": 0.10, "nearby": 0.06, "late_night": 0.04}
 CURRENT_SHARES = (0.31, 0.36, 0.15, 0.09, 0.0596, 0.0004)  # late_night all but vanished
 REFERENCE_ROWS, CURRENT_ROWS, FEW = 400_000, 50_000, 100
-LIMITS = {"psi_watch": 0.1, "psi_act": 0.25, "label_rate": 3.0, "score_psi_watch": 0.1, "score_psi_act": 0.25,
-          "calibration": 0.15, "rows": FEW}  # fmt: skip
+LIMITS = {"significance": 0.001, "fewest_rows": FEW, "scored_rows": 200_000} | {
+    f"{name}_{level}": limit
+    for name, *limits in (
+        ("psi", 0.1, 0.25), ("missing", 0.05, 0.2), ("unknown", 0.05, 0.15), ("out_of_range", 0.1, 0.25),
+        ("mix", 0.1, 0.2), ("label_rate", 0.15, 0.3), ("score", 0.1, 0.25), ("calibration", 1.25, 1.5),
+    )
+    for level, limit in zip(("watch", "act"), limits, strict=True)
+}  # fmt: skip
 ODD = "<script>alert('odd & \"quoted\"')</script>"
 NAMES = ("price", "user_click_rate_7d", "item_orders_7d", "city_tier", "age_band", "brand", "rating", "tags", "hour",
          "device", "weekday", "user_id", "item_id", "cuisine", "preferred_cuisine", "price_level", "orders_last_year",
@@ -18,32 +24,33 @@ KINDS = ("numeric", "numeric", "numeric", "categorical", "categorical", "categor
 MOVED = {("price", "search"): 1.1, ("price", "flash_sale"): 0.5, ("city_tier", "nearby"): 0.75,
          ("tags", "channel"): 0.6, ("age_band", "nearby"): 0.7,
          ("user_click_rate_7d", "home_feed"): 0.4, ("hour", "search"): 0.35}  # fmt: skip
+HISTORY = [0.02, 0.03, 0.01, 0.025]
 FINDINGS = (
-    ("unit", "act", "price", "search", None, "median_ratio", 100.2, 1.0, 10.0,
-     "price in search is about 100 times what it was: a change of unit, such as cents for yuan."),
-    ("swapped", "act", "city_tier", "nearby", None, "psi", 0.61, 0.02, 0.25,
-     "city_tier and age_band in nearby look like each other's reference: two columns are swapped."),
-    ("missing", "act", "rating", "nearby", None, "missing_share", 0.243, 0.021, 0.10,
-     "rating is missing in 24 % of the rows of nearby, 2 % in the reference."),
-    ("label_rate", "act", None, "flash_sale", "order", "rate", 0.0112, 0.0281, 0.0244,
-     "order in flash_sale: 1.1 % of the rows, expected 2.4 % to 3.2 %."),
-    ("covariate", "act", "price", "flash_sale", None, "psi", 0.31, None, 0.25,
-     "price in flash_sale moved: PSI 0.31, mostly less of 3.2 .. 5.1."),
-    ("calibration", "watch", None, "search", "click", "ratio", 1.31, 1.0, 1.15,
-     "click in search: the model predicts 1.31 times what is observed."),
-    ("score", "watch", None, "search", "click", "psi", 0.16, 0.01, 0.10,
-     "The scores of click in search moved: PSI 0.16."),
-    ("mix", "watch", None, "all", None, "psi", 0.11, None, 0.10,
-     "The mix of scenarios moved: more search, less home_feed."),
-    ("new_values", "watch", "brand", "all", None, "unknown_share", 0.13, 0.02, 0.10,
-     "brand has 13 % values that training never saw."),
-    ("range", "watch", "orders_last_year", "channel", None, "out_of_range_share", 0.034, 0.0, 0.01,
-     "orders_last_year in channel: 3.4 % of the values lie beyond the range of training."),
-    ("covariate", "watch", "tags", "channel", None, "psi", 0.19, None, 0.10, "tags in channel moved: PSI 0.19."),
-    ("covariate", "watch", "hour", "search", None, "psi", 0.12, None, 0.10, "hour in search moved: PSI 0.12."),
-    ("rows", "watch", None, "late_night", None, "rows", 20.0, 1_600.0, 100.0,
-     "late_night has 20 rows, too few to compare: 1,600 were expected."),
-    ("covariate", "watch", ODD, "all", None, None, None, None, None, f"{ODD} could not be compared at all."),
+    ("unit", "act", "price", "search", None, "psi", 5.2, None,
+     "price in search is 100 times what it was, in mean and spread alike: as after a change of unit"),
+    ("swapped", "act", "city_tier", "nearby", None, "psi", 0.61, None,
+     "value <1> and value <3> of city_tier have changed places in nearby"),
+    ("missing", "act", "rating", "nearby", None, "missing", 0.222, 0.021,
+     "rating is missing in 24.3% of the rows of nearby, usually in 2.1%"),
+    ("label_rate", "act", None, "flash_sale", "order", "label_rate", 0.601, 0.0281,
+     "order in flash_sale is 1.12%, usually 2.81% on such weekdays (-60%)"),
+    ("covariate", "act", "price", "flash_sale", None, "psi", 0.31, None,
+     "price is distributed differently in flash_sale: the share of 3.2 .. 5.1 has moved by -9.6 points"),
+    ("calibration", "watch", None, "search", "click", "calibration", 1.31, 1.0,
+     "click in search: predicted over observed is 1.31, on the validation rows 1.00"),
+    ("score", "watch", None, "search", "click", "score", 0.16, None,
+     "the scores of click in search are distributed differently: PSI 0.16"),
+    ("mix", "watch", None, "home_feed", None, "mix", 0.11, None,
+     "home_feed makes 31.0% of the impressions, usually 40.0%"),
+    ("new_values", "watch", "brand", "all", None, "unknown", 0.11, 0.02,
+     "13.0% of the values of brand in all scenarios are new to the model, usually 2.0%"),
+    ("range", "watch", "orders_last_year", "channel", None, "out_of_range", 0.134, 0.0,
+     "13.4% of orders_last_year in channel lie beyond what training saw, usually 0.0%"),
+    ("covariate", "watch", "tags", "channel", None, "psi", 0.19, None, "tags is distributed differently in channel"),
+    ("covariate", "watch", "hour", "search", None, "psi", 0.12, None, "hour is distributed differently in search"),
+    ("covariate", "watch", "user_click_rate_7d", "home_feed", None, "psi", 0.11, None,
+     "user_click_rate_7d is distributed differently in home_feed"),
+    ("covariate", "watch", ODD, "all", None, None, None, None, f"{ODD} could not be compared at all"),
 )  # fmt: skip
 
 Plain = dict[str, Any]
@@ -85,7 +92,7 @@ def quiet(columns: int = 12) -> Plain:
     for row in (*calm["labels"], *calm["scores"]):
         row.update(verdict="ok")
     calm.update(verdict="ok", findings=[], reason="Nothing moved beyond its noise band.", next_step="Nothing to do.")
-    calm["mix"].update(verdict="ok", psi=0.002, p_value=0.4)
+    calm["mix"].update(verdict="ok", psi=0.002, corrected_p_values={"mix": 1.0})
     calm["quality"] = {"rows": CURRENT_ROWS, "quarantined": {"events": 0}, "failed": [], "report": None}
     return calm
 
@@ -97,15 +104,19 @@ def nulls(columns: int = 3) -> Plain:
         column.update(importance=None, whole={"psi": None, "js": None, "wasserstein": None})
         for cell in column["scenarios"].values():
             cell.update(psi=None, noise=None, p_value=None, js=None, wasserstein=None, linf=None, linf_bin=None)
-            cell.update(missing=[None, None], effective_values=None, reference=[], current=[], history=[], verdict=None)
+            cell.update(missing=[None, None], effective_values=None, reference=[], current=[], verdict=None)
+            cell.update(histories={"psi": []}, corrected_p_values={"psi": None})
     for finding in empty["findings"]:
         finding.update(value=None, reference_value=None, limit=None, noise=None, p_value=None, importance=None)
+        finding.update(corrected_p_value=None, history=[])
     for row in empty["labels"]:
-        row.update(rate=None, reference_rate=None, low=None, high=None, p_value=None, verdict=None)
+        row.update(
+            rate=None, reference_rate=None, low=None, high=None, p_value=None, corrected_p_values={}, verdict=None
+        )
     for row in (*empty["scores"], *empty["performance"]):
         row.update({key: None for key in row if key not in ("scenario", "task", "bins", "reference", "current")})
         row.update(reliability=[])
-    empty["mix"].update(verdict=None, psi=None, noise=None, p_value=None)
+    empty["mix"].update(verdict=None, psi=None, noise=None, corrected_p_values={"mix": None})
     empty["quality"].update(rows=None, report=None)
     return empty
 
@@ -119,17 +130,22 @@ def _mix() -> Plain:
     scenarios = [{"scenario": name, "reference_share": share, "current_share": now,
                   "reference_rows": round(share * REFERENCE_ROWS), "current_rows": round(now * CURRENT_ROWS)}
                  for (name, share), now in rows]  # fmt: skip
-    return {"psi": 0.1134, "noise": 0.0007, "p_value": 1e-12, "verdict": "watch", "scenarios": scenarios}
+    return {"psi": 0.1134, "noise": 0.0007, "p_value": 1e-12, "corrected_p_values": {"mix": 1e-9}, "linf": -0.09,
+            "linf_bin": "home_feed", "histories": {"mix": HISTORY}, "verdict": "watch",
+            "scenarios": scenarios}  # fmt: skip
 
 
 def _finding(kind: str, verdict: str, column: str | None, scenario: str, task: str | None, *rest: Any) -> Plain:
-    statistic, value, reference, limit, sentence = rest
+    statistic, value, reference, sentence = rest
+    limit = None if statistic is None else LIMITS[f"{statistic}_{verdict}"]
     noise = None if limit is None else limit * 0.2
     importance = 0.012 if column == "price" else None if task or column is None else 0.0007
     chance = {"watch": 0.0042, "act": 3e-9}[verdict] if value is not None else None
+    history = [] if statistic is None or statistic in ("score", "calibration") else HISTORY
     return {"kind": kind, "verdict": verdict, "column": column, "scenario": scenario, "task": task,
             "statistic": statistic, "value": value, "reference_value": reference, "limit": limit, "noise": noise,
-            "p_value": chance, "importance": importance, "sentence": sentence}  # fmt: skip
+            "p_value": chance, "corrected_p_value": chance, "importance": importance, "history": history,
+            "sentence": sentence}  # fmt: skip
 
 
 def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
@@ -168,7 +184,8 @@ def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray
             "out_of_range": [0.0, 0.0004], "effective_values": [8.1, 7.4] if len(bins) > 12 else None,
             "commonest": [0.31, 0.28] if len(bins) > 12 else None,
             "reference": reference.tolist(), "current": current.tolist(),
-            "history": (noise * generator.uniform(0.5, 2, 9)).tolist()}  # fmt: skip
+            "corrected_p_values": {"psi": 1e-6 if psi > 0.1 else 1.0},
+            "histories": {"psi": (noise * generator.uniform(0.5, 2, 9)).tolist()}}  # fmt: skip
 
 
 def _label(scenario: str, task: str) -> Plain:
@@ -177,7 +194,9 @@ def _label(scenario: str, task: str) -> Plain:
     found = 0.0112 if off else rate * 1.04
     return {"scenario": scenario, "task": task, "rows": rows, "positives": round(rows * found), "rate": found,
             "reference_rate": rate, "low": rate * 0.87, "high": rate * 1.13, "same_weekday": scenario != "nearby",
-            "verdict": "act" if off else "ok", "p_value": 2e-6 if off else 0.3}  # fmt: skip
+            "verdict": "act" if off else "ok", "p_value": 2e-6 if off else 0.3, "enough_rows": True,
+            "corrected_p_values": {"label_rate": 1e-4 if off else 1.0},
+            "histories": {"label_rate": HISTORY}}  # fmt: skip
 
 
 def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:

@@ -55,15 +55,18 @@ def broken_bytes(draw: st.DrawFn) -> tuple[str, dict[str, str | None], Callable[
 @contextlib.contextmanager
 def project(folder: Path, **params: Any) -> Any:
     """`folder` as the root of a project with a champion in it; in the end it and all input are as they were."""
-    champion = folder / "artifacts" / "models" / "hinet"
-    champion.mkdir(parents=True)
-    (champion / "weights.safetensors").write_bytes(b"champion")
+    for model in ("artifacts/models/hinet", "artifacts/releases/abc/model", "artifacts/releases/abc/bento"):
+        (folder / model).mkdir(parents=True)
+        (folder / model / "weights.safetensors").write_bytes(model.encode())
+    champion = folder / "artifacts" / "releases" / "champion"
+    champion.symlink_to("abc")
     world.write_params(folder, **params)
     with contextlib.chdir(folder):
         before = gate.digests(folder)
         yield
         after = gate.digests(folder)
     assert before == {name: after.get(name) for name in before}
+    assert str(champion.readlink()) == "abc"
 
 
 def check(schema: str = "schema.json") -> dict[str, Any]:

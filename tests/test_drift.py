@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drift_document import document
 
 import params
 from errors import ParameterError, SourceError
@@ -150,6 +151,20 @@ def test_a_day_of_the_log_is_a_window(place: Path) -> None:
     assert found["current"]["rows"] == (rows == np.datetime64("2026-01-09")).sum()
     with pytest.raises(ParameterError, match="expected both, in this order"):
         days_of(date(2026, 1, 9), None)
+
+
+def test_the_document_that_the_page_is_tested_with_is_such_a_report(place: Path, tmp_path: Path) -> None:
+    """No section, entry or cell of it has a key that a real report lacks, and every statistic has its limits."""
+    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    real, made = judged(place, broken), document(columns=4)
+    assert made.keys() - real.keys() == {"quality"}
+    for name in ("reference", "current", "limits", "mix"):
+        assert made[name].keys() <= real[name].keys()
+    for name in ("findings", "columns", "labels", "scores", "performance"):
+        assert made[name][0].keys() <= real[name][0].keys()
+    cells = (report["columns"][0]["scenarios"].values() for report in (made, real))
+    assert next(iter(next(cells))).keys() <= next(iter(next(cells))).keys()
+    assert {f"{finding['statistic']}_watch" for finding in real["findings"]} <= made["limits"].keys()
 
 
 def test_great_expectations_says_the_same(place: Path, tmp_path: Path) -> None:

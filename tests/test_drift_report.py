@@ -222,7 +222,7 @@ def test_bars_are_as_high_as_shares() -> None:
 
 def test_the_limit_stands_at_one_place_in_every_row() -> None:
     """So that rows compare; what is far beyond its limit stops at the end, with an arrow."""
-    near, far = figures.bullet(0.2, 0.1, 0.05, None), figures.bullet(100.0, 10.0, None, 1.0)
+    near, far = figures.bullet(0.2, 0.1, 0.05), figures.bullet(100.0, 10.0, None)
     limits = [re.findall(r'class="limit" d="(.*?)"', drawn) for drawn in (near, far)]
     assert limits[0] == limits[1] != []
     assert "beyond" not in near
@@ -232,7 +232,7 @@ def test_the_limit_stands_at_one_place_in_every_row() -> None:
 def test_what_cannot_be_drawn_is_a_dash() -> None:
     """No rows, no labels, no history: an en dash that says why, instead of an empty drawing."""
     for drawn in (figures.histogram([], [], ["a"], 1.0), figures.reliability([]), figures.sparkline([], None, 0.1),
-                  figures.bullet(None, 0.1, 0.1, None), figures.interval(None, None, None, 0.5, (0, 1))):  # fmt: skip
+                  figures.bullet(None, 0.1, 0.1), figures.interval(None, None, None, 0.5, (0, 1))):  # fmt: skip
         assert drawn.startswith('<span title="')
         assert wording.ABSENT in drawn
 
@@ -254,7 +254,9 @@ def test_what_cannot_be_drawn_is_a_dash() -> None:
         (wording.certainty(0.04), "fairly sure"),
         (wording.certainty(None), "not tested"),
         (wording.count(1234567), "1,234,567"),
-        (wording.measured(0.2, "missing_share"), "20.0 %"),
+        (wording.measured(0.2, "missing"), "20.0 points"),
+        (wording.measured(0.6, "label_rate"), "60 %"),
+        (wording.measured(0.2, "psi"), "0.20"),
         (wording.quote("a `b<c` d"), "a <code>b&lt;c</code> d"),
     ],
 )

@@ -78,6 +78,25 @@ def test_a_closed_gate_is_told_first(reports: Path) -> None:
     assert re.search(r"A gate is closed</h1>\s*<p>Training set:", page(reports))
 
 
+def test_what_flows_found_stands_behind_the_last_run(tmp_path: Path) -> None:
+    """The store in use after its refresh, and the monitored days, each with a link; without flows, not a word."""
+    flows, reports = tmp_path / "artifacts" / "flows", tmp_path / "reports"
+    reports.mkdir()
+    assert "in use" not in page(reports)
+    write(flows / "online" / "check.json", report(user=[CRITICAL]))
+    write(flows / "online" / "docs" / "index.html", "pages")
+    write(
+        flows / "monitor" / "drift.json", json.dumps({"verdict": "act", "reason": "Orders fell.", "next_step": "Go."})
+    )
+    write(flows / "monitor" / "index.html", "drift")
+    text = page(reports)
+    assert "Orders fell." in text
+    assert "A gate is closed</h1>" in text
+    links = re.findall(r'href="([^"]+)"', text)
+    assert links == ["../artifacts/flows/online/docs/index.html", "../artifacts/flows/monitor/index.html"]
+    assert all((reports / link).is_file() for link in links)
+
+
 def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     """Before the first run there is a page without links; it names what makes each report."""
     text = page(tmp_path)

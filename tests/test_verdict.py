@@ -17,14 +17,15 @@ def cell(**changes: Any) -> dict[str, Any]:
     return {
         "rows": 9000, "reference_rows": 90_000, "enough_rows": True, "psi": 0.001, "noise": 0.01, "p_value": 0.5,
         "missing": [0.01, 0.01], "unknown": None, "out_of_range": [0.0, 0.0], "out_of_range_noise": 0.01,
-        "p_values": {"missing": 0.5}, "scale": [1.0, 1.0], "swapped": None, "linf": 0.01, "linf_bin": "3 .. 4",
+        "p_values": {"missing": 0.5, "out_of_range": 0.5}, "scale": [1.0, 1.0], "swapped": None, "linf": 0.01,
+        "linf_bin": "3 .. 4", "histories": {"psi": [0.001, 0.002], "missing": [0.01]},
     } | changes  # fmt: skip
 
 
 def report(columns: dict[str, dict[str, dict[str, Any]]], **sections: Any) -> dict[str, Any]:
     """A comparison in which only the named cells of the named columns differ."""
     return {
-        "mix": {"psi": 0.0, "noise": 0.01, "p_value": 0.9, "linf_bin": "feed", "scenarios": []},
+        "mix": {"psi": 0.0, "noise": 0.01, "p_value": 0.9, "linf_bin": "feed", "scenarios": [], "histories": {}},
         "columns": [
             {"column": name, "importance": 0.01,
              "scenarios": {scenario: cell(**changed.get(scenario, {})) for scenario in SCENARIOS}}
@@ -64,17 +65,33 @@ def test_a_finding_matters_is_no_noise_and_no_chance(changed: dict[str, Any], ve
 def test_one_of_a_thousand_tests_is_surprising_by_chance() -> None:
     """A p-value that alone would do does not among many."""
     many = {f"column {number}": {} for number in range(300)}
-    changed = {**SHIFT, "p_value": 5e-5}
+    changed = {**SHIFT, "p_value": 1e-5}
     alone = judge(report({"price": {"search": changed}}), LIMITS)
     among = judge(report({"price": {"search": changed}, **many}), LIMITS)
     assert (alone["verdict"], among["verdict"]) == ("act", "ok")
+
+
+def test_a_finding_says_how_sure_it_is_after_the_correction() -> None:
+    """Among 300 columns a p-value is worth a thousandth; finding and cell have it, and the days before."""
+    many = {f"column {number}": {} for number in range(300)}
+    found = judge(report({"price": {"search": SHIFT}, **many}), LIMITS)
+    (finding,), cell = found["findings"], found["columns"][0]["scenarios"]["search"]
+    assert finding["corrected_p_value"] > 1000 * finding["p_value"]
+    assert cell["corrected_p_values"]["psi"] == finding["corrected_p_value"]
+    assert finding["history"] == cell["histories"]["psi"]
+
+
+def test_numbers_out_of_range_are_tested_like_everything_else() -> None:
+    """Beyond their noise they are a finding, unless few rows may do so by chance."""
+    changed = {"out_of_range": [0.0, 0.5], "p_values": {"out_of_range": 0.01}}
+    assert judge(report({"price": {"search": changed}}), LIMITS)["verdict"] == "ok"
 
 
 KINDS = {
     "missing": {"missing": [0.01, 0.6], "p_values": {"missing": 1e-20}, **SHIFT},
     "unit": {**SHIFT, "scale": [1000.0, 990.0]},
     "swapped": {"psi": 0.15, "p_value": 1e-20, "scale": None, "swapped": ["ios", "android"]},
-    "range": {**SHIFT, "out_of_range": [0.0, 0.5]},
+    "range": {**SHIFT, "out_of_range": [0.0, 0.5], "p_values": {"missing": 0.5, "out_of_range": 1e-20}},
     "new_values": {"unknown": [0.0, 0.3], "p_values": {"missing": 0.5, "unknown": 1e-20}},
     "covariate": SHIFT,
 }
@@ -111,7 +128,8 @@ def test_causes_come_before_effects_and_the_first_decides() -> None:
 def test_a_rate_is_held_against_its_band() -> None:
     """A fall by half outside of the band is acted upon; inside it is nothing."""
     label = {"scenario": "late", "task": "order", "rate": 0.01, "reference_rate": 0.02, "low": 0.015, "high": 0.025,
-             "p_value": 1e-9, "same_weekday": True, "enough_rows": True}  # fmt: skip
+             "p_value": 1e-9, "same_weekday": True, "enough_rows": True,
+             "histories": {"label_rate": [0.1]}}  # fmt: skip
     found = judge(report({}, labels=[label]), LIMITS)
     assert [(one["kind"], one["scenario"], one["task"]) for one in found["findings"]] == [
         ("label_rate", "late", "order")
@@ -123,7 +141,7 @@ def test_a_rate_is_held_against_its_band() -> None:
 def test_the_mix_names_the_scenario_that_moved_most() -> None:
     """With its share now and before."""
     moved = {"scenario": "late", "reference_share": 0.1, "current_share": 0.3}
-    mix = {"psi": 0.3, "noise": 0.01, "p_value": 1e-30, "linf_bin": "late", "scenarios": [moved]}
+    mix = {"psi": 0.3, "noise": 0.01, "p_value": 1e-30, "linf_bin": "late", "scenarios": [moved], "histories": {}}
     found = judge(report({}, mix=mix), LIMITS)
     assert found["reason"] == "late makes 30.0% of the impressions, usually 10.0%."
 
@@ -131,7 +149,8 @@ def test_the_mix_names_the_scenario_that_moved_most() -> None:
 def test_scores_and_calibration_are_judged_apart() -> None:
     """Scores that moved and predictions that are twice too high are two findings of one cell."""
     score = {"scenario": "feed", "task": "click", "rows": 9000, "reference_rows": 9000, "psi": 0.3, "noise": 0.01,
-             "p_value": 1e-30, "ratio": 2.0, "reference_ratio": 1.0, "calibration_p_value": 1e-30}  # fmt: skip
+             "p_value": 1e-30, "ratio": 2.0, "reference_ratio": 1.0, "calibration_p_value": 1e-30,
+             "histories": {}}  # fmt: skip
     found = judge(report({}, scores=[score]), LIMITS)
     assert {one["kind"] for one in found["findings"]} >= {"calibration"}
     assert found["scores"][0]["calibration_verdict"] == "act"
@@ -141,7 +160,10 @@ def test_scores_and_calibration_are_judged_apart() -> None:
 def test_what_most_scenarios_have_is_one_finding_of_the_task() -> None:
     """Scores that moved in three of four scenarios are told once, in the figures of the one that moved most."""
     score = {"task": "click", "rows": 9000, "reference_rows": 9000, "noise": 0.01, "p_value": 1e-30, "ratio": None}
-    scores = [score | {"scenario": name, "psi": psi} for name, psi in zip(SCENARIOS, (0.3, 0.5, 0.4, 0.0), strict=True)]
+    scores = [
+        score | {"scenario": name, "psi": psi, "histories": {}}
+        for name, psi in zip(SCENARIOS, (0.3, 0.5, 0.4, 0.0), strict=True)
+    ]
     (found,) = judge(report({}, scores=scores), LIMITS)["findings"]
     assert (found["kind"], found["scenario"], found["task"]) == ("score", "all", "click")
     assert found["sentence"] == "the scores of click in all scenarios are distributed differently: PSI 0.50"

@@ -1,0 +1,156 @@
+"""The pages that a person reads, in a real browser: nothing is fetched, every link shows something, keys suffice."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import PROGRAM, Tab, browser
+from drift_document import document, quiet
+
+from monitoring import report
+from monitoring.index import index
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")]
+
+SHOWN = """(async () => {
+  const lost = []
+  for (const link of document.querySelectorAll('a[href^="#"]')) {
+    location.hash = link.hash
+    await new Promise(requestAnimationFrame)
+    const target = document.getElementById(link.hash.slice(1)).getBoundingClientRect()
+    const bar = document.querySelector('nav.top').getBoundingClientRect().bottom
+    const end = document.documentElement.scrollHeight - innerHeight - scrollY < 2
+    if (!target.height || target.top > innerHeight || (target.top < bar - 1 && !end)) lost.push(link.hash)
+  }
+  return lost
+})()"""
+FOCUS = """(() => {
+  const at = document.activeElement, look = getComputedStyle(at)
+  return [at.tagName, at.className, at.hash || at.textContent.slice(0, 40), at.matches(':focus-visible'),
+          look.outlineStyle]
+})()"""
+READABLE = """(() => {
+  const parse = text => { const [r, g, b, a] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a ?? 1] }
+  const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4
+  const light = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255)
+  const behind = node => {
+    const colour = node ? parse(getComputedStyle(node).backgroundColor) : [255, 255, 255, 1]
+    return colour[3] === 1 ? colour : behind(node.parentElement)
+  }
+  const faint = []
+  for (const node of document.querySelectorAll('body *')) {
+    const own = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
+    if (!own || !node.getClientRects().length || node.closest('svg, .unseen, .skip')) continue
+    const [one, other] = [light(parse(getComputedStyle(node).color)), light(behind(node))].sort((a, b) => b - a)
+    const told = node.tagName + '.' + node.className + ': ' + node.textContent.slice(0, 30)
+    if ((one + .05) / (other + .05) < 4.5) faint.push(told)
+  }
+  return faint
+})()"""
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Tab]:
+    """A browser for all tests."""
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The page of drift on a bad and on a quiet day, and the page that leads to all reports."""
+    reports = tmp_path_factory.mktemp("project") / "reports"
+    report.write(document(), reports / "drift" / "index.html")
+    report.write(quiet(), reports / "quiet" / "index.html")
+    (reports / "drift" / "drift.json").write_text(json.dumps(document()))
+    for name in ("validation", "inspection/training"):
+        (reports / name).mkdir(parents=True)
+        (reports / name / "index.html").write_text("pages")
+        failed = [{"severity": "warning", "rule": "view missing too often"}]
+        plain: dict[str, Any] = {"passed": True, "tables": {"events": {"rows": 1200, "failed": failed}}}
+        (reports / f"{name}.json").write_text(json.dumps(plain))
+    index(reports=reports)
+    return {"act": reports / "drift" / "index.html", "ok": reports / "quiet" / "index.html",
+            "index": reports / "index.html"}  # fmt: skip
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", ["act", "ok", "index"])
+def test_a_page_fetches_nothing_and_complains_of_nothing(
+    tab: Tab, pages: dict[str, Path], name: str, dark: bool
+) -> None:
+    """The browser asks for the file itself and for nothing else; its console stays empty."""
+    tab.open(pages[name], dark=dark)
+    assert tab.asked == [pages[name].resolve().as_uri()]
+    assert tab.said == []
+
+
+@pytest.mark.parametrize("name", ["act", "ok"])
+def test_every_link_within_the_page_shows_what_it_leads_to(tab: Tab, pages: dict[str, Path], name: str) -> None:
+    """What is folded unfolds, and what is shown is not under the bar; also on the way from one target to the next."""
+    tab.open(pages[name])
+    assert tab.run(SHOWN) == []
+
+
+def test_the_keyboard_reaches_every_link_and_shows_where_it_is(tab: Tab, pages: dict[str, Path]) -> None:
+    """Tab: first the way past the bar, then every link, region and fold in the order of the page, each outlined."""
+    tab.open(pages["ok"])
+    wanted = tab.run("[...document.querySelectorAll('a, summary')].filter(e => e.checkVisibility()).length")
+    met = []
+    while (tab.press("Tab") or (found := tab.run(FOCUS)))[0] != "BODY":
+        met.append(found)
+    assert met[0][2] == "#main"
+    assert len([one for one in met if one[0] in ("A", "SUMMARY")]) >= wanted
+    assert [one for one in met if not one[3] or one[4] == "none"] == []
+
+
+def test_enter_follows_a_link_and_unfolds_what_is_folded(tab: Tab, pages: dict[str, Path]) -> None:
+    """The first link of the page leads past the bar; a fold opens under Enter and closes under it."""
+    tab.open(pages["act"])
+    tab.press("Tab")
+    tab.press("Enter")
+    assert tab.run("document.activeElement.id") == "main"
+    tab.run("document.querySelector('details.more > summary').focus()")
+    states = []
+    for _ in range(2):
+        tab.press("Enter")
+        states.append(tab.run("document.querySelector('details.more').open"))
+    assert states == [True, False]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", ["act", "ok", "index"])
+def test_every_text_stands_out_from_its_ground(tab: Tab, pages: dict[str, Path], name: str, dark: bool) -> None:
+    """A contrast of 4.5 at least (WCAG 2.2, AA), light and dark, with everything unfolded."""
+    tab.open(pages[name], dark=dark)
+    tab.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert tab.run(READABLE) == []
+
+
+def test_a_verdict_is_told_without_colour(tab: Tab, pages: dict[str, Path]) -> None:
+    """A cell to act on, one to watch and one without rows differ in their marks, and the marks are not read aloud."""
+    tab.open(pages["act"])
+    marks = tab.run(
+        "['act', 'watch', 'above', 'few'].map(name => document.querySelector(`.map td.${name} > a`))"
+        ".map(link => [getComputedStyle(link, '::before').content, link.textContent.trim().split(' ')[0]])"
+    )
+    assert [mark for mark, _ in marks] == ['"■ " / ""', '"▲ " / ""', "none", "none"]
+    assert [word for _, word in marks[:2]] == ["act", "watch"]
+    assert marks[3][1] == "few"
+
+
+@pytest.mark.parametrize("width", [320, 390, 800])
+@pytest.mark.parametrize("name", ["act", "ok", "index"])
+def test_a_narrow_screen_needs_no_scrolling_sideways(tab: Tab, pages: dict[str, Path], name: str, width: int) -> None:
+    """Tables scroll within themselves; the page does not."""
+    tab.open(pages[name], width=width, height=800)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+def test_verdict_reason_place_and_next_step_are_on_the_first_screen(tab: Tab, pages: dict[str, Path]) -> None:
+    """On a laptop and on a telephone, without scrolling: whether to act, where, how sure, what next."""
+    for size in ({"width": 1280, "height": 720}, {"width": 390, "height": 844}):
+        tab.open(pages["act"], **size)
+        assert tab.run("document.querySelector('.why').getBoundingClientRect().bottom <= innerHeight")
