@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import params
 import stage
-from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, prepare
+from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, prepare, remember
 from benchmarks.report import Report, Run, rounded, show
 from benchmarks.rows import Row, read_rows
 from features.encode import Encoder, open_tensors
@@ -61,11 +61,16 @@ def accuracy(
 def run(row: Row, seed: int, folder: Path) -> Run:
     """Fit the row with this seed, on one thread; its AUC on the test rows."""
     torch.set_num_threads(1)
-    schema, layout = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER).layout
+    schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
     settings = row.train.model_copy(update={"seed": seed})
     repeatable(seed)
-    network = NETWORKS[row.network](**arguments_of(row.network, layout, schema.tasks, settings))
+    arguments = arguments_of(row.network, encoder.layout, schema.tasks, settings)
+    if row.neighbours:
+        network = NETWORKS[row.network](**arguments, neighbours=2 ** len(schema.tasks))
+        remember(network, train, encoder, schema)
+    else:
+        network = NETWORKS[row.network](**arguments)
     started = time.perf_counter()
     fitted = fit(
         network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.tasks,

@@ -10,15 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import yaml
+from torch import nn
 
 from errors import ParameterError, PipelineError
 from features import datasets
-from features.encode import Encoder, write_tensors
-from features.schema import Schema, inputs, to_json
+from features.encode import Encoder, Tensors, write_tensors
+from features.schema import Kind, Schema, inputs, to_json
+from features.tasks import TaskKind
+from models.neighbours import Neighbours
 from params import Params, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +90,25 @@ def movielens(settings: Params, folder: Path) -> None:
     (folder / SCHEMA).write_text(to_json(log.schema))
     for name in ("train", "valid", "test"):
         write_tensors(encoder, log.schema, folder / TRAINING / f"{name}.parquet", folder / TENSORS / name)
+
+
+def remember(network: nn.Module, train: Tensors, encoder: Encoder, schema: Schema) -> None:
+    """Tell a network with neighbours its training rows: users, items, and how each row came out.
+
+    An outcome is the number whose binary digits are the labels of the row's tasks, a missing label 0. Raises
+    ParameterError where a task is not binary, or the first two categorical columns are not user and item.
+    """
+    first = [column.name for column in encoder.columns if column.kind is Kind.CATEGORICAL][:2]
+    if first != [schema.user, schema.item] or any(task.kind is not TaskKind.BINARY for task in schema.tasks):
+        raise ParameterError(
+            f"neighbours need binary tasks, and {schema.user} and {schema.item} as first columns, found {first}: "
+            "take another row of the table"
+        )
+    labels = np.nan_to_num(train.labels).astype(np.int64)
+    outcome = labels @ (1 << np.arange(labels.shape[1]))
+    user, item = np.asarray(train.categorical[:, :2], dtype=np.int64).T
+    (neighbours,) = (module for module in network.modules() if isinstance(module, Neighbours))
+    neighbours.remember(*map(torch.from_numpy, (user, item, outcome)))
 
 
 def published_split(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -58,8 +58,8 @@ class Report:
         self._write()
 
     def write(self, rows: Iterable[Row], seeds: int) -> dict[str, Any]:
-        """The table of these rows over seeds 1 to `seeds`, written and returned."""
-        self.plain["models"] = {row.name: self._summary(row, seeds) for row in rows}
+        """The table, with these rows over seeds 1 to `seeds` and those that were in it before; written and returned."""
+        self.plain["models"] = self.plain.get("models", {}) | {row.name: self._summary(row, seeds) for row in rows}
         if (limit := self._limit()) is not None:
             self.plain["models"][LIMIT] = {"cells": self._cells([limit]), "mean_auc": _mean(_array([limit]))}
         self._write()

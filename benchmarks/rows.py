@@ -31,6 +31,7 @@ class _Protocol(_Section):
 class _Row(_Section):
     network: str
     embedding_width: int | None = None
+    neighbours: bool = False
     recipe: dict[str, Any] = {}
     shape: dict[str, Any] = {}
 
@@ -42,11 +43,12 @@ class _Table(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row: the name of its network, and all of params.train as it holds for the row."""
+    """A row: the name of its network, all of params.train as it holds for the row, and whether it has neighbours."""
 
     name: str
     network: str
     train: Train
+    neighbours: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -57,7 +59,8 @@ class Row:
         """What the row is, as JSON: network, shape and recipe."""
         recipe = {name: value for name, value in dataclasses.asdict(self.recipe).items() if name != "seed"}
         shape = getattr(self.train, self.network).model_dump()
-        return {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
+        facts = {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
+        return facts | ({"neighbours": True} if self.neighbours else {})
 
 
 def read_rows(dataset: str, names: Sequence[str], train: Train, path: Path = ROWS) -> list[Row]:
@@ -80,6 +83,7 @@ def _row(name: str, row: _Row, protocol: _Protocol, train: Train) -> Row:
     shape = getattr(train, row.network).model_dump() | protocol.shape.get(row.network, {}) | row.shape
     changes = {"embedding_width": width, row.network: shape, **protocol.recipe, **row.recipe}
     try:
-        return Row(name=name, network=row.network, train=Train.model_validate(train.model_dump() | changes))
+        train = Train.model_validate(train.model_dump() | changes)
+        return Row(name=name, network=row.network, train=train, neighbours=row.neighbours)
     except pydantic.ValidationError as error:
         raise ParameterError(f"{ROWS.name}, row {name}: {error}") from error

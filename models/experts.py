@@ -10,12 +10,13 @@ T tasks with O logits in all (one each, but one per class of a multi-class task)
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.neighbours import Neighbours
 from models.products import linear, mix, perceptrons
 
 EMBEDDING_DEVIATION = 0.05  # of the initial embeddings; the unit deviation of nn.Embedding drowns the numbers
@@ -30,6 +31,7 @@ class Inputs(TypedDict):
     bag_lengths: Sequence[int]
     numeric: int
     embedding_width: int
+    neighbours: NotRequired[int]
 
 
 class FeatureEmbedding(nn.Module):
@@ -38,7 +40,9 @@ class FeatureEmbedding(nn.Module):
     All embedding tables lie in one `weight` [rows of all tables, width], so that all ids of a batch are one lookup.
     `table_rows` are the rows of each table, `categorical_tables` and
     `bag_tables` the table of each column, `bag_lengths` how many ids each bag has room for, `numeric` how many
-    numbers a row has. A bag without ids is zeros.
+    numbers a row has. A bag without ids is zeros. `neighbours` is how many outcomes a training row can have, 0: off;
+    with it what user and item met in the training rows stands behind the fields, as two more of them (see
+    Neighbours); user and item are then the first two categorical columns.
 
     >>> embed = FeatureEmbedding(table_rows=(5, 7), categorical_tables=(0, 1, 1), bag_tables=(1,), bag_lengths=(2,),
     ...                          numeric=2, embedding_width=4)
@@ -58,23 +62,30 @@ class FeatureEmbedding(nn.Module):
         bag_lengths: Sequence[int],
         numeric: int,
         embedding_width: int,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
         _check_tables(len(table_rows), [*categorical_tables, *bag_tables])
         starts = [0, *accumulate(table_rows)]
         self.bag_lengths, self.sparse = list(bag_lengths), False  # see models/tables.py
-        self.width = (len(categorical_tables) + len(bag_lengths)) * embedding_width + numeric
+        self.fields = len(categorical_tables) + len(bag_lengths) + (2 if neighbours else 0)
+        self.width = self.fields * embedding_width + numeric
         self.weight = nn.Parameter(torch.randn(starts[-1], embedding_width) * EMBEDDING_DEVIATION)
         places = [starts[table] for table, length in zip(bag_tables, bag_lengths, strict=True) for _ in range(length)]
         self.register_buffer("offsets", _integers(starts[table] for table in categorical_tables), persistent=False)
         self.register_buffer("bag_offsets", _integers(places), persistent=False)
+        self.neighbours: Neighbours | None = None
+        if neighbours:
+            users, items = (table_rows[table] for table in categorical_tables[:2])
+            self.neighbours = Neighbours(users=users, items=items, outcomes=neighbours, width=embedding_width)
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
         """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
         ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
         embedded = F.embedding(ids, self.weight, sparse=self.sparse)  # [B, F + L, E]
         single, several = embedded.tensor_split([categorical.shape[1]], dim=1)
-        return torch.cat([single.flatten(1), *self._means(several, bags >= 0), numeric], dim=1)  # [B, D]
+        met = [] if self.neighbours is None else [self.neighbours(categorical[:, 0], categorical[:, 1])]  # [B, 2E]
+        return torch.cat([single.flatten(1), *self._means(several, bags >= 0), *met, numeric], dim=1)  # [B, D]
 
     def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
         masked = embedded * present.unsqueeze(2)  # [B, L, E]

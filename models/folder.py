@@ -81,7 +81,11 @@ def write_model(
     encoder: Path,
     reference: Path,
 ) -> None:
-    """Write a model folder beside `folder`, then put it in its place: what stands there is whole or not there."""
+    """Write a model folder beside `folder`, then put it in its place: what stands there is whole or not there.
+
+    Raises ModelError on a network with neighbours, which reads the training rows: no folder holds those.
+    """
+    _refuse_neighbours(folder, model_name, arguments)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -149,6 +153,7 @@ def _network(folder: Path, facts: Mapping[str, Any], encoder: Encoder) -> nn.Mod
     name, arguments = facts["name"], facts["arguments"]
     if name not in NETWORKS:
         _differs(folder / MODEL, "a name out of", sorted(NETWORKS), name)
+    _refuse_neighbours(folder, name, arguments)
     for field, value in json.loads(json.dumps(dataclasses.asdict(encoder.layout))).items():
         if arguments.get(field) != value:
             _differs(folder / MODEL, f"the encoder's {field}", value, arguments.get(field))
@@ -158,6 +163,14 @@ def _network(folder: Path, facts: Mapping[str, Any], encoder: Encoder) -> nn.Mod
     except (TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder}: the weights do not fit a {name} of these arguments: {error}") from error
     return network.eval()
+
+
+def _refuse_neighbours(folder: Path, name: str, arguments: Mapping[str, Any]) -> None:
+    if arguments.get("neighbours"):
+        raise ModelError(
+            f"{folder}: {name} with neighbours reads the training rows, which a model folder does not hold: "
+            "it is for benchmarks; train without neighbours"
+        )
 
 
 def _differs(path: Path, what: str, expected: object, found: object) -> None:

@@ -154,8 +154,8 @@ class HiNet(nn.Module):
     of x that are added to the logits, fm and cross with `cross_layers` (models/interactions.py). `normalize` puts a
     layer normalization before every ReLU of the scenario and task experts. `detach_gates` lets no gradient through the
     gates to what they read. `dropout` leaves out that share of x, drawn anew for every row and step, while it is
-    trained. Two ablations: without `scenario_attention` C = [G, S], without `hierarchy` the scenario
-    layer goes and C = x.
+    trained. `neighbours` puts what user and item met in the training rows into x (see FeatureEmbedding). Two ablations:
+    without `scenario_attention` C = [G, S], without `hierarchy` the scenario layer goes and C = x.
 
     >>> network = HiNet(table_rows=(100, 50), categorical_tables=(0, 1), bag_tables=(1,), bag_lengths=(5,), numeric=3,
     ...                 scenarios=4, tasks=2, embedding_width=8, sub_experts=3, expert_units=(16, 8), task_experts=2,
@@ -196,16 +196,18 @@ class HiNet(nn.Module):
         dropout: float = 0.0,
         scenario_attention: bool = True,
         hierarchy: bool = True,
+        neighbours: int = 0,
         task_outputs: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.scenarios, fields = scenarios, len(categorical_tables) + len(bag_tables)
+        self.scenarios = scenarios
         self.embedding = FeatureEmbedding(
             table_rows=table_rows, categorical_tables=categorical_tables, bag_tables=bag_tables,
             bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_sets * embedding_width,
+            neighbours=neighbours,
         )  # fmt: skip
-        width = self.embedding.width
+        width, fields = self.embedding.width, self.embedding.fields
         self.integration = SubExpertIntegration(
             scenarios=scenarios, sub_experts=sub_experts, inputs=width, units=expert_units, normalize=normalize,
             detach_gates=detach_gates, embedding_sets=embedding_sets, fields=fields, numeric=numeric,

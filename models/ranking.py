@@ -36,7 +36,7 @@ class Sharing:
 
     `items` are the columns that depend on the item alone (see `item_columns`). The first layer's weights are copied,
     split by columns, when this is made: a network that learns on needs a new one. Raises ValueError where there is no
-    such layer: without `hierarchy`, with several `embedding_sets`, with `interactions`.
+    such layer: without `hierarchy`, with several `embedding_sets`, with `interactions`, with `neighbours`.
     """
 
     def __init__(self, network: HiNet, items: Columns) -> None:
@@ -168,6 +168,8 @@ def _checked(network: HiNet) -> tuple[SubExpertIntegration, StackedExperts]:
         raise ValueError("with several embedding_sets sub-experts read parts of x: score plain rows instead")
     if len(network.interactions):
         raise ValueError(f"interactions {list(network.interactions)} read all of x: score plain rows instead")
+    if network.embedding.neighbours is not None:
+        raise ValueError("neighbours are no columns of a row: rank with a network without them")
     return network.integration, network.integration.experts
 
 

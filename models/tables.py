@@ -12,16 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from models.experts import FeatureEmbedding
+from models.neighbours import Neighbours
 
 
 def tables_of(network: nn.Module) -> list[nn.Parameter]:
     """The embedding tables of a network."""
-    return [module.weight for module in network.modules() if isinstance(module, FeatureEmbedding)]
+    tables = [module.weight for module in network.modules() if isinstance(module, FeatureEmbedding)]
+    of_neighbours = (module for module in network.modules() if isinstance(module, Neighbours))
+    return tables + [table for module in of_neighbours for table in (module.of_items, module.of_users)]
 
 
 def make_lazy(network: nn.Module) -> None:
-    """Have the network's tables ask for sparse gradients: the rows that a batch names."""
+    """Have the network's tables ask for sparse gradients: the rows that a batch names.
+
+    Raises ValueError where neighbours are on: their sums name most rows in every step.
+    """
     for module in network.modules():
+        if isinstance(module, Neighbours):
+            raise ValueError("lazy_tables and neighbours exclude each other: switch lazy_tables off")
         if isinstance(module, FeatureEmbedding):
             module.sparse = True
 

@@ -11,12 +11,13 @@ import yaml
 
 import params
 from benchmarks.accuracy import accuracy
-from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, movielens, prepare, published_split
+from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, movielens, prepare, published_split, remember
 from benchmarks.report import Report, Run
 from benchmarks.rows import read_rows
 from errors import ParameterError
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
+from models.neighbours import Neighbours
 
 TRAIN = params.load().train
 PROTOCOL = "a protocol"
@@ -139,6 +140,39 @@ def test_a_table_goes_on_where_it_was_stopped(prepared: Path, tmp_path: Path) ->
     assert [again.has(rows[0], 1), again.has(rows[0], 2), again.has(changed, 1)] == [True, False, False]
     with pytest.raises(ParameterError, match="give another --json"):
         Report(tmp_path / "r.json", "movielens-1m", "another", prepared)
+
+
+def test_a_row_with_neighbours_is_told_so_in_its_figures_only(tmp_path: Path) -> None:
+    """Runs of rows without neighbours stay what they were; a run with them is another one."""
+    table = {"protocols": {}, "rows": {"plain": {"network": "hinet"}, "more": {"network": "hinet", "neighbours": True}}}
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    plain, more = read_rows("here", ["all"], TRAIN, tmp_path / "rows.yaml")
+    assert "neighbours" not in plain.facts()
+    assert more.facts() == {**plain.facts(), "neighbours": True}
+
+
+def test_neighbours_are_the_training_rows_and_none_else(prepared: Path) -> None:
+    """Users, items and outcomes (click + 2 * like) of the training rows, by the ids of the encoder."""
+    schema, encoder = read_schema(prepared / SCHEMA), Encoder.read(prepared / ENCODER)
+    train = open_tensors(prepared / TENSORS / "train")
+    users, items = encoder.layout.table_rows[:2]
+    network = Neighbours(users=users, items=items, outcomes=4, width=2)
+    remember(network, train, encoder, schema)
+    expected = sorted(
+        (user * items + item, item * 4 + int(click + 2 * like))
+        for (user, item), (click, like) in zip(train.categorical[:, :2].tolist(), train.labels.tolist(), strict=True)
+    )
+    assert network.pairs.tolist() == [pair for pair, _ in expected]
+    assert sorted(network.rated_of_user.tolist()) == sorted(rated for _, rated in expected)
+
+
+def test_the_command_fits_a_row_with_neighbours(archive: Path, tmp_path: Path) -> None:
+    """A row with neighbours goes the same way, and its figures say so."""
+    out = tmp_path / "table.json"
+    accuracy(dataset="movielens-1m", path=archive, models="mmoe (neighbours)", seeds=1, processes=1, json=out)
+    found = json.loads(out.read_text())["models"]["mmoe (neighbours)"]
+    assert found["row"]["neighbours"] is True
+    assert found["parameters"] > 0
 
 
 def test_the_command_fits_and_reports(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,21 @@ def test_arguments_must_fit_encoder_and_weights(tmp_path: Path, sources: dict[st
             read_model(folder)
 
 
+def test_neighbours_are_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """The training rows that such a network reads are in no folder: it is neither written nor read, by its name."""
+    folder, network = written(tmp_path, sources)
+    arguments = {**json.loads((folder / MODEL).read_text())["arguments"], "neighbours": 4}
+    edit(folder / MODEL, arguments=arguments)
+    with pytest.raises(ModelError, match="hinet with neighbours reads the training rows"):
+        read_model(folder)
+    with pytest.raises(ModelError, match="hinet with neighbours reads the training rows"):
+        write_model(
+            tmp_path / "other", model_name="hinet", network=network, arguments=arguments, summary=SUMMARY, curves=[],
+            behaviour={}, **sources,
+        )  # fmt: skip
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_description_that_is_no_json_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
     """A truncated model.json is named."""
     folder, _ = written(tmp_path, sources)

@@ -122,6 +122,7 @@ def test_what_an_item_takes() -> None:
         ({"hierarchy": False}, "hierarchy"),
         ({"embedding_sets": 3}, "embedding_sets"),
         ({"interactions": ("fm",)}, r"interactions \['fm'\]"),
+        ({"neighbours": 4}, "neighbours are no columns of a row"),
     ],
 )
 def test_networks_that_cannot_share_are_refused(changes: dict[str, Any], named: str) -> None:
