@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import params
+from serving import service
 from serving.card import card_of
 from serving.problem import Refused
 from serving.request import request_type
@@ -268,6 +269,24 @@ def test_what_is_missing_is_told_before_any_worker_starts(
     """Which path, that `dvc repro` makes it, and how to name another."""
     monkeypatch.setenv(name, "nowhere")
     with pytest.raises(BentoMLException, match=f"nowhere does not exist: run `dvc repro`, or set {name}"):
+        RankingService.inner.check()
+
+
+@pytest.mark.parametrize("key", ["", "short", "with a space in between", "ключ-ключ-ключ-ключ"])
+def test_a_key_that_protects_nothing_is_told_before_any_worker_starts(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """An empty variable is no key, and not the wish to have none."""
+    monkeypatch.setenv("HINET_API_KEY", key)
+    with pytest.raises(BentoMLException, match="HINET_API_KEY must have 16 letters or more"):
+        RankingService.inner.check()
+
+
+@pytest.mark.parametrize("workers", ["0", "two", "-1", ""])
+def test_a_wrong_number_of_workers_is_told(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+    """Instead of one worker, silently."""
+    monkeypatch.setattr(service, "WORKERS", workers)
+    with pytest.raises(BentoMLException, match=f"HINET_WORKERS must be a number of processes.*found '{workers}'"):
         RankingService.inner.check()
 
 
