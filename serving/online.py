@@ -80,7 +80,7 @@ class UserFeatures:
             ((moment, found),) = self._online.online_read(
                 self.store.config, self._tables[view.name], [entity], list(columns)
             )
-            if moment is not None and found is not None:
+            if found is not None and moment is not None and moment.timestamp():  # Redis: 1970 where it has nothing
                 row.moments[view.name] = int(moment.timestamp())
                 row.values.update((name, feast_value_type_to_python_type(found.get(name, Value()))) for name in columns)
         return row

@@ -79,6 +79,9 @@ class Ranker:
         clock.append(time.perf_counter())
         values = {**request.context, **row.values, **keys, **request.overrides.get("user", {})}
         user = state.encoder.encode(values, scenario)
+        known = _known_user(state, user)
+        if known and not degraded and not row.moments and state.users.views:
+            degraded = "online store: it holds nothing of a user whom the model knows; was it emptied?"
         rows = state.overridden(candidates.items, candidates.places, candidates.overrides)
         clock.append(time.perf_counter())
         found, fault = self._probabilities(state, user, candidates.places, rows)  # [N, O]
@@ -94,7 +97,7 @@ class Ranker:
             model=state.model.tag,
             data_date=state.catalogue.moment,
             considered=len(candidates.places),
-            unknown_user=_unknown_user(state, user),
+            unknown_user=known is False,
             unknown_items=[items[place] for place in np.flatnonzero(state.catalogue.unknown[places]).tolist()],
             stale=self._stale(state, row, candidates.places),
             degraded="; ".join(filter(None, (degraded, fault))) or None,
@@ -151,10 +154,12 @@ def open_ranker(sources: Sources, settings: Serve) -> Ranker:
     return Ranker(open_state(sources, settings), settings)
 
 
-def _unknown_user(state: State, user: Batch) -> bool:
-    """Whether the model reads the unknown row for the user; no where it reads no ids of users."""
+def _known_user(state: State, user: Batch) -> bool | None:
+    """Whether the model has a row of its own for the user; None where it reads no ids of users."""
     names = [column.name for column in state.model.encoder.columns if column.kind is Kind.CATEGORICAL]
-    return state.schema.user in names and bool(user.categorical[0, names.index(state.schema.user)] == UNKNOWN)
+    if state.schema.user not in names:
+        return None
+    return bool(user.categorical[0, names.index(state.schema.user)] != UNKNOWN)
 
 
 def _explained(state: State, user: Batch, places: Places, rows: Batch | None) -> Explanation:

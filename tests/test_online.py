@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,12 +129,17 @@ def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> Ranked:
     return ranker.rank(accepted(user_id=user, scenario=scenario, candidates="all"))
 
 
+def wait(until: Callable[[], bool]) -> None:
+    """Until something is so."""
+    deadline = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def recovers(ranker: Ranker, user: int = 1) -> None:
     """Answers are whole again after a while, without anybody's help."""
-    until = time.monotonic() + 60
-    while rank(ranker, user).degraded:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait(lambda: rank(ranker, user).degraded is None)
 
 
 @needs_redis
@@ -258,7 +263,7 @@ def test_a_slow_redis_is_not_waited_for(server: Server, on_redis: Ranker) -> Non
 
 @needs_redis
 def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
-    """Killed: flagged with the reason at once; started and filled again: whole, by itself."""
+    """Killed: flagged with the reason at once; started, but empty: flagged, too; filled again: whole, by itself."""
     server = Server(tmp_path)
     try:
         fill(project, tmp_path, server.address)
@@ -270,6 +275,8 @@ def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
         assert all(answer.degraded and "features are unknown" in answer.degraded for answer in found)
         assert min(answer.seconds["features"] for answer in found[2:]) < 0.005
         server.start()
+        wait(lambda: "was it emptied?" in str(rank(ranker).degraded))
+        assert rank(ranker, user=1000).degraded is None  # nobody knows him
         shutil.rmtree(tmp_path / "online.db.written")
         fill(project, tmp_path, server.address)
         recovers(ranker)
