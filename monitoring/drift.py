@@ -7,6 +7,7 @@ Exit status: 0 ok, 1 watch, 2 act, 3 if there is no verdict; with --report-only 
 
 import hashlib
 import json
+import math
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,17 @@ def quality_of(validation: Path | None) -> dict[str, Any] | None:
 
 
 def rounded(value: Any) -> Any:
-    """The same document, its numbers with DIGITS significant digits: small in git, the same on every machine."""
+    """The same document, its numbers with DIGITS significant digits: small in git, the same on every machine.
+
+    A band of noise without an end, as of a column that one of the windows lacks, is null: JSON knows none.
+    """
     if isinstance(value, dict):
         return {key: rounded(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(held) for held in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ import params
 from errors import ParameterError, SourceError
 from features.histograms import Histograms
 from models.folder import read_model
-from monitoring.drift import days_of, drift, examine
+from monitoring.drift import days_of, drift, examine, rounded
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -213,3 +214,8 @@ def test_the_model_folder_carries_its_reference(place: Path, tmp_path: Path) -> 
     shutil.copytree(place / artifacts.MODEL, tmp_path / "model")
     kept = Histograms.read(tmp_path / "model" / "reference.json")
     assert kept.rows.sum() == pq.read_metadata(place / "data" / "training" / "train.parquet").num_rows
+
+
+def test_a_band_without_end_is_null_in_the_report() -> None:
+    """JSON knows no infinity; what is not known is null, and the page says that it is absent."""
+    assert rounded({"noise": math.inf, "psi": [0.123456789]}) == {"noise": None, "psi": [0.123457]}
