@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import graphlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
@@ -29,15 +30,30 @@ class Stage:
 HINTS = {field.name: field.type for field in dataclasses.fields(Stage)[3:]}
 
 
-def read_graph() -> list[Stage]:
-    """The stages of the repository, each after those that it waits for; raises ParameterError for an unknown hint."""
+def read_graph(until: Path | None = None) -> list[Stage]:
+    """The stages of the repository, each after those that it waits for; `until`: only what makes that output.
+
+    Raises ParameterError for an unknown hint, and where no stage makes the output.
+    """
     with contextlib.closing(_opened()) as repo:
         graph = repo.index.graph
         run = {node: node.addressing for node in graph.nodes if node.cmd}  # the rest are data under `dvc add`
         after = {node: sorted(run[n] for n in graph.successors(node) if n in run) for node in run}
         stages = {run[node]: _stage(node, tuple(names)) for node, names in after.items()}
+        makers = {run[node] for node in run if until and until.absolute() in [Path(out.fs_path) for out in node.outs]}
+    if until and not makers:
+        raise ParameterError(f"dvc.yaml: expected a stage that makes {until}, found none")
     names = {name: stages[name].after for name in sorted(stages)}
-    return [stages[name] for name in graphlib.TopologicalSorter(names).static_order()]
+    ordered = [stages[name] for name in graphlib.TopologicalSorter(names).static_order()]
+    return _needed(ordered, makers) if until else ordered
+
+
+def _needed(ordered: list[Stage], wanted: set[str]) -> list[Stage]:
+    """The `wanted` ones and all that they wait for."""
+    for stage in reversed(ordered):
+        if stage.name in wanted:
+            wanted = wanted.union(stage.after)
+    return [stage for stage in ordered if stage.name in wanted]
 
 
 def _stage(node: Any, after: tuple[str, ...]) -> Stage:

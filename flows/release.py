@@ -60,6 +60,11 @@ async def store_in_use(moment: datetime.datetime) -> dict[str, str]:
     if not ONLINE.exists():
         return {}
     await refresh(moment, ONLINE)
+    return as_it_is()
+
+
+def as_it_is() -> dict[str, str]:
+    """The store in use, and the moment up to which it was brought up, as options of serving.release."""
     views = json.loads(WATERMARK.read_text())["views"]
     return {"--online": str(ONLINE), "--moment": min(views.values())}
 

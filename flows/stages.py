@@ -49,14 +49,16 @@ class Outcome:
         return self.state in ("cached", "restored", "ran")
 
 
-async def run_stages(*, at_once: int = 2) -> list[Outcome]:
+async def run_stages(*, at_once: int = 2, until: Path | None = None) -> list[Outcome]:
     """Run every stage that DVC holds to be stale, each as a task, `at_once` of them at most (one on the GPU).
 
-    After a failure nothing new is started. A row for each stage, in order, whatever became of it.
+    `until`: only those that make that output, and what they wait for. After a failure nothing new is started. A row for
+    each stage, in order, whatever became of it.
     """
     async with recovery(log=get_run_logger().warning):
-        stages = await asyncio.to_thread(read_graph)
-        run = Run(await asyncio.to_thread(reasons), at_once=at_once)
+        stages = await asyncio.to_thread(read_graph, until)
+        names = None if until is None else [stage.name for stage in stages]
+        run = Run(await asyncio.to_thread(reasons, names), at_once=at_once)
         try:
             async with asyncio.TaskGroup() as group:
                 for stage in stages:

@@ -52,11 +52,8 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
     yield check_encoder(model, stores)
     read_snapshot(snapshot_beside(stores.online), model.schema, model.views)  # or say what is wrong with it
     with TemporaryDirectory() as scratch:
-        copy, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
+        copy, registry = copy_online(stores.online, Path(scratch)), Path(scratch) / "registry.db"
         redis = os.environ.get(REDIS)
-        if redis is None:
-            copy_store(stores.online, copy)  # Feast opens it for writing
-        shutil.copyfile(snapshot_beside(stores.online), snapshot_beside(copy))
         store = open_store(
             model.schema, model.views, features=stores.features, online=copy, registry=registry, redis=redis
         )
@@ -68,6 +65,15 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
         ranker = open_ranker(sources, patient(settings.serve))
         served = serve(ranker, asked, request_type(model.schema, settings.serve, model.views))
         yield compare_answers(predicted, served)
+
+
+def copy_online(online: Path, scratch: Path) -> Path:
+    """A copy of an online store and of the item snapshot beside it: Feast opens a store for writing."""
+    copy = scratch / "online.db"
+    if REDIS not in os.environ:
+        copy_store(online, copy)
+    shutil.copyfile(snapshot_beside(online), snapshot_beside(copy))
+    return copy
 
 
 def patient(settings: Serve) -> Serve:

@@ -192,3 +192,22 @@ def test_the_process_of_a_flow_is_light() -> None:
     script = f"import sys, {flows}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_what_makes_an_output_is_run(server: None, workspace: Path) -> None:
+    """The stage that makes it and what it waits for; an output that nobody makes is told."""
+    diamond(workspace)
+    found = asyncio.run(run_stages_until(Path("words")))
+    assert set(found) == {"log", "words"}
+    with pytest.raises(ParameterError, match="expected a stage that makes nothing, found none"):
+        read_graph(Path("nothing"))
+
+
+async def run_stages_until(output: Path) -> dict[str, str]:
+    """What became of the stages up to an output."""
+
+    @flow
+    async def runs() -> list[Outcome]:
+        return await run_stages(until=output)
+
+    return {outcome.stage: outcome.state for outcome in await runs()}
