@@ -39,6 +39,7 @@ class Ranked:
     `data_date` is the moment (UTC) up to which the features are, None where nobody knows. `stale` counts by view the
     rows that were read and are older than serve.stale_hours. `degraded` is the reason why the answer is not the whole
     truth: features that could not be read, a model that could not answer; None: it is. `seconds` are by phase.
+    Where no item is left there is no explanation.
     """
 
     items: list[Any]

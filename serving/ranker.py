@@ -102,7 +102,7 @@ class Ranker:
             stale=self._stale(state, row, candidates.places),
             degraded="; ".join(filter(None, (degraded, fault))) or None,
             seconds=dict(zip((FEATURES, ENCODE, MODEL), np.diff(clock).tolist(), strict=True)),
-            explanation=_explained(state, user, places, _some(rows, order)) if request.explain else None,
+            explanation=_explained(state, user, places, _some(rows, order)) if request.explain and items else None,
         )
         return ranked, _scored(state, values, keys, candidates, found)
 

@@ -31,7 +31,7 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Float = Annotated[float, Field(allow_inf_nan=False)]
 FLOAT32 = 3.4028234e38  # beyond it a float32 is infinite
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=FLOAT32, allow_inf_nan=False)]  # sums stay finite
 _TYPES: dict[DType, Any] = {
     DType.INT64: Int64,
     DType.FLOAT32: Annotated[Float, Field(ge=-FLOAT32, le=FLOAT32)],

@@ -71,7 +71,8 @@ def test_filters_leave_what_the_items_are(ranker: Ranker) -> None:
     assert set(rank(ranker, filters={"tags": ["hot", "none"]}, candidates="all").items) == hot
     both = rank(ranker, filters={"tags": "hot", "price": {"max": 50}}, candidates=[*ITEMS, STRANGE_ITEM])
     assert (set(both.items), both.considered) == (hot & cheap, len(hot & cheap))
-    nobody = rank(ranker, filters={"price": {"min": 1e9}})
+    nobody = rank(ranker, filters={"price": {"min": 1e9}}, explain=True)
+    assert nobody.explanation is None
     assert (nobody.items, nobody.considered, len(nobody.scores)) == ([], 0, 0)
 
 
