@@ -1,8 +1,13 @@
 """A stage on the command line: one clean sentence when it fails, a traceback when it is our fault."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+import stage
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -56,3 +61,12 @@ def test_a_wrong_argument_is_refused() -> None:
     done = run()
     assert done.returncode != 0
     assert "--out" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("asked", "found"), [("1", 1), ("1000", None), ("", None), ("0", None), ("two", None)])
+def test_threads_are_the_cores_unless_fewer_are_asked_for(
+    asked: str, found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OMP_NUM_THREADS lowers the number of threads; more than there are cores, or no number, changes nothing."""
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert stage.threads() == (found or len(os.sched_getaffinity(0)))
