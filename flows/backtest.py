@@ -91,7 +91,7 @@ class Backtest:
     async def roll(self, as_of: datetime.date | None, first_day: datetime.date | None) -> None:
         """All days that are not done yet, then the table of all that are. Raises CommandError, PipelineError."""
         known = await self._days_of_the_log()
-        if len(known) <= BEFORE and first_day is None:
+        if not known or (len(known) <= BEFORE and first_day is None):
             raise BacktestError(f"the log has {len(known)} days, no more than the first model needs: give --first-day")
         first = first_day or known[BEFORE]
         before: Row | None = None

@@ -49,6 +49,13 @@ Everything that it needs lies in `src`: code, parameters, weights, encoder, onli
 """
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML's own way with text, whatever other libraries of this process have taught its dumpers."""
+
+
+_Dumper.add_representer(str, yaml.SafeDumper.represent_str)
+
+
 def package(*, model: Path, online: Path, out: Path) -> None:
     """Build the bento `out` from the model folder `model` and the SQLite online store `online`; raises ModelError.
 
@@ -63,10 +70,10 @@ def package(*, model: Path, online: Path, out: Path) -> None:
     with TemporaryDirectory() as scratch:
         context, home = Path(scratch) / "context", Path(scratch) / "home"
         copy_source(context)
-        (context / "bentofile.yaml").write_text(yaml.safe_dump(_options(read, online)))
+        (context / "bentofile.yaml").write_text(yaml.dump(_options(read, online), Dumper=_Dumper))
         shutil.copytree(_build(context, home, read.tag), out)
     _stop_the_clock(out / "bento.yaml")
-    (out / "apis" / "openapi.yaml").write_text(yaml.safe_dump(page))  # BentoML knows none of the paths
+    (out / "apis" / "openapi.yaml").write_text(yaml.dump(page, Dumper=_Dumper))  # BentoML knows none of the paths
     shutil.copytree(model, out / "src" / service.SOURCES["HINET_MODEL"])
     packed = out / "src" / service.SOURCES["HINET_ONLINE_STORE"]
     shutil.copyfile(online, packed)

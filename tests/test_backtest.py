@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("server")
 
 FIRST = date(2026, 1, 5)
 DAYS = [FIRST + timedelta(days=place) for place in range(4)]
-LOG = f"for day in {' '.join(map(str, DAYS))}; do mkdir -p data/validated/events/day=$day; done; touch data/validated/x"
+LOG = f"for day in {' '.join(map(str, DAYS))}; do mkdir -p data/validated/events/day=$day && touch $_/part; done"
 
 
 class World:
@@ -188,6 +188,7 @@ def test_the_log_may_grow(played: World) -> None:
     state = run(retrain_every=5)
     assert state.is_failed()
     assert "--again to begin anew, or another --out" in str(state.message)
+    played.released = 0
     assert run(as_of=DAYS[2], settings={"train.epochs": "1"}, again=True).is_completed()
     assert yaml.safe_load((OUT / "project/params.yaml").read_text())["train"]["epochs"] == 1
 

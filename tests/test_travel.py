@@ -32,7 +32,7 @@ from models.hinet import HiNet
 from models.hits import probabilities_of
 from models.recipe import Recipe
 from models.train import arguments_of, curves_of
-from serving.ranker import probabilities
+from serving.scorer import as_probabilities
 
 SCHEMA = travel.schema()
 SMALL = {
@@ -240,9 +240,9 @@ def test_probabilities_are_those_of_evaluate_when_served(tmp_path: Path) -> None
     ids, none = np.arange(9, dtype=np.int32)[:, None], np.empty((9, 0), np.int32)
     batch = Batch(ids, none, none.astype(np.float32), np.zeros(9, np.int32))
     with torch.no_grad():
-        logits = network(*(torch.from_numpy(part) for part in vars(batch).values())).numpy()
-    found = probabilities(network, batch, outputs)
-    np.testing.assert_allclose(found, probabilities_of(logits, SCHEMA.tasks), rtol=1e-12)
+        logits = network(*(torch.from_numpy(part) for part in vars(batch).values()))
+    found = as_probabilities(logits, outputs)
+    np.testing.assert_allclose(found, probabilities_of(logits.numpy(), SCHEMA.tasks), rtol=1e-12)
 
 
 def place_of(value: Any, classes: tuple[Any, ...]) -> int | None:
