@@ -26,7 +26,9 @@ pytestmark = pytest.mark.usefixtures("server")
 
 FIRST = date(2026, 1, 5)
 DAYS = [FIRST + timedelta(days=place) for place in range(4)]
-LOG = f"for day in {' '.join(map(str, DAYS))}; do mkdir -p data/validated/events/day=$day && touch $_/part; done"
+LOG = "for day in {days}; do mkdir -p {folder} && touch {folder}/part; done".format(
+    days=" ".join(map(str, DAYS)), folder="data/validated/events/day=$day"
+)
 
 
 class World:
