@@ -68,7 +68,7 @@ def weigh(report: Entry, limits: Drift) -> list[Test]:
     tests = [replace(test, corrected=p, certain=p < limits.significance)
              for test, p in zip(tests, corrected, strict=True)]  # fmt: skip
     for test in tests:
-        test.told.setdefault("corrected_p_values", {})[test.statistic] = test.corrected
+        test.told["corrected_p_values"][test.statistic] = test.corrected
         name = "calibration_verdict" if test.statistic == "calibration" else "verdict"
         test.told[name] = max(test.level, test.told[name], key=_rank)
     return tests
@@ -89,7 +89,7 @@ def conclude(report: Entry, tests: list[Test]) -> Entry:
 def _of_columns(report: Entry, limits: Drift) -> Iterator[Test]:
     for column in report["columns"]:
         for scenario, cell in column["scenarios"].items():
-            cell["verdict"] = "ok"
+            cell.update(verdict="ok", corrected_p_values={})
             where = {"column": column["column"], "scenario": scenario, "judged": cell["enough_rows"], "told": cell}
             yield Test(
                 statistic="psi", value=cell["psi"], limits=limits.psi, noise=cell["noise"], p_value=cell["p_value"],
@@ -109,7 +109,7 @@ def _of_unusual(cell: Entry, limits: Drift, where: Entry) -> Iterator[Test]:
 
 def _of_mix(report: Entry, limits: Drift) -> Test:
     mix = report["mix"]
-    mix["verdict"] = "ok"
+    mix.update(verdict="ok", corrected_p_values={})
     return Test(
         statistic="mix", value=mix["psi"], limits=limits.mix, noise=mix["noise"], p_value=mix["p_value"], told=mix,
         scenario=mix["linf_bin"],
@@ -118,7 +118,7 @@ def _of_mix(report: Entry, limits: Drift) -> Test:
 
 def _of_labels(report: Entry, limits: Drift) -> Iterator[Test]:
     for entry in report["labels"]:
-        entry["verdict"] = "ok"
+        entry.update(verdict="ok", corrected_p_values={})
         if entry["rate"] is not None and entry["reference_rate"]:
             usual = entry["reference_rate"]
             yield Test(
@@ -130,7 +130,8 @@ def _of_labels(report: Entry, limits: Drift) -> Iterator[Test]:
 
 def _of_scores(report: Entry, limits: Drift) -> Iterator[Test]:
     for entry in report["scores"]:
-        entry["verdict"], where = "ok", {"scenario": entry["scenario"], "task": entry["task"], "told": entry}
+        entry.update(verdict="ok", corrected_p_values={})
+        where = {"scenario": entry["scenario"], "task": entry["task"], "told": entry}
         enough = min(entry["rows"], entry["reference_rows"]) >= limits.fewest_rows
         yield Test(
             statistic="score", value=entry["psi"], limits=limits.score, noise=entry["noise"],

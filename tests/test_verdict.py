@@ -138,6 +138,13 @@ def test_a_rate_is_held_against_its_band() -> None:
     assert judge(report({}, labels=[label | {"low": 0.001}]), LIMITS)["verdict"] == "ok"
 
 
+def test_what_could_not_be_tested_is_ok_without_a_chance() -> None:
+    """A task without a label in the window has no p-value, and the page has a place to look for one."""
+    label = {"scenario": "late", "task": "order", "rate": None, "reference_rate": 0.02}
+    found = judge(report({}, labels=[label]), LIMITS)["labels"][0]
+    assert (found["verdict"], found["corrected_p_values"]) == ("ok", {})
+
+
 def test_the_mix_names_the_scenario_that_moved_most() -> None:
     """With its share now and before."""
     moved = {"scenario": "late", "reference_share": 0.1, "current_share": 0.3}
