@@ -9,6 +9,7 @@
     |-- TrainingError    training cannot go on: non-finite loss, no rows, no labels
     |-- ModelError       a model folder is missing, incomplete or not what it says it is
     |-- SnapshotError    the item snapshot beside an online store is missing, damaged or of another data set
+    |-- StoreError       an online store does not take what is written to it
     `-- ReleaseError     a model cannot be released, or there is no release to go back to
 
 Each message is for the person who reads it: what, where, expected, found, what to do next.
@@ -49,6 +50,10 @@ class ModelError(PipelineError):
 
 class SnapshotError(PipelineError):
     """The item snapshot beside an online store is missing, damaged or of another data set."""
+
+
+class StoreError(PipelineError):
+    """An online store does not take what is written to it."""
 
 
 class ReleaseError(PipelineError):

@@ -32,7 +32,7 @@ from feast import FeatureStore
 
 import params
 import stage
-from errors import ParameterError
+from errors import ParameterError, StoreError
 from features import inspection
 from features.increment import BEGINNING, Increment, Watermark, digest, enter, replace, select_increment
 from features.inspect_online import BORDER, check_online
@@ -51,8 +51,8 @@ def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out:
     """Bring the SQLite online store `online` up to `as_of` (UTC) from the views under `features`.
 
     `out` gets refresh.json (what was written), check.json and docs/ (how the store compares). Returns the exit status;
-    raises ValidationError if the store differs from the offline store even when all of it was written again, and
-    ParameterError if a run up to a later moment was begun and did not end.
+    raises ValidationError if the store differs from the offline store even when all of it was written again,
+    ParameterError if a run up to a later moment was begun and did not end, and StoreError if Redis is full.
     """
     moment = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
     try:
@@ -164,10 +164,25 @@ class OnlineStore:
             for view in self.views:
                 started = time.perf_counter()
                 if counts[view.name].written:
-                    store.materialize(BEGINNING, moment, feature_views=[view.name])
+                    with self._room(view, counts[view.name].written):
+                        store.materialize(BEGINNING, moment, feature_views=[view.name])
                     enter(view, rows / f"{view.name}.parquet", self._ledger(view))
                 print(_told(view, counts[view.name], time.perf_counter() - started), flush=True)
         return counts
+
+    @contextmanager
+    def _room(self, view: View, rows: int) -> Iterator[None]:
+        """Raises StoreError where Redis has no room for the `rows` of `view`, and drops nothing to make some."""
+        try:
+            yield
+        except redis.OutOfMemoryError as error:
+            address = str(self.redis).split(",")[0]  # without its password
+            raise StoreError(
+                f"the Redis of {REDIS} ({address}) is full: expected room for {rows:,} rows of the view {view.name}, "
+                f"found {error}. Watermark and item snapshot beside {self.online} stay as they were, services read "
+                "on. Give it memory (`redis-cli config set maxmemory 4gb`, and in its configuration) or remove what "
+                "else it holds, then run the same command again: it writes what is still missing."
+            ) from error
 
     def _begin(self, moment: datetime, *, anew: bool) -> None:
         """Say what will be written before anything is; `anew`: forget what was."""

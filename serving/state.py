@@ -134,7 +134,7 @@ def _open_users(model: Model, sources: Sources, settings: Serve) -> UserFeatures
     features = sources.online.parent  # the offline store, which a service never reads
     store = open_store(
         model.schema, model.views, features=features, online=sources.online, registry=sources.registry,
-        redis=sources.redis,
+        redis=sources.redis, reads=True,
     )  # fmt: skip
     return UserFeatures(store, model.schema, model.views, _names(model), settings.store)
 

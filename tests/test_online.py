@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -21,8 +22,10 @@ import pytest
 import redis
 import world
 
+from errors import StoreError
 from features import inspection
-from features.refresh import LOCKED, refresh
+from features.increment import Watermark
+from features.refresh import LOCKED, WATERMARK, beside, refresh
 from features.snapshot import snapshot_beside
 from features.store.definitions import REDIS
 from serving.ranked import Ranked
@@ -78,6 +81,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = Server(tmp_path_factory.mktemp("redis"))
     yield made
     made.stop()
+
+
+BUSY = 5.0  # seconds that sqlite3 waits for a lock unless told otherwise
+HOLD = """import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma locking_mode = exclusive")
+connection.execute("begin exclusive")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def locked_by_another(online: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that holds a SQLite file for itself, until it is killed or its input ends."""
+    command = [sys.executable, "-c", HOLD, str(online)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
 
 
 @pytest.fixture(autouse=True)
@@ -233,6 +256,30 @@ def test_a_refresh_without_a_redis_asks_for_later(
 
 
 @needs_redis
+def test_a_full_redis_is_told_and_nothing_is_called_done(project: Path, tmp_path: Path) -> None:
+    """No memory left, and nothing may be dropped: a sentence; watermark and snapshot stay, with room it goes on."""
+    server = Server(tmp_path)
+    try:
+        fill(project, tmp_path, server.address, datetime(2026, 1, 8, 12, tzinfo=UTC))
+        online = tmp_path / "online.db"
+        before, items = Watermark.read(beside(online) / WATERMARK), snapshot_beside(online).read_bytes()
+        server.client.config_set("maxmemory", 1)
+        with pytest.raises(
+            StoreError, match=rf"{server.address}\) is full: expected room for \d+ rows of the view \w+"
+        ):
+            fill(project, tmp_path, server.address)
+        after = Watermark.read(beside(online) / WATERMARK)
+        assert (after.views, after.declared, after.begun) == (before.views, before.declared, NEWEST)
+        assert snapshot_beside(online).read_bytes() == items
+        server.client.config_set("maxmemory", 0)
+        told = fill(project, tmp_path, server.address)
+        assert (told["whole"], told["again"]) == (False, False), "it went on with what was missing"
+        assert snapshot_beside(online).read_bytes() != items
+    finally:
+        server.stop()
+
+
+@needs_redis
 def test_a_frozen_redis_costs_two_waits_and_then_nothing(server: Server, on_redis: Ranker) -> None:
     """Frozen, then alive again: flagged and bounded meanwhile, no wait once given up, whole afterwards."""
     whole = rank(on_redis)
@@ -301,6 +348,24 @@ def test_a_locked_sqlite_is_not_waited_for(project: Path, tmp_path: Path) -> Non
     assert "2 times in a row" in str(found[3].degraded)
     recovers(ranker)
     np.testing.assert_array_equal(rank(ranker).scores, whole.scores)
+
+
+def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) -> None:
+    """Another process holds the file for itself: it opens at once, answers flagged, and is whole when that one ends."""
+    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
+    with locked_by_another(online) as holder:
+        began = time.perf_counter()
+        ranker = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
+        assert time.perf_counter() - began < BUSY, "it waited for the file"
+        found = [rank(ranker, user) for user in (1, 2, 3)]
+        assert all("the user's features are unknown" in str(answer.degraded) for answer in found)
+        assert all(answer.items for answer in found)
+        holder.kill()
+        holder.wait()
+        recovers(ranker)
+    whole = artifacts.ranker(project, tmp_path / "other.db")
+    np.testing.assert_array_equal(rank(ranker).scores, rank(whole).scores)
 
 
 def test_the_last_users_are_remembered_and_no_more(project: Path, tmp_path: Path) -> None:

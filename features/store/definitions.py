@@ -1,7 +1,7 @@
 """Entities, feature views and the one feature service, made from the schema and its views."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,13 +26,15 @@ _KEY_TYPES = {DType.INT64: ValueType.INT64, DType.STRING: ValueType.STRING}
 
 
 def open_store(
-    schema: Schema, views: tuple[View, ...], *, features: Path, online: Path, registry: Path, redis: str | None = None
-) -> FeatureStore:
+    schema: Schema, views: tuple[View, ...], *, features: Path, online: Path, registry: Path, redis: str | None = None,
+    reads: bool = False,
+) -> FeatureStore:  # fmt: skip
     """A feature store with the settings of feature_store.yaml and everything that the views define applied to it.
 
     `features` is the folder of the views' Parquet files (the offline store), `online` the SQLite file of the online
     store, `registry` where Feast keeps its definitions: a by-product, since its bytes change whenever it is written.
-    With `redis` (host:port and more, as Feast has it) that is the online store, by feature_store.redis.yaml.
+    With `redis` (host:port and more, as Feast has it) that is the online store, by feature_store.redis.yaml. Who only
+    `reads` touches no online store here: Feast would make its tables, and wait for whoever holds the file.
     """
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
     name = "feature_store.yaml" if redis is None else "feature_store.redis.yaml"
@@ -42,8 +44,23 @@ def open_store(
     settings["online_store"] |= place
     registry.parent.mkdir(parents=True, exist_ok=True)
     store = FeatureStore(config=RepoConfig(**settings, repo_path=features.absolute()))
-    store.apply(list(definitions(schema, views, features)))
+    if reads:
+        _register(store, definitions(schema, views, features))
+    else:
+        store.apply(list(definitions(schema, views, features)))
     return store
+
+
+def _register(store: FeatureStore, defined: Iterable[Entity | FeatureView | FeatureService]) -> None:
+    """Into Feast's registry, and nowhere else."""
+    for one in defined:
+        if isinstance(one, Entity):
+            store.registry.apply_entity(one, store.project, commit=False)
+        elif isinstance(one, FeatureView):
+            store.registry.apply_feature_view(one, store.project, commit=False)
+        else:
+            store.registry.apply_feature_service(one, store.project, commit=False)
+    store.registry.commit()
 
 
 def definitions(
