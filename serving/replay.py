@@ -4,8 +4,8 @@
       --online artifacts/serving/online.db --moment 2026-01-14T01:00 --model artifacts/releases/champion/model \
       --frozen DIR --out DIR
 
-The views under `features` are those of the morning of the day. A sample is asked of a ranker on the online store as
-well; what it answers has to be what stands in the file.
+Features are those of the impression, but none that came after the online store was filled, such as a new item's at
+noon. A sample is asked of a ranker on that store as well; what it answers has to be what stands in the file.
 """
 
 import json
@@ -60,7 +60,7 @@ def replay(
     with TemporaryDirectory() as scratch:
         rows, none, registry = (Path(scratch) / name for name in (SERVED, "none.db", "offline.db"))
         store = open_store(declared, views, features=features, online=none, registry=registry)
-        _join(store, declared, views, asked, rows)
+        _join(store, declared, views, asked, moment, rows)
         probabilities = probabilities_of(score(champion, rows), declared.tasks)
         checked = check(champion, model, online, moment, rows, probabilities, settings, Path(scratch))
         figures = compare(champion, read_model(frozen), rows, settings.release.confidence)
@@ -79,10 +79,17 @@ def impressions(events: Path, schema: Schema, day: date) -> pa.Table:
     return pq.read_table(files, schema=arrow_schema(schema.events), partitioning=None).sort_by(schema.event_id)
 
 
-def _join(store: FeatureStore, schema: Schema, views: tuple[View, ...], asked: pa.Table, path: Path) -> None:
-    """The impressions with their features as of their moments, as a Parquet file."""
-    parts = (asked.slice(start, BATCH_ROWS) for start in range(0, asked.num_rows, BATCH_ROWS))
-    pq.write_table(pa.concat_tables([join_features(store, schema, views, part) for part in parts]), path)
+def _join(
+    store: FeatureStore, schema: Schema, views: tuple[View, ...], asked: pa.Table, moment: datetime, path: Path
+) -> None:
+    """The impressions (in order of their ids) with their features as of their moments, but no later than `moment`."""
+    place = asked.schema.get_field_index(schema.timestamp)
+    field, moments = asked.schema.field(place), asked[schema.timestamp]
+    known = asked.set_column(place, field, pc.min_element_wise(moments, pa.scalar(_naive(moment), field.type)))
+    parts = (known.slice(start, BATCH_ROWS) for start in range(0, known.num_rows, BATCH_ROWS))
+    joined = pa.concat_tables([join_features(store, schema, views, part) for part in parts])
+    place = joined.schema.get_field_index(schema.timestamp)
+    pq.write_table(joined.set_column(place, joined.schema.field(place), moments), path)
 
 
 def check(

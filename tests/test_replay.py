@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from datetime import date, datetime
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import artifacts
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import world
@@ -22,6 +25,7 @@ from serving.replay import FIGURES, SERVED, replay
 
 DAY = date(2026, 1, 10)  # the last of the tiny world
 MORNING = datetime(2026, 1, 10, 1)  # its statistics are known an hour after midnight
+NOON = datetime(2026, 1, 10, 12)
 
 
 @pytest.fixture
@@ -29,16 +33,26 @@ def given(project: Path, tmp_path: Path) -> dict[str, Any]:
     """The morning of the last day: what `replay` is given, with an online store that holds what was known then."""
     data = project / "data"
     world.write_params(tmp_path, release__sample=20)
-    with contextlib.chdir(tmp_path):
-        refresh(
-            schema=data / "schema.json", features=data / "features", online=tmp_path / "online.db", as_of=MORNING,
-            out=tmp_path / "refreshed",
-        )  # fmt: skip
-    return {
+    found = {
         "day": DAY, "events": data / "validated/events", "schema": data / "schema.json", "features": data / "features",
         "online": tmp_path / "online.db", "moment": MORNING,
         "model": project / artifacts.MODEL, "frozen": project / artifacts.MODEL, "out": tmp_path / "out",
     }  # fmt: skip
+    fill(found)
+    return found
+
+
+def fill(given: dict[str, Any]) -> None:
+    """Bring an online store up to the morning."""
+    named = {name: given[name] for name in ("schema", "features", "online")}
+    with contextlib.chdir(given["out"].parent):
+        refresh(**named, as_of=MORNING, out=given["online"].with_suffix(".refreshed"))
+
+
+def most_shown(events: Path) -> Any:
+    """The item with the most impressions on the day."""
+    items = pq.read_table(events / f"day={DAY}", partitioning=None)["item_id"]
+    return pc.mode(items)[0]["mode"].as_py()
 
 
 def run(given: dict[str, Any], **chosen: Any) -> dict[str, Any]:
@@ -64,6 +78,25 @@ def test_the_rows_are_those_of_the_day_with_what_the_model_says(given: dict[str,
     assert (figures["rows"], figures["gain"]["value"]) == (served.num_rows, 0)
     assert figures["mean"] == figures["frozen"]
     assert figures["checked"] == 20
+
+
+def test_what_comes_at_noon_is_not_known_in_the_morning(given: dict[str, Any], tmp_path: Path) -> None:
+    """An item's only row is of noon: on that day it is served without features, as the store of the morning has it."""
+    late = tmp_path / "features"
+    shutil.copytree(given["features"], late)
+    busiest = most_shown(given["events"])
+    rows = pq.read_table(late / "item.parquet")
+    place = rows.schema.get_field_index("event_timestamp")
+    noon = pa.scalar(NOON, rows.schema.field(place).type)
+    moments = pc.if_else(pc.equal(rows["item_id"], busiest), noon, rows["event_timestamp"])
+    pq.write_table(rows.set_column(place, rows.schema.field(place), moments), late / "item.parquet")
+    given |= {"features": late, "online": tmp_path / "morning.db"}
+    fill(given)
+    assert run(given)["checked"] == 20
+    served = pq.read_table(given["out"] / SERVED)
+    shown = served.filter(pc.equal(served["item_id"], busiest))
+    assert max(shown["timestamp"].to_pylist()) > NOON
+    assert set(shown["price"].to_pylist()) == {None}
 
 
 def test_a_store_that_answers_otherwise_is_told(given: dict[str, Any]) -> None:
