@@ -39,6 +39,25 @@ class Candidates:
     overrides: Mapping[str, Sequence[Any]]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A request as one state sees it: its candidates, and its user encoded [1, ..], with the `row` of the store.
+
+    `values` are all that is known of the user, the `keys` among them; `rows` the encoded candidates [N, ..] where the
+    request changes their columns. `known`: whether the model has a row of its own for the user, None where it reads no
+    ids of users. `fault`: why his features may be others.
+    """
+
+    candidates: Candidates
+    row: Row
+    keys: Mapping[str, Any]
+    values: Mapping[str, Any]
+    user: Batch
+    rows: Batch | None
+    known: bool | None
+    fault: str | None
+
+
 class Ranker:
     """Ranks items for a user in a scenario; `log` keeps what was seen and said, `shadow` asks a second model.
 
@@ -72,53 +91,53 @@ class Ranker:
     def answer(self, state: State, request: RankRequest) -> tuple[Ranked, Scored]:
         """What `state` says of a request, and what it saw."""
         clock = [time.perf_counter()]
-        schema, scenario = state.schema, state.schema.scenarios.index(request.scenario)
-        keys = {schema.user: request.user_id, schema.scenario: request.scenario}
+        keys = {state.schema.user: request.user_id, state.schema.scenario: request.scenario}
         candidates = candidates_of(state, request)
-        row, degraded = state.users.row(keys)
+        row, fault = state.users.row(keys)
         clock.append(time.perf_counter())
-        values = {**request.context, **row.values, **keys, **request.overrides.get("user", {})}
-        user = state.encoder.encode(values, scenario)
-        known = _known_user(state, user)
-        if known and not degraded and not row.moments and state.users.views:
-            degraded = "online store: it holds nothing of a user whom the model knows; was it emptied?"
-        rows = state.overridden(candidates.items, candidates.places, candidates.overrides)
+        seen = _seen(state, request, candidates, keys, row=row, fault=fault)
         clock.append(time.perf_counter())
-        found, fault = self._probabilities(state, user, candidates.places, rows)  # [N, O]
+        found, failed = self._probabilities(state, seen)  # [N, O]
         clock.append(time.perf_counter())
-        scores = found @ np.array([request.objective.get(name, 0.0) for name in schema.output_names])  # [N]
-        order = np.argsort(-scores, kind="stable")[: request.k]
-        places = candidates.places[order]
-        items = [candidates.items[place] for place in order.tolist()]
-        ranked = Ranked(
+        ranked = self._ranked(state, request, seen, found=found, failed=failed, clock=clock)
+        return ranked, _scored(state, seen, found)
+
+    def _ranked(
+        self, state: State, request: RankRequest, seen: Seen, *, found: NDArray[np.float64], failed: str | None,
+        clock: list[float],
+    ) -> Ranked:  # fmt: skip
+        """The best of the candidates, with what has to be said of them."""
+        scores, order = _order(request, state.schema.output_names, found)
+        places = seen.candidates.places[order]
+        items = [seen.candidates.items[place] for place in order.tolist()]
+        return Ranked(
             items=items,
             scores=scores[order],
-            probabilities=dict(zip(schema.output_names, found[order].T, strict=True)),
+            probabilities=dict(zip(state.schema.output_names, found[order].T, strict=True)),
             model=state.model.tag,
             data_date=state.catalogue.moment,
-            considered=len(candidates.places),
-            unknown_user=known is False,
+            considered=len(seen.candidates.places),
+            unknown_user=seen.known is False,
             unknown_items=[items[place] for place in np.flatnonzero(state.catalogue.unknown[places]).tolist()],
-            stale=self._stale(state, row, candidates.places),
-            degraded="; ".join(filter(None, (degraded, fault))) or None,
+            stale=self._stale(state, seen.row, seen.candidates.places),
+            degraded="; ".join(filter(None, (seen.fault, failed))) or None,
             seconds=dict(zip((FEATURES, ENCODE, MODEL), np.diff(clock).tolist(), strict=True)),
-            explanation=_explained(state, user, places, _some(rows, order)) if request.explain and items else None,
+            explanation=_explained(state, seen, order) if request.explain and items else None,
         )
-        return ranked, _scored(state, values, keys, candidates, found)
 
-    def _probabilities(
-        self, state: State, user: Batch, places: Places, rows: Batch | None
-    ) -> tuple[NDArray[np.float64], str | None]:
+    def _probabilities(self, state: State, seen: Seen) -> tuple[NDArray[np.float64], str | None]:
         """Probabilities [N, O], and why they are not the model's."""
+        places = seen.candidates.places
         try:
-            found = state.scorer.score(user, places, rows)
+            found = state.scorer.score(seen.user, places, seen.rows)
             if np.isfinite(found).all():
                 return found, None
             reason = "its answer is not finite"
         except Exception as error:  # whatever it is: an answer without the model is better than none
             _LOGGER.exception("the model %s could not answer", state.model.tag)
             reason = type(error).__name__
-        return state.priors.score(int(user.scenario[0]), places), f"model: {reason}; the order is that of label rates"
+        rates = state.priors.score(int(seen.user.scenario[0]), places)
+        return rates, f"model: {reason}; the order is that of label rates"
 
     def _stale(self, state: State, row: Row, places: Places) -> dict[str, int]:
         """By view, how many of the rows that were read are older than the limit."""
@@ -154,6 +173,18 @@ def open_ranker(sources: Sources, settings: Serve) -> Ranker:
     return Ranker(open_state(sources, settings), settings)
 
 
+def _seen(
+    state: State, request: RankRequest, candidates: Candidates, keys: Mapping[str, Any], *, row: Row, fault: str | None
+) -> Seen:
+    values = {**request.context, **row.values, **keys, **request.overrides.get("user", {})}
+    user = state.encoder.encode(values, state.schema.scenarios.index(request.scenario))
+    known = _known_user(state, user)
+    if known and not fault and not row.moments and state.users.views:
+        fault = "online store: it holds nothing of a user whom the model knows; was it emptied?"
+    rows = state.overridden(candidates.items, candidates.places, candidates.overrides)
+    return Seen(candidates, row, keys, values, user, rows, known, fault)
+
+
 def _known_user(state: State, user: Batch) -> bool | None:
     """Whether the model has a row of its own for the user; None where it reads no ids of users."""
     names = [column.name for column in state.model.encoder.columns if column.kind is Kind.CATEGORICAL]
@@ -162,8 +193,17 @@ def _known_user(state: State, user: Batch) -> bool | None:
     return bool(user.categorical[0, names.index(state.schema.user)] != UNKNOWN)
 
 
-def _explained(state: State, user: Batch, places: Places, rows: Batch | None) -> Explanation:
-    return explain(state.model, state.scorer.joined(user, places, rows), state.missing(int(user.scenario[0])))
+def _order(
+    request: RankRequest, outputs: Sequence[str], found: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores [N] by the objective of a request, and the places of its best k, descending."""
+    scores = found @ np.array([request.objective.get(name, 0.0) for name in outputs])
+    return scores, np.argsort(-scores, kind="stable")[: request.k]
+
+
+def _explained(state: State, seen: Seen, order: NDArray[np.int64]) -> Explanation:
+    rows = state.scorer.joined(seen.user, seen.candidates.places[order], _some(seen.rows, order))
+    return explain(state.model, rows, state.missing(int(seen.user.scenario[0])))
 
 
 def _some(rows: Batch | None, order: NDArray[np.int64]) -> Batch | None:
@@ -172,15 +212,13 @@ def _some(rows: Batch | None, order: NDArray[np.int64]) -> Batch | None:
     return Batch(rows.categorical[order], rows.bags[order], rows.numeric[order], rows.scenario[order])
 
 
-def _scored(
-    state: State, values: Mapping[str, Any], keys: Mapping[str, Any], candidates: Candidates,
-    found: NDArray[np.float64],
-) -> Scored:  # fmt: skip
+def _scored(state: State, seen: Seen, found: NDArray[np.float64]) -> Scored:
     """What goes into the log: the rows are laid out there, not in the request."""
-    items = list(candidates.items)[: len(candidates.places)]
+    places, overrides = seen.candidates.places, seen.candidates.overrides
+    items = list(seen.candidates.items)[: len(places)]
     return Scored(
-        rows=lambda: state.seen(values, state.items(items, candidates.places, candidates.overrides)),
-        keys={**keys, state.schema.item: items},
+        rows=lambda: state.seen(seen.values, state.items(items, places, overrides)),
+        keys={**seen.keys, state.schema.item: items},
         outputs=state.schema.output_names,
         probabilities=found,
         model=state.model.tag,
