@@ -1,6 +1,7 @@
 """What the service does while something is broken: a steady load, a fault in the middle, what came of each request.
 
     python -m benchmarks.faults --json faults.json
+    python -m benchmarks.faults --only "SQLite, snapshot, weights" --json files.json    # a word of each name
 
 Redis killed, frozen, slow by 50 ms, full; SQLite locked; the item snapshot cut; a byte of the weights changed. Each
 fault comes after BEFORE seconds and is taken back after DURING more. Everything happens to copies.
@@ -30,7 +31,7 @@ from benchmarks.proxy import Proxy, proxy
 from benchmarks.servers import OURS, free_port, leave_nothing_behind, redis_server, serve
 from benchmarks.serving import machine, told
 from benchmarks.stores import ADDRESS, fill_redis
-from errors import PipelineError
+from errors import ParameterError, PipelineError
 from features.snapshot import snapshot_beside
 from models.folder import read_model
 
@@ -125,11 +126,10 @@ def full(world: World) -> Iterator[None]:
 @contextmanager
 def locked(world: World) -> Iterator[None]:
     """Another process holds the SQLite file for itself."""
-    with closing(sqlite3.connect(world.online, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(world.online, isolation_level=None)) as connection:  # closed, it lets go
         connection.execute("pragma locking_mode = exclusive")
         connection.execute("begin exclusive")
         yield
-        connection.execute("rollback")
 
 
 @contextmanager
@@ -188,21 +188,31 @@ def faults(
     model: Path = Path("artifacts/models/hinet"),
     online: Path = Path("artifacts/online.db"),
     features: Path = Path("data/features"),
-    only: tuple[str, ...] = (),
+    only: str = "",
 ) -> None:
-    """Break one thing after another under a load on copies of `model` and `online`; print the table, write `json`."""
+    """Break one thing after another under a load on copies of `model` and `online`; print the table, write `json`.
+
+    `only` those faults whose names hold one of these words, between commas. `features`: for Redis.
+    """
     leave_nothing_behind()
-    with TemporaryDirectory(prefix="hinet-faults-") as scratch, _world(Path(scratch), model, online, features) as world:
+    chosen = chosen_faults(only)
+    filled = features if any(store == "redis" for store, _ in chosen.values()) else None
+    with TemporaryDirectory(prefix="hinet-faults-") as scratch, _world(Path(scratch), model, online, filled) as world:
         bodies = write_bodies(Path(scratch) / "bodies.jsonl", asked(read_model(world.model), CANDIDATES, USERS))
-        found = [
-            asdict(_suffer(world, name, store, fault, bodies))
-            for name, (store, fault) in FAULTS.items()
-            if not only or any(word in name for word in only)
-        ]
+        found = [asdict(_suffer(world, name, store, fault, bodies)) for name, (store, fault) in chosen.items()]
     report = {"machine": machine(), "rate": RATE, "candidates": CANDIDATES, "seconds": DURING, "faults": found}
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(text.dumps(report, indent=1) + "\n")
     show(found)
+
+
+def chosen_faults(only: str) -> dict[str, tuple[str, Fault]]:
+    """The faults whose names hold one of the words of `only`, between commas; all of them where there is none."""
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    for word in words:
+        if not any(word in name for name in FAULTS):
+            raise ParameterError(f"--only: no fault is named {word!r}; expected a word of: {', '.join(FAULTS)}")
+    return {name: fault for name, fault in FAULTS.items() if not words or any(word in name for word in words)}
 
 
 def _suffer(world: World, name: str, store: str, fault: Fault, bodies: Path) -> Found:
@@ -248,13 +258,15 @@ def _at_start(environment: dict[str, str]) -> str:
 
 
 @contextmanager
-def _world(scratch: Path, model: Path, online: Path, features: Path) -> Iterator[World]:
+def _world(scratch: Path, model: Path, online: Path, features: Path | None) -> Iterator[World]:
+    """Copies in `scratch`; the Redis is empty without `features`."""
     copied, store = scratch / "model", scratch / "online.db"
     shutil.copytree(model, copied)
     shutil.copyfile(online, store)
     shutil.copyfile(snapshot_beside(online), snapshot_beside(store))
     with Redis(scratch) as server, proxy(server.port) as between:
-        fill_redis(server.port, read_model(copied), features)
+        if features is not None:
+            fill_redis(server.port, read_model(copied), features)
         yield World(copied, store, server, between)
 
 

@@ -91,6 +91,7 @@ class start_load:  # noqa: N801 (a context manager that reads as a verb)
         said = self.process.stdout.readline()
         if not said.startswith(BEGINS):
             self.process.wait(SLACK)
+            self.process.stdout.close()
             raise PipelineError(f"the load generator ended with status {self.process.returncode}; its message is above")
         self.started = float(said.removeprefix(BEGINS))
         return self
@@ -112,6 +113,8 @@ class start_load:  # noqa: N801 (a context manager that reads as a verb)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         self.out.unlink(missing_ok=True)
 
 

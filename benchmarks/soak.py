@@ -107,10 +107,7 @@ class Run:
                 told(f"exchange {turn + 1} of {2 * count}")
             offered = running.result()
         said = [orjson.loads(line) for line in answers.read_bytes().splitlines()]
-        whole = [one for one in said if one["status"] == 200 and not one["answer"]["degraded"]]
-        mixed = [one for one in whole if _said(one["answer"]) not in expected[one["body"]]]
-        seen = {key for one in whole
-                for key, answer in enumerate(expected[one["body"]]) if answer == _said(one["answer"])}  # fmt: skip
+        mixed, seen = judged(said, expected)
         p50, p95, p99, longest = percentiles(offered.latency)
         errors = int((offered.status != 200).sum())
         return {
@@ -160,6 +157,18 @@ class Variants:
             fresh = place.with_name("snapshot.new")
             shutil.copyfile(self.snapshots[snapshot], fresh)
             fresh.replace(place)
+
+
+def judged(said: list[dict[str, Any]], expected: list[list[bytes]]) -> tuple[list[dict[str, Any]], set[int]]:
+    """The answers that no pair gives to their body, and the pairs that gave the others; `expected` by body and pair.
+
+    What failed or is degraded is no pair's answer, and no mixed one.
+    """
+    whole = [one for one in said if one["status"] == 200 and not one["answer"]["degraded"]]
+    mixed = [one for one in whole if _said(one["answer"]) not in expected[one["body"]]]
+    seen = {pair for one in whole
+            for pair, answer in enumerate(expected[one["body"]]) if answer == _said(one["answer"])}  # fmt: skip
+    return mixed, seen
 
 
 def _whole(server: Server, request: dict[str, Any]) -> dict[str, Any]:
