@@ -262,6 +262,7 @@ class Drift(_Section):
     label_rate: Limits
     score: Limits
     calibration: Limits
+    ranking: Limits
 
 
 class ServeLog(_Section):

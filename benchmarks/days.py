@@ -61,7 +61,7 @@ def judged(
         comparison = Comparison(reference, current, fewest=settings.drift.fewest_rows)
         report = judge(
             {"mix": comparison.mix(schema), "columns": comparison.columns(schema, {}),
-             "labels": list(comparison.labels(schema)), "scores": []}, settings.drift,
+             "labels": list(comparison.labels(schema)), "scores": [], "performance": []}, settings.drift,
         )  # fmt: skip
     told = [f"{found['verdict']}: {found['sentence']}" for found in report["findings"]]
     return {"day": day.isoformat(), "weekday": f"{day:%a}", "rows": int(current.rows.sum()),

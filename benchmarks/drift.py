@@ -3,13 +3,15 @@
     python -m benchmarks.drift --seeds 50 --json drift.json
 
 Every seed is another town of the simulation, 21 days long: the first 17 days are the reference, the last two (a
-weekend) the window. The features are those of the pipeline (impression, profiles, statistics as of the moment). No
-model is trained, so scores and calibration are not judged: what is found is found in columns, mix and labels.
+weekend) the window. The features are those of the pipeline (impression, profiles, statistics as of the moment). The
+model is the best that there can be: it says the true probabilities of the town before the change, on the two days
+between (the validation rows) and in the window. New items it knows from the start.
 """
 
 import contextlib
 import json as jsonlib
 import multiprocessing
+import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -28,19 +32,25 @@ import params
 import stage
 from benchmarks.accuracy import silent
 from features.aggregate import aggregate
+from features.datasets.log import TRUE
 from features.encode import Encoder
 from features.histograms import Histograms, count, fit_reference
 from features.ingest import ingest
 from features.schema import EVENT_TIMESTAMP, Schema, View, inputs, read_schema, read_views
+from models.behaviour import score_cells
 from monitoring.compare import Comparison
+from monitoring.scores import performance, score_entries
 from monitoring.verdict import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 DAYS, TRAINED, PLANTED = 21, 17, 20  # days of the log, of the reference, and the first day of the change
+VALIDATED, JUDGED = (TRAINED, PLANTED - 1), (PLANTED - 1, DAYS)  # days from and before, counted from 0
 SIZE = {"impressions": 200_000, "users": 8_000, "items": 2_000, "days": DAYS}
 SCENARIO = "channel"  # that a change of one scenario is planted in,
 OF_ORDERS = "search"  # and one of orders: channel has some 25 in the window, too few to miss three fifths of
 QUIET = ("none", "season")  # kinds without a change
+FAULTS = ("missing", "unit", "swapped")  # kinds that touch nothing of which statistics are made
+OTHER_ROWS = ("covariate", "mix", "new_items")  # kinds under which other impressions are shown, their truth as before
 Finding = dict[str, Any]
 
 SOUGHT: dict[str, Callable[[Finding], bool]] = {
@@ -51,6 +61,7 @@ SOUGHT: dict[str, Callable[[Finding], bool]] = {
     "unit": lambda f: (f["kind"], f["column"], f["scenario"]) == ("unit", "distance_km", "all"),
     "swapped": lambda f: (f["kind"], f["column"], f["scenario"]) == ("swapped", "device", "all"),
     "conversion": lambda f: (f["kind"], f["scenario"], f["task"]) == ("label_rate", OF_ORDERS, "order"),
+    "taste": lambda f: f["kind"] == "ranking",
 }
 
 
@@ -63,17 +74,23 @@ class World:
     views: tuple[View, ...]
     encoder: Encoder
     reference: Histograms
+    scores: dict[str, Any]  # of the validation rows, by cell
 
 
 def drift(*, seeds: int = 50, processes: int | None = None, json: Path = Path("artifacts/drift.json")) -> None:
-    """Plant every change in `seeds` towns; print how often it was found, and how often there was a false alarm."""
-    found: list[dict[str, Any]] = []
+    """Plant every change in `seeds` towns; print how often it was found, and how often there was a false alarm.
+
+    Towns that stand in the file `json` already, of the same size, are not made again.
+    """
+    kept: dict[str, Any] = jsonlib.loads(json.read_text()) if json.is_file() else {}
+    found: list[dict[str, Any]] = kept["runs"] if kept.get("size") == SIZE else []
+    wanted = sorted(set(range(1, seeds + 1)) - {run["seed"] for run in found})
     with (
         silent(),
         ProcessPoolExecutor(processes or stage.threads(), mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        asked = [pool.submit(town, seed) for seed in range(1, seeds + 1)]
-        for done in tqdm(as_completed(asked), total=seeds, unit="town", desc="drift"):
+        asked = [pool.submit(town, seed) for seed in wanted]
+        for done in tqdm(as_completed(asked), total=len(asked), unit="town", desc="drift"):
             found += done.result()
             json.parent.mkdir(parents=True, exist_ok=True)
             json.write_text(jsonlib.dumps({"size": SIZE, "runs": found}, indent=1) + "\n")
@@ -83,31 +100,45 @@ def drift(*, seeds: int = 50, processes: int | None = None, json: Path = Path("a
 def town(seed: int) -> list[dict[str, Any]]:
     """What the report says of every kind of change in the town of this seed."""
     with tempfile.TemporaryDirectory() as temporary:
-        told = []
+        found = []
         for quiet in QUIET:  # a season is another log from the first day on
             world = found_world(Path(temporary) / quiet, seed, quiet)
-            told.append(outcome(seed, quiet, report(world, world.folder)))
+            found.append(outcome(seed, quiet, report(world, quiet, world.folder)))
             if quiet == "none":
                 for kind in SOUGHT:
                     changed = Path(temporary) / kind
-                    make(changed, seed, kind)
-                    told.append(outcome(seed, kind, report(world, changed)))
-        return told
+                    make(changed, seed, kind, features=world.folder / "features" if kind in FAULTS else None)
+                    found.append(outcome(seed, kind, report(world, kind, changed)))
+                    shutil.rmtree(changed)
+        return found
 
 
 def found_world(folder: Path, seed: int, kind: str) -> World:
-    """The town, its encoder and its reference."""
+    """The town, its encoder and its reference, and what the model does on the validation rows."""
     make(folder, seed, kind)
     schema, views = read_schema(folder / "schema.json"), read_views(folder / "features" / "views.json")
-    join(folder, schema, views, "train", (0, TRAINED))
+    train = join(folder, schema, views, "train", (0, TRAINED))
     settings = params.load(folder / "params.yaml")
-    train = folder / "train.parquet"
     encoder = Encoder.fit(schema, inputs(schema, views), train, settings.encode.minimum_count)
-    return World(folder, schema, views, encoder, fit_reference(train, schema, encoder))
+    scores = score_cells(*told(join(folder, schema, views, "valid", VALIDATED), schema, folder), schema)
+    return World(folder, schema, views, encoder, fit_reference(train, schema, encoder), scores)
 
 
-def make(folder: Path, seed: int, kind: str) -> None:
-    """The log and the features of the town of this seed with this change, under `folder`."""
+def told(rows: Path, schema: Schema, folder: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """What is true of the rows, by `folder` [N, T], their labels [N, T] and codes of their scenarios [N]."""
+    truth = (folder / "truth" / "truth.parquet").as_posix()
+    true, labels = ([f'"{before}{task}"' for task in schema.task_names] for before in (TRUE, ""))
+    found = duckdb.sql(
+        f"select {', '.join((*true, *labels))}, list_position({list(schema.scenarios)}, {schema.scenario}) - 1 as code "
+        f"from '{rows.as_posix()}' join '{truth}' using ({schema.event_id})"
+    ).fetchnumpy()
+    columns = list(found.values())
+    half = len(schema.tasks)
+    return np.stack(columns[:half], 1), np.stack(columns[half:-1], 1).astype(np.float64), columns[-1]
+
+
+def make(folder: Path, seed: int, kind: str, *, features: Path | None = None) -> None:
+    """The log and the features (or where they lie already) of the town of this seed with this change, in `folder`."""
     folder.mkdir()
     plain = yaml.safe_load((ROOT / "params.yaml").read_text())
     change = {"kind": kind, "from_day": PLANTED, "scenario": OF_ORDERS if kind == "conversion" else SCENARIO}
@@ -115,12 +146,17 @@ def make(folder: Path, seed: int, kind: str) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(plain))
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):
         ingest(schema=Path("schema.json"), out=Path("ingested"), truth=Path("truth"))
-        aggregate(schema=Path("schema.json"), validated=Path("ingested"), out=Path("features"))
+        if features is None:
+            aggregate(schema=Path("schema.json"), validated=Path("ingested"), out=Path("features"))
+        else:
+            Path("features").symlink_to(features)
 
 
 def join(folder: Path, schema: Schema, views: tuple[View, ...], name: str, days: tuple[int, int]) -> Path:
     """Write `name`.parquet: the impressions of some days, features as of their moment, by DuckDB's ASOF join."""
-    events = f"read_parquet('{(folder / 'ingested/events/*/*.parquet').as_posix()}', hive_partitioning = false)"
+    start = params.load(folder / "params.yaml").dataset.simulation.start
+    asked = [f"ingested/events/day={start + timedelta(days=day)}/part-0.parquet" for day in range(*days)]
+    events = f"read_parquet({[(folder / path).as_posix() for path in asked]}, hive_partitioning = false)"
     joins = " ".join(
         f"asof left join read_parquet('{(folder / 'features' / view.name).as_posix()}.parquet') as {view.name} on "
         + " and ".join(f"events.{key} = {view.name}.{key}" for key in view.keys)
@@ -128,24 +164,25 @@ def join(folder: Path, schema: Schema, views: tuple[View, ...], name: str, days:
         for view in views
     )
     columns = ", ".join(f'{view.name}."{column.name}"' for view in views for column in view.columns)
-    start, path = f"(select min({schema.timestamp})::date from {events})", folder / f"{name}.parquet"
-    duckdb.sql(
-        f"copy (select events.*, {columns} from {events} as events {joins} where "
-        f"events.{schema.timestamp}::date - {start} between {days[0]} and {days[1] - 1}) to '{path.as_posix()}'"
-    )
+    path = folder / f"{name}.parquet"
+    duckdb.sql(f"copy (select events.*, {columns} from {events} as events {joins}) to '{path.as_posix()}'")
     return path
 
 
-def report(world: World, folder: Path) -> dict[str, Any]:
-    """The drift report on the last two days of the log in `folder`."""
-    window = join(folder, world.schema, world.views, "window", (PLANTED - 1, DAYS))
+def report(world: World, kind: str, folder: Path) -> dict[str, Any]:
+    """The drift report on the last two days of the log in `folder`, with this kind of change."""
+    window = join(folder, world.schema, world.views, "window", JUDGED)
+    predicted, labels, scenario = told(window, world.schema, folder if kind in OTHER_ROWS else world.folder)
+    edges = {cell: held["edges"] for cell, held in world.scores.items()}
+    scores = score_cells(predicted, labels, scenario, world.schema, edges)
     current = count(window, world.schema, world.encoder, world.reference.bins)
     assert current.first_day - world.reference.first_day == timedelta(days=PLANTED - 1)
     limits = params.load(world.folder / "params.yaml").drift
     comparison = Comparison(world.reference, current, fewest=limits.fewest_rows)
     sections = {
         "mix": comparison.mix(world.schema), "columns": comparison.columns(world.schema, {}),
-        "labels": list(comparison.labels(world.schema)), "scores": [],
+        "labels": list(comparison.labels(world.schema)), "scores": list(score_entries(world.scores, scores)),
+        "performance": list(performance(predicted, labels, scenario, world.schema, world.scores)),
     }  # fmt: skip
     return judge(sections, limits)
 

@@ -122,7 +122,13 @@ def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
     column = next((column for column in columns if column["column"] == finding["column"]), None)
     place = names.index(finding["scenario"]) if finding["scenario"] in names else None
     cell = column["cells"][place] if column and place is not None else None
-    sections = {"mix": "mix", "label_rate": "labels", "score": "scores", "calibration": "scores"}
+    sections = {
+        "mix": "mix",
+        "label_rate": "labels",
+        "score": "scores",
+        "calibration": "scores",
+        "ranking": "performance",
+    }
     anchor = cell["anchor"] if cell else column["anchor"] if column else sections.get(finding["kind"], "findings")
     return {**finding, "anchor": anchor}
 

@@ -1,6 +1,7 @@
 """Scores and how right they are, of the current window against the validation rows; and how well they rank."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,20 +72,37 @@ def performance(
     probabilities: NDArray[np.float64], labels: NDArray[Any], scenario: NDArray[Any], schema: Schema,
     reference: dict[str, Any],
 ) -> Iterator[Entry]:  # fmt: skip
-    """AUC of every binary cell on the rows with a label; probabilities [N, O], labels [N, T], scenario [N]."""
+    """AUC of every binary cell on the rows with a label, and its fall; probabilities [N, O], labels [N, T]."""
     for code, name in enumerate(schema.scenarios):
         for column, (task, place) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
             if task.kind is not TaskKind.BINARY:
                 continue
             kept = (scenario == code) & ~np.isnan(labels[:, column])
             found = auc_interval(labels[kept, column], probabilities[kept, place][:, 0], confidence=0.95)
-            yield {
+            entry = {
                 "scenario": name, "task": task.name, "rows": int(kept.sum()),
                 "positives": int(labels[kept, column].sum()),
                 "auc": found.value if found else None, "low": found.low if found else None,
                 "high": found.high if found else None,
-                "reference_auc": reference.get(f"{name}/{task.name}", {}).get("auc"),
             }  # fmt: skip
+            yield entry | _fall(entry, reference.get(f"{name}/{task.name}", {}))
+
+
+def _fall(now: Entry, then: Entry) -> Entry:
+    """By how much the AUC is below that of the validation rows, what chance may do, and how surprising it is.
+
+    Both AUCs vary as if the ranking were what it was, so that few positives have a wide band and not a narrow one.
+    """
+    usual = then.get("auc")
+    told = {"reference_auc": usual, "reference_rows": then.get("rows", 0), "histories": {}}
+    if usual is None or now["auc"] is None:
+        return told | dict.fromkeys(("fall", "noise", "p_value"))
+    own, before = (statistics.auc_deviation(usual, held["positives"], held["rows"] - held["positives"])
+                   for held in (now, then))  # fmt: skip
+    spread = math.hypot(own, before)
+    fall = usual - now["auc"]
+    return told | {"fall": fall, "noise": float(stats.norm.isf(1 - noise.LEVEL)) * spread,
+                   "p_value": float(stats.norm.sf(fall / spread)) if spread else 1.0}  # fmt: skip
 
 
 def _intervals(edges: list[float]) -> list[str]:

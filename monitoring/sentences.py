@@ -63,6 +63,11 @@ def _of_calibration(entry: Entry, found: Entry) -> str:
             f"validation rows {entry['reference_ratio']:.2f}")  # fmt: skip
 
 
+def _of_ranking(entry: Entry, found: Entry) -> str:
+    return (f"{found['task']} in {_place(found)} is ranked worse: AUC {entry['auc']:.3f}, on the validation rows "
+            f"{entry['reference_auc']:.3f}")  # fmt: skip
+
+
 def _of_score(entry: Entry, found: Entry) -> str:
     return f"the scores of {found['task']} in {_place(found)} are distributed differently: PSI {entry['psi']:.2f}"
 
@@ -70,5 +75,5 @@ def _of_score(entry: Entry, found: Entry) -> str:
 SENTENCES = {
     "missing": _of_missing, "new_values": _of_new, "unit": _of_unit, "swapped": _of_swap, "range": _of_range,
     "covariate": _of_shift, "mix": _of_the_mix, "label_rate": _of_rate, "calibration": _of_calibration,
-    "score": _of_score,
+    "ranking": _of_ranking, "score": _of_score,
 }  # fmt: skip

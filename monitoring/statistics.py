@@ -111,6 +111,13 @@ def rate(
     return Rate(value, expected, max(expected - reach, 0.0), min(expected + reach, 1.0), float(p_value))
 
 
+def auc_deviation(auc: float, positives: int, negatives: int) -> float:
+    """Standard deviation of an AUC from so many rows, whatever the scores (Hanley and McNeil 1982)."""
+    won, lost = auc / (2 - auc), 2 * auc**2 / (1 + auc)  # that one positive beats two negatives, two positives one
+    spread = (positives - 1) * (won - auc**2) + (negatives - 1) * (lost - auc**2)
+    return float(np.sqrt((auc * (1 - auc) + spread) / (positives * negatives)))
+
+
 def overdispersion(hits: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
     """By how much more daily shares vary than by chance: Pearson's chi-squared over its degrees, at least 1."""
     kept = rows > 0

@@ -22,6 +22,7 @@ TITLES = {
     "unknown": "Share of values that the encoder does not know", "out_of_range": "Share of numbers beyond training",
     "mix": "Shares of the scenarios", "label_rate": "Rate of a task against the same weekdays",
     "score": "Scores of a scenario and task", "calibration": "Predicted over observed",
+    "ranking": "AUC against the validation rows",
 }  # fmt: skip
 _COLUMNS = ("of", "level", "value", "watch", "act", "noise", "p")
 

@@ -22,7 +22,8 @@ EVERYWHERE = 0.75  # share of the scenarios from which on a finding is one of th
 SAME_SCALE = 0.25  # mean and deviation have grown by one factor, give or take this share
 NEW_SCALE = 1.5  # a factor that is no change of prices
 KINDS = (  # causes before effects
-    "new_values", "missing", "unit", "swapped", "range", "covariate", "mix", "label_rate", "calibration", "score",
+    "new_values", "missing", "unit", "swapped", "range", "covariate", "mix", "label_rate", "calibration", "ranking",
+    "score",
 )  # fmt: skip
 BROKEN = frozenset({"missing", "unit", "swapped", "range"})
 
@@ -63,7 +64,7 @@ def weigh(report: Entry, limits: Drift) -> list[Test]:
     Writes a `verdict` into each entry, and `corrected_p_values` by statistic.
     """
     tests = [*_of_columns(report, limits), _of_mix(report, limits), *_of_labels(report, limits),
-             *_of_scores(report, limits)]  # fmt: skip
+             *_of_scores(report, limits), *_of_ranking(report, limits)]  # fmt: skip
     corrected = adjusted(np.array([test.p_value for test in tests])).tolist()
     tests = [replace(test, corrected=p, certain=p < limits.significance)
              for test, p in zip(tests, corrected, strict=True)]  # fmt: skip
@@ -146,6 +147,17 @@ def _of_scores(report: Entry, limits: Drift) -> Iterator[Test]:
             )  # fmt: skip
 
 
+def _of_ranking(report: Entry, limits: Drift) -> Iterator[Test]:
+    for entry in report["performance"]:
+        entry["verdict"] = None if entry["fall"] is None else "ok"
+        if entry["fall"] is not None:
+            yield Test(
+                statistic="ranking", value=entry["fall"], limits=limits.ranking, noise=entry["noise"],
+                p_value=entry["p_value"], told=entry, scenario=entry["scenario"], task=entry["task"],
+                judged=min(entry["rows"], entry["reference_rows"]) >= limits.fewest_rows,
+            )  # fmt: skip
+
+
 def _findings(kept: list[Test], report: Entry, tests: list[Test]) -> Iterator[Entry]:
     """One per kind and place; one for all scenarios where most of them have it."""
     weight = {column["column"]: column["importance"] for column in report["columns"]}
@@ -211,7 +223,8 @@ def _reference_value(test: Test) -> float | None:
     held = test.told.get(test.statistic)
     if isinstance(held, list):
         return float(held[0])
-    value: float | None = test.told.get("reference_rate" if test.statistic == "label_rate" else "reference_ratio")
+    names = {"label_rate": "reference_rate", "ranking": "reference_auc"}
+    value: float | None = test.told.get(names.get(test.statistic, "reference_ratio"))
     return value
 
 

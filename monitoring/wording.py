@@ -19,6 +19,7 @@ KINDS = {
     "label_rate": "label rate",
     "score": "scores moved",
     "calibration": "calibration",
+    "ranking": "ranking worse",
 }
 STATISTICS = {
     "psi": "PSI",
@@ -28,6 +29,7 @@ STATISTICS = {
     "unknown": "more new values",
     "out_of_range": "out of range",
     "label_rate": "change of the rate",
+    "ranking": "AUC lost",
     "calibration": "times as on the validation rows",
 }
 SHARES = frozenset({"missing", "unknown", "out_of_range"})  # of rows, in points; a change of a rate is relative

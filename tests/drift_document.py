@@ -13,6 +13,7 @@ LIMITS = {"significance": 0.001, "fewest_rows": FEW, "scored_rows": 200_000} | {
     for name, *limits in (
         ("psi", 0.1, 0.25), ("missing", 0.05, 0.2), ("unknown", 0.05, 0.15), ("out_of_range", 0.1, 0.25),
         ("mix", 0.1, 0.2), ("label_rate", 0.15, 0.3), ("score", 0.1, 0.25), ("calibration", 1.25, 1.5),
+        ("ranking", 0.03, 0.06),
     )
     for level, limit in zip(("watch", "act"), limits, strict=True)
 }  # fmt: skip
@@ -38,6 +39,8 @@ FINDINGS = (
      "price is distributed differently in flash_sale: the share of 3.2 .. 5.1 has moved by -9.6 points"),
     ("calibration", "watch", None, "search", "click", "calibration", 1.31, 1.0,
      "click in search: predicted over observed is 1.31, on the validation rows 1.00"),
+    ("ranking", "act", None, "search", "click", "ranking", 0.063, 0.803,
+     "click in search is ranked worse: AUC 0.740, on the validation rows 0.803"),
     ("score", "watch", None, "search", "click", "score", 0.16, None,
      "the scores of click in search are distributed differently: PSI 0.16"),
     ("mix", "watch", None, "home_feed", None, "mix", 0.11, None,
@@ -89,7 +92,7 @@ def quiet(columns: int = 12) -> Plain:
     for column in calm["columns"]:
         for cell in column["scenarios"].values():
             cell.update(verdict="ok", psi=0.004, current=cell["reference"])
-    for row in (*calm["labels"], *calm["scores"]):
+    for row in (*calm["labels"], *calm["scores"], *calm["performance"]):
         row.update(verdict="ok")
     calm.update(verdict="ok", findings=[], reason="Nothing moved beyond its noise band.", next_step="Nothing to do.")
     calm["mix"].update(verdict="ok", psi=0.002, corrected_p_values={"mix": 1.0})
@@ -115,7 +118,7 @@ def nulls(columns: int = 3) -> Plain:
         )
     for row in (*empty["scores"], *empty["performance"]):
         row.update({key: None for key in row if key not in ("scenario", "task", "bins", "reference", "current")})
-        row.update(reliability=[])
+        row.update(reliability=[], corrected_p_values={})
     empty["mix"].update(verdict=None, psi=None, noise=None, corrected_p_values={"mix": None})
     empty["quality"].update(rows=None, report=None)
     return empty
@@ -141,7 +144,7 @@ def _finding(kind: str, verdict: str, column: str | None, scenario: str, task: s
     noise = None if limit is None else limit * 0.2
     importance = 0.012 if column == "price" else None if task or column is None else 0.0007
     chance = {"watch": 0.0042, "act": 3e-9}[verdict] if value is not None else None
-    history = [] if statistic is None or statistic in ("score", "calibration") else HISTORY
+    history = [] if statistic is None or statistic in ("score", "calibration", "ranking") else HISTORY
     return {"kind": kind, "verdict": verdict, "column": column, "scenario": scenario, "task": task,
             "statistic": statistic, "value": value, "reference_value": reference, "limit": limit, "noise": noise,
             "p_value": chance, "corrected_p_value": chance, "importance": importance, "history": history,
@@ -218,9 +221,12 @@ def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:
 
 
 def _performance(scenario: str, task: str) -> Plain:
-    known = scenario != "late_night"
+    known, usual = scenario != "late_night", 0.803
     auc = 0.74 if (scenario, task) == ("search", "click") else 0.801
     return {"scenario": scenario, "task": task, "rows": 4_000 if known else 20, "positives": 440 if known else 0,
             "auc": auc if known else None, "low": auc - 0.018 if known else None,
-            "high": auc + 0.018 if known else None,
-            "reference_auc": 0.803}  # fmt: skip
+            "high": auc + 0.018 if known else None, "reference_auc": usual, "reference_rows": 4_000,
+            "fall": usual - auc if known else None, "noise": 0.032 if known else None,
+            "p_value": 1e-8 if auc < 0.8 else 0.42, "verdict": ("act" if auc < 0.8 else "ok") if known else None,
+            "corrected_p_values": {"ranking": 1e-6 if auc < 0.8 else 1.0} if known else {},
+            "histories": {}}  # fmt: skip

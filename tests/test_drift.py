@@ -107,6 +107,19 @@ def test_the_command_writes_its_files_and_tells_the_verdict_by_its_status(place:
     assert (tmp_path / "drift" / "drift.json").read_bytes() == before
 
 
+def test_a_change_of_what_labels_mean_is_found_by_the_ranking(place: Path, tmp_path: Path) -> None:
+    """As many clicks as ever, no column moved, but on what the model liked least: the ranking says so, for act."""
+    table = pq.read_table(place / "data/training/test.parquet")
+    for task in ("click", "order"):
+        table = table.append_column(f"score_{task}", pa.array(0.4 - 0.1 * table[task].to_numpy()))
+    pq.write_table(table, tmp_path / "now.parquet")
+    found = judged(place, tmp_path / "now.parquet")
+    feed = next(cell for cell in found["performance"] if (cell["scenario"], cell["task"]) == ("feed", "click"))
+    assert (feed["auc"], feed["fall"], feed["verdict"]) == (0, feed["reference_auc"], "act")
+    assert "ranking" in {one["kind"] for one in found["findings"] if one["task"] == "click"}
+    assert not [one for one in found["findings"] if one["kind"] == "label_rate" or one["column"]]
+
+
 def test_report_only_leaves_the_pipeline_running(place: Path, tmp_path: Path) -> None:
     """As a stage it reports; whoever reads it acts."""
     broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))

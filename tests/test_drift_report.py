@@ -115,7 +115,7 @@ def test_verdict_reason_and_next_step_come_first(page: str, read: Page) -> None:
     assert made["reason"] in head
     assert wording.quote(made["next_step"]) in head
     assert '<a href="#column-1-2">price</a> in search <span class="faint">(very sure)</span>' in head
-    assert "5 to act on, 9 to watch" in " ".join(read.text.split())
+    assert "6 to act on, 9 to watch" in " ".join(read.text.split())
     assert "<h1>OK</h1>" in report.render(quiet())
 
 

@@ -73,6 +73,20 @@ def test_a_rate_within_its_band_is_no_surprise_and_one_outside_is() -> None:
     assert statistics.rate(0, 0, 1, 10) is None
 
 
+@pytest.mark.parametrize("positives", [20, 500])
+def test_the_deviation_of_an_auc_is_that_of_many_samples(positives: int) -> None:
+    """Within a fifth, for normal scores (the formula supposes exponential ones); a perfect ranking does not vary."""
+    random, negatives = np.random.default_rng(3), 2000
+    usual = stats.norm.cdf(1 / np.sqrt(2))
+    found = [
+        stats.mannwhitneyu(random.normal(1, 1, positives), random.normal(0, 1, negatives)).statistic
+        / (positives * negatives)
+        for _ in range(400)
+    ]
+    assert statistics.auc_deviation(usual, positives, negatives) == pytest.approx(np.std(found), rel=0.2)
+    assert statistics.auc_deviation(1.0, positives, negatives) == 0
+
+
 def test_overdispersion_is_one_for_chance_and_more_for_rhythm() -> None:
     """Binomial days give about one, never less; days that alternate give far more."""
     random = np.random.default_rng(2)

@@ -31,7 +31,7 @@ def report(columns: dict[str, dict[str, dict[str, Any]]], **sections: Any) -> di
              "scenarios": {scenario: cell(**changed.get(scenario, {})) for scenario in SCENARIOS}}
             for name, changed in columns.items()
         ],
-        "labels": [], "scores": [],
+        "labels": [], "scores": [], "performance": [],
     } | sections  # fmt: skip
 
 
@@ -162,6 +162,33 @@ def test_scores_and_calibration_are_judged_apart() -> None:
     assert {one["kind"] for one in found["findings"]} >= {"calibration"}
     assert found["scores"][0]["calibration_verdict"] == "act"
     assert found["scores"][0]["verdict"] == "act"
+
+
+RANKING = {"scenario": "search", "task": "click", "rows": 9000, "reference_rows": 9000, "auc": 0.62,
+           "reference_auc": 0.81, "fall": 0.19, "noise": 0.03, "p_value": 1e-30, "histories": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, "act"),
+        ({"fall": 0.04}, "watch"),
+        ({"fall": 0.02, "noise": 0.01}, "ok"),  # too small to matter
+        ({"noise": 0.2}, "ok"),  # so few labels say nothing
+        ({"rows": 100}, "ok"),
+        ({"fall": -0.19, "p_value": 1.0}, "ok"),  # better than on the validation rows
+        ({"fall": None, "noise": None, "p_value": None}, "ok"),  # no labels yet
+    ],
+)
+def test_a_model_that_ranks_worse_is_found(changed: dict[str, Any], verdict: str) -> None:
+    """Columns, rates and scores may all be as usual: the AUC on the labels says that they mean something else now."""
+    found = judge(report({"price": {}}, performance=[RANKING | changed]), LIMITS)
+    assert found["verdict"] == verdict
+    if verdict == "act":
+        (finding,) = found["findings"]
+        assert (finding["kind"], finding["reference_value"]) == ("ranking", 0.81)
+        assert "click in search is ranked worse: AUC 0.620, on the validation rows 0.810" in found["reason"]
+        assert "Train again" in found["next_step"]
 
 
 def test_what_most_scenarios_have_is_one_finding_of_the_task() -> None:
