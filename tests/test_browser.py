@@ -69,6 +69,14 @@ def test_a_page_fetches_nothing_and_complains_of_nothing(
     assert tab.said == []
 
 
+@pytest.mark.parametrize("name", ["act", "ok", "index"])
+def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], name: str) -> None:
+    """400 pixels are enough: wide tables scroll by themselves, no column is so narrow that words stand on end."""
+    tab.open(pages[name], width=400)
+    assert tab.run("document.documentElement.scrollWidth") <= 400
+    assert tab.run("[...document.querySelectorAll('.sums > tbody > tr > *')].filter(e => e.offsetWidth < 60).length") == 0
+
+
 @pytest.mark.parametrize("name", ["act", "ok"])
 def test_every_link_within_the_page_shows_what_it_leads_to(tab: Tab, pages: dict[str, Path], name: str) -> None:
     """What is folded unfolds, and what is shown is not under the bar; also on the way from one target to the next."""
