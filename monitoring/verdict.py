@@ -149,7 +149,7 @@ def _of_scores(report: Entry, limits: Drift) -> Iterator[Test]:
 
 def _of_ranking(report: Entry, limits: Drift) -> Iterator[Test]:
     for entry in report["performance"]:
-        entry["verdict"] = None if entry["fall"] is None else "ok"
+        entry.update(verdict=None if entry["fall"] is None else "ok", corrected_p_values={})
         if entry["fall"] is not None:
             yield Test(
                 statistic="ranking", value=entry["fall"], limits=limits.ranking, noise=entry["noise"],
