@@ -189,6 +189,7 @@ def faults(
     online: Path = Path("artifacts/online.db"),
     features: Path = Path("data/features"),
     only: str = "",
+    rate: float = RATE,
 ) -> None:
     """Break one thing after another under a load on copies of `model` and `online`; print the table, write `json`.
 
@@ -199,11 +200,14 @@ def faults(
     filled = features if any(store == "redis" for store, _ in chosen.values()) else None
     with TemporaryDirectory(prefix="hinet-faults-") as scratch, _world(Path(scratch), model, online, filled) as world:
         bodies = write_bodies(Path(scratch) / "bodies.jsonl", asked(read_model(world.model), CANDIDATES, USERS))
-        found = [asdict(_suffer(world, name, store, fault, bodies)) for name, (store, fault) in chosen.items()]
-    report = {"machine": machine(), "rate": RATE, "candidates": CANDIDATES, "seconds": DURING, "faults": found}
+        found = [
+            asdict(_suffer(world, name, store, fault, bodies=bodies, rate=rate))
+            for name, (store, fault) in chosen.items()
+        ]
+    report = {"machine": machine(), "rate": rate, "candidates": CANDIDATES, "seconds": DURING, "faults": found}
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(text.dumps(report, indent=1) + "\n")
-    show(found)
+    show(found, rate)
 
 
 def chosen_faults(only: str) -> dict[str, tuple[str, Fault]]:
@@ -215,16 +219,16 @@ def chosen_faults(only: str) -> dict[str, tuple[str, Fault]]:
     return {name: fault for name, fault in FAULTS.items() if not words or any(word in name for word in words)}
 
 
-def _suffer(world: World, name: str, store: str, fault: Fault, bodies: Path) -> Found:
+def _suffer(world: World, name: str, store: str, fault: Fault, *, bodies: Path, rate: float) -> Found:
     environment = {"HINET_MODEL": str(world.model), "HINET_ONLINE_STORE": str(world.online)}
     environment |= {ADDRESS: f"127.0.0.1:{world.proxy.port}"} if store == "redis" else {}
     with serve(OURS, environment=environment) as server:
-        offer(server, bodies, rate=RATE, seconds=2)
+        offer(server, bodies, rate=rate, seconds=2)
         seconds = BEFORE + DURING + AFTER
-        with start_load(server, bodies, RATE, seconds) as running:
+        with start_load(server, bodies, rate, seconds) as running:
             time.sleep(BEFORE)
-            broken = running.elapsed
             with fault(world):
+                broken = running.elapsed  # a lock, for one, is waited for
                 time.sleep(DURING)
             mended = running.elapsed
             offered = running.result()
@@ -270,9 +274,9 @@ def _world(scratch: Path, model: Path, online: Path, features: Path | None) -> I
         yield World(copied, store, server, between)
 
 
-def show(found: list[dict[str, Any]]) -> None:
+def show(found: list[dict[str, Any]], rate: float) -> None:
     """Print a line per fault."""
-    title = f"{RATE:.0f} requests/s of {CANDIDATES} candidates, {DURING:.0f} s of fault"
+    title = f"{rate:.0f} requests/s of {CANDIDATES} candidates, {DURING:.0f} s of fault"
     table = Table("fault", "requests", "errors", "degraded", "p50 ms", "p99 ms", "longest", "whole again after s",
                   "a service that is started meanwhile", title=title)  # fmt: skip
     for one in found:
