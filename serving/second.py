@@ -1,10 +1,11 @@
 """The process of the second model: ranks what was ranked already, and compares; see serving/shadow.py.
 
 A JSON line on standard input is a request and what was answered to it. The comparison goes into the metrics, which
-Prometheus finds at /metrics of the service, and, if params.yaml names a folder, into rows of their own.
+Prometheus finds at /metrics of the service, and, if there is a folder for them, into rows of their own.
 """
 
 import logging
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from serving.state import Sources
 ROOT = Path(__file__).parents[1]
 CORRELATION = (-0.5, 0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 SHIFT = (-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+PATIENCE = 2000.0  # ms for a read of the online store: nobody waits for this process, and it has the lowest priority
 FEWEST = 3  # items: the order of fewer says nothing
 _LOGGER = logging.getLogger(__name__)
 
@@ -142,10 +144,13 @@ class Second:
                 self.metrics.requests.labels("not comparable").inc()
                 _LOGGER.warning("shadow: a request could not be compared: %s", error)
 
-    def take(self, told: dict[str, Any]) -> Compared:
-        """Compare one answer with the second model's."""
+    def take(self, told: dict[str, Any]) -> Compared | None:
+        """Compare one answer with the second model's; not with a degraded one, which is not what that model says."""
         request = self.accepted(**told["request"], k=None)
         ranked, _ = self.ranker.answer(self.ranker.state, request)
+        if ranked.degraded:
+            self.metrics.requests.labels("degraded").inc()
+            return None
         schema = self.ranker.state.schema
         keys = {"user": schema.user, "scenario": schema.scenario, "item": schema.item}
         found = compare(request, told["answer"], ranked, keys)
@@ -155,13 +160,19 @@ class Second:
         return found
 
 
-def second(*, model: Path, online: Path, redis: str | None = None) -> None:
-    """Read requests from standard input until it ends, and compare the model in `model` with what was answered."""
-    settings = params.load(ROOT / "params.yaml").serve
+def second(*, model: Path, online: Path, redis: str | None = None, folder: Path | None = None) -> None:
+    """Read requests from standard input until it ends, and compare the model in `model` with what was answered.
+
+    Both answers are kept in `folder`. Whoever stops the service stops what it started, too: this process ends with its
+    input, when everything is written.
+    """
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.SIG_IGN)
+    settings = _patient(params.load(ROOT / "params.yaml").serve)
     with TemporaryDirectory(prefix="hinet-shadow-") as scratch:
         sources = Sources(model, online, Path(scratch) / "registry.db", redis)
         ranker = open_ranker(sources, settings)
-        reloader, log = Reloader(ranker, sources, settings), _open_log(settings)
+        reloader, log = Reloader(ranker, sources, settings), _open_log(settings, folder)
         reloader.start()
         accepted = request_type(ranker.state.schema, settings, ranker.state.model.views)
         Second(ranker, accepted, Metrics(), log).run(sys.stdin.buffer)
@@ -171,13 +182,16 @@ def second(*, model: Path, online: Path, redis: str | None = None) -> None:
             log.close()
 
 
-def _open_log(settings: Serve) -> ServedLog | None:
-    if settings.shadow.folder is None:
+def _patient(settings: Serve) -> Serve:
+    store = settings.store.model_copy(update={"timeout_ms": max(PATIENCE, settings.store.timeout_ms)})
+    return settings.model_copy(update={"store": store})
+
+
+def _open_log(settings: Serve, folder: Path | None) -> ServedLog | None:
+    if folder is None:
         return None
     log = settings.log
-    return ServedLog(
-        folder=ROOT / settings.shadow.folder, sample=1, rows_per_file=log.rows_per_file, seconds=log.seconds
-    )
+    return ServedLog(folder=folder, sample=1, rows_per_file=log.rows_per_file, seconds=log.seconds)
 
 
 if __name__ == "__main__":

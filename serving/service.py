@@ -19,6 +19,7 @@ from serving.api import API
 from serving.front import Front
 from serving.manifest import check_manifest
 from serving.request import RankRequest, example, request_type
+from serving.shadow import chosen_shadow, open_shadow
 
 ROOT = Path(__file__).parents[1]  # of the project; in a bento: its src, which is laid out in the same way
 REDIS = "HINET_REDIS"  # host:port of the Redis that is the online store, if one is: see features/store/definitions.py
@@ -51,7 +52,6 @@ class RankingService:
         from serving.ranker import open_ranker
         from serving.reload import Reloader
         from serving.served import open_log
-        from serving.shadow import open_shadow
         from serving.state import Sources
         from serving.tracing import open_tracing
 
@@ -63,7 +63,8 @@ class RankingService:
         ranker.warm(ranker.state, [accepted(**example(schema) | more) for more in WARM_UP])
         self.log = ranker.log = open_log(chosen.log, ROOT, os.environ.get("HINET_SERVED_LOG"))
         self.tracing = open_tracing(chosen.tracing)
-        self.shadow = ranker.shadow = open_shadow(chosen.shadow, ROOT, online=sources.online, redis=sources.redis)
+        asked = chosen_shadow(chosen.shadow)
+        self.shadow = ranker.shadow = open_shadow(asked, ROOT, online=sources.online, redis=sources.redis)
         self.reloader = Reloader(ranker, sources, chosen)
         self.reloader.start()
         api.open(
@@ -91,6 +92,7 @@ class RankingService:
             if not WORKERS.isdecimal() or WORKERS == "0":
                 raise ParameterError(f"HINET_WORKERS must be a number of processes, 1 or more, found {WORKERS!r}")
             check_manifest(ROOT)
+            chosen_shadow(settings().shadow)
             online_store()
             accepted_requests()
         except (PipelineError, OSError) as error:

@@ -15,9 +15,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from errors import ParameterError
 from params import ServeShadow
 from serving.ranked import Ranked
 from serving.request import RankRequest
@@ -25,6 +27,7 @@ from serving.request import RankRequest
 WAITING = 100  # requests: what comes while so many wait is left out
 PAUSE = 30.0  # seconds until a process that ended is started again
 NICE = 19
+TOLD = {"model": "HINET_SHADOW", "share": "HINET_SHADOW_SHARE", "folder": "HINET_SHADOW_LOG"}  # over params.yaml
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -109,8 +112,24 @@ def line_of(request: RankRequest, ranked: Ranked) -> bytes:
     return orjson.dumps(asked, _listed, orjson.OPT_SERIALIZE_NUMPY) + b"\n"
 
 
+def chosen_shadow(settings: ServeShadow) -> ServeShadow:
+    """What params.yaml says of the shadow, changed by what the environment does: a bento's parameters are sealed.
+
+    Raises ParameterError.
+    """
+    found: dict[str, Any] = {name: os.environ[told] for name, told in TOLD.items() if told in os.environ}
+    try:
+        found |= {"share": float(found["share"])} if "share" in found else {}
+        return ServeShadow.model_validate(settings.model_dump() | found)
+    except ValueError:  # pydantic's is one, too
+        share = TOLD["share"]
+        raise ParameterError(
+            f"{share} must be a share of the requests, above 0 and at most 1, found {os.environ[share]!r}"
+        ) from None
+
+
 def open_shadow(settings: ServeShadow, root: Path, *, online: Path, redis: str | None) -> Shadow | None:
-    """The shadow that params.yaml asks for, or None; a relative folder is under `root`.
+    """The shadow that `settings` ask for, or None; a relative folder is under `root`.
 
     The second model reads the online store of the first one.
     """
@@ -119,7 +138,9 @@ def open_shadow(settings: ServeShadow, root: Path, *, online: Path, redis: str |
     from serving import second  # what it imports is heavy, and here already
 
     command = [sys.executable, "-m", second.__name__, "--model", str(root / settings.model), "--online", str(online)]
-    return Shadow(command + (["--redis", redis] if redis else []), settings.share, root=root)
+    command += ["--redis", redis] if redis else []
+    command += ["--folder", str(root / settings.folder)] if settings.folder else []
+    return Shadow(command, settings.share, root=root)
 
 
 def _listed(array: object) -> object:

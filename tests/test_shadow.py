@@ -1,6 +1,9 @@
 """The second model: asked a share of the requests, compared, never heard, and never in the way."""
 
+import contextlib
 import json
+import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,18 +13,28 @@ from typing import Any
 import artifacts
 import numpy as np
 import orjson
+import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import world
+from test_prometheus import read
 
 import params
+from benchmarks.servers import OURS, Server, get, post, serve
+from benchmarks.variants import perturbed_model
+from errors import ParameterError
+from features.snapshot import snapshot_beside
+from models.folder import read_model
+from params import ServeShadow
 from serving import shadow as shadow_module
 from serving.ranked import Ranked
-from serving.ranker import Ranker
+from serving.ranker import Ranker, open_ranker
 from serving.request import RankRequest, request_type
 from serving.second import Compared, Metrics, Second
 from serving.served import ServedLog
-from serving.shadow import Shadow, line_of, open_shadow
+from serving.shadow import WAITING, Shadow, chosen_shadow, line_of, open_shadow
+from serving.state import Sources
 
 PATIENCE = 20.0  # seconds
 METRICS = Metrics()  # one: values of the same name are the same in a process whose metrics are shared
@@ -80,6 +93,7 @@ def test_the_same_model_says_the_same(ranker: Ranker, accepted: type[RankRequest
     before = sample(taken, "hinet_shadow_requests_total", outcome="compared")
     ranked = ranker.rank(request_)
     found = taken.take(orjson.loads(line_of(request_, ranked)))
+    assert found is not None
     assert found.items == ranked.items
     np.testing.assert_allclose(found.shadow_scores, ranked.scores, rtol=1e-6)
     assert found.correlation == pytest.approx(1)
@@ -138,9 +152,9 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Shadow]]:
 COPY = "import sys; [open('lines', 'a').write(line) for line in sys.stdin]"
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a thread does."""
-    last = time.monotonic() + PATIENCE
+def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for what a thread or a process does."""
+    last = time.monotonic() + patience
     while not condition() and time.monotonic() < last:
         time.sleep(0.01)
     assert condition()
@@ -213,3 +227,98 @@ def test_no_model_no_shadow(project: Path) -> None:
     assert shadow.command[1:3] == ["-m", "serving.second"]
     assert shadow.command[-1] == "127.0.0.1:1"
     shadow.close()
+
+
+def test_the_environment_changes_what_params_say(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model, share and folder, each by itself: a bento's parameters are sealed. A share that is none is named."""
+    settings = params.load(project / "params.yaml").serve.shadow
+    assert chosen_shadow(settings) == settings
+    monkeypatch.setenv("HINET_SHADOW", "artifacts/next")
+    assert chosen_shadow(settings) == settings.model_copy(update={"model": "artifacts/next"})
+    monkeypatch.setenv("HINET_SHADOW_SHARE", "1")
+    monkeypatch.setenv("HINET_SHADOW_LOG", "both")
+    assert chosen_shadow(settings) == ServeShadow(model="artifacts/next", share=1.0, folder="both")
+    for wrong in ("0", "1.5", "half"):
+        monkeypatch.setenv("HINET_SHADOW_SHARE", wrong)
+        with pytest.raises(ParameterError, match=f"HINET_SHADOW_SHARE must be .* found '{wrong}'"):
+            chosen_shadow(settings)
+
+
+def test_a_degraded_answer_of_the_second_model_is_not_compared(
+    ranker: Ranker, accepted: type[RankRequest], request_: RankRequest, project: Path, tmp_path: Path
+) -> None:
+    """Without the user's features it says something else; that is counted, and no difference of the models."""
+    online = tmp_path / "online.db"
+    shutil.copy(project / artifacts.ONLINE, online)
+    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
+    settings = artifacts.patient(project, store={"timeout_ms": 100.0})
+    blind = second(open_ranker(Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), settings), accepted)
+    before = sample(blind, "hinet_shadow_requests_total", outcome="degraded")
+    with contextlib.closing(sqlite3.connect(online, isolation_level=None)) as writer:
+        writer.execute("begin exclusive")
+        assert blind.take(orjson.loads(line_of(request_, ranker.rank(request_)))) is None
+    assert sample(blind, "hinet_shadow_requests_total", outcome="degraded") == before + 1
+
+
+SENT = 200  # requests to a real service
+WAIT = 300.0  # seconds for a process of the lowest priority on a busy machine
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_service_asks_a_second_model(project: Path, tmp_path: Path) -> None:
+    """Each answer of 200 is compared with that of a model with some noise: Prometheus and the Parquet files say how."""
+    perturbed_model(project / artifacts.MODEL, tmp_path / "noisy")
+    tags = [read_model(folder).tag for folder in (project / artifacts.MODEL, tmp_path / "noisy")]
+    environment = {
+        "HINET_MODEL": project / artifacts.MODEL, "HINET_ONLINE_STORE": project / artifacts.ONLINE,
+        "HINET_SHADOW": tmp_path / "noisy", "HINET_SHADOW_SHARE": 1, "HINET_SHADOW_LOG": tmp_path / "both",
+    }  # fmt: skip
+    with serve(OURS, environment={name: str(value) for name, value in environment.items()}) as server:
+        whole = 0
+        for number in range(SENT):
+            answer = said(server, number)
+            assert answer["model"] == tags[0], "nobody gets the second model's answers"
+            whole += not answer["degraded"]
+            if number == SENT // 2:  # whoever stops a service may tell all its processes: this one waits for its input
+                until(lambda: compared_by(server) == whole, WAIT)  # noqa: B023 (it is over before the next turn)
+                second_of(server).terminate()
+            if whole - compared_by(server) > WAITING / 2:
+                until(lambda: compared_by(server) == whole, WAIT)  # noqa: B023
+        until(lambda: compared_by(server) == whole, WAIT)
+        page = read(get(f"{server.url}/metrics"))
+        until(lambda: len(both(tmp_path)) == whole * 9, WAIT)
+    kept = both(tmp_path)
+    assert whole > SENT / 2
+    assert page["hinet_shadow_model", ("tag", tags[1])] == 1
+    assert kept["request_id"].nunique() == whole
+    assert (set(kept["model_tag"]), set(kept["shadow_tag"])) == ({tags[0]}, {tags[1]})
+    assert 0 < np.abs(kept["shadow_score"] - kept["score"]).max() < 1
+
+
+def second_of(server: Server) -> psutil.Process:
+    """The process of the second model."""
+    (found,) = [process for process in server.processes() if "serving.second" in process.cmdline()]
+    return found
+
+
+def both(folder: Path) -> pd.DataFrame:
+    """Rows of the answers that are kept so far."""
+    files = sorted((folder / "both").rglob("*.parquet"))
+    return pd.concat([pq.read_table(path).to_pandas() for path in files]) if files else pd.DataFrame()
+
+
+def said(server: Server, number: int) -> dict[str, Any]:
+    """What a service answers to one of the tiny world's users about all items."""
+    asked = {"user_id": number % 12, "scenario": "feed", "candidates": list(range(9))}
+    answer: dict[str, Any] = orjson.loads(post(f"{server.url}/rank", orjson.dumps(asked)))
+    return answer
+
+
+def compared_by(server: Server) -> float:
+    """How many answers were compared, as Prometheus reads it."""
+    page = read(get(f"{server.url}/metrics"))
+    lost = [value for (name, *labels), value in page.items()
+            if name == "hinet_shadow_requests_total" and labels != [("outcome", "compared")]]  # fmt: skip
+    assert not any(lost), page
+    return page.get(("hinet_shadow_requests_total", ("outcome", "compared")), 0.0)
