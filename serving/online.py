@@ -4,6 +4,7 @@ What does not depend on the item (the user's views, those of the user in a scena
 store does not answer, the row of the user's last request is taken if it is remembered, else nothing is known.
 """
 
+import contextlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from feast import FeatureStore
 from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
@@ -46,6 +48,7 @@ class UserFeatures:
         self._tables = {view.name: store.get_feature_view(view.name) for view in self.views}
         self._whole = {column.name for column in schema.events if column.dtype is DType.INT64}
         self._online = get_online_store_from_config(store.config.online_store)
+        self._turn = self._take_turns(settings.timeout_ms)
         self._breaker = Breaker(
             self._read, seconds=settings.timeout_ms / 1e3, failures=settings.failures, pause=settings.pause_seconds
         )
@@ -71,7 +74,23 @@ class UserFeatures:
         """Read no more."""
         self._breaker.close()
 
+    def _take_turns(self, milliseconds: float) -> contextlib.AbstractContextManager[Any]:
+        """Where the store is SQLite: one reader at a time, and none that waits for a lock longer than a request does.
+
+        All threads share one connection. While one waits in SQLite for the file (5 s, unless told otherwise), another
+        that touches the connection waits with Python's own lock in its hand, and the whole process stands still.
+        """
+        if not isinstance(self._online, SqliteOnlineStore):
+            return contextlib.nullcontext()
+        connection = self._online._get_conn(self.store.config)  # Feast has no setting for it
+        connection.execute(f"pragma busy_timeout = {milliseconds:.0f}")
+        return threading.Lock()
+
     def _read(self, keys: tuple[Any, ...]) -> Row:
+        with self._turn:
+            return self._read_rows(keys)
+
+    def _read_rows(self, keys: tuple[Any, ...]) -> Row:
         """The row by Feast's reader of this store: what get_online_features does around it takes twice its time."""
         row = Row()
         for view in self.views:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,23 @@ def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) 
         recovers(ranker)
     whole = artifacts.ranker(project, tmp_path / "other.db")
     np.testing.assert_array_equal(rank(ranker).scores, rank(whole).scores)
+
+
+def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path) -> None:
+    """Many readers of one connection wait no longer than a request, and a thread beside them goes on all the time."""
+    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
+    users = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0).state.users
+    moments = [time.perf_counter()]
+    with locked_by_another(online) as holder, ThreadPoolExecutor(4) as threads:
+        reads = [threads.submit(users._read, (1, "search")) for _ in range(8)]
+        while not all(read.done() for read in reads):
+            time.sleep(0.01)
+            moments.append(time.perf_counter())
+        holder.kill()
+    assert all("database is locked" in str(read.exception()) for read in reads)
+    assert moments[-1] - moments[0] < BUSY
+    assert np.diff(moments).max() < BUSY / 4
 
 
 def test_the_last_users_are_remembered_and_no_more(project: Path, tmp_path: Path) -> None:
