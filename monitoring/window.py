@@ -85,13 +85,17 @@ def _check(rows: Path, model: Model) -> None:
 
 
 def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Table:
-    """Up to `most` rows, by the hash of their event id; in the order of the ids."""
+    """Up to `most` rows, by the hash of their event id, or of what stands for it while no event has come of them."""
     with duckdb.connect(config={"memory_limit": "1500MB", "threads": stage.threads()}) as connection:
         source = selected(rows, schema, days)
         (total,) = connection.execute(f"select count(*) from ({source})").fetchone() or (0,)
         share = min(most / max(total, 1), 1.0)
-        where = "" if share == 1 else f' where hash("{schema.event_id}") < {share} * 18446744073709551615::double'
-        return connection.execute(f'from ({source}){where} order by "{schema.event_id}"').to_arrow_table()
+        served = ", ".join(f'"{name}"' for name in (schema.timestamp, schema.user, schema.item, schema.scenario))
+        drawn = f'case when "{schema.event_id}" is null then hash({served}) else hash("{schema.event_id}") end'
+        where = "" if share == 1 else f" where {drawn} < {share} * 18446744073709551615::double"
+        return connection.execute(
+            f'from ({source}){where} order by "{schema.event_id}" nulls last, {served}'
+        ).to_arrow_table()
 
 
 def _sha256(rows: Path) -> str:
