@@ -18,7 +18,7 @@ from errors import ModelError
 from models.folder import read_model
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUEST: dict[str, Any] = {"user_id": 1, "scenario": "search", "item_ids": [3, 1, 2]}
+REQUEST: dict[str, Any] = {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2]}
 SMALL: dict[str, Any] = {
     "dataset": {"simulation": {"impressions": 4000, "users": 80, "items": 40}},
     "encode": {"minimum_count": 2},
@@ -125,7 +125,7 @@ class Watch:
         url, body = f"http://127.0.0.1:{self.port}/rank", json.dumps(REQUEST).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return sorted(json.loads(answer.read())["item_ids"]) == sorted(REQUEST["item_ids"])
+            return sorted(json.loads(answer.read())["item_ids"]) == sorted(REQUEST["candidates"])
 
 
 def harmed(made: Stack) -> list[str]:
