@@ -1,7 +1,7 @@
 """Challenger and champion on the same rows, each by its own encoder: the figures that the gate judges."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from scipy.special import ndtri
 
 from errors import ReleaseError
 from features.encode import BATCH_ROWS, Tensors, labels_of
+from features.histograms import Histograms
 from features.schema import Schema
 from features.tasks import Task, TaskKind, places
 from models import hits
-from models.folder import Model
+from models.folder import REFERENCE, Model
 from models.hits import Interval
 from models.paired import Estimate, estimate_cells, mean
 from models.predict import predict
@@ -51,17 +52,19 @@ class Stores:
         return self.bento / "src" / "artifacts" / "models" / "hinet"
 
 
-def compare(challenger: Model, champion: Model | None, rows: Path, confidence: float) -> Figures:
+def compare(
+    challenger: Model, champion: Model | None, rows: Path, confidence: float, *, since: date | None = None
+) -> Figures:
     """What `challenger` came to on the Parquet file `rows` of the training set, and `champion`, if there is one.
 
-    Raises ReleaseError where the two cannot be compared on these rows.
+    Rows before the day `since` (UTC) do not count. Raises ReleaseError where the two cannot be compared on these rows.
     """
     if champion is not None:
         _check(challenger, champion, rows)
-    schema, truth = challenger.schema, Truth(challenger.schema, rows)
-    said = score(challenger, rows)
+    schema, truth = challenger.schema, Truth(challenger.schema, rows, since)
+    said = truth.of(score(challenger, rows))
     ours = truth.estimate(said)
-    theirs = ours if champion is None else truth.estimate(score(champion, rows))
+    theirs = ours if champion is None else truth.estimate(truth.of(score(champion, rows)))
     if not ours:
         raise ReleaseError(f"{rows}: no cell has two rows of each class, so that nothing can be judged; take more rows")
     overall, chance = mean(list(ours.values())), float(np.mean([truth.chance(name) for name in ours]))
@@ -74,6 +77,17 @@ def compare(challenger: Model, champion: Model | None, rows: Path, confidence: f
     )  # fmt: skip
 
 
+def unseen(challenger: Path, champion: Path) -> date | None:
+    """The first day (UTC) of which the champion learnt nothing; None where both learnt from the same rows.
+
+    Both are model folders. Where rows are drawn at random, a test row may be one of the champion's training rows: the
+    draw is another one as soon as the log has grown. Both from the same rows: then no test row is one of either's.
+    """
+    ours, theirs = (Histograms.read(folder / REFERENCE) for folder in (challenger, champion))
+    same = ours.first_day == theirs.first_day and np.array_equal(ours.rows, theirs.rows)
+    return None if same else theirs.last_day + timedelta(days=1)
+
+
 def score(model: Model, rows: Path) -> NDArray[np.float32]:
     """The logits [N, O] of the Parquet file `rows` by the model's own encoder, batch by batch."""
     names = dict.fromkeys([model.schema.scenario, *(column.name for column in model.encoder.columns)])
@@ -84,17 +98,26 @@ def score(model: Model, rows: Path) -> NDArray[np.float32]:
 
 
 class Truth:
-    """What happened in the rows of a Parquet file of the training set: labels [N, T], scenario [N], choice_set [N]."""
+    """What happened in the rows of a Parquet file of the training set: labels [N, T], scenario [N], choice_set [N].
 
-    def __init__(self, schema: Schema, rows: Path) -> None:
+    Of its rows those from the day `since` (UTC) on; raises ReleaseError where there are none.
+    """
+
+    def __init__(self, schema: Schema, rows: Path, since: date | None = None) -> None:
         self.schema = schema
         wanted = (schema.scenario, *schema.task_names, *filter(None, [schema.choice_set]))
         table = pq.read_table(rows, columns=list(wanted))
+        self.kept = np.ones(table.num_rows, bool) if since is None else _from_day(rows, schema, since)
+        table = table.filter(pa.array(self.kept))
         labels = [labels_of(task, table[task.name]) for task in schema.tasks]
         self.labels = np.stack(labels, axis=1)
         codes = pc.index_in(table[schema.scenario], value_set=pa.array(schema.scenarios))
         self.scenario = codes.fill_null(-1).to_numpy()
         self.choice_set = None if schema.choice_set is None else _codes(table[schema.choice_set])
+
+    def of(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of the logits of all rows of the file those of its rows that count [N, O]."""
+        return logits[self.kept]
 
     def estimate(self, logits: NDArray[np.float32]) -> dict[str, Estimate]:
         """The metric of every cell that can be judged, by "scenario/task"."""
@@ -131,6 +154,17 @@ class Truth:
         inside = self.scenario == self.schema.scenarios.index(scenario)
         kept = np.flatnonzero(inside & ~np.isnan(self.labels[:, column]))
         return self.schema.tasks[column], self.labels[kept, column], kept
+
+
+def _from_day(rows: Path, schema: Schema, since: date) -> NDArray[np.bool_]:
+    """Which rows are of the day `since` (UTC) or later [N]; raises ReleaseError where none is."""
+    moments = pq.read_table(rows, columns=[schema.timestamp])[schema.timestamp].to_numpy()
+    kept: NDArray[np.bool_] = moments >= np.datetime64(since, "us")
+    if len(moments) and not kept.any():
+        raise ReleaseError(f"{rows}: expected rows from {since} on, of which the champion has learnt nothing, "
+                           f"found none later than {moments.max()}; wait for newer rows, or go back to a champion "
+                           "that was trained on fewer days")  # fmt: skip
+    return kept
 
 
 def _check(challenger: Model, champion: Model, rows: Path) -> None:

@@ -24,7 +24,7 @@ from errors import ReleaseError
 from features.snapshot import snapshot_beside
 from models.folder import Model, read_model
 from serving import releases as shelf
-from serving.comparison import Stores, compare
+from serving.comparison import Stores, compare, unseen
 from serving.gate import Figures, Rule, Verdict, judge
 from serving.history import Repository
 from serving.releases import Record, Releases
@@ -86,8 +86,9 @@ def challenge(held: Releases, stores: Stores, written: Path | None) -> int:
     if decided is not None:
         _tell(tag, decided, written)
         return 0 if decided.passed else CLOSED
-    known = None if champion is None else read_model(held.folder / champion / shelf.MODEL)
-    figures = compare(challenger, known, stores.rows, settings.release.confidence)
+    before = None if champion is None else held.folder / champion / shelf.MODEL
+    known, since = (read_model(before), unseen(stores.challenger, before)) if before else (None, None)
+    figures = compare(challenger, known, stores.rows, settings.release.confidence, since=since)
     found = judge(figures, list(check_equalities(challenger, stores, settings)), settings.release)
     _tell(tag, found, written)
     if not found.passed:

@@ -1,12 +1,15 @@
 """Challenger and champion on the same rows: the figures of evaluate, by each one's own encoder."""
 
 import contextlib
+import json
 import shutil
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import artifacts
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import travel
@@ -21,7 +24,9 @@ from models.evaluate import measure
 from models.folder import Model, read_model
 from models.paired import mean
 from models.predict import predict
-from serving.comparison import Truth, compare
+from serving.comparison import Truth, compare, unseen
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +94,36 @@ def test_a_champion_that_reads_what_is_there_no_more_is_told(project: Path, cham
     pq.write_table(rows, tmp_path / "test.parquet")
     with pytest.raises(ReleaseError, match=r"reads the columns \['price'\], which .*test.parquet has no more"):
         compare(read_model(project / artifacts.MODEL), champion, tmp_path / "test.parquet", 0.95)
+
+
+def test_rows_that_the_champion_may_have_learnt_do_not_count(project: Path, champion: Model, tmp_path: Path) -> None:
+    """From a day on: the figures are those of a file that begins there; where nothing is left, that is said."""
+    model, rows = read_model(project / artifacts.MODEL), project / "data/training/train.parquet"
+    table = pq.read_table(rows)
+    days = sorted({moment.date() for moment in table["timestamp"].to_pylist()})
+    later = table.filter(pc.greater_equal(table["timestamp"], datetime.combine(days[1], time())))
+    pq.write_table(later, tmp_path / "later.parquet")
+    found = compare(model, champion, rows, 0.95, since=days[1])
+    assert 0 < found.rows < table.num_rows
+    alone = compare(model, champion, tmp_path / "later.parquet", 0.95)
+    assert (found.rows, found.mean) == (alone.rows, pytest.approx(alone.mean))
+    assert [(cell.name, cell.champion) for cell in found.cells] == [
+        (cell.name, pytest.approx(cell.champion)) for cell in alone.cells
+    ]
+    assert found.calibration.keys() == alone.calibration.keys()
+    with pytest.raises(ReleaseError, match=f"from {days[-1] + DAY} on, .* found none later than {days[-1]}"):
+        compare(model, champion, rows, 0.95, since=days[-1] + DAY)
+
+
+def test_a_champion_of_fewer_days_knows_nothing_of_the_next_one(project: Path, tmp_path: Path) -> None:
+    """Trained on the same rows, both know none of the test rows; trained up to a day, all until then may be known."""
+    model = project / artifacts.MODEL
+    assert unseen(model, model) is None
+    older = shutil.copytree(model, tmp_path / "older") / "reference.json"
+    plain = json.loads(older.read_text())
+    days = len(plain["rows"])
+    older.write_text(json.dumps(plain | {"rows": plain["rows"][:-1]}))
+    assert unseen(model, older.parent) == date.fromisoformat(plain["first_day"]) + (days - 1) * DAY
 
 
 def test_too_few_rows_are_told(project: Path, tmp_path: Path) -> None:
