@@ -18,7 +18,7 @@ from errors import SourceError
 
 Row = dict[str, Any]
 COLOURS = {"the champion": "#0b6e99", "never retrained": "#b4552d"}
-VERDICTS = {"ok": "#8fbf8f", "watch": "#e0b94a", "act": "#c0504d"}
+VERDICTS = {"ok": "#e5f5ec", "watch": "#f0c45c", "act": "#e08a80"}  # each under its name: never the colour alone
 HEAD = ("day", "rows", "champion", "never retrained", "gain, 95 % interval", "drift", "trained", "gate")
 WIDTH = 720  # pixels
 
@@ -88,20 +88,20 @@ def plot(rows: Sequence[Row]) -> dict[str, Any]:
         "data": {"values": values}, "mark": {"type": "line", "point": True},
         "encoding": {
             "x": bare,
+            "strokeDash": {"field": "model", "legend": None,
+                           "scale": {"domain": [*COLOURS], "range": [[1, 0], [6, 3]]}},
             "y": {"field": "auc", "type": "quantitative", "title": "AUC, mean of the cells", "scale": {"zero": False}},
             "color": {"field": "model", "scale": {"domain": [*COLOURS], "range": [*COLOURS.values()]}, "title": None},
         },
     }  # fmt: skip
     rules = {"data": {"values": releases}, "encoding": {"x": bare},
              "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#667"}}  # fmt: skip
+    colour = {"field": "verdict", "legend": None, "scale": {"domain": [*VERDICTS], "range": [*VERDICTS.values()]}}
     verdicts = {
         "data": {"values": [{"day": row["day"], "verdict": row["verdict"]} for row in rows]}, "width": WIDTH,
-        "height": 24, "mark": "rect",
-        "encoding": {
-            "x": days,
-            "color": {"field": "verdict", "title": "drift",
-                      "scale": {"domain": [*VERDICTS], "range": [*VERDICTS.values()]}},
-        },
+        "height": 24, "encoding": {"x": days | {"title": "verdict on drift"}},
+        "layer": [{"mark": "rect", "encoding": {"color": colour}},
+                  {"mark": "text", "encoding": {"text": {"field": "verdict"}}}],
     }  # fmt: skip
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json", "background": "white",

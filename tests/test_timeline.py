@@ -61,7 +61,9 @@ def test_the_plot_draws_both_models_the_verdicts_and_the_releases() -> None:
     assert [value["day"] for value in rules["data"]["values"]] == ["2026-01-09", "2026-01-12"]
     assert len(lines["data"]["values"]) == 10
     assert [value["verdict"] for value in lower["data"]["values"]] == ["ok", "act", "watch", "ok", "ok"]
-    assert lower["encoding"]["color"]["scale"]["domain"] == list(VERDICTS)
+    band, word = lower["layer"]
+    assert band["encoding"]["color"]["scale"]["domain"] == list(VERDICTS)
+    assert word["encoding"]["text"]["field"] == "verdict", "a colour alone would say nothing to the colour-blind"
 
 
 def test_three_files_are_written(tmp_path: Path) -> None:
