@@ -10,6 +10,7 @@ served, is everything that DVC knows whole?
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -17,7 +18,7 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ PACKAGE = "serving.package"
 PATIENCE = 1200.0  # seconds until a run has to be over
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 STORE = Path("artifacts/serving/online.db")
+ENOUGH = 256 << 20  # bytes, for all stages before the last one
 
 
 @dataclass(kw_only=True)
@@ -122,6 +124,7 @@ class Chaos:
         """No byte is left while `package` writes; there is room again when the run is over."""
         self.renew(whole=False)
         ballast, package = self.stack.workspace / ".dvc" / "tmp" / "ballast", "package" if self.tiny else PACKAGE
+        fill_up(ballast, leaving=ENOUGH)  # what takes long, before: `package` is short
 
         def fill(case: Case, run: str) -> None:
             wait_for(lambda: running(self.stack, package), bool, 600)
@@ -205,18 +208,17 @@ def victims(made: Stack, what: str) -> list[psutil.Process]:
     return {"worker": [worker], "flow": flows, "worker and flow": [worker, *flows] if flows else []}[what]
 
 
-def fill_up(path: Path) -> None:
-    """Write until nothing more fits; refuses to fill a large file system."""
+def fill_up(path: Path, *, leaving: int = 0) -> None:
+    """Make a file of all that is free but `leaving` bytes; refuses to fill a large file system."""
     space = os.statvfs(path.parent)
     if space.f_blocks * space.f_frsize > SMALLEST:
         raise SystemExit(f"{path.parent} is on a file system of more than 4 GiB, which is not filled: see --folder")
-    with path.open("wb") as file:
-        try:
-            while True:
-                file.write(b"0" * (1 << 20))
-                file.flush()
-        except OSError:  # full
-            pass
+    free = space.f_bavail * space.f_frsize - leaving
+    with path.open("ab") as file, contextlib.suppress(OSError):  # full: somebody else wrote meanwhile
+        os.posix_fallocate(file.fileno(), file.tell(), max(free, 1))
+        while not leaving:
+            file.write(b"0" * 4096)
+            file.flush()
 
 
 @contextmanager
@@ -249,12 +251,12 @@ def clock_jumps(folder: Path, home: Path, *, tiny: bool) -> Case:
         return chaos.trial(Case(what="the clock jumps a day ahead"), jump)
 
 
-def cases(chaos: Chaos, moments: int, seed: int, longest: float) -> Iterator[Case]:
+def cases(chaos: Chaos, moments: int, killed: Sequence[str], seed: int, longest: float) -> Iterator[Case]:
     """All of them but the clock; every sixth run that is killed is one of the whole graph."""
     chance = random.Random(seed)
     for number in range(moments):
         whole = number % 6 == 0
-        yield chaos.killed(KILLED[number % len(KILLED)], chance.uniform(1, longest * (2 if whole else 1)), whole=whole)
+        yield chaos.killed(killed[number % len(killed)], chance.uniform(1, longest * (2 if whole else 1)), whole=whole)
     yield chaos.two_at_once()
     yield chaos.disk_full()
     yield chaos.store_locked()
@@ -276,6 +278,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where to work, on a small file system")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--moments", type=int, default=10)
+    parser.add_argument("--kill", nargs="+", choices=KILLED, default=KILLED, help="what, in turn")
     parser.add_argument("--longest", type=float, default=20.0, help="seconds into a run, for the latest moment")
     parser.add_argument("--real", action="store_true", help="the real graph")
     parser.add_argument("--seed", type=int, default=1)
@@ -288,7 +291,7 @@ def main() -> int:
         print(f"{case.what}: {'passed' if case.passed else 'FAILED'} {asdict(case)}", flush=True)
 
     with served(workspace, chosen.folder / "prefect", tiny=not chosen.real) as chaos:
-        for case in cases(chaos, chosen.moments, chosen.seed, chosen.longest):
+        for case in cases(chaos, chosen.moments, chosen.kill, chosen.seed, chosen.longest):
             keep(case)
     if Path(FAKETIME).exists():
         keep(clock_jumps(workspace, chosen.folder / "prefect-clock", tiny=not chosen.real))

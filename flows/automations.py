@@ -25,6 +25,8 @@ PREFIX = "hinet: "
 HEARTBEAT = 30  # seconds: the least that Prefect allows; flows.heartbeat_frequency of prefect.toml says the same
 MISSED = 3 * HEARTBEAT + 5
 LATE = timedelta(hours=6)
+TOLD = timedelta(seconds=20)  # within which everybody has told of a death who knows of it
+AGAIN = {f"prefect.flow-run.{state}" for state in ("AwaitingRetry", "Scheduled", "Pending", "Running")}
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 _RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
 _EACH = {"prefect.resource.id"}
@@ -48,7 +50,10 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
     yield AutomationCore(
         name=f"{PREFIX}a first crash is tried again",
         description="Stages that are finished are not run again: DVC knows them.",
-        trigger=_when({"prefect.flow-run.Crashed"}, {**_RUN, "prefect.run-count": "1"}),
+        trigger=EventTrigger(  # not at once: the worker tells the same death again, and would undo the retry
+            posture=Posture.Proactive, after={"prefect.flow-run.Crashed"}, expect=AGAIN,
+            match={**_RUN, "prefect.run-count": "1"}, for_each=_EACH, threshold=1, within=TOLD,
+        ),
         actions=[ChangeFlowRunState(
             state=StateType.SCHEDULED, name="AwaitingRetry", force=False, message="tried once more after a crash"
         )],
