@@ -79,7 +79,8 @@ def _signed(gain: dict[str, float]) -> str:
 
 def plot(rows: Sequence[Row]) -> dict[str, Any]:
     """Vega-Lite: both AUCs by day, a dashed line where a release went live; below it the verdict of each day."""
-    days = {"field": "day", "type": "ordinal", "title": None, "sort": None}
+    order = {"domain": [row["day"] for row in rows]}  # else the days of the releases come first
+    days = {"field": "day", "type": "ordinal", "title": None, "scale": order}
     bare = {**days, "axis": {"labels": False, "ticks": False}}
     values = [{"day": row["day"], "model": name, "auc": row[key]} for row in rows
               for name, key in zip(COLOURS, ("mean", "frozen"), strict=True)]  # fmt: skip

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import vl_convert
 
 from errors import SourceError
 from monitoring.timeline import VERDICTS, page, plot, summary, timeline
@@ -61,6 +63,10 @@ def test_the_plot_draws_both_models_the_verdicts_and_the_releases() -> None:
     assert [value["day"] for value in rules["data"]["values"]] == ["2026-01-09", "2026-01-12"]
     assert len(lines["data"]["values"]) == 10
     assert [value["verdict"] for value in lower["data"]["values"]] == ["ok", "act", "watch", "ok", "ok"]
+    drawn = "".join(re.findall(r">(2026-01-\d\d)<", vl_convert.vegalite_to_svg(plot(ROWS))))
+    assert drawn == "".join(row["day"] for row in ROWS), "the days of the releases come first"
+    for part in (rules, lines, lower):
+        assert part["encoding"]["x"]["scale"]["domain"] == [row["day"] for row in ROWS]
     band, word = lower["layer"]
     assert band["encoding"]["color"]["scale"]["domain"] == list(VERDICTS)
     assert word["encoding"]["text"]["field"] == "verdict", "a colour alone would say nothing to the colour-blind"
