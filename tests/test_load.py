@@ -2,63 +2,32 @@
 
 import json
 import socket
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_in import SLOW, stand_in
 
 from benchmarks.bare import answer
 from benchmarks.load import departures, load
 from benchmarks.proxy import proxy
 from errors import ParameterError
 
-SLOW = 0.03  # seconds per request of a server that answers one after another
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers after SLOW with what it was sent; a body "no" is a 503."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Wait, answer."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(SLOW)
-        self.send_response(503 if body == b'"no"' else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def server() -> Iterator[str]:
     """The address of a server that answers one after another."""
-    yield from _served(HTTPServer)
+    with stand_in(HTTPServer) as address:
+        yield address
 
 
 @pytest.fixture
 def quick() -> Iterator[str]:
     """The address of a server that answers many at once."""
-    yield from _served(ThreadingHTTPServer)
-
-
-def _served(kind: type[HTTPServer]) -> Iterator[str]:
-    made = kind(("127.0.0.1", 0), Handler)
-    made.request_queue_size = 128
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{made.server_address[1]}"
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with stand_in(ThreadingHTTPServer) as address:
+        yield address
 
 
 def sent(url: str, folder: Path, lines: list[object], **options: object) -> dict[str, np.ndarray]:

@@ -2,12 +2,9 @@
 
 import contextlib
 import shutil
-import socketserver
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import redis
+from stand_in import SLOW, stand_in
 
 from benchmarks import faults, soak
 from benchmarks.faults import FAULTS, Redis, World, chosen_faults
@@ -31,48 +29,20 @@ from models.folder import read_model
 
 NO_REDIS = shutil.which("redis-server") is None
 needs_redis = pytest.mark.skipif(NO_REDIS, reason="there is no redis-server: apt-get install redis-server")
-SERVICE_TIME = 0.03  # seconds per request of a server that answers one after another: 33 a second, no more
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers after SERVICE_TIME."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Wait, answer."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(SERVICE_TIME)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def slow() -> Iterator[Server]:
     """A server that answers one request after another."""
-    yield from _served(HTTPServer)
+    with stand_in(HTTPServer) as address:
+        yield Server(address, psutil.Process(), Path(), 0.0)
 
 
 @pytest.fixture
 def quick() -> Iterator[Server]:
     """A server that answers many at once."""
-    yield from _served(ThreadingHTTPServer)
-
-
-def _served(kind: type[socketserver.TCPServer]) -> Iterator[Server]:
-    made = kind(("127.0.0.1", 0), Handler)
-    made.request_queue_size = 256
-    made.socket.listen(256)
-    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
-    yield Server(f"http://127.0.0.1:{made.server_address[1]}", psutil.Process(), Path(), 0.0)
-    made.shutdown()
-    made.server_close()
+    with stand_in(ThreadingHTTPServer) as address:
+        yield Server(address, psutil.Process(), Path(), 0.0)
 
 
 @pytest.fixture
@@ -111,9 +81,9 @@ def test_an_open_load_does_not_wait_for_answers(slow: Server, bodies: Path) -> N
     loaded = measure(slow, bodies, candidates=200, rate=60, seconds=1.5, connections=256)
     assert (loaded.requests, loaded.errors) == (90, 0)
     assert loaded.longest > 1000 * 0.5, "90 answers at 33 a second are there 1.2 s after the last departure"
-    assert loaded.answers_per_second < 1 / SERVICE_TIME
+    assert loaded.answers_per_second < 1 / SLOW
     closed = measure(slow, bodies, candidates=200, rate=None, seconds=1.5, connections=2)
-    assert closed.requests <= 1.5 / SERVICE_TIME + 2
+    assert closed.requests <= 1.5 / SLOW + 2
     assert closed.p50 < loaded.p50 / 2
 
 
