@@ -33,16 +33,17 @@ from features.snapshot import read_snapshot, snapshot_beside
 from features.store.definitions import REDIS, open_store
 from models.folder import FILES, MODEL, Model
 from models.hits import probabilities_of
-from params import Params, Serve
+from params import Params
 from serving.answer import answer_of
 from serving.comparison import Stores, score
 from serving.gate import Rule
+from serving.online import patient
 from serving.ranker import Ranker, open_ranker
 from serving.request import RankRequest, request_type
 from serving.state import Sources
 
 EDGE = np.finfo(np.float64).eps
-PATIENCE = 60_000  # ms for a read of the online store
+PATIENCE = 60_000.0  # ms for a read of the online store: here a late answer is better than one without it
 TOLERANCE = 1e-5  # of a logit, absolute and relative: the two ways add up float32 in other orders
 
 
@@ -62,7 +63,7 @@ def check_equalities(model: Model, stores: Stores, settings: Params) -> Iterator
         asked = draw(model.schema, stores.rows, settings.release.sample, moment)
         predicted = predict_offline(store, model, asked, Path(scratch) / "rows.parquet")
         sources = Sources(stores.packed, copy, Path(scratch) / "served.db", redis)
-        ranker = open_ranker(sources, patient(settings.serve))
+        ranker = open_ranker(sources, patient(settings.serve, PATIENCE))
         served = serve(ranker, asked, request_type(model.schema, settings.serve, model.views))
         yield compare_answers(predicted, served)
 
@@ -74,11 +75,6 @@ def copy_online(online: Path, scratch: Path) -> Path:
         copy_store(online, copy)
     shutil.copyfile(snapshot_beside(online), snapshot_beside(copy))
     return copy
-
-
-def patient(settings: Serve) -> Serve:
-    """The settings of the service, less its hurry: here a late answer is better than one without the store."""
-    return settings.model_copy(update={"store": settings.store.model_copy(update={"timeout_ms": PATIENCE})})
 
 
 def copy_store(online: Path, copy: Path) -> None:

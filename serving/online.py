@@ -19,7 +19,7 @@ from feast.type_map import feast_value_type_to_python_type
 
 from errors import ModelError
 from features.schema import DType, Schema, View
-from params import ServeStore
+from params import Serve, ServeStore
 from serving.breaker import Breaker, UnavailableError
 
 
@@ -114,6 +114,12 @@ class UserFeatures:
             self._remembered.move_to_end(keys)
             if len(self._remembered) > self._limit:
                 self._remembered.popitem(last=False)
+
+
+def patient(settings: Serve, milliseconds: float) -> Serve:
+    """The settings of the service, less its hurry: a read of the online store may take at least so long."""
+    limit = max(milliseconds, settings.store.timeout_ms)
+    return settings.model_copy(update={"store": settings.store.model_copy(update={"timeout_ms": limit})})
 
 
 def _refuse_pairs(schema: Schema, views: tuple[View, ...], names: frozenset[str]) -> None:

@@ -34,8 +34,9 @@ from features.store.definitions import REDIS, open_store
 from models.folder import Model, read_model
 from models.hits import probabilities_of
 from serving.comparison import compare, score
-from serving.equalities import compare_answers, copy_online, patient, serve
+from serving.equalities import PATIENCE, compare_answers, copy_online, serve
 from serving.gate import Figures
+from serving.online import patient
 from serving.ranker import open_ranker
 from serving.request import request_type
 from serving.served import MODEL, SCORE
@@ -107,7 +108,7 @@ def check(
     drawn = later[np.linspace(0, len(later) - 1, min(settings.release.sample, len(later))).astype(np.int64)]
     sources = Sources(folder, copy_online(online, scratch), scratch / "online_registry.db", os.environ.get(REDIS))
     accepted = request_type(champion.schema, settings.serve, champion.views)
-    answers = serve(open_ranker(sources, patient(settings.serve)), table.take(drawn), accepted)
+    answers = serve(open_ranker(sources, patient(settings.serve, PATIENCE)), table.take(drawn), accepted)
     found = compare_answers(probabilities[drawn], answers)
     if not found.passed:
         raise ReleaseError(f"{online} as of {moment:%Y-%m-%d %H:%M}: {found.sentence}; run python -m flows.materialize")

@@ -24,6 +24,7 @@ import params
 import stage
 from params import Serve
 from serving.metrics import SECONDS
+from serving.online import patient
 from serving.ranked import Ranked
 from serving.ranker import Ranker, open_ranker
 from serving.reload import Reloader
@@ -168,7 +169,7 @@ def second(*, model: Path, online: Path, redis: str | None = None, folder: Path 
     """
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_IGN)
-    settings = _patient(params.load(ROOT / "params.yaml").serve)
+    settings = patient(params.load(ROOT / "params.yaml").serve, PATIENCE)
     with TemporaryDirectory(prefix="hinet-shadow-") as scratch:
         sources = Sources(model, online, Path(scratch) / "registry.db", redis)
         ranker = open_ranker(sources, settings)
@@ -180,11 +181,6 @@ def second(*, model: Path, online: Path, redis: str | None = None, folder: Path 
         ranker.state.users.close()
         if log is not None:
             log.close()
-
-
-def _patient(settings: Serve) -> Serve:
-    store = settings.store.model_copy(update={"timeout_ms": max(PATIENCE, settings.store.timeout_ms)})
-    return settings.model_copy(update={"store": store})
 
 
 def _open_log(settings: Serve, folder: Path | None) -> ServedLog | None:
