@@ -10,7 +10,6 @@ served, is everything that DVC knows whole?
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
@@ -19,7 +18,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -215,7 +214,7 @@ def fill_up(path: Path, *, leaving: int = 0) -> None:
     if space.f_blocks * space.f_frsize > SMALLEST:
         raise SystemExit(f"{path.parent} is on a file system of more than 4 GiB, which is not filled: see --folder")
     free = space.f_bavail * space.f_frsize - leaving
-    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):  # full: somebody else wrote meanwhile
+    with path.open("ab", buffering=0) as file, suppress(OSError):  # full: somebody else wrote meanwhile
         os.posix_fallocate(file.fileno(), file.tell(), max(free, 1))
         while not leaving:
             file.write(b"0" * 4096)

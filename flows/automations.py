@@ -26,10 +26,17 @@ HEARTBEAT = 30  # seconds: the least that Prefect allows; flows.heartbeat_freque
 MISSED = 3 * HEARTBEAT + 5
 LATE = timedelta(hours=6)
 TOLD = timedelta(seconds=20)  # within which everybody has told of a death who knows of it
-AGAIN = {f"prefect.flow-run.{state}" for state in ("AwaitingRetry", "Scheduled", "Pending", "Running")}
-ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 _RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
 _EACH = {"prefect.resource.id"}
+
+
+def _events(*names: str) -> set[str]:
+    return {f"prefect.flow-run.{name}" for name in names}
+
+
+HEARD, CRASHED = _events("heartbeat"), _events("Crashed")
+AGAIN = _events("AwaitingRetry", "Scheduled", "Pending", "Running")
+ENDED = _events("Completed", "Failed", "Cancelled", "Crashed")
 
 
 def automations(notify: UUID | None) -> Iterator[AutomationCore]:
@@ -37,11 +44,7 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
     yield AutomationCore(
         name=f"{PREFIX}a lost heartbeat is a crash",
         description=f"No heartbeat for {MISSED} seconds: the process of the run is dead.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive, after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ENDED}, match=_RUN, for_each=_EACH, threshold=1,
-            within=timedelta(seconds=MISSED),
-        ),
+        trigger=_silence(HEARD, HEARD | ENDED, timedelta(seconds=MISSED)),
         actions=[ChangeFlowRunState(
             state=StateType.CRASHED, name="Crashed", force=False,  # else it undoes a Completed that was told late
             message="the process of this run died: no heartbeat; what it had finished stays, it is tried once more",
@@ -50,10 +53,8 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
     yield AutomationCore(
         name=f"{PREFIX}a first crash is tried again",
         description="Stages that are finished are not run again: DVC knows them.",
-        trigger=EventTrigger(  # not at once: the worker tells the same death again, and would undo the retry
-            posture=Posture.Proactive, after={"prefect.flow-run.Crashed"}, expect=AGAIN,
-            match={**_RUN, "prefect.run-count": "1"}, for_each=_EACH, threshold=1, within=TOLD,
-        ),
+        # not at once: the worker tells the same death again, and would undo the retry
+        trigger=_silence(CRASHED, AGAIN, TOLD, {**_RUN, "prefect.run-count": "1"}),
         actions=[ChangeFlowRunState(
             state=StateType.SCHEDULED, name="AwaitingRetry", force=False, message="tried once more after a crash"
         )],
@@ -61,18 +62,16 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
     yield AutomationCore(
         name=f"{PREFIX}late runs that nobody needs are dropped",
         description=f"After an outage of more than {LATE}, the newest run does for all.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive, after={"prefect.flow-run.Late"},
-            expect={"prefect.flow-run.Pending", "prefect.flow-run.Running", *ENDED}, match=_RUN, for_each=_EACH,
-            threshold=1, within=LATE,
-        ),
+        trigger=_silence(_events("Late"), _events("Pending", "Running") | ENDED, LATE),
         actions=[CancelFlowRun()],
     )  # fmt: skip
     if notify is not None:
         yield AutomationCore(
             name=f"{PREFIX}a crash is told",
             description="The first one, which is tried again, and a second one.",
-            trigger=_when({"prefect.flow-run.Crashed"}, _RUN),
+            trigger=EventTrigger(
+                posture=Posture.Reactive, expect=CRASHED, match=_RUN, for_each=_EACH, threshold=1, within=timedelta(0)
+            ),
             actions=[SendNotification(
                 block_document_id=notify, subject="{{ flow.name }} {{ flow_run.state.name }}",
                 body="{{ flow_run.name }}: {{ flow_run.state.message }}\n"
@@ -81,10 +80,12 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
         )  # fmt: skip
 
 
-def _when(expected: set[str], match: dict[str, str | list[str]]) -> EventTrigger:
-    """As soon as one of the events comes, for each run."""
+def _silence(
+    after: set[str], expected: set[str], within: timedelta, match: dict[str, str | list[str]] = _RUN
+) -> EventTrigger:
+    """When, for a run, none of the `expected` events comes `within` that time after one of the first."""
     return EventTrigger(
-        posture=Posture.Reactive, expect=expected, match=match, for_each=_EACH, threshold=1, within=timedelta(0)
+        posture=Posture.Proactive, after=after, expect=expected, match=match, for_each=_EACH, threshold=1, within=within
     )
 
 
