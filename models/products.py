@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TOGETHER = 1_500_000  # multiplications per expert and layer: up to here one batched product beats one per expert
+FEW = 1_500_000  # multiplications of a product: up to here what a call of oneDNN costs before it starts decides
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 ONEDNN_BFLOAT16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # AVX-512 and the like
 
@@ -50,9 +50,9 @@ def perceptrons(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | 
 
     Rows x [B, inputs] are read by all, rows [N, B, inputs] each by their own. On a CPU one perceptron after the other
     goes through all its layers: its rows are still in the cache when the next layer reads them. Few rows go layer by
-    layer: a call of oneDNN costs 13 us before it starts.
+    layer.
     """
-    if fast(x, weights[0]) and x.shape[-2] * weights[0][0].numel() > TOGETHER:
+    if fast(x, weights[0][0]):
         y: Tensor = _Perceptrons.apply(x, torch.is_autocast_enabled("cpu"), len(weights), *weights, *biases)
         return y
     for weight, bias in zip(weights, biases, strict=True):
@@ -68,15 +68,19 @@ def rectified(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def mix(experts: Tensor, weights: Tensor) -> Tensor:
     """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) by weights [S, B, K] -> [S, B, h]."""
-    if experts.device.type == "cpu":
+    if experts.device.type == "cpu" and (torch.is_grad_enabled() or experts.numel() > FEW):
         y: Tensor = _Mix.apply(experts, weights.to(experts.dtype))
         return y
     return (experts * weights.transpose(1, 2).unsqueeze(3)).sum(dim=1)  # [S, B, h]
 
 
 def fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN takes the product: float32 rows (some) on a CPU."""
-    return ONEDNN and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.shape[-2] > 0
+    """Whether oneDNN takes the product of rows x [.., B, inputs] by a weight: many float32 rows on a CPU.
+
+    A call of it costs 13 to 45 us before it starts, 3 to 10 times one of MKL's.
+    """
+    many = x.shape[-2] * weight.numel() > FEW
+    return ONEDNN and many and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 
 
 class _Wide(torch.autograd.Function):

@@ -24,8 +24,9 @@ from torch import Tensor
 from features.encode import Batch
 from models.experts import StackedExperts, StackedLinear
 from models.hinet import CustomizedGateControl, HiNet, SubExpertIntegration
-from models.products import TOGETHER, rectified, wide
+from models.products import FEW, rectified
 from models.shares import Columns, Part, Share, detached, others
+from models.together import Together
 
 Layers = list[tuple[Tensor, Tensor]]  # of one perceptron: weight [outputs, inputs], bias [outputs]
 Plan = list[tuple[int, list[tuple[int, int]]]]  # experts to run, and which sums each enters with which row of weights
@@ -41,8 +42,7 @@ class Sharing:
 
     def __init__(self, network: HiNet, items: Columns) -> None:
         integration, experts = _checked(network)
-        self.network, self.normalize, self.later = network, experts.normalize, experts.layers[1:]
-        first, *later = _linear_layers(experts)
+        self.network, (first, *later) = network, _linear_layers(experts)
         self.sub_experts, self.task_experts = _by_expert(later), _by_expert(_linear_layers(network.control.experts))
         self.towers = _by_expert([*_linear_layers(network.towers.hidden), network.towers.logits])
         self.largest = max((layer.weight[0].numel() for layer in later), default=0)
@@ -52,7 +52,8 @@ class Sharing:
         self.coefficients = _coefficients(network, integration.sub_experts)  # [M, 3, E]
         self.plans = [_of_scenario(coefficients) for coefficients in self.coefficients]
         self.plan_of_tasks = _of_tasks(network.control)
-        self.stacked = self.normalize or self.coefficients.is_cuda
+        self.together = Together(network, experts, self.coefficients)
+        self.always_together = experts.normalize or self.coefficients.is_cuda
 
     @property
     def bytes_per_item(self) -> int:
@@ -63,7 +64,7 @@ class Sharing:
     @torch.inference_mode()
     def user(self, batch: Batch) -> Share:
         """The share, N = 1, of user, scenario and context, and of the biases: from the first of a request's rows."""
-        return self.of_request(Batch(batch.categorical[:1], batch.bags[:1], batch.numeric[:1], batch.scenario[:1]))
+        return self.of_request.of_first(batch)
 
     @torch.inference_mode()
     def items(self, batch: Batch) -> Share:
@@ -75,66 +76,61 @@ class Sharing:
     def rank(self, user: Share, items: Share, scenario: int, picked: Tensor | None = None) -> Tensor:
         """Logits [N, O] of a user in a scenario (its number) for items, or for those at the places `picked` [N]."""
         weights = _weights(_sum(items.gates, user.gates, picked), 1 + self.network.scenarios)  # [E, N]
-        if self._together(weights.shape[1]):
-            together = _sum(items.hidden, user.hidden, picked, dim=1)  # [E, N, U]
-            return self._tasks(self._all(together, weights, scenario), scenario)
+        if self._few(weights.shape[1]):
+            first = _sum(items.hidden, user.hidden, picked)  # [E, N, U]
+            return self._outputs(self.together.logits(first, weights, scenario))
 
-        def first(expert: int) -> Tensor:
-            return _sum(items.hidden[expert], user.hidden[expert], picked).relu_()  # [N, U]
+        def first_of(expert: int) -> Tensor:
+            one = slice(expert, expert + 1)
+            return _sum(items.hidden[one], user.hidden[one], picked)[0].relu_()  # [N, U]
 
-        return self._tasks(self._each(first, weights, scenario), scenario)
+        return self._each(first_of, weights, scenario)
 
     @torch.inference_mode()
     def rank_rows(self, user: Share, batch: Batch, scenario: int) -> Tensor:
         """Logits [N, O] of a user in a scenario for the items of the rows, whose shares are computed here."""
-        if self._together(len(batch.scenario)):
+        if self._few(len(batch.scenario)):
             return self.rank(user, self.of_item(batch), scenario)
-        x = self.of_item.embed(batch)  # [N, D of items]
+        x = self.of_item.embedding(batch)  # [N, D of items]
         weights = _weights(self.of_item.gate(x) + user.gates, 1 + self.network.scenarios)  # [E, N]
 
-        def first(expert: int) -> Tensor:  # to this product the user's share is a bias
+        def first_of(expert: int) -> Tensor:  # to this product the user's share is a bias
             return rectified(x, self.of_item.weight[expert], user.hidden[expert, 0])  # [N, U]
 
-        return self._tasks(self._each(first, weights, scenario), scenario)
+        return self._each(first_of, weights, scenario)
 
-    def _together(self, rows: int) -> bool:
-        """Whether all sub-experts go through a layer together: few rows, a GPU, or a normalization in between."""
-        return self.stacked or rows * self.largest <= TOGETHER
-
-    def _all(self, first: Tensor, weights: Tensor, scenario: int) -> Tensor:
-        """C [N, 3H], all sub-experts together, from their first layer [E, N, U] (which this overwrites)."""
-        experts = self.later(first if self.normalize else first.relu_())  # [E, N, H]
-        context = self.coefficients[scenario] @ (experts * weights.unsqueeze(2)).flatten(1)  # [3, N * H]
-        return context.unflatten(1, experts.shape[1:]).transpose(0, 1).flatten(1)  # [N, 3H]
+    def _few(self, rows: int) -> bool:
+        """Whether all experts go through a layer together: few rows, a GPU, or a normalization in between."""
+        return self.always_together or rows * self.largest <= FEW
 
     def _each(self, first: Callable[[int], Tensor], weights: Tensor, scenario: int) -> Tensor:
-        """C [N, 3H], one sub-expert after the other, from what the first layer makes of it; others are left out."""
+        """Logits [N, O], one expert after the other, from what the first layer makes of it; others are left out."""
 
         def sub_expert(expert: int) -> Tensor:
             return _perceptron(first(expert), self.sub_experts[expert])
 
         scaled = weights * self.coefficients[scenario].sum(dim=0).unsqueeze(1)  # [E, N]: each is in one part of C
-        return torch.cat(_mixed(sub_expert, scaled, self.plans[scenario]), dim=1)
-
-    def _tasks(self, context: Tensor, scenario: int) -> Tensor:
-        """C [N, 3H] -> logits [N, O], by the towers of this scenario alone."""
-        tasks = self.network.control(context).unbind() if self.stacked else self._control(context)  # T times [N, h]
+        context = torch.cat(_mixed(sub_expert, scaled, self.plans[scenario]), dim=1)  # [N, 3H]
+        tasks = self._control(context)
         start = scenario * len(tasks) if self.network.towers.scenarios > 1 else 0
-        logits = torch.cat([_tower(x, self.towers[start + task]) for task, x in enumerate(tasks)], dim=1)
-        kept = self.network.towers.logits.kept  # of the outputs of all towers, each as wide as the widest
-        return logits if kept is None else logits.index_select(1, kept[: len(kept) // self.network.towers.scenarios])
+        logits = [_tower(x, self.towers[start + task]) for task, x in enumerate(tasks)]
+        return self._outputs(torch.cat(logits, dim=1))
 
     def _control(self, context: Tensor) -> list[Tensor]:
         """C [N, 3H] -> what each task reads, T times [N, h], one expert after the other."""
-        control = self.network.control
-        gates = wide(context, control.gates.logits.weight, None, rectify=False).transpose(0, 1).flatten(1)
-        weights = _weights(gates, control.tasks)  # [T * (P + Q), N]
+        weights = _weights(self.together.gates @ context.t(), self.network.control.tasks)  # [T * (P + Q), N]
         return _mixed(lambda expert: _perceptron(context, self.task_experts[expert]), weights, self.plan_of_tasks)
+
+    def _outputs(self, logits: Tensor) -> Tensor:
+        """Logits of a run of towers, all as wide as the widest [N, T * widest] -> those that are there [N, O]."""
+        towers = self.network.towers
+        kept = towers.logits.kept
+        return logits if kept is None else logits.index_select(1, kept[: len(kept) // towers.scenarios])
 
 
 def _weights(gates: Tensor, mixtures: int) -> Tensor:
-    """Logits [N, W] of all gates -> weights [W, N], a softmax per mixture: this way round in a tenth of the time."""
-    return gates.t().contiguous().unflatten(0, (mixtures, -1)).softmax(dim=1).flatten(0, 1)
+    """Logits [W, N] of all gates -> weights [W, N], a softmax per mixture: this way round in a tenth of the time."""
+    return gates.unflatten(0, (mixtures, -1)).softmax(dim=1).flatten(0, 1)
 
 
 def _mixed(run: Callable[[int], Tensor], weights: Tensor, plan: Plan) -> list[Tensor]:
@@ -206,6 +202,6 @@ def _by_expert(layers: Iterable[StackedLinear]) -> list[Layers]:
     return [list(expert) for expert in zip(*(zip(*detached(layer), strict=True) for layer in layers), strict=True)]
 
 
-def _sum(share: Tensor, once: Tensor, picked: Tensor | None, dim: int = 0) -> Tensor:
-    """The items' share [.., N, W], or of those picked along `dim`, and the user's [.., 1, W]; a new tensor."""
-    return share + once if picked is None else share.index_select(dim, picked).add_(once)
+def _sum(share: Tensor, once: Tensor, picked: Tensor | None) -> Tensor:
+    """The items' share [E, N, ..], or of those picked, and the user's [E, 1, ..]; a new tensor."""
+    return share + once if picked is None else share.index_select(1, picked).add_(once)

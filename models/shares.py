@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from features.encode import Batch, Encoder
@@ -26,7 +28,7 @@ class Columns(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What the first layer makes of some columns of N rows: of sub-experts, `hidden` [E, N, U], and `gates` [N, E]."""
+    """What the first layer makes of some columns of N rows: of sub-experts, `hidden` [E, N, U], and `gates` [E, N]."""
 
     hidden: Tensor
     gates: Tensor
@@ -56,29 +58,71 @@ class Part:
         self, whole: FeatureEmbedding, columns: Columns, first: StackedLinear, gates: StackedLinear, *, biased: bool
     ) -> None:
         places = _places(whole, columns)
-        self.weight = first.weight.detach()[:, :, places]  # [E, U, D of these columns]
-        self.gates = gates.weight.detach()[:, :, places]  # [1 + M, K, D of these columns]
+        weights = [layer.weight.detach()[:, :, places] for layer in (first, gates)]
+        self.both = torch.cat([weight.flatten(0, 1) for weight in weights])  # [E * U + E, D of these columns]
+        of_first, self.gates = self.both.split([weights[0].shape[:2].numel(), weights[1].shape[:2].numel()])
+        self.weight = of_first.view_as(weights[0])  # [E, U, D of these columns]
         self.bias = detached(first)[1] if biased else None  # [E, U]
-        bag_places = _bag_places(whole, columns)
-        self.embedding = _embedding(whole, columns, bag_places)
-        used = (columns.categorical, bag_places, columns.numeric)  # of the categorical, the bags, the numbers
-        self.places = [torch.tensor(part, dtype=torch.long) for part in used]
+        self.embedding = Embedding(whole, columns)
 
     def __call__(self, batch: Batch) -> Share:
         """The share of the columns of rows."""
-        x = self.embed(batch)
+        x = self.embedding(batch)
         return Share(wide(x, self.weight, self.bias, rectify=False), self.gate(x))
 
-    def embed(self, batch: Batch) -> Tensor:
-        """The columns of rows [N, D of these columns]."""
-        parts = zip((batch.categorical, batch.bags, batch.numeric), self.places, strict=True)
-        chosen = (torch.from_numpy(part).index_select(1, places).to(self.weight.device) for part, places in parts)
-        x: Tensor = self.embedding(*chosen)
-        return x
+    def of_first(self, batch: Batch) -> Share:
+        """The share, N = 1, of the first of the rows: a product of a matrix and a vector."""
+        shape = self.weight.shape[:2]
+        hidden, gates = torch.mv(self.both, self.embedding(first_of(batch))[0]).tensor_split([shape.numel()])
+        hidden = hidden.view(shape) if self.bias is None else hidden.view(shape) + self.bias
+        return Share(hidden.unsqueeze(1), gates.unsqueeze(1))
 
     def gate(self, x: Tensor) -> Tensor:
-        """What the columns add to the logits of all gates [N, E]."""
-        return wide(x, self.gates, None, rectify=False).transpose(0, 1).flatten(1)
+        """What the columns add to the logits of all gates [E, N]."""
+        return self.gates @ x.t()
+
+
+class Embedding:
+    """FeatureEmbedding of some columns of encoded rows, in one lookup: every field is a bag whose ids have weights."""
+
+    def __init__(self, whole: FeatureEmbedding, columns: Columns) -> None:
+        self.table = whole.weight.detach()
+        parts = (columns.categorical, _bag_places(whole, columns), columns.numeric)
+        self.categorical, self.bags, self.numeric = (np.array(part, np.int64) for part in parts)
+        self.lengths = [whole.bag_lengths[bag] for bag in columns.bags]
+        offsets = torch.cat([whole.offsets[self.categorical], whole.bag_offsets[self.bags]])
+        self.offsets = offsets.cpu().numpy().astype(np.int64)
+        sizes = [1] * len(self.categorical) + self.lengths
+        self.starts = np.cumsum([0, *sizes])[:-1]  # of the fields among the ids of a row
+        self.bag_starts = self.starts[len(self.categorical) :] - len(self.categorical)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The columns of rows [N, D of these columns]."""
+        rows, device = len(batch.scenario), self.table.device
+        numeric = torch.from_numpy(batch.numeric[:, self.numeric]).to(device)
+        if not len(self.starts):
+            return numeric
+        ids = np.concatenate([batch.categorical[:, self.categorical], batch.bags[:, self.bags]], axis=1)
+        weights = (ids >= 0).astype(np.float32)  # [N, ids of a row]: 1, or 0 for the padding of a bag
+        if self.lengths:
+            of_bags = weights[:, len(self.categorical) :]  # each id of a bag has its share of the mean
+            counts = np.add.reduceat(of_bags, self.bag_starts, axis=1)
+            of_bags /= np.repeat(np.maximum(counts, 1), self.lengths, axis=1)
+        places = np.maximum(ids, 0) + self.offsets
+        starts = (np.arange(rows)[:, None] * ids.shape[1] + self.starts).ravel()
+        embedded = F.embedding_bag(
+            torch.from_numpy(places.ravel()).to(device),
+            self.table,
+            torch.from_numpy(starts).to(device),
+            mode="sum",
+            per_sample_weights=torch.from_numpy(weights.ravel()).to(device),
+        )  # [N * fields, E]
+        return torch.cat([embedded.view(rows, -1), numeric], dim=1)
+
+
+def first_of(batch: Batch) -> Batch:
+    """The first of the rows, as rows."""
+    return Batch(batch.categorical[:1], batch.bags[:1], batch.numeric[:1], batch.scenario[:1])
 
 
 def others(whole: FeatureEmbedding, columns: Columns) -> Columns:
@@ -106,15 +150,3 @@ def _bag_places(whole: FeatureEmbedding, columns: Columns) -> list[int]:
     """Where the ids of the bags lie in encoded rows."""
     ends = list(accumulate(whole.bag_lengths))
     return [place for bag in columns.bags for place in range(ends[bag] - whole.bag_lengths[bag], ends[bag])]
-
-
-def _embedding(whole: FeatureEmbedding, columns: Columns, bag_places: list[int]) -> FeatureEmbedding:
-    """The embedding of some of the columns: with the tables of the whole, not a copy."""
-    part = FeatureEmbedding(
-        table_rows=(0,), categorical_tables=[0] * len(columns.categorical), bag_tables=[0] * len(columns.bags),
-        bag_lengths=[whole.bag_lengths[bag] for bag in columns.bags], numeric=len(columns.numeric),
-        embedding_width=whole.weight.shape[1],
-    )  # fmt: skip
-    part.weight, part.offsets = whole.weight, whole.offsets[list(columns.categorical)]
-    part.bag_offsets = whole.bag_offsets[bag_places]
-    return part

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class Catalogue:
         ids = snapshot.rows[schema.item].to_pylist()
         known = model.encoder.tables.get(_vocabulary(model), [])
         self.ids: list[Any] = ids + sorted(set(known) - set(ids))
-        self._index = pd.Index(np.array(self.ids, dtype=np.int64 if _whole(snapshot, schema.item) else object))
+        self._places = {item: place for place, item in enumerate(self.ids)}
         self.rows = _rows(snapshot, schema.item, self.ids)
         self.moments = _seconds(self.rows[EVENT_TIMESTAMP])
         self.batch = model.encoder.encode(_whole_rows(model, self.rows))
@@ -40,9 +39,8 @@ class Catalogue:
 
     def places(self, items: Sequence[Any]) -> Places:
         """The place of each item [N]; the last one for an unknown item."""
-        asked = np.array(items, dtype=self._index.dtype)
-        found = self._index.get_indexer(pd.Index(asked, dtype=self._index.dtype))
-        return np.where(found < 0, len(self.ids), found).astype(np.int64)
+        unknown = len(self.ids)
+        return np.array([self._places.get(item, unknown) for item in items], np.int64)
 
     def matching(self, filters: Mapping[str, Any], places: Places) -> NDArray[np.bool_]:
         """Which of the items at `places` pass every filter [N]: a list of values, or a range {"min", "max"}.
@@ -95,10 +93,6 @@ def _vocabulary(model: Model) -> str:
     """The name of the items' vocabulary."""
     item = next(column for column in model.schema.events if column.name == model.schema.item)
     return item.vocabulary
-
-
-def _whole(snapshot: Snapshot, item: str) -> bool:
-    return snapshot.rows.schema.field(item).type == pa.int64()
 
 
 def _unknown(model: Model, batch: Batch) -> NDArray[np.bool_]:

@@ -105,7 +105,7 @@ def _kept(sharing: Sharing, catalogue: Catalogue) -> Share:
     count = len(catalogue.unknown)
     chunks = [np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     parts = [sharing.items(catalogue.take(chunk)) for chunk in chunks]
-    return Share(torch.cat([part.hidden for part in parts], dim=1), torch.cat([part.gates for part in parts]))
+    return Share(*(torch.cat(of_each, dim=1) for of_each in zip(*parts, strict=True)))
 
 
 def _places(columns: Columns, model: Model) -> tuple[list[int], list[int], list[int]]:

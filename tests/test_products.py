@@ -11,11 +11,15 @@ from models import products
 from models.products import mix, perceptrons, rectified, wide
 
 
+@pytest.mark.parametrize("few", [0, products.FEW])
 @pytest.mark.parametrize("rows", [0, 1, 33])
 @pytest.mark.parametrize("rectify", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
-def test_the_wide_product_is_torchs_linear(rows: int, rectify: bool, biased: bool) -> None:
-    """Values and gradients of `wide` equal those of F.linear in double precision, also for no rows at all."""
+def test_the_wide_product_is_torchs_linear(
+    rows: int, rectify: bool, biased: bool, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients of `wide` equal those of F.linear in double precision, for many, few and no rows at all."""
+    monkeypatch.setattr(products, "FEW", few)
     random = torch.Generator().manual_seed(0)
     inputs = [torch.randn(shape, generator=random) for shape in ((rows, 6), (3, 5, 6), (3, 5))][: 2 + biased]
     pull = torch.randn(3, rows, 5, generator=random)
@@ -36,7 +40,7 @@ def test_the_wide_product_is_torchs_linear(rows: int, rectify: bool, biased: boo
 @pytest.fixture
 def by_expert(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows go expert by expert, too, as many do."""
-    monkeypatch.setattr(products, "TOGETHER", 0)
+    monkeypatch.setattr(products, "FEW", 0)
 
 
 def a_loop(x: Tensor, *parameters: Tensor) -> Tensor:

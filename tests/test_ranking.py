@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks import ranking as benchmark
 from features.encode import Batch
-from models import ranking
+from models import products, ranking
 from models.hinet import HiNet
 from models.ranking import Sharing
 from models.shares import Columns
@@ -66,7 +66,7 @@ def of_others(batch: Batch) -> Batch:
     return Batch(categorical, bags, numeric, strange.scenario)
 
 
-@pytest.mark.parametrize("together", [0, ranking.TOGETHER])
+@pytest.mark.parametrize("few", [0, ranking.FEW])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -76,11 +76,10 @@ def of_others(batch: Batch) -> Batch:
     ],
     ids=str,
 )  # fmt: skip
-def test_shares_add_up_to_the_plain_forward(
-    changes: dict[str, Any], together: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shares_add_up_to_the_plain_forward(changes: dict[str, Any], few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept shares of items, all or picked ones, and shares made in the request give the plain logits, to 1e-5."""
-    monkeypatch.setattr(ranking, "TOGETHER", together)
+    monkeypatch.setattr(ranking, "FEW", few)
+    monkeypatch.setattr(products, "FEW", few)
     made = network(**changes)
     sharing = Sharing(made, ITEMS)
     picked = torch.tensor([7, 3, 3, 49, 0])

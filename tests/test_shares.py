@@ -26,7 +26,7 @@ def test_the_parts_add_up_to_the_layer() -> None:
         layer, gates = made.integration.experts.layers[0], made.integration.gates.logits.weight
         hidden = torch.einsum("eui,ni->enu", layer.weight, x) + layer.bias.unsqueeze(1)
         torch.testing.assert_close(user.hidden + items.hidden, hidden)
-        torch.testing.assert_close(user.gates + items.gates, x @ gates.flatten(0, 1).t())
+        torch.testing.assert_close(user.gates + items.gates, gates.flatten(0, 1) @ x.t())
 
 
 def views() -> tuple[View, ...]:
