@@ -52,7 +52,7 @@ def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out:
 
     `out` gets refresh.json (what was written), check.json and docs/ (how the store compares). Returns the exit status;
     raises ValidationError if the store differs from the offline store even when all of it was written again,
-    ParameterError if a run up to a later moment was begun and did not end, and StoreError if Redis is full.
+    ParameterError if a run up to a later moment was begun and did not end, and StoreError if Redis or the disk is full.
     """
     moment = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
     try:
@@ -172,17 +172,27 @@ class OnlineStore:
 
     @contextmanager
     def _room(self, view: View, rows: int) -> Iterator[None]:
-        """Raises StoreError where Redis has no room for the `rows` of `view`, and drops nothing to make some."""
+        """Raises StoreError where there is no room for the `rows` of `view`, in the Redis or on the disk."""
         try:
             yield
         except redis.OutOfMemoryError as error:
             address = str(self.redis).split(",")[0]  # without its password
-            raise StoreError(
-                f"the Redis of {REDIS} ({address}) is full: expected room for {rows:,} rows of the view {view.name}, "
-                f"found {error}. Watermark and item snapshot beside {self.online} stay as they were, services read "
-                "on. Give it memory (`redis-cli config set maxmemory 4gb`, and in its configuration) or remove what "
-                "else it holds, then run the same command again: it writes what is still missing."
-            ) from error
+            more = (
+                "memory (`redis-cli config set maxmemory 4gb`, and in its configuration) or remove what else it holds"
+            )
+            raise self._full(f"the Redis of {REDIS} ({address})", view, rows, error, more=more) from error
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            more = "room: `df -h` tells what is left"
+            raise self._full(f"the disk of {self.online}", view, rows, error, more=more) from error
+
+    def _full(self, what: str, view: View, rows: int, error: Exception, *, more: str) -> StoreError:
+        return StoreError(
+            f"{what} is full: expected room for {rows:,} rows of the view {view.name}, found {error}. Watermark and "
+            f"item snapshot beside {self.online} stay as they were, services read on. Give it {more}, then run the "
+            "same command again: it writes what is still missing."
+        )
 
     def _begin(self, moment: datetime, *, anew: bool) -> None:
         """Say what will be written before anything is; `anew`: forget what was."""

@@ -30,6 +30,7 @@ from serving.ranker import Ranker, open_ranker
 from serving.reload import Reloader
 from serving.request import RankRequest, request_type
 from serving.served import ServedLog
+from serving.shadow import WRITE_AND_END
 from serving.state import Sources
 
 ROOT = Path(__file__).parents[1]
@@ -135,10 +136,13 @@ class Second:
 
     def __init__(self, ranker: Ranker, accepted: type[RankRequest], metrics: Metrics, log: ServedLog | None) -> None:
         self.ranker, self.accepted, self.metrics, self.log = ranker, accepted, metrics, log
+        self.over = False  # no further request is taken
 
     def run(self, lines: Iterable[bytes]) -> None:
         """Take the requests of `lines` one after another; what cannot be compared is counted and told."""
         for line in lines:
+            if self.over:
+                return
             try:
                 self.take(orjson.loads(line))
             except Exception as error:  # whatever it is: the next request may be another matter
@@ -165,7 +169,7 @@ def second(*, model: Path, online: Path, redis: str | None = None, folder: Path 
     """Read requests from standard input until it ends, and compare the model in `model` with what was answered.
 
     Both answers are kept in `folder`. Whoever stops the service stops what it started, too: this process ends with its
-    input, when everything is written.
+    input, when everything is written; told to hurry (SIGUSR1), it leaves what it has not read.
     """
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_IGN)
@@ -176,7 +180,9 @@ def second(*, model: Path, online: Path, redis: str | None = None, folder: Path 
         reloader, log = Reloader(ranker, sources, settings), _open_log(settings, folder)
         reloader.start()
         accepted = request_type(ranker.state.schema, settings, ranker.state.model.views)
-        Second(ranker, accepted, Metrics(), log).run(sys.stdin.buffer)
+        taken = Second(ranker, accepted, Metrics(), log)
+        signal.signal(WRITE_AND_END, lambda *_: setattr(taken, "over", True))
+        taken.run(sys.stdin.buffer)
         reloader.close()
         ranker.state.users.close()
         if log is not None:

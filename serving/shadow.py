@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from serving.request import RankRequest
 WAITING = 100  # requests: what comes while so many wait is left out
 PAUSE = 30.0  # seconds until a process that ended is started again
 NICE = 19
+WRITE_AND_END = signal.SIGUSR1  # to the process: leave unread what is left, write what was compared, and end
 TOLD = {"model": "HINET_SHADOW", "share": "HINET_SHADOW_SHARE", "folder": "HINET_SHADOW_LOG"}  # over params.yaml
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class Shadow:
             self.missed += 1
 
     def close(self, timeout: float = 10) -> None:
-        """Hand on what waits, and stop; the process ends with its input."""
+        """Hand on what waits, and stop; the process ends with its input, or when it is told, if that takes too long."""
         self._stop.set()
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
@@ -92,11 +94,12 @@ class Shadow:
             return
         with contextlib.suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for last in (WRITE_AND_END, signal.SIGKILL):
+            try:
+                process.wait(timeout / 2)
+            except subprocess.TimeoutExpired:
+                process.send_signal(last)
+        process.wait()
 
 
 def line_of(request: RankRequest, ranked: Ranked) -> bytes:

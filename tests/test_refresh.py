@@ -21,7 +21,7 @@ import world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from errors import ParameterError, ValidationError
+from errors import ParameterError, StoreError, ValidationError
 from features import inspection
 from features import refresh as module
 from features.increment import BEGINNING, Watermark
@@ -252,6 +252,27 @@ def test_a_locked_store_asks_for_later(
         bring(place, FIRST + DAY, status=LOCKED)
     assert "another process writes to it" in capsys.readouterr().err
     assert bring(place, FIRST + DAY)["skipped"] is None
+
+
+def test_a_full_disk_is_told_and_nothing_is_called_done(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for another page: a sentence; watermark and item snapshot stay, and with room it goes on."""
+    bring(place, FIRST)
+    before, items = Watermark.read(beside(place / ONLINE) / WATERMARK), snapshot_beside(place / ONLINE).read_bytes()
+
+    def without_room(*values: Any, **named: Any) -> Any:
+        store = open_store(*values, **named)
+        connection = store._get_provider().online_store._get_conn(store.config)
+        connection.execute("pragma max_page_count = 1")  # SQLite takes it for the size that the file has
+        return store
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "open_store", without_room)
+        with pytest.raises(StoreError, match=r"(?s)online.db is full: .* view \w+, found "):
+            bring(place, LAST)
+    after = Watermark.read(beside(place / ONLINE) / WATERMARK)
+    assert (after.views, after.begun) == (before.views, LAST)
+    assert snapshot_beside(place / ONLINE).read_bytes() == items
+    assert bring(place, LAST)["skipped"] is None
 
 
 def test_damage_before_the_overlap_is_found_and_mended(place: Path, tmp_path: Path) -> None:

@@ -135,6 +135,23 @@ def test_what_cannot_be_compared_stops_nothing(
     assert np.subtract(after, before).tolist() == [2, 1]
 
 
+def test_whoever_is_told_to_hurry_leaves_the_rest(
+    ranker: Ranker, accepted: type[RankRequest], request_: RankRequest
+) -> None:
+    """The request that is being compared is the last one."""
+    taken, line = second(ranker, accepted), line_of(request_, ranker.rank(request_))
+    before = sample(taken, "hinet_shadow_requests_total", outcome="compared")
+
+    def lines() -> Iterator[bytes]:
+        yield line
+        yield line
+        taken.over = True
+        yield line
+
+    taken.run(lines())
+    assert sample(taken, "hinet_shadow_requests_total", outcome="compared") - before == 2
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., Shadow]]:
     """A shadow whose process is a line of Python; it is closed at the end."""
@@ -172,6 +189,28 @@ def test_the_process_is_handed_requests_and_answers(
     assert [line["answer"]["items"] for line in lines] == [ranked.items] * 3
     assert lines[0]["request"]["context"] == {"hour": 3}
     assert (shadow.asked, shadow.missed, shadow.failed) == (3, 0, 0)
+
+
+SLOW = """
+import signal, sys, time
+def write(*_):
+    open("written", "w").close()
+    sys.exit()
+signal.signal(signal.SIGUSR1, write)
+open("ready", "w").close()
+time.sleep(60)
+"""
+
+
+def test_a_process_that_is_late_writes_what_it_has(
+    started: Callable[..., Shadow], ranker: Ranker, request_: RankRequest, tmp_path: Path
+) -> None:
+    """One that does not come to the end of its input in time is told so before it is killed."""
+    shadow = started(SLOW)
+    shadow.ranked(request_, ranker.rank(request_))
+    until((tmp_path / "ready").exists)
+    shadow.close(timeout=1)
+    assert (tmp_path / "written").exists()
 
 
 def test_a_share_is_drawn_and_a_degraded_answer_never(
