@@ -26,7 +26,7 @@ from benchmarks.report import Report, Run, rounded, show
 from benchmarks.rows import Row, read_rows
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
-from models.fit import fit, repeatable
+from models.fit import denormals_flushed, fit, repeatable
 from models.folder import NETWORKS
 from models.metrics import mean_of_cells
 from models.predict import predict
@@ -72,10 +72,11 @@ def run(row: Row, seed: int, folder: Path) -> Run:
     else:
         network = NETWORKS[row.network](**arguments)
     started = time.perf_counter()
-    fitted = fit(
-        network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.tasks,
-        cell_weights=cell_weights(schema, settings), device=settings.device,
-    )  # fmt: skip
+    with denormals_flushed():
+        fitted = fit(
+            network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.tasks,
+            cell_weights=cell_weights(schema, settings), device=settings.device,
+        )  # fmt: skip
     seconds = time.perf_counter() - started
     logits = predict(network, test, row.name)
     auc = mean_of_cells(

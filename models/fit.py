@@ -4,10 +4,11 @@ Nothing here knows a file or params.yaml; the stage is models/train.py. The loop
 as tensors, one permutation shuffles an epoch, the loss is summed where it is and fetched every LOOK_STEPS steps.
 """
 
+import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,6 +190,19 @@ def repeatable(seed: int) -> None:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Let what is smaller than the smallest normal number be 0: to some processors each such number is a trap.
+
+    Threads that torch starts from now on do the same for good: enter before its first work on a large tensor.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def choose(device: str) -> torch.device:

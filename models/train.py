@@ -17,7 +17,7 @@ from features.tasks import Task, mean_title
 from models import parallel
 from models.behaviour import behaviour_of
 from models.checkpoint import Checkpoint, key_of
-from models.fit import Fitted, choose, fit, repeatable
+from models.fit import Fitted, choose, denormals_flushed, fit, repeatable
 from models.folder import NETWORKS, write_model
 from models.recipe import Recipe
 from models.state import Epoch
@@ -41,7 +41,7 @@ def train(
     declared = read_schema(schema)
     fitted_encoder = Encoder.read(encoder)
     arguments = arguments_of(model, fitted_encoder.layout, declared.tasks, settings)
-    with parallel.joined(choose(settings.device)) as group:
+    with denormals_flushed(), parallel.joined(choose(settings.device)) as group:
         torch.set_num_threads(max(1, stage.threads() // parallel.neighbours()))
         repeatable(settings.seed)
         network = NETWORKS[model](**arguments)

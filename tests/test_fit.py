@@ -13,7 +13,7 @@ from errors import TrainingError
 from features.encode import Tensors
 from models.baselines import SharedBottom
 from models.experts import FeatureEmbedding
-from models.fit import Fitted, choose, fit, repeatable
+from models.fit import Fitted, choose, denormals_flushed, fit, repeatable
 from models.hinet import HiNet
 from models.loss import weighted_loss
 from models.metrics import mean_auc
@@ -273,3 +273,14 @@ def test_tables_are_known_wherever_they_are() -> None:
     assert [table is network.embedding.weight for table in tables] == [True]
     assert isinstance(network.embedding, FeatureEmbedding)
     assert len(tables) + len(rest) == len(list(network.parameters()))
+
+
+def test_denormal_numbers_are_flushed_inside_and_kept_outside() -> None:
+    """Half of the smallest normal number is 0 while it is asked for, and itself before and afterwards."""
+    smallest = torch.full((8,), torch.finfo(torch.float32).tiny)
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot flush denormal numbers")
+    assert (smallest / 2 > 0).all()
+    with denormals_flushed():
+        assert (smallest / 2 == 0).all()
+    assert (smallest / 2 > 0).all()
