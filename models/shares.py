@@ -98,9 +98,9 @@ class Embedding:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The columns of rows [N, D of these columns]."""
-        rows, device = len(batch.scenario), self.table.device
+        rows, device, width = len(batch.scenario), self.table.device, len(self.starts) * self.table.shape[1]
         numeric = torch.from_numpy(batch.numeric[:, self.numeric]).to(device)
-        if not len(self.starts):
+        if not width:
             return numeric
         ids = np.concatenate([batch.categorical[:, self.categorical], batch.bags[:, self.bags]], axis=1)
         weights = (ids >= 0).astype(np.float32)  # [N, ids of a row]: 1, or 0 for the padding of a bag
@@ -109,15 +109,10 @@ class Embedding:
             counts = np.add.reduceat(of_bags, self.bag_starts, axis=1)
             of_bags /= np.repeat(np.maximum(counts, 1), self.lengths, axis=1)
         places = np.maximum(ids, 0) + self.offsets
-        starts = (np.arange(rows)[:, None] * ids.shape[1] + self.starts).ravel()
-        embedded = F.embedding_bag(
-            torch.from_numpy(places.ravel()).to(device),
-            self.table,
-            torch.from_numpy(starts).to(device),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(weights.ravel()).to(device),
-        )  # [N * fields, E]
-        return torch.cat([embedded.view(rows, -1), numeric], dim=1)
+        starts = np.arange(rows)[:, None] * ids.shape[1] + self.starts
+        flat, bags, shares = (torch.from_numpy(part.ravel()).to(device) for part in (places, starts, weights))
+        embedded = F.embedding_bag(flat, self.table, bags, mode="sum", per_sample_weights=shares)  # [N * fields, E]
+        return torch.cat([embedded.view(rows, width), numeric], dim=1)
 
 
 def first_of(batch: Batch) -> Batch:

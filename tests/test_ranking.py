@@ -106,6 +106,8 @@ def test_no_items_are_no_logits() -> None:
     sharing, batch = Sharing(network(), ITEMS), request(0)
     nothing = torch.empty(0, dtype=torch.long)
     assert sharing.rank(sharing.user(batch), sharing.items(batch), 0, nothing).shape == (0, 2)
+    none = Batch(*(part[:0] for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario)))
+    assert sharing.rank_rows(sharing.user(batch), none, 0).shape == (0, 2)
 
 
 def test_what_an_item_takes() -> None:
