@@ -4,6 +4,7 @@ This file is BentoML's part: what is read at the start, and from where. The path
 before them in serving/front.py, the feature path in serving/online.py, the model path in serving/ranker.py.
 """
 
+import gc
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,6 +72,7 @@ class RankingService:
             ranker, accepted, chosen, model=lambda: card_of(ranker.state, chosen.limits), key=key(),
             metrics=Metrics(schema.scenarios, self.log, self.reloader, self.shadow), tracing=self.tracing,
         )  # fmt: skip
+        settle()
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -100,6 +102,12 @@ class RankingService:
 
 
 RankingService.add_asgi_middleware(Front, api=api)  # type: ignore[attr-defined]
+
+
+def settle() -> None:
+    """Have the garbage collector never look again at what is there now: at 340,000 objects it pauses for 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 def accepted_requests() -> tuple[Schema, type[RankRequest]]:

@@ -1,6 +1,7 @@
 """POST /rank: what is answered, by what order, and what is refused."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import re
@@ -23,7 +24,7 @@ from serving import service
 from serving.card import card_of
 from serving.problem import Refused
 from serving.request import request_type
-from serving.service import RankingService
+from serving.service import RankingService, settle
 
 ITEMS = list(range(9))  # all that the tiny world has
 STRANGERS, STRANGE_ITEM = (1000, 1001), 2000
@@ -288,6 +289,16 @@ def test_a_wrong_number_of_workers_is_told(monkeypatch: pytest.MonkeyPatch, work
     monkeypatch.setattr(service, "WORKERS", workers)
     with pytest.raises(BentoMLException, match=f"HINET_WORKERS must be a number of processes.*found '{workers}'"):
         RankingService.inner.check()
+
+
+def test_what_is_there_at_the_start_is_not_looked_at_again() -> None:
+    """The objects of torch and Feast make no pause while requests are answered."""
+    settle()
+    try:
+        assert gc.get_freeze_count() > 10_000
+        assert len(gc.get_objects()) < 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_the_process_that_only_watches_stays_light() -> None:
