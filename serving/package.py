@@ -30,7 +30,7 @@ from serving.page import describe
 from serving.request import example, request_type
 
 PACKAGES = (
-    "cyclopts", "duckdb", "feast[duckdb,redis]", "numpy", "opentelemetry-api", "opentelemetry-sdk", "orjson", "pandas",
+    "cyclopts", "duckdb", "feast[duckdb,redis]", "numpy", "opentelemetry-api", "opentelemetry-sdk", "orjson",
     "prometheus_client", "pyarrow", "pydantic", "pydantic_core", "PyYAML", "safetensors", "starlette", "torch", "tqdm",
     "typing_extensions",
 )  # fmt: skip  # BentoML adds itself
