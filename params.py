@@ -258,6 +258,7 @@ class Drift(_Section):
     missing: Limits
     unknown: Limits
     out_of_range: Limits
+    fresh: Limits
     mix: Limits
     label_rate: Limits
     score: Limits

@@ -51,6 +51,7 @@ OF_ORDERS = "search"  # and one of orders: channel has some 25 in the window, to
 QUIET = ("none", "season")  # kinds without a change
 FAULTS = ("missing", "unit", "swapped")  # kinds that touch nothing of which statistics are made
 OTHER_ROWS = ("covariate", "mix", "new_items")  # kinds under which other impressions are shown, their truth as before
+STALLED, BEHIND = "stalled", timedelta(days=2)  # the log as ever, but features as they were so long ago
 Finding = dict[str, Any]
 
 SOUGHT: dict[str, Callable[[Finding], bool]] = {
@@ -62,6 +63,7 @@ SOUGHT: dict[str, Callable[[Finding], bool]] = {
     "swapped": lambda f: (f["kind"], f["column"], f["scenario"]) == ("swapped", "device", "all"),
     "conversion": lambda f: (f["kind"], f["scenario"], f["task"]) == ("label_rate", OF_ORDERS, "order"),
     "taste": lambda f: f["kind"] == "ranking",
+    STALLED: lambda f: (f["kind"], f["column"], f["scenario"]) == ("stale", "user_recent_items: age", "all"),
 }
 
 
@@ -105,7 +107,8 @@ def town(seed: int) -> list[dict[str, Any]]:
             world = found_world(Path(temporary) / quiet, seed, quiet)
             found.append(outcome(seed, quiet, report(world, quiet, world.folder)))
             if quiet == "none":
-                for kind in SOUGHT:
+                found.append(outcome(seed, STALLED, report(world, STALLED, world.folder, BEHIND)))
+                for kind in SOUGHT.keys() - {STALLED}:
                     changed = Path(temporary) / kind
                     make(changed, seed, kind, features=world.folder / "features" if kind in FAULTS else None)
                     found.append(outcome(seed, kind, report(world, kind, changed)))
@@ -152,15 +155,18 @@ def make(folder: Path, seed: int, kind: str, *, features: Path | None = None) ->
             Path("features").symlink_to(features)
 
 
-def join(folder: Path, schema: Schema, views: tuple[View, ...], name: str, days: tuple[int, int]) -> Path:
-    """Write `name`.parquet: the impressions of some days, features as of their moment, by DuckDB's ASOF join."""
+def join(
+    folder: Path, schema: Schema, views: tuple[View, ...], name: str, days: tuple[int, int],
+    behind: timedelta = timedelta(0),
+) -> Path:  # fmt: skip
+    """Write `name`.parquet: the impressions of some days, features as of (`behind`) their moment, by an ASOF join."""
     start = params.load(folder / "params.yaml").dataset.simulation.start
     asked = [f"ingested/events/day={start + timedelta(days=day)}/part-0.parquet" for day in range(*days)]
     events = f"read_parquet({[(folder / path).as_posix() for path in asked]}, hive_partitioning = false)"
     joins = " ".join(
         f"asof left join read_parquet('{(folder / 'features' / view.name).as_posix()}.parquet') as {view.name} on "
         + " and ".join(f"events.{key} = {view.name}.{key}" for key in view.keys)
-        + f" and events.{schema.timestamp} >= {view.name}.{EVENT_TIMESTAMP}"
+        + f" and events.{schema.timestamp} - interval '{behind.days} days' >= {view.name}.{EVENT_TIMESTAMP}"
         for view in views
     )
     columns = ", ".join(f'{view.name}."{column.name}"' for view in views for column in view.columns)
@@ -169,9 +175,9 @@ def join(folder: Path, schema: Schema, views: tuple[View, ...], name: str, days:
     return path
 
 
-def report(world: World, kind: str, folder: Path) -> dict[str, Any]:
+def report(world: World, kind: str, folder: Path, behind: timedelta = timedelta(0)) -> dict[str, Any]:
     """The drift report on the last two days of the log in `folder`, with this kind of change."""
-    window = join(folder, world.schema, world.views, "window", JUDGED)
+    window = join(folder, world.schema, world.views, "window", JUDGED, behind)
     predicted, labels, scenario = told(window, world.schema, folder if kind in OTHER_ROWS else world.folder)
     edges = {cell: held["edges"] for cell, held in world.scores.items()}
     scores = score_cells(predicted, labels, scenario, world.schema, edges)

@@ -14,7 +14,7 @@ import duckdb
 
 import params
 import stage
-from features.schema import EVENT_TIMESTAMP, Column, DType, Kind, Role, Schema, View, read_schema, to_json
+from features.schema import EVENT_TIMESTAMP, Column, DType, Kind, Role, Schema, View, newest_day, read_schema, to_json
 from params import Aggregate
 
 ALL = 100_000  # days: a window that holds every log's whole past
@@ -45,12 +45,16 @@ def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
         length=settings.recent_items,
         desc=f"items of the newest impressions{_engaged(schema, ' with {} = 1')}, newest last",
     )
+    newest = Column(
+        name=newest_day(recent.name), role=Role.NEWEST_DAY, dtype=DType.INT64, nullable=True,
+        desc=f"day of the newest of {recent.name}",
+    )  # fmt: skip
     user, item = schema.user, schema.item
     return (
         View(
             name="user",
             keys=(user,),
-            columns=(*_nullable(schema.profile("users")), *_statistics(schema, "user", settings), recent),
+            columns=(*_nullable(schema.profile("users")), *_statistics(schema, "user", settings), recent, newest),
         ),
         View(
             name="item",
@@ -138,11 +142,11 @@ def _with_profile(schema: Schema, view: View) -> str:
         return f'snapshots left join items using ("{schema.item}")'
     if view.name == "user":
         return f"""snapshots left join users using ("{schema.user}")
-            left join ({_recent(schema, view.columns[-1])}) using ("{schema.user}", day_number)"""
+            left join ({_recent(schema, *view.columns[-2:])}) using ("{schema.user}", day_number)"""
     return "snapshots"
 
 
-def _recent(schema: Schema, recent: Column) -> str:
+def _recent(schema: Schema, recent: Column, newest: Column) -> str:
     """SQL: per user and day of change the newest `recent.length` items engaged with before that day, newest last."""
     user, item = schema.user, schema.item
     return f"""
@@ -152,10 +156,11 @@ def _recent(schema: Schema, recent: Column) -> str:
             from events{_engaged(schema, ' where "{}" = 1')}),
         until as (select "{user}", day_number, max(position) as newest from engaged group by all),
         reached as (
-            select distinct snapshots."{user}", snapshots.day_number, newest
+            select distinct snapshots."{user}", snapshots.day_number, newest, until.day_number as "{newest.name}"
             from snapshots asof join until
             on snapshots."{user}" = until."{user}" and snapshots.day_number > until.day_number)
-        select reached."{user}", reached.day_number, list(engaged."{item}" order by position) as "{recent.name}"
+        select reached."{user}", reached.day_number, "{newest.name}",
+            list(engaged."{item}" order by position) as "{recent.name}"
         from reached join engaged
         on reached."{user}" = engaged."{user}" and position between newest - {recent.length} + 1 and newest
         group by all"""

@@ -6,14 +6,15 @@ encoder's tables) or beyond what training has seen (a number).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import duckdb
 from numpy import unique
 
 from features.encode import Encoder
-from features.schema import Column, Kind
+from features.schema import Column, Kind, newest_day
 
 QUANTILES = 10  # inner bins of a number
 COMMONEST = 24  # categories with a bin of their own: hours of the day fit in
@@ -21,9 +22,17 @@ MISSING, UNKNOWN, OTHER = 0, 1, 2  # the first bins of categories
 BELOW = 1  # of numbers: the second bin is below the least value of training, the last above the largest
 
 
+class Measure(StrEnum):
+    """What is counted of a column: its values, or a number that they have."""
+
+    VALUE = "value"
+    LENGTH = "length"  # of a list
+    AGE = "age"  # of a sequence: days from its newest value to the impression
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bins:
-    """The bins of a column, or of one side of a list: its elements, or its length (`of_length`).
+    """The bins of a column; of a list those of its elements, its length, or its age in days (`measure`).
 
     Numbers (`numeric`): missing, below, one bin between each two of `edges` (raw values, the last closed), above.
     Categories: missing, unknown, other known values, and one for each of `values`, the commonest of training.
@@ -36,12 +45,27 @@ class Bins:
     values: tuple[str | int, ...] = ()
     vocabulary: str = ""
     log: bool = False
-    of_length: bool = False
+    measure: Measure = Measure.VALUE
 
     @property
     def numeric(self) -> bool:
         """Whether the bins are intervals of a number."""
-        return self.kind is Kind.NUMERIC or self.of_length
+        return self.kind is Kind.NUMERIC or self.measure is not Measure.VALUE
+
+    @property
+    def number(self) -> str:
+        """The number of a row that is counted, as SQL over rows with `_date`, the day of the impression since 1970."""
+        numbers = {
+            Measure.VALUE: f'"{self.column}"',
+            Measure.LENGTH: f'len("{self.column}")',
+            Measure.AGE: f'_date - "{newest_day(self.column)}"',
+        }
+        return f"({numbers[self.measure]})::double"
+
+    @property
+    def read(self) -> str:
+        """The name of the column of the rows that is read."""
+        return newest_day(self.column) if self.measure is Measure.AGE else self.column
 
     @property
     def count(self) -> int:
@@ -70,8 +94,8 @@ class Bins:
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Bins":
         """The bins whose `to_plain` went through JSON."""
-        typed = {"kind": Kind(plain["kind"]), "edges": tuple(plain["edges"]), "values": tuple(plain["values"])}
-        return cls(**{**plain, **typed})
+        typed = {"kind": Kind(plain["kind"]), "measure": Measure(plain["measure"])}
+        return cls(**{**plain, **typed, "edges": tuple(plain["edges"]), "values": tuple(plain["values"])})
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -79,39 +103,49 @@ class Bins:
 
 
 def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[Bins, ...]:
-    """Bins of every column of the encoder, fitted on the relation `training` of the connection."""
-    return tuple(bins for column in encoder.columns for bins in _of_column(connection, encoder, column))
+    """Bins of every column of the encoder, fitted on the relation `training` of the connection.
+
+    It has `_date`, the day of the impression since 1970.
+    """
+    found = {name for name, *_ in connection.execute("describe training").fetchall()}
+    unfitted = [bins for column in encoder.columns for bins in _of_column(column, found)]
+    return tuple(_fitted(connection, encoder, bins) for bins in unfitted)
 
 
-def _of_column(connection: duckdb.DuckDBPyConnection, encoder: Encoder, column: Column) -> Iterator[Bins]:
-    name = column.name
-    assert column.kind is not None  # the encoder holds features only
-    if column.kind is Kind.NUMERIC:
-        yield Bins(name=name, column=name, kind=column.kind, log=column.log, edges=_edges(connection, f'"{name}"'))
-        return
-    values = _commonest(connection, encoder, column)
-    yield Bins(name=name, column=name, kind=column.kind, values=values, vocabulary=column.vocabulary)
+def _of_column(column: Column, found: set[str]) -> Iterator[Bins]:
+    """What is counted of a column, where the rows have the columns `found`."""
+    name, kind = column.name, column.kind
+    assert kind is not None  # the encoder holds features only
+    yield Bins(name=name, column=name, kind=kind, vocabulary=column.vocabulary, log=column.log)
     if column.is_list:
-        edges = _edges(connection, f'len("{name}")')
-        yield Bins(name=f"{name}: length", column=name, kind=column.kind, edges=edges, of_length=True)
+        yield Bins(name=f"{name}: length", column=name, kind=kind, measure=Measure.LENGTH)
+    if kind is Kind.SEQUENCE and newest_day(name) in found:
+        yield Bins(name=f"{name}: age", column=name, kind=kind, measure=Measure.AGE)
+
+
+def _fitted(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> Bins:
+    if bins.numeric:
+        return replace(bins, edges=_edges(connection, bins.number))
+    return replace(bins, values=_commonest(connection, encoder, bins))
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ...]:
     """Least value, inner quantiles, largest value: distinct, at least two; a value that is often seen is one edge."""
     shares = ", ".join(f"{place / QUANTILES}" for place in range(QUANTILES + 1))
     found = connection.execute(
-        f"select quantile_disc({value}::double, [{shares}]) from training where isfinite({value}::double)"
+        f"select quantile_disc({value}, [{shares}]) from training where isfinite({value})"
     ).fetchone()
     edges: Iterable[float] = (found and found[0]) or [0.0]
     distinct = [float(edge) for edge in unique(list(edges))]
     return tuple(distinct if len(distinct) > 1 else [distinct[0], distinct[0] + 1])
 
 
-def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, column: Column) -> tuple[str | int, ...]:
-    value = f'unnest("{column.name}")' if column.is_list else f'"{column.name}"'
+def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> tuple[str | int, ...]:
+    several = bins.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE)
+    value = f'unnest("{bins.column}")' if several else f'"{bins.column}"'
     rows = connection.execute(
         f"select value from (select {value} as value from training) where value is not null "
         f"group by value order by count(*) desc, value limit {2 * COMMONEST}"
     ).fetchall()
-    known = set(encoder.tables[column.vocabulary])
+    known = set(encoder.tables[bins.vocabulary])
     return tuple(value for (value,) in rows if value in known)[:COMMONEST]

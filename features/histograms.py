@@ -24,7 +24,7 @@ import stage
 from errors import SchemaError
 from features.bins import MISSING, OTHER, UNKNOWN, Bins, fit_bins
 from features.encode import Encoder
-from features.schema import Schema
+from features.schema import Kind, Schema
 
 DAYS = 40  # a longer window is counted by periods of several days
 LARGEST = 1e12  # numbers beyond count as this in sums, so that a millionth of them still fits into 64 bits
@@ -114,7 +114,7 @@ class Histograms:
 
 def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
     """Bins fitted on the Parquet file `rows` (the training rows), and the histograms of these rows."""
-    with _opened(selected(rows, schema), "training") as connection:
+    with _opened(f"select *, {_date(schema)} as _date from ({selected(rows, schema)})", "training") as connection:
         bins = fit_bins(connection, encoder)
     first, last = span(rows, schema)
     period = -(-((last - first).days + 1) // DAYS)
@@ -187,9 +187,15 @@ def _declare(connection: duckdb.DuckDBPyConnection, schema: Schema, first: date,
     names = ", ".join(f"'{name}'" for name in schema.scenarios)
     connection.execute(
         f'create view rows as select *, list_position([{names}], "{schema.scenario}"::varchar) - 1 as _scenario, '
-        f"date_diff('day', date '{first}', \"{schema.timestamp}\"::date) as _day, _day // {period_days} as _period "
+        f"{_date(schema)} as _date, date_diff('day', date '{first}', \"{schema.timestamp}\"::date) as _day, "
+        f"_day // {period_days} as _period "
         "from raw"
     )
+
+
+def _date(schema: Schema) -> str:
+    """The day of the impression, since 1970."""
+    return f"date_diff('day', date '1970-01-01', \"{schema.timestamp}\"::date)"
 
 
 def _check_scenarios(of_days: dict[str, NDArray[Any]], rows: Path, schema: Schema) -> None:
@@ -211,7 +217,6 @@ def _declare_values(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bin
 
 
 def _numbers(bins: Bins) -> str:
-    value = f'len("{bins.column}")::double' if bins.of_length else f'"{bins.column}"::double'
     low, *inner, high = bins.edges
     steps = " ".join(f"when value < {edge!r} then {place}" for place, edge in enumerate(inner, start=2))
     cut = f"case when not isnan(value) then greatest(least(value, {LARGEST}), -{LARGEST}) end"  # least(null, 1) is 1
@@ -223,7 +228,7 @@ def _numbers(bins: Bins) -> str:
         from (select *, {scaled} as scaled, {part} as part from (select _scenario, _period, {cut} as cut,
                      case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
                           when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
-              from (select _scenario, _period, {value} as value from rows)))
+              from (select _scenario, _period, {bins.number} as value from rows)))
         group by all"""
 
 
@@ -239,7 +244,7 @@ def _categories(bins: Bins) -> str:
 def _values(bins: Bins) -> str:
     """One row per value; an empty list is a missing one."""
     value = f'"{bins.column}"'
-    if bins.kind in ("multi_valued", "sequence"):
+    if bins.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE):
         value = f"unnest(case when coalesce(len({value}), 0) = 0 then [null] else {value} end)"
     return f"select _scenario, _period, _day, {value} as value from rows"
 

@@ -51,6 +51,7 @@ class Role(StrEnum):
     CHOICE_SET = "choice_set"  # what the candidates of one choice have in common: an id, never a feature
     LABEL = "label"
     FEATURE = "feature"
+    NEWEST_DAY = "newest_day"  # of a sequence: the day (since 1970, UTC) of its newest value; measured, never a feature
 
 
 EVENT_TIMESTAMP = "event_timestamp"  # of a row of a view: the moment from which its values were known
@@ -268,7 +269,12 @@ def _exactly_one(name: str, table: str, columns: Iterable[Column], role: Role) -
 
 def inputs(schema: Schema, views: Iterable[View]) -> tuple[Column, ...]:
     """Every column that a model may see, in a fixed order: those of the event first, then each view's."""
-    return schema.by_role(*FEATURE_ROLES) + tuple(column for view in views for column in view.columns)
+    return schema.by_role(*FEATURE_ROLES) + tuple(c for view in views for c in view.columns if c.is_feature)
+
+
+def newest_day(sequence: str) -> str:
+    """Name of the column with the day of the newest value of a sequence, where a view has one."""
+    return f"{sequence}_newest_day"
 
 
 def to_json(declaration: Schema | tuple[View, ...]) -> str:

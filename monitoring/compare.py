@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from features.bins import BELOW, MISSING, OTHER, UNKNOWN, Bins
+from features.bins import BELOW, MISSING, OTHER, UNKNOWN, Bins, Measure
 from features.histograms import Histograms
 from features.schema import Schema
 from monitoring import noise as noises
@@ -18,6 +18,7 @@ from monitoring.statistics import Rate, overdispersion, rate, shares
 Counts = NDArray[np.int64]
 Entry = dict[str, Any]
 MILLION = 1e6
+YOUNG = slice(BELOW, BELOW + 2)  # of an age: the least that training has seen, and less
 RARE = 0.001  # share of a bin that counts as never seen
 UNDONE = 0.3  # what may be left of a difference when two exchanged categories are put right
 
@@ -59,6 +60,7 @@ class Comparison:
         value = statistics.psi(now, then)
         moved, where = statistics.largest_move(now, then)
         rows = int(self.current.rows[:, place].sum()), int(self.reference.rows[:, place].sum())
+        ages = bins.measure is Measure.AGE
         return {
             "rows": rows[0], "reference_rows": rows[1], "enough_rows": min(rows) >= self.fewest,
             "psi": value, "noise": noises.band(noise, now, then), "p_value": noises.p_value(value, noise, now, then),
@@ -70,6 +72,8 @@ class Comparison:
             "out_of_range": [0.0, beyond(self.current.of(bins.name)[place], self.reference.of(bins.name)[place])]
             if bins.numeric else None,
             "out_of_range_noise": self._noise_beyond(periods) if bins.numeric else None,
+            "fresh": self._fresh(bins, place) if ages else None,
+            "fresh_noise": self._noise_fresh(periods) if ages else None,
             "effective_values": self._effective(bins, place),
             "commonest": None if bins.numeric else self._share(bins, place, list(range(OTHER + 1, bins.count))),
             "scale": self._scale(bins, place) if bins.numeric else None,
@@ -85,7 +89,9 @@ class Comparison:
         moved = [shares(now) - shares(before) for now, before in pairs]
         found = {"missing": _plain(np.abs([move[MISSING] for move in moved]))}
         if bins.numeric:
-            return found | {"out_of_range": [round(beyond(now, before), 6) for now, before in pairs]}
+            found["out_of_range"] = [round(beyond(now, before), 6) for now, before in pairs]
+            found["fresh"] = [round(fall(fresh(before), fresh(now)), 6) for now, before in pairs]
+            return found
         return found | {"unknown": _plain(np.array([move[UNKNOWN] for move in moved]))}
 
     def whole(self, bins: Bins) -> Entry:
@@ -152,7 +158,8 @@ class Comparison:
         which = {"missing": [MISSING], **({} if bins.numeric else {"unknown": [UNKNOWN]})}
         tests = {name: self._share_test(bins, place, unusual) for name, unusual in which.items()}
         found = {name: 1.0 if test is None else test.p_value for name, test in tests.items()}
-        return found | ({"out_of_range": self._p_beyond(bins, place)} if bins.numeric else {})
+        found |= {"out_of_range": self._p_beyond(bins, place)} if bins.numeric else {}
+        return found | ({"fresh": self._p_fresh(bins, place)} if bins.measure is Measure.AGE else {})
 
     def _p_beyond(self, bins: Bins, place: int) -> float:
         """Of so many numbers beyond training or more, if the share were that of the reference's worst window."""
@@ -165,6 +172,17 @@ class Comparison:
         pairs = noises.pairs(periods, length=self.length, gap=self.gap)
         return noises.MARGIN * max((beyond(now, before) for now, before in pairs), default=0.0)
 
+    def _p_fresh(self, bins: Bins, place: int) -> float:
+        """Of so few of the youngest values or fewer, if their share had fallen as in the reference's worst window."""
+        now, then = self.current.of(bins.name)[place], self.reference.of(bins.name)[place]
+        least = fresh(then) * (1 - min(self._noise_fresh(self.reference.counts[bins.name][:, place]), 1.0))
+        return float(stats.binom.cdf(now[YOUNG].sum(), now[BELOW:].sum(), least))
+
+    def _noise_fresh(self, periods: Counts) -> float:
+        """By how much a window of the reference had fewer of the youngest values than the days before it, at most."""
+        pairs = noises.pairs(periods, length=self.length, gap=self.gap)
+        return noises.MARGIN * max((fall(fresh(before), fresh(now)) for now, before in pairs), default=0.0)
+
     def _share_test(self, bins: Bins, place: int, which: list[int]) -> Rate | None:
         now, then = self.current.of(bins.name)[place], self.reference.counts[bins.name][:, place]
         of_periods = then[:, which].sum(axis=1), then.sum(axis=1)
@@ -174,6 +192,9 @@ class Comparison:
     def _share(self, bins: Bins, place: int, which: list[int]) -> list[float]:
         both = self.reference.of(bins.name)[place], self.current.of(bins.name)[place]
         return [float(shares(counts)[which].sum()) for counts in both]
+
+    def _fresh(self, bins: Bins, place: int) -> list[float]:
+        return [fresh(window.of(bins.name)[place]) for window in (self.reference, self.current)]
 
     def _effective(self, bins: Bins, place: int) -> list[float | None] | None:
         if bins.name not in self.reference.effective:
@@ -217,6 +238,16 @@ def comparable(bins: Bins, counts: Counts) -> Counts:
     else:
         folded[..., UNKNOWN] = 0
     return folded
+
+
+def fresh(counts: Counts) -> float:
+    """Of the sequences with a value, the share whose newest is of the youngest days of training."""
+    return float(counts[YOUNG].sum() / max(counts[BELOW:].sum(), 1))
+
+
+def fall(before: float, now: float) -> float:
+    """By what share of itself a share has fallen."""
+    return max(1 - now / before, 0.0) if before else 0.0
 
 
 def beyond(now: Counts, before: Counts) -> float:

@@ -41,6 +41,12 @@ def _of_range(cell: Entry, found: Entry) -> str:
             f"the bin that moved most is {cell['linf_bin']}")  # fmt: skip
 
 
+def _of_age(cell: Entry, found: Entry) -> str:
+    then, now = cell["fresh"]
+    return (f"{now:.1%} of {found['column'].partition(':')[0]} in {_place(found)} have a value of the youngest days, "
+            f"usually {then:.1%}: as when what writes them stands still")  # fmt: skip
+
+
 def _of_shift(cell: Entry, found: Entry) -> str:
     return (f"{found['column']} is distributed differently in {_place(found)}: the share of {cell['linf_bin']} has "
             f"moved by {100 * cell['linf']:+.1f} points")  # fmt: skip
@@ -73,7 +79,7 @@ def _of_score(entry: Entry, found: Entry) -> str:
 
 
 SENTENCES = {
-    "missing": _of_missing, "new_values": _of_new, "unit": _of_unit, "swapped": _of_swap, "range": _of_range,
-    "covariate": _of_shift, "mix": _of_the_mix, "label_rate": _of_rate, "calibration": _of_calibration,
-    "ranking": _of_ranking, "score": _of_score,
+    "missing": _of_missing, "new_values": _of_new, "stale": _of_age, "unit": _of_unit, "swapped": _of_swap,
+    "range": _of_range, "covariate": _of_shift, "mix": _of_the_mix, "label_rate": _of_rate,
+    "calibration": _of_calibration, "ranking": _of_ranking, "score": _of_score,
 }  # fmt: skip

@@ -20,6 +20,7 @@ LEVELS = ("ok", "watch", "act")
 TITLES = {
     "psi": "Population stability index of a column in a scenario", "missing": "Share of missing values",
     "unknown": "Share of values that the encoder does not know", "out_of_range": "Share of numbers beyond training",
+    "fresh": "Share of sequences with a value of the youngest days",
     "mix": "Shares of the scenarios", "label_rate": "Rate of a task against the same weekdays",
     "score": "Scores of a scenario and task", "calibration": "Predicted over observed",
     "ranking": "AUC against the validation rows",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from monitoring.compare import fall
 from monitoring.sentences import SENTENCES
 from monitoring.statistics import adjusted
 from params import Drift, Limits
@@ -22,10 +23,10 @@ EVERYWHERE = 0.75  # share of the scenarios from which on a finding is one of th
 SAME_SCALE = 0.25  # mean and deviation have grown by one factor, give or take this share
 NEW_SCALE = 1.5  # a factor that is no change of prices
 KINDS = (  # causes before effects
-    "new_values", "missing", "unit", "swapped", "range", "covariate", "mix", "label_rate", "calibration", "ranking",
-    "score",
+    "new_values", "missing", "stale", "unit", "swapped", "range", "covariate", "mix", "label_rate", "calibration",
+    "ranking", "score",
 )  # fmt: skip
-BROKEN = frozenset({"missing", "unit", "swapped", "range"})
+BROKEN = frozenset({"missing", "stale", "unit", "swapped", "range"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +101,11 @@ def _of_columns(report: Entry, limits: Drift) -> Iterator[Test]:
 
 
 def _of_unusual(cell: Entry, limits: Drift, where: Entry) -> Iterator[Test]:
-    """Missing values, more or fewer; more unknown ones; numbers beyond those of training."""
+    """Missing values, more or fewer; more unknown ones; numbers beyond those of training; fewer young sequences."""
     for name, p_value in cell["p_values"].items():
         then, now = cell[name]
-        moved = abs(now - then) if name == "missing" else now - then
-        noise = cell["out_of_range_noise"] if name == "out_of_range" else 0.0
+        moved = abs(now - then) if name == "missing" else fall(then, now) if name == "fresh" else now - then
+        noise = cell.get(f"{name}_noise", 0.0)
         yield Test(statistic=name, value=moved, limits=getattr(limits, name), noise=noise, p_value=p_value, **where)
 
 
@@ -181,7 +182,7 @@ def _findings(kept: list[Test], report: Entry, tests: list[Test]) -> Iterator[En
 def _kind(tests: list[Test]) -> tuple[str, Test]:
     """What the tests of one place say together, and the one that says it."""
     by_name = {test.statistic: test for test in tests}
-    for name, kind in (("missing", "missing"), ("unknown", "new_values")):
+    for name, kind in (("missing", "missing"), ("unknown", "new_values"), ("fresh", "stale")):
         if name in by_name:
             return kind, by_name[name]
     if tests[0].column is None:
@@ -255,7 +256,8 @@ def _next_step(first: Entry) -> str:
     if first["verdict"] == "watch":
         return "Nothing to do yet: look whether the next window says the same."
     if first["kind"] in BROKEN:
-        return f"Look at what writes {first['column']} upstream. Do not train on this window before it is mended."
+        column = first["column"].partition(":")[0]  # of a list's length or age
+        return f"Look at what writes {column} upstream. Do not train on this window before it is mended."
     if first["kind"] == "new_values":
         return f"Train again, so that the new values of {first['column']} are known: `dvc repro`."
     return "Train again on a window that holds the change, and let the release gate compare: `dvc repro`."

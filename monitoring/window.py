@@ -44,7 +44,7 @@ def open_window(
 
     Up to `most` rows, drawn by their event id, are scored; raises SourceError where a column is missing.
     """
-    _check(rows, model)
+    _check(rows, model, reference)
     found = count(rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days, days=days)
     table = _sample(rows, model.schema, most, days)
     encoded = Tensors(
@@ -67,7 +67,7 @@ def open_window(
     )  # fmt: skip
 
 
-def _check(rows: Path, model: Model) -> None:
+def _check(rows: Path, model: Model, reference: Histograms) -> None:
     """Refuse what is not a window of this model; raises SourceError."""
     files = sorted(rows.parent.glob(rows.name))
     if not files:
@@ -78,7 +78,7 @@ def _check(rows: Path, model: Model) -> None:
     except duckdb.Error as error:
         raise SourceError(f"{rows} cannot be read as Parquet: {error}") from error
     schema = model.schema
-    wanted = {schema.timestamp, schema.event_id, *schema.task_names, *(column.name for column in model.encoder.columns)}
+    wanted = {schema.timestamp, schema.event_id, *schema.task_names, *(bins.read for bins in reference.bins)}
     if wanted - found:
         raise SourceError(f"{rows} has no columns {sorted(wanted - found)}, which {model.name} {model.tag} was trained "
                           "on: take a window of the same schema, or the model of this one")  # fmt: skip

@@ -15,6 +15,7 @@ KINDS = {
     "unit": "unit changed",
     "swapped": "categories swapped",
     "range": "out of range",
+    "stale": "sequences stale",
     "mix": "scenario mix",
     "label_rate": "label rate",
     "score": "scores moved",
@@ -28,11 +29,13 @@ STATISTICS = {
     "missing": "more or less missing",
     "unknown": "more new values",
     "out_of_range": "out of range",
+    "fresh": "fewer fresh",
     "label_rate": "change of the rate",
     "ranking": "AUC lost",
     "calibration": "times as on the validation rows",
 }
-SHARES = frozenset({"missing", "unknown", "out_of_range"})  # of rows, in points; a change of a rate is relative
+CHANGES = frozenset({"label_rate", "fresh"})  # relative
+SHARES = frozenset({"missing", "unknown", "out_of_range"})  # of rows, in points
 
 
 def absent(reason: str = "not known") -> Markup:
@@ -96,7 +99,7 @@ def measured(value: float | None, statistic: str | None) -> str:
         return absent()
     if statistic in SHARES:
         return f"{100 * value:.1f}{SPACE}points"
-    return f"{100 * value:.0f}{SPACE}%" if statistic == "label_rate" else figure(value)
+    return f"{100 * value:.0f}{SPACE}%" if statistic in CHANGES else figure(value)
 
 
 def chance(probability: float | None, name: str = "p") -> str:

@@ -66,11 +66,10 @@ def _metrics(summary: dict[str, Any], curves: list[dict[str, Any]]) -> dict[str,
 
 
 def _columns(schema: Schema, views: tuple[View, ...]) -> dict[str, list[str]]:
-    sides = {"user": False, "item": True}
-    viewed = {
-        side: [c.name for view in views if (schema.item in view.keys) == of_item for c in view.columns]
-        for side, of_item in sides.items()
-    }
+    viewed: dict[str, list[str]] = {"user": [], "item": []}
+    for view in views:
+        side = "item" if schema.item in view.keys else "user"
+        viewed[side] += [column.name for column in view.columns if column.is_feature]
     ids = {role.value: [c.name for c in schema.by_role(role)] for role in (Role.USER, Role.ITEM, Role.SCENARIO)}
     return {f"{role}_id" if role != "scenario" else role: names for role, names in ids.items()} | {
         "context": [column.name for column in schema.context], "user": viewed["user"], "item": viewed["item"],

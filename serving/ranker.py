@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.encode import UNKNOWN, Batch
-from features.schema import Kind
+from features.schema import Kind, newest_day
 from params import Serve
 from serving.catalogue import Places
 from serving.explanation import explain
@@ -176,7 +176,9 @@ def open_ranker(sources: Sources, settings: Serve) -> Ranker:
 def _seen(
     state: State, request: RankRequest, candidates: Candidates, keys: Mapping[str, Any], *, row: Row, fault: str | None
 ) -> Seen:
-    values = {**request.context, **row.values, **keys, **request.overrides.get("user", {})}
+    own = request.overrides.get("user", {})
+    undated = {newest_day(name): None for name in own}  # the store's day is not that of a sequence that is given
+    values = {**request.context, **row.values, **keys, **undated, **own}
     user = state.encoder.encode(values, state.schema.scenarios.index(request.scenario))
     known = _known_user(state, user)
     if known and not fault and not row.moments and state.users.views:
@@ -217,7 +219,7 @@ def _scored(state: State, seen: Seen, found: NDArray[np.float64]) -> Scored:
     places, overrides = seen.candidates.places, seen.candidates.overrides
     items = list(seen.candidates.items)[: len(places)]
     return Scored(
-        rows=lambda: state.seen(seen.values, state.items(items, places, overrides)),
+        rows=lambda: state.logged(seen.values, state.items(items, places, overrides)),
         keys={**seen.keys, state.schema.item: items},
         outputs=state.schema.output_names,
         probabilities=found,

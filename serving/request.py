@@ -140,7 +140,8 @@ def _identifier(schema: Schema, role: Role) -> Any:
 def _features(schema: Schema, table: Literal["users", "items"], views: Iterable[View]) -> list[Column]:
     """The features of users, or of items, that a request may name: of the profile, and of views with these keys."""
     viewed = (c for view in views if (schema.item in view.keys) == (table == "items") for c in view.columns)
-    return list({column.name: column for column in (*schema.profile(table), *viewed)}.values())
+    features = (column for column in (*schema.profile(table), *viewed) if column.is_feature)
+    return list({column.name: column for column in features}.values())
 
 
 def _candidates(schema: Schema, most: int) -> Any:

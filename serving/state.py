@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from errors import ModelError
+from features.arrow import arrow_schema
 from features.encode import Batch
 from features.encode_row import RowEncoder
-from features.schema import Schema
+from features.schema import Column, Schema, newest_day
 from features.snapshot import read_snapshot, snapshot_beside
 from features.store.definitions import open_store
 from models.folder import Model, read_model
@@ -81,13 +82,12 @@ class State:
 
     def seen(self, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
         """What the encoder sees of a request: the values of the user beside the rows of the items [N]."""
-        types, count = whole_columns(self.model), rows.num_rows
-        columns = [
-            rows[field.name] if field.name in rows.column_names
-            else pa.array([values.get(field.name)] * count, field.type)
-            for field in types
-        ]  # fmt: skip
-        return pa.table(columns, schema=types)
+        return _laid_out(whole_columns(self.model), values, rows)
+
+    def logged(self, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+        """What is kept of a request: what the encoder sees, and the days of the newest values of its sequences."""
+        days = arrow_schema(_days(self.model))
+        return _laid_out(pa.schema([*whole_columns(self.model), *days]), values, rows)
 
     def overridden(self, items: Sequence[Any], places: Places, overrides: Mapping[str, Sequence[Any]]) -> Batch | None:
         """The encoded rows of items with other values in some columns; None where there are none."""
@@ -99,6 +99,15 @@ class State:
     def missing(self, scenario: int) -> Batch:
         """A row [1, ..] of which nothing but the scenario is known."""
         return self.scorer.joined(self.encoder.encode({}, scenario), np.array([len(self.catalogue.ids)]))
+
+
+def _laid_out(types: pa.Schema, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+    columns = [
+        rows[field.name] if field.name in rows.column_names
+        else pa.array([values.get(field.name)] * rows.num_rows, field.type)
+        for field in types
+    ]  # fmt: skip
+    return pa.table(columns, schema=types)
 
 
 def open_state(sources: Sources, settings: Serve, before: State | None = None) -> State:
@@ -136,11 +145,18 @@ def _open_users(model: Model, sources: Sources, settings: Serve) -> UserFeatures
         model.schema, model.views, features=features, online=sources.online, registry=sources.registry,
         redis=sources.redis, reads=True,
     )  # fmt: skip
-    return UserFeatures(store, model.schema, model.views, _names(model), settings.store)
+    names = _names(model) | {day.name for day in _days(model)}
+    return UserFeatures(store, model.schema, model.views, names, settings.store)
 
 
 def _names(model: Model) -> frozenset[str]:
     return frozenset(column.name for column in model.encoder.columns)
+
+
+def _days(model: Model) -> tuple[Column, ...]:
+    """The days of the newest values of the sequences that the model reads."""
+    wanted = {newest_day(column.name) for column in model.encoder.columns}
+    return tuple(column for view in model.views for column in view.columns if column.name in wanted)
 
 
 def _stamp(paths: Sequence[Path]) -> Stamp:

@@ -12,6 +12,7 @@ LIMITS = {"significance": 0.001, "fewest_rows": FEW, "scored_rows": 200_000} | {
     f"{name}_{level}": limit
     for name, *limits in (
         ("psi", 0.1, 0.25), ("missing", 0.05, 0.2), ("unknown", 0.05, 0.15), ("out_of_range", 0.1, 0.25),
+        ("fresh", 0.5, 0.8),
         ("mix", 0.1, 0.2), ("label_rate", 0.15, 0.3), ("score", 0.1, 0.25), ("calibration", 1.25, 1.5),
         ("ranking", 0.03, 0.06),
     )
@@ -33,6 +34,8 @@ FINDINGS = (
      "value <1> and value <3> of city_tier have changed places in nearby"),
     ("missing", "act", "rating", "nearby", None, "missing", 0.222, 0.021,
      "rating is missing in 24.3% of the rows of nearby, usually in 2.1%"),
+    ("stale", "act", "user_recent_items", "all", None, "fresh", 0.98, 0.25,
+     "0.5% of user_recent_items in all scenarios have a value of the youngest days, usually 25.0%"),
     ("label_rate", "act", None, "flash_sale", "order", "label_rate", 0.601, 0.0281,
      "order in flash_sale is 1.12%, usually 2.81% on such weekdays (-60%)"),
     ("covariate", "act", "price", "flash_sale", None, "psi", 0.31, None,
@@ -107,7 +110,7 @@ def nulls(columns: int = 3) -> Plain:
         column.update(importance=None, whole={"psi": None, "js": None, "wasserstein": None})
         for cell in column["scenarios"].values():
             cell.update(psi=None, noise=None, p_value=None, js=None, wasserstein=None, linf=None, linf_bin=None)
-            cell.update(missing=[None, None], effective_values=None, reference=[], current=[], verdict=None)
+            cell.update(missing=[None, None], fresh=None, effective_values=None, reference=[], current=[], verdict=None)
             cell.update(histories={"psi": []}, corrected_p_values={"psi": None})
     for finding in empty["findings"]:
         finding.update(value=None, reference_value=None, limit=None, noise=None, p_value=None, importance=None)
@@ -184,7 +187,8 @@ def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray
             "noise": noise, "p_value": 1e-9 if psi > 0.1 else 0.31, "js": psi / 8, "wasserstein": psi / 2,
             "linf": float(abs(current - reference)[worst]), "linf_bin": bins[worst],
             "missing": [float(reference[0]), float(current[0])], "unknown": [float(reference[1]), float(current[1])],
-            "out_of_range": [0.0, 0.0004], "effective_values": [8.1, 7.4] if len(bins) > 12 else None,
+            "out_of_range": [0.0, 0.0004], "fresh": [0.252, 0.243],
+            "effective_values": [8.1, 7.4] if len(bins) > 12 else None,
             "commonest": [0.31, 0.28] if len(bins) > 12 else None,
             "reference": reference.tolist(), "current": current.tolist(),
             "corrected_p_values": {"psi": 1e-6 if psi > 0.1 else 1.0},

@@ -79,7 +79,7 @@ def test_every_snapshot_equals_a_filter_over_the_past(
 
 
 def test_recent_items_are_the_newest_clicked_of_the_days_before(tmp_path: Path) -> None:
-    """The list holds the last three items clicked before the day of the snapshot, newest last."""
+    """The list holds the last three items clicked before the day of the snapshot, newest last, beside its day."""
     tables = world.tables(rows=300, seed=3)
     found = snapshots(tmp_path, tables, "user")
     clicked = tables["events"].query("click == 1")
@@ -87,6 +87,9 @@ def test_recent_items_are_the_newest_clicked_of_the_days_before(tmp_path: Path) 
         before = clicked[(clicked["user_id"] == row.user_id) & (clicked["timestamp"] < row.event_timestamp.normalize())]
         expected = before["item_id"].tolist()[-3:]
         assert ([] if row.user_recent_items is None else list(row.user_recent_items)) == expected
+        newest = before["timestamp"].max()
+        wanted = np.nan if pd.isna(newest) else (newest - pd.Timestamp(0)).days
+        assert row.user_recent_items_newest_day == pytest.approx(wanted, nan_ok=True)
 
 
 def test_the_future_cannot_reach_a_snapshot(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from drift_document import document
 import params
 from errors import ParameterError, SourceError
 from features.histograms import Histograms
+from features.schema import newest_day
 from models.folder import read_model
 from monitoring.drift import days_of, drift, examine, rounded
 
@@ -83,6 +84,17 @@ def test_a_change_of_unit_is_told_from_other_shifts(place: Path, tmp_path: Path)
     first = judged(place, window(place, tmp_path / "now.parquet", price=cents))["findings"][0]
     assert (first["kind"], first["column"]) == ("unit", "price")
     assert re.search(r"price in all scenarios is (9[5-9]|10[0-5])(\.\d)? times what it was", first["sentence"])
+
+
+def test_histories_that_stand_still_are_named(place: Path, tmp_path: Path) -> None:
+    """Not one clicked item of the last days in any history, missing ones apart: act, and a look at what writes them."""
+    days = newest_day("user_recent_items")
+    stopped = lambda held: [day and day - 2 for day in held]  # noqa: E731
+    found = judged(place, window(place, tmp_path / "now.parquet", **{days: stopped}))
+    first = found["findings"][0]
+    assert (first["kind"], first["column"], first["scenario"]) == ("stale", "user_recent_items: age", "all")
+    assert (found["verdict"], first["value"]) == ("act", 1.0)
+    assert "Look at what writes user_recent_items" in found["next_step"]
 
 
 def test_a_window_without_a_change_has_nothing_to_say_of_any_column(place: Path) -> None:

@@ -115,7 +115,7 @@ def test_verdict_reason_and_next_step_come_first(page: str, read: Page) -> None:
     assert made["reason"] in head
     assert wording.quote(made["next_step"]) in head
     assert '<a href="#column-1-2">price</a> in search <span class="faint">(very sure)</span>' in head
-    assert "6 to act on, 9 to watch" in " ".join(read.text.split())
+    assert "7 to act on, 9 to watch" in " ".join(read.text.split())
     assert "<h1>OK</h1>" in report.render(quiet())
 
 
@@ -175,7 +175,7 @@ def test_a_cell_says_its_verdict_in_words_and_what_else_was_found(page: str) -> 
     assert "price, search: act" in cell
     assert '<span class="unseen">act </span>' in cell
     assert "<small>unit changed</small>" in cell
-    (row,) = re.findall(r'<tr><th scope="row"><a href="#column-4">brand.*?</th>', page)
+    (row,) = re.findall(r'<tr><th scope="row"><a href="#column-5">brand.*?</th>', page)
     assert "new values in all" in row
 
 

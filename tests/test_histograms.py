@@ -13,10 +13,10 @@ import world
 import stage
 from errors import SchemaError
 from features.arrow import arrow_schema
-from features.bins import Bins
+from features.bins import Bins, Measure
 from features.encode import Encoder
 from features.histograms import Histograms, count, fit_reference
-from features.schema import Kind, inputs
+from features.schema import Column, DType, Kind, Role, inputs, newest_day
 
 SCHEMA = world.schema()
 COLUMNS = (*inputs(SCHEMA, ()), *SCHEMA.profile("users"), *SCHEMA.profile("items"))
@@ -78,10 +78,36 @@ def test_counts_are_those_of_a_loop_over_the_rows(
     for row in pq.read_table(rows).to_pylist():
         day = (row["timestamp"].date() - reference.first_day).days
         held = row[bins.column]
-        values = [len(held)] if bins.of_length else (held or [None]) if bins.kind is Kind.MULTI_VALUED else [held]
-        for value in values:
+        elements = (held or [None]) if bins.kind is Kind.MULTI_VALUED else [held]
+        for value in [len(held)] if bins.measure is Measure.LENGTH else elements:
             expected[day, SCHEMA.scenarios.index(row["scenario"]), slow_bin(bins, known, value)] += 1
     np.testing.assert_array_equal(reference.counts[name], expected)
+
+
+def test_the_age_of_a_sequence_is_counted_in_days(tmp_path: Path) -> None:
+    """From the day of its newest value to that of the impression; missing without one; no bins without its column."""
+    recent = Column(
+        name="recent", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.SEQUENCE, nullable=True, length=3
+    )
+    events, day = world.tables(rows=40)["events"], pd.Timestamp(0)
+    ages = [None if place % 4 == 0 else place % 9 for place in range(40)]
+    days = (events["timestamp"].dt.normalize() - day).dt.days
+    columns = {
+        "recent": pa.array([None if age is None else [1, 2] for age in ages], pa.list_(pa.int64())),
+        newest_day("recent"): pa.array([None if a is None else d - a for a, d in zip(ages, days, strict=True)]),
+    }
+    table = pa.Table.from_pandas(events[arrow_schema(SCHEMA.events).names], arrow_schema(SCHEMA.events))
+    for name, values in columns.items():
+        pq.write_table(table := table.append_column(name, values), tmp_path / f"{name}.parquet")
+    encoder = Encoder.fit(SCHEMA, (*SCHEMA.by_role(Role.SCENARIO), recent), tmp_path / "recent.parquet", 1)
+    assert "recent: age" not in fit_reference(tmp_path / "recent.parquet", SCHEMA, encoder).counts
+    found = fit_reference(tmp_path / "recent_newest_day.parquet", SCHEMA, encoder)
+    bins = bins_of(found, "recent: age")
+    expected = np.zeros(bins.count, np.int64)
+    np.add.at(expected, [slow_bin(bins, set(), age) for age in ages], 1)
+    assert found.of("recent: age").sum(axis=0).tolist() == expected.tolist()
+    assert expected[0] == 10
+    assert (bins.edges[0], bins.edges[-1]) == (0, 8)
 
 
 def test_sums_moments_labels_and_rows_are_those_of_pandas(rows: Path, reference: Histograms) -> None:

@@ -188,7 +188,8 @@ def test_an_explanation_says_what_the_score_comes_from(ranker: Ranker) -> None:
 
 def user_columns(ranker: Ranker) -> list[str]:
     """The features of the view `user`."""
-    return [column.name for view in ranker.state.model.views if view.name == "user" for column in view.columns]
+    (view,) = [view for view in ranker.state.model.views if view.name == "user"]
+    return [column.name for column in view.columns if column.is_feature]
 
 
 @pytest.mark.parametrize("fault", ["raises", "not finite"])

@@ -162,7 +162,7 @@ def test_features_made_of_the_log_can_be_filtered_by_and_overridden() -> None:
     """The columns of the views, by the keys that they have; of the profile alone where no view is given."""
     views = feature_views(world.schema(), PARAMS.aggregate)
     accepted = request_type(world.schema(), SERVE, views)
-    names = {view.name: [column.name for column in view.columns] for view in views}
+    names = {view.name: [column.name for column in view.columns if column.is_feature] for view in views}
     overridden = accepted.model_json_schema()["$defs"]
     assert list(overridden["UserFeatures"]["properties"]) == names["user"] + names["user_in_scenario"]
     assert list(overridden["ItemFeatures"]["properties"]) == names["item"] == list(overridden["Filters"]["properties"])

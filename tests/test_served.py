@@ -17,7 +17,7 @@ import world
 import params
 from errors import SourceError
 from features.arrow import arrow_schema
-from features.schema import read_views
+from features.schema import newest_day, read_views
 from monitoring.served import served_window
 from serving import service
 from serving.front import Front
@@ -57,7 +57,8 @@ def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
 
 def request(project: Path, **changes: Any) -> Any:
     """A valid request."""
-    accepted = request_type(SCHEMA, params.load(project / "params.yaml").serve)
+    views = read_views(project / "data" / "features" / "views.json")
+    accepted = request_type(SCHEMA, params.load(project / "params.yaml").serve, views)
     return accepted(**{"user_id": 1, "scenario": "search", "candidates": ITEMS, "context": {"hour": 5}} | changes)
 
 
@@ -76,11 +77,24 @@ def test_the_log_holds_what_the_encoder_saw_and_the_model_said(ranker: Ranker, p
     rows = rows_in(tmp_path)
     seen = [in_the_store(ranker, {"user_id": 1, "scenario": "search", "item_id": item}) for item in ITEMS]
     names = [column.name for column in ranker.state.model.encoder.columns]
-    assert [{name: row[name] for name in names} for row in rows] == [row | {"hour": 5} for row in seen]
+    read = [{name: row.get(name) for name in names} for row in seen]
+    assert [{name: row[name] for name in names} for row in rows] == [row | {"hour": 5} for row in read]
+    newest = newest_day("user_recent_items")
+    assert [row[newest] for row in rows] == [row[newest] for row in seen]
+    assert rows[0][newest] is not None
     assert [row["place"] for row in rows] == [0, 1, 2]
     said = dict(zip(ranking.items, ranking.probabilities["order"], strict=True))
     assert {row["item_id"]: row["score_order"] for row in rows} == said
     assert {(row["model_tag"], len(row["request_id"])) for row in rows} == {(ranking.model, 32)}
+
+
+def test_a_sequence_that_came_with_the_request_has_no_age(ranker: Ranker, project: Path, tmp_path: Path) -> None:
+    """The store knows of what day its own is, not that of another."""
+    ranker.log = log_in(tmp_path)
+    ranker.rank(request(project, overrides={"user": {"user_recent_items": [2, 3]}}))
+    ranker.log.close()
+    told = [(row["user_recent_items"], row[newest_day("user_recent_items")]) for row in rows_in(tmp_path)]
+    assert told == [([2, 3], None)] * len(ITEMS)
 
 
 @pytest.fixture
@@ -261,7 +275,9 @@ def test_the_window_is_what_the_service_saw(ranker: Ranker, project: Path, tmp_p
     rows, _ = window(project, tmp_path, first_day=today - timedelta(days=1), last_day=today + timedelta(days=1))
     seen = [in_the_store(ranker, {"user_id": 1, "scenario": "search", "item_id": item}) for item in ITEMS]
     names = [column.name for column in ranker.state.model.encoder.columns]
-    assert [{name: row[name] for name in names} for row in rows] == [row | {"hour": 5} for row in seen]
+    read = [{name: row.get(name) for name in names} for row in seen]
+    assert [{name: row[name] for name in names} for row in rows] == [row | {"hour": 5} for row in read]
+    assert {row[newest_day("user_recent_items")] for row in rows} == {seen[0][newest_day("user_recent_items")]}
 
 
 def test_nothing_served_and_a_broken_file_are_named(project: Path, tmp_path: Path) -> None:

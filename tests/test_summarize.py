@@ -11,5 +11,7 @@ def test_the_reference_holds_every_training_row_in_every_column(project: Path) -
     found = Histograms.read(project / "artifacts" / "reference.json")
     schema = read_schema(project / "data" / "schema.json")
     assert found.scenarios == schema.scenarios
-    assert {"user_id", "price", "tags", "tags: length", "user_recent_items"} <= set(found.counts)
+    assert {"user_id", "price", "tags", "tags: length", "user_recent_items", "user_recent_items: age"} <= set(
+        found.counts
+    )
     assert found.of("price").sum() == found.rows.sum()

@@ -93,6 +93,7 @@ KINDS = {
     "swapped": {"psi": 0.15, "p_value": 1e-20, "scale": None, "swapped": ["ios", "android"]},
     "range": {**SHIFT, "out_of_range": [0.0, 0.5], "p_values": {"missing": 0.5, "out_of_range": 1e-20}},
     "new_values": {"unknown": [0.0, 0.3], "p_values": {"missing": 0.5, "unknown": 1e-20}},
+    "stale": {**SHIFT, "fresh": [0.25, 0.0], "fresh_noise": 0.4, "p_values": {"missing": 0.5, "fresh": 1e-20}},
     "covariate": SHIFT,
 }
 
