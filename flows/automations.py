@@ -70,7 +70,8 @@ def automations(notify: UUID | None) -> Iterator[AutomationCore]:
             name=f"{PREFIX}a crash is told",
             description="The first one, which is tried again, and a second one.",
             trigger=EventTrigger(
-                posture=Posture.Reactive, expect=CRASHED, match=_RUN, for_each=_EACH, threshold=1, within=timedelta(0)
+                posture=Posture.Reactive, expect=CRASHED, match=_RUN, for_each=_EACH, threshold=1,
+                within=TOLD,  # once in that time: two may tell of one death
             ),
             actions=[SendNotification(
                 block_document_id=notify, subject="{{ flow.name }} {{ flow_run.state.name }}",

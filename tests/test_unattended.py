@@ -176,17 +176,31 @@ def test_a_dead_run_crashes_is_tried_once_more_and_told(running: tuple[Stack, li
     way = [name for name in made.states(run) if name in ("Crashed", "AwaitingRetry", "Completed")]
     assert list(dict.fromkeys(way)) == ["Crashed", "AwaitingRetry", "Completed"]
     told = wait_for(lambda: [one for one in posted if one["subject"] == "pipeline Crashed"], bool)
+    assert len(told) == 1
     assert "no heartbeat" in told[0]["body"]
     assert f"Look closer: prefect flow-run logs {run}" in told[0]["body"]
     assert whole(made)
 
 
+def test_a_death_that_two_tell_of_is_told_once(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+    """The flow alone is killed: the worker says so, perhaps twice; one message, and the run completes."""
+    made, posted = running
+    posted.clear()
+    run = begin(made, "2026-01-17")
+    for process in wait_for(lambda: processes(made, "prefect.engine"), bool):
+        process.kill()
+    (made.workspace / "hold").unlink()
+    wait_for(lambda: made.get(f"flow_runs/{run}"), lambda it: it["state"]["type"] == "COMPLETED", 300)
+    assert [one["subject"] for one in posted] == ["pipeline Crashed"]
+    assert "Crashed" in made.states(run)
+
+
 def test_one_at_a_time(running: tuple[Stack, list[dict[str, Any]]]) -> None:
     """A second run of the deployment waits for its slot, one by hand for the workspace; each ends, one did the work."""
     made, _ = running
-    first = begin(made, "2026-01-17")
-    second = made.run_now("pipeline/nightly", as_of="2026-01-17", release=False)
-    command = [sys.executable, "-m", "flows.pipeline", "--as-of", "2026-01-17", "--no-release"]
+    first = begin(made, "2026-01-18")
+    second = made.run_now("pipeline/nightly", as_of="2026-01-18", release=False)
+    command = [sys.executable, "-m", "flows.pipeline", "--as-of", "2026-01-18", "--no-release"]
     with subprocess.Popen(command, cwd=made.workspace, env=made.environment, stdout=subprocess.PIPE, text=True) as hand:
         wait_for(lambda: made.states(second), lambda states: "AwaitingConcurrencySlot" in states)
         assert hand.poll() is None
@@ -195,8 +209,8 @@ def test_one_at_a_time(running: tuple[Stack, list[dict[str, Any]]]) -> None:
         said, _ = hand.communicate(timeout=300)
     assert {state["type"] for state in ended} == {"COMPLETED"}
     assert ended[0]["message"] == "2 ran"
-    assert ended[1]["message"] == "2026-01-17 is done"
-    assert said.strip().endswith("2026-01-17 is done")
+    assert ended[1]["message"] == "2026-01-18 is done"
+    assert said.strip().endswith("2026-01-18 is done")
 
 
 def test_a_late_run_that_nobody_needs_is_dropped(running: tuple[Stack, list[dict[str, Any]]]) -> None:
