@@ -55,7 +55,7 @@ def _rules(statistic: str) -> list[Rule]:
     return [
         expect(
             gxe.ExpectColumnValuesToBeInSet, "row", f"{statistic} to {level}", ["level", *_COLUMNS[2:]],
-            f"{TITLES[statistic]}: below the limit `{level}`, or within noise or chance",
+            f'{TITLES[statistic]}: below the limit "{level}", or within noise or chance',
             severity=severity, column="level", value_set=allowed,
         )
         for level, severity, allowed in asked

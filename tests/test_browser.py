@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from chromium import PROGRAM, Tab, browser
 from drift_document import document, quiet
+from test_verdict import KINDS, LIMITS
+from test_verdict import report as compared
 
-from monitoring import report
+from monitoring import report, suite
 from monitoring.index import index
+from monitoring.verdict import weigh
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")]
 
@@ -18,7 +21,7 @@ SHOWN = """(async () => {
   const lost = []
   for (const hash of new Set([...document.querySelectorAll('a[href^="#"]')].map(link => link.hash))) {
     location.hash = hash
-    await null
+    await new Promise(done => setTimeout(done, 60))  // Chromium follows no more than 200 of them in 10 s
     const target = document.getElementById(hash.slice(1)).getBoundingClientRect()
     const bar = document.querySelector('nav.top').getBoundingClientRect().bottom
     const end = document.documentElement.scrollHeight - innerHeight - scrollY < 2
@@ -42,7 +45,7 @@ def tab() -> Iterator[Tab]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of drift on a bad and on a quiet day, and the page that leads to all reports."""
+    """The page of drift on a bad and on a quiet day, the page that leads to all reports, and one of Data Docs."""
     reports = tmp_path_factory.mktemp("project") / "reports"
     report.write(document(), reports / "drift" / "index.html")
     report.write(quiet(), reports / "quiet" / "index.html")
@@ -54,12 +57,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         plain: dict[str, Any] = {"passed": True, "tables": {"events": {"rows": 1200, "failed": failed}}}
         (reports / f"{name}.json").write_text(json.dumps(plain))
     index(reports=reports)
+    docs = reports / "drift" / "expectations"
+    tests = weigh(compared({"price": {"search": KINDS["missing"], "late": KINDS["covariate"]}}), LIMITS)
+    suite.publish(tests, name="simulation", rows=9000, report=docs.with_suffix(".json"), docs=docs)
+    (expectations,) = docs.glob("validations/**/*.html")
     return {"act": reports / "drift" / "index.html", "ok": reports / "quiet" / "index.html",
-            "index": reports / "index.html"}  # fmt: skip
+            "index": reports / "index.html", "expectations": expectations}  # fmt: skip
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("name", ["act", "ok", "index"])
+@pytest.mark.parametrize("name", ["act", "ok", "index", "expectations"])
 def test_a_page_fetches_nothing_and_complains_of_nothing(
     tab: Tab, pages: dict[str, Path], name: str, dark: bool
 ) -> None:
@@ -69,12 +76,13 @@ def test_a_page_fetches_nothing_and_complains_of_nothing(
     assert tab.said == []
 
 
-@pytest.mark.parametrize("name", ["act", "ok", "index"])
+@pytest.mark.parametrize("name", ["act", "ok", "index", "expectations"])
 def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], name: str) -> None:
     """400 pixels are enough: wide tables scroll by themselves, no column is so narrow that words stand on end."""
     tab.open(pages[name], width=400)
     assert tab.run("document.documentElement.scrollWidth") <= 400
-    assert tab.run("[...document.querySelectorAll('.sums > tbody > tr > *')].every(cell => cell.offsetWidth >= 60)")
+    cells = "[...document.querySelectorAll('.sums > tbody > tr > *, .results > tbody > tr > *')]"
+    assert tab.run(f"{cells}.every(cell => cell.offsetWidth >= 60)")
 
 
 @pytest.mark.parametrize("name", ["act", "ok"])
