@@ -31,6 +31,7 @@ from tqdm import tqdm
 import params
 import stage
 from benchmarks.accuracy import silent
+from errors import ParameterError
 from features.aggregate import aggregate
 from features.datasets.log import TRUE
 from features.encode import Encoder
@@ -79,11 +80,19 @@ class World:
     scores: dict[str, Any]  # of the validation rows, by cell
 
 
-def drift(*, seeds: int = 50, processes: int | None = None, json: Path = Path("artifacts/drift.json")) -> None:
-    """Plant every change in `seeds` towns; print how often it was found, and how often there was a false alarm.
+def drift(
+    *, seeds: int = 50, only: str | None = None, processes: int | None = None,
+    json: Path = Path("artifacts/drift.json"),
+) -> None:  # fmt: skip
+    """Plant every change (`only`: those named, with commas between) in `seeds` towns.
 
-    Towns that stand in the file `json` already, of the same size, are not made again.
+    Prints how often it was found, and how often there was a false alarm.
+
+    Towns that stand in the file `json` already, of the same size, are not made again, whatever kinds stand there.
     """
+    kinds = frozenset(only.split(",") if only else (*QUIET, *SOUGHT))
+    if strange := kinds - {*QUIET, *SOUGHT}:
+        raise ParameterError(f"--only {only}: {sorted(strange)} are none of {(*QUIET, *SOUGHT)}")
     kept: dict[str, Any] = jsonlib.loads(json.read_text()) if json.is_file() else {}
     found: list[dict[str, Any]] = kept["runs"] if kept.get("size") == SIZE else []
     wanted = sorted(set(range(1, seeds + 1)) - {run["seed"] for run in found})
@@ -91,7 +100,7 @@ def drift(*, seeds: int = 50, processes: int | None = None, json: Path = Path("a
         silent(),
         ProcessPoolExecutor(processes or stage.threads(), mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        asked = [pool.submit(town, seed) for seed in wanted]
+        asked = [pool.submit(town, seed, kinds) for seed in wanted]
         for done in tqdm(as_completed(asked), total=len(asked), unit="town", desc="drift"):
             found += done.result()
             json.parent.mkdir(parents=True, exist_ok=True)
@@ -99,21 +108,28 @@ def drift(*, seeds: int = 50, processes: int | None = None, json: Path = Path("a
     show(found)
 
 
-def town(seed: int) -> list[dict[str, Any]]:
-    """What the report says of every kind of change in the town of this seed."""
+def town(seed: int, kinds: frozenset[str]) -> list[dict[str, Any]]:
+    """What the report says of each of these kinds of change in the town of this seed."""
     with tempfile.TemporaryDirectory() as temporary:
-        found = []
-        for quiet in QUIET:  # a season is another log from the first day on
-            world = found_world(Path(temporary) / quiet, seed, quiet)
-            found.append(outcome(seed, quiet, report(world, quiet, world.folder)))
-            if quiet == "none":
-                found.append(outcome(seed, STALLED, report(world, STALLED, world.folder, BEHIND)))
-                for kind in SOUGHT.keys() - {STALLED}:
-                    changed = Path(temporary) / kind
-                    make(changed, seed, kind, features=world.folder / "features" if kind in FAULTS else None)
-                    found.append(outcome(seed, kind, report(world, kind, changed)))
-                    shutil.rmtree(changed)
+        folder, found = Path(temporary), []
+        if kinds != {"season"}:
+            world = found_world(folder / "none", seed, "none")
+            asked = [kind for kind in ("none", *SOUGHT) if kind in kinds]
+            found = [outcome(seed, kind, planted(world, kind, seed, folder / kind)) for kind in asked]
+        if "season" in kinds:  # another log from the first day on
+            world = found_world(folder / "season", seed, "season")
+            found.append(outcome(seed, "season", report(world, "season", world.folder)))
         return found
+
+
+def planted(world: World, kind: str, seed: int, changed: Path) -> dict[str, Any]:
+    """The report on the town with this kind of change, whose log lies in `changed` meanwhile."""
+    if kind in ("none", STALLED):  # the log as it is
+        return report(world, kind, world.folder, BEHIND if kind == STALLED else timedelta(0))
+    make(changed, seed, kind, features=world.folder / "features" if kind in FAULTS else None)
+    made = report(world, kind, changed)
+    shutil.rmtree(changed)
+    return made
 
 
 def found_world(folder: Path, seed: int, kind: str) -> World:
