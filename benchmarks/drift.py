@@ -68,6 +68,9 @@ SOUGHT: dict[str, Callable[[Finding], bool]] = {
 }
 
 
+EVERY = (*QUIET, *SOUGHT)
+
+
 @dataclass(frozen=True)
 class World:
     """A town on disk, its reference fitted on the days before the change."""
@@ -84,15 +87,14 @@ def drift(
     *, seeds: int = 50, only: str | None = None, processes: int | None = None,
     json: Path = Path("artifacts/drift.json"),
 ) -> None:  # fmt: skip
-    """Plant every change (`only`: those named, with commas between) in `seeds` towns.
+    """Plant every change in `seeds` towns; print how often it was found, and how often there was a false alarm.
 
-    Prints how often it was found, and how often there was a false alarm.
-
+    `only` those that are named, with commas between.
     Towns that stand in the file `json` already, of the same size, are not made again, whatever kinds stand there.
     """
-    kinds = frozenset(only.split(",") if only else (*QUIET, *SOUGHT))
-    if strange := kinds - {*QUIET, *SOUGHT}:
-        raise ParameterError(f"--only {only}: {sorted(strange)} are none of {(*QUIET, *SOUGHT)}")
+    kinds = frozenset(only.split(",") if only else EVERY)
+    if strange := kinds - {*EVERY}:
+        raise ParameterError(f"--only {only}: {sorted(strange)} are none of {EVERY}")
     kept: dict[str, Any] = jsonlib.loads(json.read_text()) if json.is_file() else {}
     found: list[dict[str, Any]] = kept["runs"] if kept.get("size") == SIZE else []
     wanted = sorted(set(range(1, seeds + 1)) - {run["seed"] for run in found})
@@ -221,7 +223,7 @@ def outcome(seed: int, kind: str, report: dict[str, Any]) -> dict[str, Any]:
 def show(runs: list[dict[str, Any]]) -> None:
     """Print the table."""
     table = Table("planted", "towns", "act", "watch", "ok", "named", "named first", title="drift reports")
-    for kind in (*QUIET, *SOUGHT):
+    for kind in EVERY:
         own = [run for run in runs if run["kind"] == kind]
         levels = (sum(run["verdict"] == level for run in own) for level in ("act", "watch", "ok"))
         named = (sum(run["place"] is not None for run in own), sum(run["place"] == 1 for run in own))

@@ -48,6 +48,11 @@ class Bins:
     measure: Measure = Measure.VALUE
 
     @property
+    def several(self) -> bool:
+        """Whether a row has a list of values."""
+        return self.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE)
+
+    @property
     def numeric(self) -> bool:
         """Whether the bins are intervals of a number."""
         return self.kind is Kind.NUMERIC or self.measure is not Measure.VALUE
@@ -93,8 +98,10 @@ class Bins:
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Bins":
-        """The bins whose `to_plain` went through JSON."""
-        typed = {"kind": Kind(plain["kind"]), "measure": Measure(plain["measure"])}
+        """The bins whose `to_plain` went through JSON; older models say `of_length` instead of `measure`."""
+        plain = dict(plain)
+        older = Measure.LENGTH if plain.pop("of_length", False) else Measure.VALUE
+        typed = {"kind": Kind(plain["kind"]), "measure": Measure(plain.get("measure", older))}
         return cls(**{**plain, **typed, "edges": tuple(plain["edges"]), "values": tuple(plain["values"])})
 
     def to_plain(self) -> dict[str, Any]:
@@ -141,8 +148,7 @@ def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ..
 
 
 def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> tuple[str | int, ...]:
-    several = bins.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE)
-    value = f'unnest("{bins.column}")' if several else f'"{bins.column}"'
+    value = f'unnest("{bins.column}")' if bins.several else f'"{bins.column}"'
     rows = connection.execute(
         f"select value from (select {value} as value from training) where value is not null "
         f"group by value order by count(*) desc, value limit {2 * COMMONEST}"

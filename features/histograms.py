@@ -24,7 +24,7 @@ import stage
 from errors import SchemaError
 from features.bins import MISSING, OTHER, UNKNOWN, Bins, fit_bins
 from features.encode import Encoder
-from features.schema import Kind, Schema
+from features.schema import Schema
 
 DAYS = 40  # a longer window is counted by periods of several days
 LARGEST = 1e12  # numbers beyond count as this in sums, so that a millionth of them still fits into 64 bits
@@ -244,7 +244,7 @@ def _categories(bins: Bins) -> str:
 def _values(bins: Bins) -> str:
     """One row per value; an empty list is a missing one."""
     value = f'"{bins.column}"'
-    if bins.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE):
+    if bins.several:
         value = f"unnest(case when coalesce(len({value}), 0) = 0 then [null] else {value} end)"
     return f"select _scenario, _period, _day, {value} as value from rows"
 

@@ -1,6 +1,6 @@
 """The current window against the reference: every column in every scenario, the mix and the labels. No verdict yet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,9 @@ class Comparison:
             "unknown": None if bins.numeric else self._share(bins, place, [UNKNOWN]),
             "out_of_range": [0.0, beyond(self.current.of(bins.name)[place], self.reference.of(bins.name)[place])]
             if bins.numeric else None,
-            "out_of_range_noise": self._noise_beyond(periods) if bins.numeric else None,
+            "out_of_range_noise": self._noise(beyond, periods) if bins.numeric else None,
             "fresh": self._fresh(bins, place) if ages else None,
-            "fresh_noise": self._noise_fresh(periods) if ages else None,
+            "fresh_noise": self._noise(aged, periods) if ages else None,
             "effective_values": self._effective(bins, place),
             "commonest": None if bins.numeric else self._share(bins, place, list(range(OTHER + 1, bins.count))),
             "scale": self._scale(bins, place) if bins.numeric else None,
@@ -90,7 +90,8 @@ class Comparison:
         found = {"missing": _plain(np.abs([move[MISSING] for move in moved]))}
         if bins.numeric:
             found["out_of_range"] = [round(beyond(now, before), 6) for now, before in pairs]
-            found["fresh"] = [round(fall(fresh(before), fresh(now)), 6) for now, before in pairs]
+            if bins.measure is Measure.AGE:
+                found["fresh"] = [round(aged(now, before), 6) for now, before in pairs]
             return found
         return found | {"unknown": _plain(np.array([move[UNKNOWN] for move in moved]))}
 
@@ -164,24 +165,19 @@ class Comparison:
     def _p_beyond(self, bins: Bins, place: int) -> float:
         """Of so many numbers beyond training or more, if the share were that of the reference's worst window."""
         now, then = self.current.of(bins.name)[place], self.reference.of(bins.name)[place]
-        usual = max(self._noise_beyond(self.reference.counts[bins.name][:, place]), RARE)
+        usual = max(self._noise(beyond, self.reference.counts[bins.name][:, place]), RARE)
         return float(stats.binom.sf(round(beyond(now, then) * now.sum()) - 1, int(now.sum()), min(usual, 1.0)))
 
-    def _noise_beyond(self, periods: Counts) -> float:
-        """How much of a window of the reference lay beyond what the days before it had seen, at most."""
+    def _noise(self, moved: Callable[[Counts, Counts], float], periods: Counts) -> float:
+        """By how much a window of the reference had `moved` from the days before it, at most."""
         pairs = noises.pairs(periods, length=self.length, gap=self.gap)
-        return noises.MARGIN * max((beyond(now, before) for now, before in pairs), default=0.0)
+        return noises.MARGIN * max((moved(now, before) for now, before in pairs), default=0.0)
 
     def _p_fresh(self, bins: Bins, place: int) -> float:
         """Of so few of the youngest values or fewer, if their share had fallen as in the reference's worst window."""
         now, then = self.current.of(bins.name)[place], self.reference.of(bins.name)[place]
-        least = fresh(then) * (1 - min(self._noise_fresh(self.reference.counts[bins.name][:, place]), 1.0))
+        least = fresh(then) * (1 - min(self._noise(aged, self.reference.counts[bins.name][:, place]), 1.0))
         return float(stats.binom.cdf(now[YOUNG].sum(), now[BELOW:].sum(), least))
-
-    def _noise_fresh(self, periods: Counts) -> float:
-        """By how much a window of the reference had fewer of the youngest values than the days before it, at most."""
-        pairs = noises.pairs(periods, length=self.length, gap=self.gap)
-        return noises.MARGIN * max((fall(fresh(before), fresh(now)) for now, before in pairs), default=0.0)
 
     def _share_test(self, bins: Bins, place: int, which: list[int]) -> Rate | None:
         now, then = self.current.of(bins.name)[place], self.reference.counts[bins.name][:, place]
@@ -243,6 +239,11 @@ def comparable(bins: Bins, counts: Counts) -> Counts:
 def fresh(counts: Counts) -> float:
     """Of the sequences with a value, the share whose newest is of the youngest days of training."""
     return float(counts[YOUNG].sum() / max(counts[BELOW:].sum(), 1))
+
+
+def aged(now: Counts, before: Counts) -> float:
+    """By what share of itself the share of the youngest sequences has fallen."""
+    return fall(fresh(before), fresh(now))
 
 
 def fall(before: float, now: float) -> float:

@@ -110,6 +110,14 @@ def test_the_age_of_a_sequence_is_counted_in_days(tmp_path: Path) -> None:
     assert (bins.edges[0], bins.edges[-1]) == (0, 8)
 
 
+def test_bins_of_older_models_are_read(reference: Histograms) -> None:
+    """A champion from before an upgrade is still what drift is measured against: it says of_length."""
+    for bins in reference.bins:
+        plain = bins.to_plain()
+        plain["of_length"] = plain.pop("measure") is Measure.LENGTH
+        assert Bins.of(plain) == bins
+
+
 def test_sums_moments_labels_and_rows_are_those_of_pandas(rows: Path, reference: Histograms) -> None:
     """Sums are of ln(1 + price), moments of the price; an unobserved label does not count."""
     frame = pd.read_parquet(rows)
