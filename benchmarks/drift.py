@@ -90,24 +90,29 @@ def drift(
     """Plant every change in `seeds` towns; print how often it was found, and how often there was a false alarm.
 
     `only` those that are named, with commas between.
-    Towns that stand in the file `json` already, of the same size, are not made again, whatever kinds stand there.
+    What stands in the file `json` already, of towns of the same size, is not asked again.
     """
     kinds = frozenset(only.split(",") if only else EVERY)
     if strange := kinds - {*EVERY}:
         raise ParameterError(f"--only {only}: {sorted(strange)} are none of {EVERY}")
     kept: dict[str, Any] = jsonlib.loads(json.read_text()) if json.is_file() else {}
     found: list[dict[str, Any]] = kept["runs"] if kept.get("size") == SIZE else []
-    wanted = sorted(set(range(1, seeds + 1)) - {run["seed"] for run in found})
+    wanted = {seed: missing for seed in range(1, seeds + 1) if (missing := kinds - kinds_of(found, seed))}
     with (
         silent(),
         ProcessPoolExecutor(processes or stage.threads(), mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        asked = [pool.submit(town, seed, kinds) for seed in wanted]
+        asked = [pool.submit(town, seed, missing) for seed, missing in wanted.items()]
         for done in tqdm(as_completed(asked), total=len(asked), unit="town", desc="drift"):
             found += done.result()
             json.parent.mkdir(parents=True, exist_ok=True)
             json.write_text(jsonlib.dumps({"size": SIZE, "runs": found}, indent=1) + "\n")
     show(found)
+
+
+def kinds_of(runs: list[dict[str, Any]], seed: int) -> set[str]:
+    """The kinds of change that were tried in the town of this seed."""
+    return {run["kind"] for run in runs if run["seed"] == seed}
 
 
 def town(seed: int, kinds: frozenset[str]) -> list[dict[str, Any]]:
@@ -224,7 +229,8 @@ def show(runs: list[dict[str, Any]]) -> None:
     """Print the table."""
     table = Table("planted", "towns", "act", "watch", "ok", "named", "named first", title="drift reports")
     for kind in EVERY:
-        own = [run for run in runs if run["kind"] == kind]
+        if not (own := [run for run in runs if run["kind"] == kind]):
+            continue
         levels = (sum(run["verdict"] == level for run in own) for level in ("act", "watch", "ok"))
         named = (sum(run["place"] is not None for run in own), sum(run["place"] == 1 for run in own))
         table.add_row(kind, str(len(own)), *map(str, levels), *(("", "") if kind in QUIET else map(str, named)))

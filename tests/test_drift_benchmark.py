@@ -1,5 +1,6 @@
 """The benchmark of the drift report: a change that is planted in a town is found there, and nothing where none is."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,16 @@ def test_a_kind_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"--only none,flood: \['flood'\] are none of"):
         drift.drift(seeds=1, only="none,flood", json=tmp_path / "drift.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_stands_in_the_file_is_not_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kind by kind, not town by town; and the table has no row for a kind of which there is no town."""
+    runs = [{"seed": 1, "kind": kind, "verdict": "ok", "place": None} for kind in ("none", "unit")]
+    assert drift.kinds_of([*runs, {"seed": 2, "kind": "mix"}], 1) == {"none", "unit"}
+    kept = tmp_path / "drift.json"
+    kept.write_text(json.dumps({"size": drift.SIZE, "runs": runs}))
+    before = kept.read_bytes()
+    drift.drift(seeds=1, only="none,unit", json=kept)
+    assert kept.read_bytes() == before
+    rows = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert rows == ["none", "unit"]
