@@ -29,7 +29,7 @@ from models.experts import FeatureEmbedding, StackedLinear
 from models.fit import ALONE, Fitting, repeatable
 from models.hinet import HiNet
 from models.loss import weighted_loss
-from models.products import ONEDNN
+from models.products import ONEDNN, ONEDNN_BFLOAT16
 from models.recipe import Recipe
 from models.rows import Part, Rows
 from models.state import State
@@ -123,7 +123,10 @@ def random_rows(rows: int, ids: int, scenarios: int) -> Tensors:
 
 
 def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
-    """Samples/s of every variant, the share of loading, the ratios and the share of the limit, at one size."""
+    """Samples/s of every variant, the share of loading, the ratios and the share of the limit, at one size.
+
+    In bfloat16 where the processor has it.
+    """
     world = World.of(shape, rows)
     parts = world.parts()
     by_loader, held = (
@@ -137,6 +140,9 @@ def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
         "forward and backward": lambda: forward_and_backward(world, fixed),
         "loading": lambda: next(parts),
     }
+    if ONEDNN_BFLOAT16:
+        halved = World.of(shape, rows, precision="bfloat16")
+        variants["ours, bfloat16"] = lambda: halved.fitting.step(next(parts))
     seconds = in_turns(variants, rounds)
     for elsewhere in (by_loader, held):
         elsewhere.end()

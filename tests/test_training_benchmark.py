@@ -9,6 +9,7 @@ import torch
 from benchmarks import training
 from benchmarks.loop import LoopHiNet, in_memory, loaded
 from models.hinet import HiNet
+from models.products import ONEDNN_BFLOAT16
 from models.rows import Rows
 
 SHAPE = {
@@ -81,6 +82,7 @@ def test_the_report_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = report["sizes"]["small, 3 scenarios"]
     assert set(found["samples_per_second"]) == {
         "ours", "loop and loader", "loop, rows in memory", "forward and backward", "limit",
+        *(("ours, bfloat16",) if ONEDNN_BFLOAT16 else ()),
     }  # fmt: skip
     assert all(rate > 0 for rate in [*found["samples_per_second"].values(), *report["sweeps"].values()])
     assert report["memory_megabytes"]["10,000 rows"] > 0
