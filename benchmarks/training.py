@@ -125,7 +125,7 @@ def random_rows(rows: int, ids: int, scenarios: int) -> Tensors:
 def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
     """Samples/s of every variant, the share of loading, the ratios and the share of the limit, at one size.
 
-    In bfloat16 where the processor has it.
+    The variant in bfloat16 is left out where the processor does not have it.
     """
     world = World.of(shape, rows)
     parts = world.parts()
