@@ -5,6 +5,7 @@ to find it in the log.
 """
 
 import contextlib
+import itertools
 import logging
 import time
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from serving.admission import Disconnected, Headers, check_key
 from serving.api import API, Answer, Route
 from serving.problem import MEDIA_TYPE, Refused
 
+ENDS = 64  # every so many answers of a worker end their connection: the next one is accepted by a worker that is free
 OPEN = frozenset({"/healthz", "/livez", "/readyz"})  # to everybody: they tell nothing, and probes hold no keys
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class Front:
 
     def __init__(self, app: ASGIApp = nothing, *, api: API) -> None:
         self.app, self.api = app, api
+        self._answers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -44,7 +47,8 @@ class Front:
             if route is None:
                 await self.app(scope, receive, sending.behind)
             else:
-                await sending.answer(await self._answer(route, scope, receive))
+                answer = await self._answer(route, scope, receive)
+                await sending.answer(answer, last=next(self._answers) % ENDS == 0)
         except Disconnected:
             return
         except Refused as refused:
@@ -74,12 +78,14 @@ class _Sending:
         self.send, self.path = send, path
         self.status, self._swallowed = 0, False
 
-    async def answer(self, answer: Answer) -> None:
-        """Send `answer`; nothing more, if one was begun already."""
+    async def answer(self, answer: Answer, *, last: bool = False) -> None:
+        """Send `answer`, nothing more if one was begun already; the `last` one ends its connection."""
         if self.status:
             return
         self.status = answer.status
         headers = {"content-type": answer.kind, "content-length": str(len(answer.body))} | answer.headers
+        if last:
+            headers["connection"] = "close"
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": int(answer.status), "headers": pairs})
         await self.send({"type": "http.response.body", "body": answer.body})

@@ -10,13 +10,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 import world
 from test_service import problem_of
 
 import params
 from params import Serve
 from serving.api import API
-from serving.front import Front
+from serving.front import ENDS, Front
 from serving.ranked import Ranked
 from serving.request import RankRequest, example, request_type
 
@@ -204,6 +205,42 @@ def test_a_batch_does_not_keep_others_waiting() -> None:
 
     ask(front(Counts(seconds=0.01)), both)
     assert done == ["single", "batch"]
+
+
+def test_a_connection_is_not_for_ever() -> None:
+    """Now and then an answer ends its connection: else the worker that took all of them at the start keeps them."""
+
+    async def send(opened: httpx.AsyncClient) -> list[str | None]:
+        return [(await opened.post("/rank", json=VALID)).headers.get("connection") for _ in range(2 * ENDS)]
+
+    ended = [number for number, header in enumerate(ask(front(), send), start=1) if header == "close"]
+    assert ended == [ENDS, 2 * ENDS]
+
+
+def test_a_server_ends_the_connection_that_an_answer_ends() -> None:
+    """On a socket: of ENDS + 1 answers, the last comes on a second connection, and none is lost."""
+    app, ports = front(), []
+
+    async def seen(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            ports.append(scope["client"][1])
+        await app(scope, receive, send)
+
+    async def run() -> list[int]:
+        config = uvicorn.Config(seen, port=0, lifespan="off", log_level="error")
+        server, listening = uvicorn.Server(config), config.bind_socket()
+        serving = asyncio.create_task(server.serve([listening]))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as opened:
+            while not server.started:
+                await asyncio.sleep(0.01)
+            statuses = [(await opened.post("/rank", json=VALID)).status_code for _ in range(ENDS + 1)]
+        server.should_exit = True
+        await serving
+        return statuses
+
+    assert asyncio.run(run()) == [200] * (ENDS + 1)
+    assert len(set(ports[:-1])) == 1
+    assert ports[-1] != ports[0]
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
