@@ -5,6 +5,7 @@ to find it in the log.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import time
@@ -48,7 +49,9 @@ class Front:
                 await self.app(scope, receive, sending.behind)
             else:
                 answer = await self._answer(route, scope, receive)
-                await sending.answer(answer, last=next(self._answers) % ENDS == 0)
+                if next(self._answers) % ENDS == 0:
+                    answer = dataclasses.replace(answer, headers=answer.headers | {"connection": "close"})
+                await sending.answer(answer)
         except Disconnected:
             return
         except Refused as refused:
@@ -78,14 +81,12 @@ class _Sending:
         self.send, self.path = send, path
         self.status, self._swallowed = 0, False
 
-    async def answer(self, answer: Answer, *, last: bool = False) -> None:
-        """Send `answer`, nothing more if one was begun already; the `last` one ends its connection."""
+    async def answer(self, answer: Answer) -> None:
+        """Send `answer`; nothing more, if one was begun already."""
         if self.status:
             return
         self.status = answer.status
         headers = {"content-type": answer.kind, "content-length": str(len(answer.body))} | answer.headers
-        if last:
-            headers["connection"] = "close"
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": int(answer.status), "headers": pairs})
         await self.send({"type": "http.response.body", "body": answer.body})
