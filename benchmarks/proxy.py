@@ -18,18 +18,29 @@ class Proxy:
     delay: float = 0.0
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        """Until `stop`."""
+        """Until `stop`; then every connection is cut, on both sides."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         async with server:
             await stop.wait()
+        open_now = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in open_now:
+            task.cancel()
+        await asyncio.gather(*open_now, return_exceptions=True)
+        await asyncio.sleep(0)  # a transport that was cut lets go of its socket in the next turn of the loop
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            back, forth = await asyncio.open_connection("127.0.0.1", self.target)
-            await asyncio.gather(self._pass_on(reader, forth, late=False), self._pass_on(back, writer, late=True))
-        writer.close()
+        sides = [writer]
+        try:
+            with suppress(OSError):
+                back, forth = await asyncio.open_connection("127.0.0.1", self.target)
+                sides.append(forth)
+                await asyncio.gather(self._pass_on(reader, forth, late=False), self._pass_on(back, writer, late=True))
+            writer.close()
+        except asyncio.CancelledError:
+            for side in sides:
+                side.transport.abort()
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, late: bool) -> None:
         with suppress(OSError):
@@ -46,13 +57,8 @@ def proxy(target: int) -> Iterator[Proxy]:
     made, ready = Proxy(target), threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
-
-    async def run() -> None:
-        await made.serve(ready, stop)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), name="proxy", daemon=True)
+    serving = made.serve(ready, stop)
+    thread = threading.Thread(target=loop.run_until_complete, args=(serving,), name="proxy", daemon=True)
     thread.start()
     ready.wait(5)
     try:

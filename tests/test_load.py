@@ -1,5 +1,6 @@
 """The load generator and the proxy of the benchmark: what they measure is what happened."""
 
+import gc
 import json
 import socket
 from collections.abc import Iterator
@@ -109,6 +110,24 @@ def test_the_proxy_is_late_by_what_it_is_told(quick: str, tmp_path: Path) -> Non
     assert (late["status"] == 200).all()
     assert late["latency"].min() > 0.2 + SLOW
     assert np.median(usual["latency"]) < np.median(late["latency"]) - 0.15
+
+
+def test_a_proxy_that_ends_cuts_its_connections() -> None:
+    """On both sides and at once: none waits for the garbage collector to be closed."""
+    gc.disable()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as target, socket.socket() as client:
+            with proxy(target.getsockname()[1]) as between:
+                client.connect(("127.0.0.1", between.port))
+                side, _ = target.accept()
+                side.sendall(b"x")
+                assert client.recv(1) == b"x"
+            for end in (client, side):
+                end.settimeout(5)
+                assert end.recv(1) == b""
+            side.close()
+    finally:
+        gc.enable()
 
 
 def test_the_bare_endpoint_answers_as_much_as_a_ranking() -> None:
