@@ -122,9 +122,9 @@ def measure(
     server: Server, bodies: Path, *, candidates: int, rate: float | None, seconds: float, connections: int = 256
 ) -> Point:
     """One point of the table."""
-    before = server.processor_seconds()
+    before = sum(server.processor_seconds().values())
     found = offer(server, bodies, rate=rate or 0, seconds=seconds, connections=connections)
-    used, answered = server.processor_seconds() - before, found.status == 200
+    used, answered = sum(server.processor_seconds().values()) - before, found.status == 200
     span = max(seconds, float((found.moments + found.latency / 1e3).max(initial=0)))
     p50, p95, p99, longest = percentiles(found.latency)
     return Point(

@@ -49,9 +49,9 @@ class Server:
         """The process and all below it."""
         return [self.process, *self.process.children(recursive=True)]
 
-    def processor_seconds(self) -> float:
-        """What all of them used so far."""
-        return sum(sum(process.cpu_times()[:2]) for process in self.processes())
+    def processor_seconds(self) -> dict[str, float]:
+        """What each of them used of the processor so far, by its id."""
+        return {str(process.pid): sum(process.cpu_times()[:2]) for process in self.processes()}
 
     def megabytes(self) -> dict[str, float]:
         """Resident memory of each, by its id."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -35,7 +36,7 @@ from models.folder import Model, read_model
 WORSE = 1.2  # times the p99 of the first minute
 GROWTH = 1.05  # times the memory of a worker after the first minute
 MINUTE = 60.0
-LOOK_SECONDS = 5.0  # between two looks at the memory
+LOOK_SECONDS = 5.0  # between two looks at the processes
 CANDIDATES = 200
 FEW = 10  # different bodies under exchanges: each pair answers each one beforehand
 BETWEEN = 8.0  # seconds from one exchange to the next: longer than serve.reload_seconds and a reload
@@ -72,19 +73,20 @@ class Run:
         self.model, self.folder, self.online, self.scratch, self.workers = model, folder, online, scratch, workers
 
     def steady(self, rate: float, seconds: float) -> dict[str, Any]:
-        """Latencies by minute and memory by process, of the same load all the time."""
+        """Latencies by minute, memory and share of a core by process, of the same load all the time."""
         bodies = write_bodies(self.scratch / "bodies.jsonl", asked(self.model, CANDIDATES, 2000))
         with self._served(self.folder, self.online) as server, start_load(server, bodies, rate, seconds) as running:
-            memory = list(_memory(server, seconds))
+            looks = list(_looks(server, seconds))
             offered = running.result()
-        minutes = [_minute(offered, start) for start in np.arange(0, seconds - MINUTE / 2, MINUTE).tolist()]
-        grown = _growth(memory)
+        minutes = [_minute(offered, looks, start) for start in np.arange(0, seconds - MINUTE / 2, MINUTE).tolist()]
+        grown = _growth(looks)
         worse = minutes[-1]["p99"] / minutes[0]["p99"]
         errors = int((offered.status != 200).sum())
         return {
             "rate": rate, "seconds": seconds, "requests": len(offered.status), "errors": errors,
-            "degraded": int(offered.degraded.sum()), "minutes": minutes, "memory": memory, "grown": grown,
-            "p99_last_over_first": worse, "load_average": os.getloadavg(),
+            "degraded": int(offered.degraded.sum()), "minutes": minutes, "looks": looks, "grown": grown,
+            "cores": _cores(looks), "stolen": _stolen(looks), "p99_last_over_first": worse,
+            "load_average": os.getloadavg(),
             "passed": errors == 0 and worse <= WORSE and max(grown.values()) <= GROWTH,
         }  # fmt: skip
 
@@ -186,23 +188,46 @@ def _said(answer: dict[str, Any]) -> bytes:
     return orjson.dumps([answer[name] for name in ("model", "item_ids", "scores", "probabilities")])
 
 
-def _memory(server: Server, seconds: float) -> Iterator[dict[str, Any]]:
+def _looks(server: Server, seconds: float) -> Iterator[dict[str, Any]]:
+    """Now and then: memory and processor time of each process, and what the host took of all cores."""
     started = time.monotonic()
     while (now := time.monotonic() - started) < seconds:
-        yield {"moment": round(now, 1), "megabytes": server.megabytes()}
+        yield {
+            "moment": round(now, 1), "megabytes": server.megabytes(), "processor_seconds": server.processor_seconds(),
+            "stolen_seconds": getattr(psutil.cpu_times(), "steal", 0.0),
+        }  # fmt: skip
         time.sleep(min(LOOK_SECONDS, max(0.0, seconds - now)))
 
 
-def _minute(offered: Offered, start: float) -> dict[str, Any]:
+def _minute(offered: Offered, looks: list[dict[str, Any]], start: float) -> dict[str, Any]:
     inside = offered.between(start, start + MINUTE)
     p50, p95, p99, longest = percentiles(inside.latency)
-    return {"from": start, "requests": len(inside.status), "p50": p50, "p95": p95, "p99": p99, "longest": longest}
+    stolen = _stolen([look for look in looks if start <= look["moment"] <= start + MINUTE])
+    return {"from": start, "requests": len(inside.status), "p50": p50, "p95": p95, "p99": p99, "longest": longest,
+            "stolen": stolen}  # fmt: skip
 
 
-def _growth(memory: list[dict[str, Any]]) -> dict[str, float]:
+def _stolen(looks: list[dict[str, Any]]) -> float:
+    """The share of all cores that the host took between the first and the last look; NaN where there is but one."""
+    if len(looks) < 2:
+        return float("nan")
+    first, last = looks[0], looks[-1]
+    cores = psutil.cpu_count() or 1
+    return float((last["stolen_seconds"] - first["stolen_seconds"]) / (last["moment"] - first["moment"]) / cores)
+
+
+def _cores(looks: list[dict[str, Any]]) -> dict[str, float]:
+    """How much of a core each process used that was there from first to last: a worker without work stands out."""
+    first, last = looks[0], looks[-1]
+    seconds = last["moment"] - first["moment"] or float("nan")
+    both = first["processor_seconds"].keys() & last["processor_seconds"].keys()
+    return {pid: (last["processor_seconds"][pid] - first["processor_seconds"][pid]) / seconds for pid in sorted(both)}
+
+
+def _growth(looks: list[dict[str, Any]]) -> dict[str, float]:
     """Of every process that was there at the end: its memory then, over that after a minute (or half a short run)."""
-    settled = next((look for look in memory if look["moment"] >= MINUTE), memory[len(memory) // 2])
-    last = memory[-1]["megabytes"]
+    settled = next((look for look in looks if look["moment"] >= MINUTE), looks[len(looks) // 2])
+    last = looks[-1]["megabytes"]
     return {pid: mb / settled["megabytes"].get(pid, mb) for pid, mb in last.items()}
 
 
@@ -210,10 +235,13 @@ def show(report: dict[str, Any]) -> None:
     """Print what was found."""
     table = Table("figure", "found", title="Exchanges under load" if "exchanges" in report else "Soak")
     for name, value in report.items():
-        if name not in ("minutes", "memory", "first_mixed"):
+        if name not in ("minutes", "looks", "first_mixed"):
             table.add_row(name, str(value))
     for minute in report.get("minutes", []):
-        table.add_row(f"from {minute['from']:.0f} s", f"p50 {minute['p50']:.1f} p99 {minute['p99']:.1f} ms")
+        table.add_row(
+            f"from {minute['from']:.0f} s",
+            f"p50 {minute['p50']:.1f} p99 {minute['p99']:.1f} ms, stolen {minute['stolen']:.1%}",
+        )
     Console(width=130).print(table)
 
 

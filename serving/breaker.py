@@ -21,11 +21,14 @@ class UnavailableError(Exception):
 class Breaker(Generic[Found]):
     """Calls `read` in a thread, waits `seconds` at most, and opens after so many `failures` in a row.
 
-    While it is open a read is tried every `pause` seconds, and no request waits for it.
+    While it is open a read is tried every `pause` seconds, and no request waits for it. A `bounded` read ends in time
+    by itself: it is called without a thread, for to wake one and to be woken by it costs more than a short read.
     """
 
-    def __init__(self, read: Callable[..., Found], *, seconds: float, failures: int, pause: float) -> None:
-        self.read, self.seconds, self.failures, self.pause = read, seconds, failures, pause
+    def __init__(
+        self, read: Callable[..., Found], *, seconds: float, failures: int, pause: float, bounded: bool = False
+    ) -> None:  # fmt: skip
+        self.read, self.seconds, self.failures, self.pause, self.bounded = read, seconds, failures, pause, bounded
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="online store")
         self._lock = threading.Lock()
         self._failed, self._reason, self._due = 0, "", 0.0
@@ -39,25 +42,31 @@ class Breaker(Generic[Found]):
     def __call__(self, *asked: Any) -> Found:
         """What `read` finds; raises UnavailableError where it fails, is too slow, or was so too often."""
         if self.open:
+            error = UnavailableError(f"{self._reason}, {self._failed} times in a row")
             self._try(asked)
-            raise UnavailableError(f"{self._reason}, {self._failed} times in a row")
-        future = self._pool.submit(self.read, *asked)
+            raise error
         try:
-            found = future.result(self.seconds)
-        except TimeoutError:
-            future.cancel()
-            reason = f"no answer within {self.seconds * 1e3:.0f} ms"
+            found = self.read(*asked) if self.bounded else self._in_thread(asked)
+        except UnavailableError as error:
+            self._fail(str(error))
+            raise
         except Exception as error:
-            reason = _line(error)
-        else:
-            self._failed = 0
-            return found
-        self._fail(reason)
-        raise UnavailableError(reason)
+            self._fail(_line(error))
+            raise UnavailableError(_line(error)) from None
+        self._failed = 0
+        return found
 
     def close(self) -> None:
         """Start nothing more; reads that hang end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _in_thread(self, asked: tuple[Any, ...]) -> Found:
+        future = self._pool.submit(self.read, *asked)
+        try:
+            return future.result(self.seconds)
+        except TimeoutError:
+            future.cancel()
+            raise UnavailableError(f"no answer within {self.seconds * 1e3:.0f} ms") from None
 
     def _fail(self, reason: str) -> None:
         with self._lock:

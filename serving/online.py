@@ -1,12 +1,14 @@
 """The feature path of the user: one read per request from Feast's online store, bounded in time.
 
-What does not depend on the item (the user's views, those of the user in a scenario) is one row, read at once. Where the
-store does not answer, the row of the user's last request is taken if it is remembered, else nothing is known.
+What does not depend on the item (the user's views, those of the user in a scenario) is one row, read at once: from a
+file of SQLite by the request itself, from Redis in a thread that is given up if it takes too long. Where the store does
+not answer, the row of the user's last request is taken if it is remembered, else nothing is known.
 """
 
-import contextlib
+import sqlite3
 import threading
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,10 +52,12 @@ class UserFeatures:
         self._tables = {view.name: store.get_feature_view(view.name) for view in self.views}
         self._whole = {column.name for column in schema.events if column.dtype is DType.INT64}
         self._online = get_online_store_from_config(store.config.online_store)
-        self._turn = self._take_turns(settings.timeout_ms)
+        connection = self._connected(settings.timeout_ms)
+        self._turn: AbstractContextManager[Any] = _Turns(connection) if connection else nullcontext()
         self._breaker = Breaker(
-            self._read, seconds=settings.timeout_ms / 1e3, failures=settings.failures, pause=settings.pause_seconds
-        )
+            self._read, seconds=settings.timeout_ms / 1e3, failures=settings.failures, pause=settings.pause_seconds,
+            bounded=connection is not None,
+        )  # fmt: skip
         self._remembered: OrderedDict[tuple[Any, ...], Row] = OrderedDict()
         self._limit, self._lock = settings.remembered_users, threading.Lock()
 
@@ -76,20 +80,17 @@ class UserFeatures:
         """Read no more."""
         self._breaker.close()
 
-    def _take_turns(self, milliseconds: float) -> contextlib.AbstractContextManager[Any]:
-        """Where the store is SQLite: one reader at a time, and none that waits for a lock longer than a request does.
+    def _connected(self, milliseconds: float) -> sqlite3.Connection | None:
+        """Where the store is SQLite: Feast's connection, which waits for a lock no longer than a request does.
 
         It reads the file as memory (up to SQLite's limit of 2 GB): a user who was not asked for lately costs half.
-
-        All threads share one connection. While one waits in SQLite for the file (5 s, unless told otherwise), another
-        that touches the connection waits with Python's own lock in its hand, and the whole process stands still.
         """
         if not isinstance(self._online, SqliteOnlineStore):
-            return contextlib.nullcontext()
-        connection = self._online._get_conn(self.store.config)  # Feast has no setting for it
+            return None
+        connection: sqlite3.Connection = self._online._get_conn(self.store.config)  # Feast has no setting for it
         connection.execute(f"pragma busy_timeout = {milliseconds:.0f}")
         connection.execute(f"pragma mmap_size = {MAPPED}")
-        return threading.Lock()
+        return connection
 
     def _read(self, keys: tuple[Any, ...]) -> Row:
         with self._turn:
@@ -119,6 +120,31 @@ class UserFeatures:
             self._remembered.move_to_end(keys)
             if len(self._remembered) > self._limit:
                 self._remembered.popitem(last=False)
+
+
+class _Turns:
+    """One reader of a SQLite file at a time; what he reads is of one moment, and waited for once.
+
+    All threads share one connection. While one waits in SQLite for the file, another that touches the connection waits
+    with Python's own lock in its hand, and the whole process stands still.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._connection.execute("begin")
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._connection.rollback()  # nothing was written
+        finally:
+            self._lock.release()
 
 
 def patient(settings: Serve, milliseconds: float) -> Serve:

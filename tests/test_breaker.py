@@ -14,11 +14,13 @@ class Read:
 
     def __init__(self) -> None:
         self.calls, self.fails, self.hangs = 0, False, threading.Event()
+        self.threads: list[int] = []
         self.hangs.set()
 
     def __call__(self, asked: int) -> int:
         """Twice what was asked."""
         self.calls += 1
+        self.threads.append(threading.get_ident())
         self.hangs.wait(10)
         if self.fails:
             raise ConnectionError("refused\nand more")
@@ -111,3 +113,17 @@ def test_it_tries_no_more_often_than_it_was_told(read: Read) -> None:
     fail(made), fail(made)
     [fail(made) for _ in range(10)]
     assert read.calls == 2
+
+
+def test_a_bounded_read_wakes_no_thread(read: Read) -> None:
+    """It runs where it is asked for; only what is tried while the breaker is open does not."""
+    made, here = breaker(read, bounded=True), threading.get_ident()
+    assert made(3) == 6
+    read.fails = True
+    assert fail(made) == fail(made) == "ConnectionError: refused"
+    assert read.threads == [here] * 3
+    read.fails = False
+    assert fail(made) == "ConnectionError: refused, 2 times in a row"
+    settle(made)
+    assert read.threads[3] != here
+    assert made(4) == 8

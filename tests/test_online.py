@@ -386,6 +386,37 @@ def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path
     assert np.diff(moments).max() < BUSY / 4
 
 
+def test_what_sqlite_gives_is_of_one_moment(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Whoever writes between the views of a read waits until it is over; then all of it is seen."""
+    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
+    users = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db")).state.users
+    before, read, views = users._read((1, "search")).moments, users._online.online_read, []
+
+    def move() -> None:
+        """A day on, in one transaction."""
+        with contextlib.closing(sqlite3.connect(online, timeout=0)) as writer, writer:
+            for (table,) in writer.execute("select name from sqlite_master where type = 'table'").fetchall():
+                writer.execute(f'update "{table}" set event_ts = event_ts + 86400')
+
+    def read_and_move(*asked: Any) -> Any:
+        views.append(asked[1].name)
+        found = read(*asked)
+        with contextlib.suppress(sqlite3.OperationalError):
+            move()
+        return found
+
+    monkeypatch.setattr(users._online, "online_read", read_and_move)
+    assert users._read((1, "search")).moments == before
+    assert len(views) == len(before) == 2
+    monkeypatch.undo()
+    move()
+    after = users._read((1, "search")).moments
+    assert all(after[view] - moment == 86400 for view, moment in before.items())
+
+
 def test_the_last_users_are_remembered_and_no_more(project: Path, tmp_path: Path) -> None:
     """As many as the parameters say, the latest first."""
     ranker = artifacts.ranker(project, tmp_path / "r.db", store={"remembered_users": 2})

@@ -147,6 +147,15 @@ def test_memory_grows_from_when_a_process_has_settled() -> None:
     assert soak._growth(looks) == {"1": pytest.approx(1.06)}
 
 
+def test_a_worker_without_work_is_seen_and_so_is_a_host_that_takes() -> None:
+    """Of ten seconds: the share of a core of each process, and of all cores what others had of them."""
+    used = ({"1": 4.0, "2": 3.0, "3": 1.0}, {"1": 9.0, "2": 3.0})
+    looks = [{"moment": 10.0 * i, "processor_seconds": of, "stolen_seconds": 2.0 * i} for i, of in enumerate(used)]
+    assert soak._cores(looks) == {"1": 0.5, "2": 0.0}
+    assert soak._stolen(looks) == pytest.approx(0.2 / (psutil.cpu_count() or 1))
+    assert np.isnan(soak._stolen(looks[:1]))
+
+
 def test_variants_are_exchanged_by_renames(project: Path, tmp_path: Path) -> None:
     """Two whole models of other tags behind one link, two snapshots of other bytes at one place; the same stays put."""
     world = Variants(project / artifacts.MODEL, project / artifacts.ONLINE, tmp_path)
