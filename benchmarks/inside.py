@@ -4,15 +4,20 @@
     feast     plain get_online_features for the same rows (the user's repeated)
     plain     feast, encode and forward: the ranking of benchmarks/plain.py without HTTP
     service   our whole ASGI application: body in, body out
+    degraded  the same while another process holds the SQLite file, once the store is given up
 
-Every round does each of them once on the same request, so that what else the machine does falls on all of them.
+Every round does each of the first four once on the same request, so that what else the machine does falls on all of
+them.
 """
 
 import asyncio
 import json as text
 import os
+import shutil
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,14 +31,16 @@ import torch
 
 import stage
 from benchmarks.bodies import asked
+from errors import PipelineError
 from features.arrow import arrow_schema
 from features.encode import Batch
 from features.schema import View
+from features.snapshot import snapshot_beside
 from features.store.definitions import open_store
 from models.folder import read_model
 
 WARM_UP = 5
-FORWARD, FEAST, PLAIN, SERVICE = "forward", "feast", "plain", "service"
+FORWARD, FEAST, PLAIN, SERVICE, DEGRADED = "forward", "feast", "plain", "service", "degraded"
 
 
 class PlainRanker:
@@ -81,24 +88,54 @@ def inside(
     *, model: Path, online: Path, json: Path, candidates: tuple[int, ...] = (200, 500), rounds: int = 100
 ) -> None:
     """Time `rounds` requests for each number of `candidates`; milliseconds of each part go to `json`."""
-    os.environ |= {"HINET_MODEL": str(model.absolute()), "HINET_ONLINE_STORE": str(online.absolute())}
     with TemporaryDirectory() as scratch:
-        plain = PlainRanker(model, online, Path(scratch) / "registry.db")
-        found = asyncio.run(_measure(plain, candidates, rounds))
+        own = Path(shutil.copy(online, scratch))  # to be locked
+        shutil.copy(snapshot_beside(online), snapshot_beside(own))
+        os.environ |= {"HINET_MODEL": str(model.absolute()), "HINET_ONLINE_STORE": str(own)}
+        plain = PlainRanker(model, own, Path(scratch) / "registry.db")
+        found = asyncio.run(_measure(plain, own, candidates, rounds))
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(text.dumps(found) + "\n")
 
 
-async def _measure(plain: PlainRanker, candidates: tuple[int, ...], rounds: int) -> dict[str, Any]:
+async def _measure(plain: PlainRanker, online: Path, candidates: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Median and 99th percentile of every part, in milliseconds, by number of candidates."""
     from serving import service
 
     app = service.RankingService.to_asgi()  # type: ignore[attr-defined]
     async with app.router.lifespan_context(app):
-        return {str(count): await _times(plain, app, count, rounds) for count in candidates}
+        taken = {count: await _times(plain, app, count, rounds) for count in candidates}
+        with held(online):
+            for count in candidates:
+                taken[count][DEGRADED] = await _degraded(plain, app, count, rounds)
+    return {str(count): {name: {"median": median(ms), "p99": float(np.percentile(ms, 99))} for name, ms in of.items()}
+            for count, of in taken.items()}  # fmt: skip
 
 
-async def _times(plain: PlainRanker, app: Any, candidates: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of every part: median and 99th percentile."""
+@contextmanager
+def held(online: Path) -> Iterator[None]:
+    """Nobody else can read the SQLite file meanwhile."""
+    with closing(sqlite3.connect(online, isolation_level=None)) as holder:
+        holder.execute("begin exclusive")
+        yield
+
+
+async def _degraded(plain: PlainRanker, app: Any, candidates: int, rounds: int) -> list[float]:
+    """Milliseconds of each answer that is flagged; the first ones, which wait for the store, are left out."""
+    taken = []
+    for number, request in enumerate(asked(plain.model, candidates, rounds + WARM_UP)):
+        body = orjson.dumps(request)
+        started = time.perf_counter()
+        said = await call(app, body)
+        if number >= WARM_UP:
+            taken.append((time.perf_counter() - started) * 1e3)
+            if orjson.loads(said)["degraded"] is None:
+                raise PipelineError(f"{app} has read a store that is locked: the answer to {body[:80]!r} is whole")
+    return taken
+
+
+async def _times(plain: PlainRanker, app: Any, candidates: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every part, round by round."""
     taken: dict[str, list[float]] = {}
     for number, request in enumerate(asked(plain.model, candidates, rounds + WARM_UP)):
         user, scenario, items = request["user_id"], request["scenario"], request["candidates"]
@@ -117,7 +154,7 @@ async def _times(plain: PlainRanker, app: Any, candidates: int, rounds: int) -> 
                 await done
             if number >= WARM_UP:
                 taken.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
-    return {name: {"median": median(ms), "p99": float(np.percentile(ms, 99))} for name, ms in taken.items()}
+    return taken
 
 
 async def call(app: Any, body: bytes, path: str = "/rank") -> bytes:
