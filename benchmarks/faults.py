@@ -38,6 +38,7 @@ from models.folder import read_model
 BEFORE, DURING, AFTER = 4.0, 8.0, 12.0  # seconds
 CANDIDATES, RATE, USERS = 200, 40.0, 1000
 SLOW = 0.05  # seconds
+REFUSES = 90.0  # seconds after which a service that is not ready will not be: it took 13 to 17
 
 
 class Redis:
@@ -254,7 +255,7 @@ def _judge(name: str, offered: Offered, broken: float, mended: float, at_start: 
 def _at_start(environment: dict[str, str]) -> str:
     """What a service says that is started now: that it is ready, or the last line of its refusal."""
     try:
-        with serve(OURS, environment=environment) as server:
+        with serve(OURS, environment=environment, patience=REFUSES) as server:
             return f"ready after {server.ready_after:.0f} s"
     except PipelineError as error:
         lines = [line for line in str(error).splitlines() if "Error" in line or "expected" in line]

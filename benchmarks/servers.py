@@ -60,9 +60,13 @@ class Server:
 
 @contextmanager
 def serve(
-    kind: str, *, workers: int = 1, items: int = 200, environment: Mapping[str, str] | None = None
-) -> Iterator[Server]:
-    """A service of `kind` (ours, plain, bare), ready; `environment` says which model and store."""
+    kind: str, *, workers: int = 1, items: int = 200, environment: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
+) -> Iterator[Server]:  # fmt: skip
+    """A service of `kind` (ours, plain, bare), ready; `environment` says which model and store.
+
+    Raises PipelineError where it ends, or is not ready within `patience` seconds.
+    """
     port = free_port()
     bento = [sys.executable, "-m", "bentoml", "serve"]
     listen = ["--host", "127.0.0.1", "--port", str(port)]
@@ -78,7 +82,7 @@ def serve(
         own |= {} if kind == BARE else {"BENTOML_CONFIG_OVERRIDES": json.dumps(asked)}
         with _started(command, own | dict(environment or {}), Path(scratch) / "log") as (process, log):
             url = f"http://127.0.0.1:{port}"
-            yield Server(url, process, log, _wait(url + "/readyz", process, log))
+            yield Server(url, process, log, _wait(url + "/readyz", process, log, patience))
 
 
 @contextmanager
@@ -148,20 +152,20 @@ def _started(command: list[str], environment: Mapping[str, str], log: Path) -> I
             started.wait(15)
 
 
-def _wait(url: str, process: psutil.Process, log: Path) -> float:
+def _wait(url: str, process: psutil.Process, log: Path, patience: float) -> float:
     """Seconds until `url` answers."""
     started = time.monotonic()
     while True:
         with suppress(OSError):
             get(url)
             return time.monotonic() - started
-        _check(process, log, started + PATIENCE, url)
+        _check(process, log, started + patience, url)
 
 
 def _check(process: psutil.Process, log: Path, until: float, what: str) -> None:
     if process.status() == psutil.STATUS_ZOMBIE or time.monotonic() > until:
         told = log.read_text(errors="replace")[-2000:]
-        raise PipelineError(f"{what} did not come up within {PATIENCE:.0f} s; its log ends with:\n{told}")
+        raise PipelineError(f"{what} did not come up in time; its log ends with:\n{told}")
     time.sleep(0.1)
 
 
