@@ -11,6 +11,7 @@ from features.schema import Role, Schema, View
 from params import ServeLimits
 from serving.admission import LATER
 from serving.problem import Refused
+from serving.request import features_of
 
 if TYPE_CHECKING:  # the page describes a card in a process that reads no model
     from serving.state import State
@@ -66,11 +67,10 @@ def _metrics(summary: dict[str, Any], curves: list[dict[str, Any]]) -> dict[str,
 
 
 def _columns(schema: Schema, views: tuple[View, ...]) -> dict[str, list[str]]:
-    viewed: dict[str, list[str]] = {"user": [], "item": []}
-    for view in views:
-        side = "item" if schema.item in view.keys else "user"
-        viewed[side] += [column.name for column in view.columns if column.is_feature]
+    """By role or table, what a request may name."""
     ids = {role.value: [c.name for c in schema.by_role(role)] for role in (Role.USER, Role.ITEM, Role.SCENARIO)}
     return {f"{role}_id" if role != "scenario" else role: names for role, names in ids.items()} | {
-        "context": [column.name for column in schema.context], "user": viewed["user"], "item": viewed["item"],
-    }  # fmt: skip
+        "context": [column.name for column in schema.context],
+        "user": [column.name for column in features_of(schema, "users", views)],
+        "item": [column.name for column in features_of(schema, "items", views)],
+    }

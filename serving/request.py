@@ -69,7 +69,7 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) ->
     Features that are made of the log, in `views`, can be filtered by and overridden like those of the profiles.
     """
     weights, most = default_objective(schema, settings), settings.limits.candidates
-    users, items = _features(schema, "users", views), _features(schema, "items", views)
+    users, items = features_of(schema, "users", views), features_of(schema, "items", views)
     fields: dict[str, Any] = {
         "user_id": (_identifier(schema, Role.USER), Field(description="For whom")),
         "scenario": (Literal[schema.scenarios], Field(description="Where")),
@@ -137,7 +137,7 @@ def _identifier(schema: Schema, role: Role) -> Any:
     return _TYPES[schema.by_role(role)[0].dtype]
 
 
-def _features(schema: Schema, table: Literal["users", "items"], views: Iterable[View]) -> list[Column]:
+def features_of(schema: Schema, table: Literal["users", "items"], views: Iterable[View]) -> list[Column]:
     """The features of users, or of items, that a request may name: of the profile, and of views with these keys."""
     viewed = (c for view in views if (schema.item in view.keys) == (table == "items") for c in view.columns)
     features = (column for column in (*schema.profile(table), *viewed) if column.is_feature)
