@@ -29,6 +29,10 @@ SHOWN = """(async () => {
   }
   return lost
 })()"""
+COVERED = """[...document.querySelectorAll('table')].filter(table => table.tHead && table.tBodies[0]?.rows.length)
+  .filter(table => table.checkVisibility() && getComputedStyle(table.tHead).position != 'absolute')  // hidden: cards
+  .filter(table => [...table.tHead.rows].at(-1).cells[0].getBoundingClientRect().bottom >
+                   table.tBodies[0].rows[0].getBoundingClientRect().top + 1).length"""
 FOCUS = """(() => {
   const at = document.activeElement, look = getComputedStyle(at)
   return [at.tagName, at.className, at.hash || at.textContent.slice(0, 40), at.matches(':focus-visible'),
@@ -83,6 +87,15 @@ def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], nam
     assert tab.run("document.documentElement.scrollWidth") <= 400
     cells = "[...document.querySelectorAll('.sums > tbody > tr > *, .results > tbody > tr > *')]"
     assert tab.run(f"{cells}.every(cell => cell.offsetWidth >= 60)")
+
+
+@pytest.mark.parametrize("width", [400, 800, 1199, 1200, 1201, 1400])
+@pytest.mark.parametrize("name", ["act", "ok"])
+def test_no_head_of_a_table_lies_on_its_first_row(tab: Tab, pages: dict[str, Path], name: str, width: int) -> None:
+    """Heads stay under the bar where tables do not scroll; the width at which that changes is one or the other."""
+    tab.open(pages[name], width=width)
+    assert tab.run("document.querySelectorAll('table').length") > 3
+    assert tab.run(COVERED) == 0
 
 
 @pytest.mark.parametrize("name", ["act", "ok"])
