@@ -14,8 +14,8 @@ STYLE = """
 body { margin: 0 auto; max-width: 1280px; padding: 24px; background: #f6f7f9; color: #1f2933;
        font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 22px; margin: 0 0 4px; }
-main > div { background: #fff; border: 1px solid #e1e5ea; border-radius: 8px; margin: 16px 0; padding: 20px;
-             overflow-x: auto; }
+main > div, main > div.vega-embed { display: block; background: #fff; border: 1px solid #e1e5ea; border-radius: 8px;
+                                    margin: 16px 0; padding: 20px; overflow-x: auto; }
 table { border-collapse: collapse; }
 td, th { padding: 4px 12px; text-align: left; }
 """
@@ -23,6 +23,7 @@ PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 {refresh_tag}
 <title>HiNet: plots</title>
 <style>%(style)s</style>

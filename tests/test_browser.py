@@ -11,6 +11,7 @@ from drift_document import document, quiet
 from test_verdict import KINDS, LIMITS
 from test_verdict import report as compared
 
+from models import page
 from monitoring import report, suite
 from monitoring.index import index
 from monitoring.verdict import weigh
@@ -87,6 +88,19 @@ def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], nam
     assert tab.run("document.documentElement.scrollWidth") <= 400
     cells = "[...document.querySelectorAll('.sums > tbody > tr > *, .results > tbody > tr > *')]"
     assert tab.run(f"{cells}.every(cell => cell.offsetWidth >= 60)")
+
+
+def test_a_wide_plot_scrolls_in_its_card(tab: Tab, tmp_path: Path) -> None:
+    """The page of `dvc plots show`: on a telephone it is no wider than the telephone, whatever Vega draws."""
+    page.write(tmp_path / "template.html")
+    plot = {"mark": "point", "width": 2000, "data": {"values": [{"epoch": 1}]}, "encoding": {"x": {"field": "epoch"}}}
+    shown = f'<div id="plot"><script>vegaEmbed("#plot", {json.dumps(plot)});</script></div>'
+    template = (tmp_path / "template.html").read_text()
+    (tmp_path / "index.html").write_text(template.replace("{plot_divs}", shown).replace("{refresh_tag}", ""))
+    tab.open(tmp_path / "index.html", width=400)
+    tab.run("(async () => { while (!document.querySelector('#plot svg')) await new Promise(requestAnimationFrame) })()")
+    assert tab.run("document.documentElement.scrollWidth") == 400
+    assert tab.run("document.querySelector('#plot').scrollWidth") > 2000
 
 
 @pytest.mark.parametrize("width", [400, 800, 1199, 1200, 1201, 1400])
