@@ -4,9 +4,12 @@
 
 The rows of the table stand in benchmarks/accuracy.yaml, the protocols in benchmarks/protocols.py. Every run learns from
 the training rows, its epoch is chosen on the validation rows, and its test AUC is reported. The JSON is written after
-every run; called again with the same file, the command goes on with the runs that are missing.
+every run; called again with the same file, the command goes on with the runs that are missing. What each network of a
+row with several members says is kept in a folder beside it, so that it goes on with the members that are missing.
 """
 
+import hashlib
+import json as text
 import multiprocessing
 import os
 import tempfile
@@ -14,15 +17,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import params
 import stage
 from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, prepare, remember
-from benchmarks.report import Report, Run, rounded, show
+from benchmarks.report import Cells, Report, Run, rounded, show
 from benchmarks.rows import Row, read_rows
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
@@ -53,13 +59,56 @@ def accuracy(
         folder = Path(temporary)
         report = Report(json, dataset, prepare(dataset, path, split, folder), folder)
         missing = [(row, seed) for seed in range(1, seeds + 1) for row in rows if not report.has(row, seed)]
-        for row, seed, found in _runs(missing, folder, processes or stage.threads()):
+        for row, seed, found in _runs(missing, folder, json.with_suffix(".members"), processes or stage.threads()):
             report.add(row, seed, found)
         show(report.write(rows, seeds))
 
 
-def run(row: Row, seed: int, folder: Path) -> Run:
-    """Fit the row with this seed, on one thread; its AUC on the test rows."""
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One fit on one thread: logits [N, O] of the valid and the test rows, by the epoch that the valid rows chose."""
+
+    valid: NDArray[np.float32]
+    test: NDArray[np.float32]
+    best_epoch: int
+    parameters: int
+    samples_per_second: float
+
+
+def run(row: Row, seed: int, folder: Path, beside: Path) -> Run:
+    """Fit the row's members, the n of them with the seeds n (seed - 1) + 1 .. n seed; AUC of their mean logits.
+
+    Parameters are those of all members, rows/s those of a row that goes through all; the epoch is that of the latest.
+    """
+    first = row.members * (seed - 1) + 1
+    members = [_kept(row, number, folder, beside) for number in range(first, first + row.members)]
+    return Run(
+        auc=_auc(folder, "test", [member.test for member in members]),
+        valid_auc=_auc(folder, "valid", [member.valid for member in members]),
+        best_epoch=max(member.best_epoch for member in members),
+        parameters=sum(member.parameters for member in members),
+        samples_per_second=round(1 / sum(1 / member.samples_per_second for member in members)),
+    )
+
+
+def _kept(row: Row, seed: int, folder: Path, beside: Path) -> Member:
+    """The member of this seed; of a row with several, it is fitted once and then read from `beside`."""
+    if row.members == 1:
+        return fitted(row, seed, folder)
+    facts = text.dumps([row.facts(), (folder / SCHEMA).read_text()], sort_keys=True)
+    path = beside / f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-{seed}.npz"
+    if not path.exists():
+        beside.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **vars(fitted(row, seed, folder)))
+        partial.replace(path)
+    with np.load(path) as found:
+        return Member(**{name: value if value.ndim else value.item() for name, value in found.items()})
+
+
+def fitted(row: Row, seed: int, folder: Path) -> Member:
+    """A network of the row, fitted with this seed on one thread."""
     torch.set_num_threads(1)
     schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
@@ -73,26 +122,33 @@ def run(row: Row, seed: int, folder: Path) -> Run:
         network = NETWORKS[row.network](**arguments)
     started = time.perf_counter()
     with denormals_flushed():
-        fitted = fit(
+        found = fit(
             network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.tasks,
             cell_weights=cell_weights(schema, settings), device=settings.device,
         )  # fmt: skip
     seconds = time.perf_counter() - started
-    logits = predict(network, test, row.name)
-    auc = mean_of_cells(
-        test.labels, logits, test.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=test.choice_set
-    )[1]
-    return Run(
-        auc=rounded(auc), valid_auc=rounded(fitted.best.valid_auc), best_epoch=fitted.best.number,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        samples_per_second=round(len(fitted.epochs) * len(train.scenario) / seconds),
+    return Member(
+        valid=predict(network, valid, row.name), test=predict(network, test, row.name),
+        best_epoch=found.best.number, parameters=sum(parameter.numel() for parameter in network.parameters()),
+        samples_per_second=len(found.epochs) * len(train.scenario) / seconds,
     )  # fmt: skip
 
 
-def _runs(wanted: list[tuple[Row, int]], folder: Path, processes: int) -> Iterator[tuple[Row, int, Run]]:
+def _auc(folder: Path, part: str, logits: list[NDArray[np.float32]]) -> Cells:
+    """AUC [M][T] of the mean of the logits on the rows of a part."""
+    schema, rows = read_schema(folder / SCHEMA), open_tensors(folder / TENSORS / part)
+    mean: NDArray[np.float32] = np.mean(logits, axis=0)
+    return rounded(mean_of_cells(
+        rows.labels, mean, rows.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=rows.choice_set
+    )[1])  # fmt: skip
+
+
+def _runs(
+    wanted: list[tuple[Row, int]], folder: Path, beside: Path, processes: int
+) -> Iterator[tuple[Row, int, Run]]:  # fmt: skip
     """The runs as they end, `processes` of them at a time, each in a process of its own."""
     with silent(), ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        asked: dict[Future[Run], tuple[Row, int]] = {pool.submit(run, *one, folder): one for one in wanted}
+        asked: dict[Future[Run], tuple[Row, int]] = {pool.submit(run, *one, folder, beside): one for one in wanted}
         for done in tqdm(as_completed(asked), total=len(asked), unit="run", desc="accuracy"):
             row, seed = asked[done]
             yield row, seed, done.result()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from errors import ParameterError
 from models.recipe import Recipe
@@ -32,6 +32,7 @@ class _Row(_Section):
     network: str
     embedding_width: int | None = None
     neighbours: bool = False
+    members: int = Field(default=1, ge=1)
     recipe: dict[str, Any] = {}
     shape: dict[str, Any] = {}
 
@@ -43,12 +44,16 @@ class _Table(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row: the name of its network, all of params.train as it holds for the row, and whether it has neighbours."""
+    """A row: the name of its network, all of params.train as it holds for the row, and whether it has neighbours.
+
+    `members`: how many networks are fitted, each from a seed of its own, whose logits are averaged.
+    """
 
     name: str
     network: str
     train: Train
     neighbours: bool = False
+    members: int = 1
 
     @property
     def recipe(self) -> Recipe:
@@ -60,7 +65,8 @@ class Row:
         recipe = {name: value for name, value in dataclasses.asdict(self.recipe).items() if name != "seed"}
         shape = getattr(self.train, self.network).model_dump()
         facts = {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
-        return facts | ({"neighbours": True} if self.neighbours else {})
+        beyond = {"neighbours": self.neighbours, "members": self.members if self.members > 1 else None}
+        return facts | {name: value for name, value in beyond.items() if value}
 
 
 def read_rows(dataset: str, names: Sequence[str], train: Train, path: Path = ROWS) -> list[Row]:
@@ -84,6 +90,6 @@ def _row(name: str, row: _Row, protocol: _Protocol, train: Train) -> Row:
     changes = {"embedding_width": width, row.network: shape, **protocol.recipe, **row.recipe}
     try:
         train = Train.model_validate(train.model_dump() | changes)
-        return Row(name=name, network=row.network, train=train, neighbours=row.neighbours)
+        return Row(name=name, network=row.network, train=train, neighbours=row.neighbours, members=row.members)
     except pydantic.ValidationError as error:
         raise ParameterError(f"{ROWS.name}, row {name}: {error}") from error

@@ -1,5 +1,6 @@
 """The accuracy benchmark: its protocol to the letter, its rows, its table."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import test_movielens
 import yaml
 
 import params
-from benchmarks.accuracy import accuracy
+from benchmarks.accuracy import accuracy, fitted, run
 from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, movielens, prepare, published_split, remember
 from benchmarks.report import Report, Run
 from benchmarks.rows import read_rows
@@ -173,6 +174,27 @@ def test_the_command_fits_a_row_with_neighbours(archive: Path, tmp_path: Path) -
     found = json.loads(out.read_text())["models"]["mmoe (neighbours)"]
     assert found["row"]["neighbours"] is True
     assert found["parameters"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:cells with one class")  # the archive is small
+def test_members_have_seeds_of_their_own_and_are_averaged(prepared: Path, tmp_path: Path) -> None:
+    """Of two members the second seed is 3 and 4; their mean logits are judged; fitted once, they are found again."""
+    (row,) = read_rows("movielens-1m", ["shared_mlp"], TRAIN.model_copy(update={"patience": 1}))
+    row = dataclasses.replace(row, members=2, train=row.train.model_copy(update={"epochs": 1}))
+    found = run(row, 2, prepared, tmp_path / "members")
+    kept = sorted((tmp_path / "members").iterdir())
+    assert [path.stem.split("-")[1] for path in kept] == ["3", "4"]
+    third, fourth = fitted(row, 3, prepared), fitted(row, 4, prepared)
+    test = open_tensors(prepared / TENSORS / "test")
+    inside, clicks = test.scenario == 1, test.labels[:, 0]
+    pairs = [(a, b) for a in np.flatnonzero(inside & (clicks == 1)) for b in np.flatnonzero(inside & (clicks == 0))]
+    logits = third.test[:, 0] + fourth.test[:, 0]
+    ranked = np.mean([(logits[a] > logits[b]) + 0.5 * (logits[a] == logits[b]) for a, b in pairs])
+    assert found.auc[1][0] == pytest.approx(ranked, abs=1e-6)
+    assert found.parameters == third.parameters + fourth.parameters
+    written = [path.stat().st_mtime_ns for path in kept]
+    assert run(row, 2, prepared, tmp_path / "members") == found
+    assert [path.stat().st_mtime_ns for path in kept] == written
 
 
 def test_the_command_fits_and_reports(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
