@@ -28,13 +28,12 @@ from tqdm import tqdm
 import params
 import stage
 from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, prepare, remember
-from benchmarks.report import Cells, Report, Run, rounded, show
+from benchmarks.report import Cells, Report, Run, auc_of, show
 from benchmarks.rows import Row, read_rows
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
 from models.fit import denormals_flushed, fit, repeatable
 from models.folder import NETWORKS
-from models.metrics import mean_of_cells
 from models.predict import predict
 from models.train import arguments_of, cell_weights, recipe_of
 
@@ -137,10 +136,7 @@ def fitted(row: Row, seed: int, folder: Path) -> Member:
 def _auc(folder: Path, part: str, logits: list[NDArray[np.float32]]) -> Cells:
     """AUC [M][T] of the mean of the logits on the rows of a part."""
     schema, rows = read_schema(folder / SCHEMA), open_tensors(folder / TENSORS / part)
-    mean: NDArray[np.float32] = np.mean(logits, axis=0)
-    return rounded(mean_of_cells(
-        rows.labels, mean, rows.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=rows.choice_set
-    )[1])  # fmt: skip
+    return auc_of(schema, rows, np.mean(logits, axis=0))
 
 
 def _runs(

@@ -10,7 +10,6 @@ fault comes after BEFORE seconds and is taken back after DURING more. Everything
 import json as text
 import shutil
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -30,7 +29,7 @@ from benchmarks.points import Offered, offer, percentiles, start_load
 from benchmarks.proxy import Proxy, proxy
 from benchmarks.servers import OURS, free_port, leave_nothing_behind, redis_server, serve
 from benchmarks.serving import machine, told
-from benchmarks.stores import ADDRESS, fill_redis
+from benchmarks.stores import ADDRESS, fill_redis, locked_file
 from errors import ParameterError, PipelineError
 from features.snapshot import snapshot_beside
 from models.folder import read_model
@@ -127,9 +126,7 @@ def full(world: World) -> Iterator[None]:
 @contextmanager
 def locked(world: World) -> Iterator[None]:
     """Another process holds the SQLite file for itself."""
-    with closing(sqlite3.connect(world.online, isolation_level=None)) as connection:  # closed, it lets go
-        connection.execute("pragma locking_mode = exclusive")
-        connection.execute("begin exclusive")
+    with locked_file(world.online):
         yield
 
 

@@ -4,7 +4,7 @@
     feast     plain get_online_features for the same rows (the user's repeated)
     plain     feast, encode and forward: the ranking of benchmarks/plain.py without HTTP
     service   our whole ASGI application: body in, body out
-    degraded  the same while another process holds the SQLite file, once the store is given up
+    degraded  the same while another connection holds the SQLite file, once the store is given up
 
 Every round does each of the first four once on the same request, so that what else the machine does falls on all of
 them.
@@ -14,10 +14,8 @@ import asyncio
 import json as text
 import os
 import shutil
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -31,6 +29,7 @@ import torch
 
 import stage
 from benchmarks.bodies import asked
+from benchmarks.stores import locked_file
 from errors import PipelineError
 from features.arrow import arrow_schema
 from features.encode import Batch
@@ -105,19 +104,11 @@ async def _measure(plain: PlainRanker, online: Path, candidates: tuple[int, ...]
     app = service.RankingService.to_asgi()  # type: ignore[attr-defined]
     async with app.router.lifespan_context(app):
         taken = {count: await _times(plain, app, count, rounds) for count in candidates}
-        with held(online):
+        with locked_file(online):
             for count in candidates:
                 taken[count][DEGRADED] = await _degraded(plain, app, count, rounds)
     return {str(count): {name: {"median": median(ms), "p99": float(np.percentile(ms, 99))} for name, ms in of.items()}
             for count, of in taken.items()}  # fmt: skip
-
-
-@contextmanager
-def held(online: Path) -> Iterator[None]:
-    """Nobody else can read the SQLite file meanwhile."""
-    with closing(sqlite3.connect(online, isolation_level=None)) as holder:
-        holder.execute("begin exclusive")
-        yield
 
 
 async def _degraded(plain: PlainRanker, app: Any, candidates: int, rounds: int) -> list[float]:

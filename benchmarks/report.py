@@ -15,8 +15,8 @@ from rich.table import Table
 from benchmarks.protocols import SCHEMA, TENSORS, TRUTH
 from benchmarks.rows import Row
 from errors import ParameterError
-from features.encode import open_tensors
-from features.schema import read_schema
+from features.encode import Tensors, open_tensors
+from features.schema import Schema, read_schema
 from models.evaluate import best_possible
 from models.metrics import mean_of_cells
 
@@ -94,10 +94,7 @@ class Report:
         best = best_possible(truth, test, schema) if truth.exists() else None
         if best is None:
             return None
-        found = mean_of_cells(
-            test.labels, best, test.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=test.choice_set
-        )
-        return rounded(found[1])
+        return auc_of(schema, test, best)
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +105,13 @@ class Report:
     @staticmethod
     def _is(run: dict[str, Any], row: Row, seed: int) -> bool:
         return bool(run["model"] == row.name and run["seed"] == seed and run["row"] == row.facts())
+
+
+def auc_of(schema: Schema, rows: Tensors, scores: NDArray[Any]) -> Cells:
+    """AUC of each cell by scores or logits [N, O] of the rows."""
+    return rounded(mean_of_cells(
+        rows.labels, scores, rows.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=rows.choice_set
+    )[1])  # fmt: skip
 
 
 def rounded(auc: NDArray[np.float64]) -> Cells:

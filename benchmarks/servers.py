@@ -103,9 +103,9 @@ def redis_server(*options: str, port: int | None = None) -> Iterator[tuple[int, 
             *options,
         ]  # the last of two counts
         with _started(command, {}, Path(scratch) / "log") as (process, log):
-            until = time.monotonic() + PATIENCE
+            began = time.monotonic()
             while not _listens(port):
-                _check(process, log, until, f"redis-server at {port}")
+                _check(process, log, began, PATIENCE, f"redis-server at {port}")
             yield port, process
 
 
@@ -159,13 +159,14 @@ def _wait(url: str, process: psutil.Process, log: Path, patience: float) -> floa
         with suppress(OSError):
             get(url)
             return time.monotonic() - started
-        _check(process, log, started + patience, url)
+        _check(process, log, started, patience, url)
 
 
-def _check(process: psutil.Process, log: Path, until: float, what: str) -> None:
-    if process.status() == psutil.STATUS_ZOMBIE or time.monotonic() > until:
+def _check(process: psutil.Process, log: Path, began: float, patience: float, what: str) -> None:
+    seconds = time.monotonic() - began
+    if process.status() == psutil.STATUS_ZOMBIE or seconds > patience:
         told = log.read_text(errors="replace")[-2000:]
-        raise PipelineError(f"{what} did not come up in time; its log ends with:\n{told}")
+        raise PipelineError(f"{what} did not come up in {seconds:.0f} s; its log ends with:\n{told}")
     time.sleep(0.1)
 
 

@@ -1,7 +1,8 @@
 """The online stores that the service is measured on: the SQLite file as it is, or a Redis filled from the views."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,15 @@ def online_store(kind: str, model: Model, features: Path) -> Iterator[dict[str, 
     with redis_server() as (port, _):
         fill_redis(port, model, features)
         yield {ADDRESS: f"127.0.0.1:{port}"}
+
+
+@contextmanager
+def locked_file(online: Path) -> Iterator[None]:
+    """A connection of this process holds the SQLite file for itself: no other connection can read it."""
+    with closing(sqlite3.connect(online, isolation_level=None)) as connection:  # closed, it lets go
+        connection.execute("pragma locking_mode = exclusive")
+        connection.execute("begin exclusive")
+        yield
 
 
 def fill_redis(port: int, model: Model, features: Path) -> None:
