@@ -14,7 +14,8 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,16 +23,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 import params
 import stage
-from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, prepare, remember
+from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, outcomes, prepare, remember, unjudged, with_auxiliary
 from benchmarks.report import Cells, Report, Run, auc_of, show
 from benchmarks.rows import Row, read_rows
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
+from features.tasks import Task
 from models.fit import denormals_flushed, fit, repeatable
 from models.folder import NETWORKS
 from models.predict import predict
@@ -111,26 +114,38 @@ def fitted(row: Row, seed: int, folder: Path) -> Member:
     torch.set_num_threads(1)
     schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
+    train = with_auxiliary(train, row.auxiliary, folder)
+    tasks = (*schema.tasks, *(Task(name=name) for name in row.auxiliary))
     settings = row.train.model_copy(update={"seed": seed})
     repeatable(seed)
-    arguments = arguments_of(row.network, encoder.layout, schema.tasks, settings)
+    arguments = arguments_of(row.network, encoder.layout, tasks, settings)
     if row.neighbours:
-        network = NETWORKS[row.network](**arguments, neighbours=2 ** len(schema.tasks))
+        network = NETWORKS[row.network](**arguments, neighbours=outcomes(train.labels)[1])
         remember(network, train, encoder, schema)
     else:
         network = NETWORKS[row.network](**arguments)
     started = time.perf_counter()
-    with denormals_flushed():
+    with denormals_flushed(), _unjudged_are_no_surprise(row.auxiliary):
         found = fit(
-            network, train, valid, recipe_of(settings), scenarios=schema.scenarios, tasks=schema.tasks,
-            cell_weights=cell_weights(schema, settings), device=settings.device,
+            network, train, unjudged(valid, row.auxiliary), recipe_of(settings), scenarios=schema.scenarios,
+            tasks=tasks, cell_weights=F.pad(cell_weights(schema, settings), (0, len(row.auxiliary)), value=1.0),
+            device=settings.device,
         )  # fmt: skip
-    seconds = time.perf_counter() - started
+    seconds, own = time.perf_counter() - started, len(schema.output_names)
     return Member(
-        valid=predict(network, valid, row.name), test=predict(network, test, row.name),
+        valid=predict(network, valid, row.name)[:, :own], test=predict(network, test, row.name)[:, :own],
         best_epoch=found.best.number, parameters=sum(parameter.numel() for parameter in network.parameters()),
         samples_per_second=len(found.epochs) * len(train.scenario) / seconds,
     )  # fmt: skip
+
+
+@contextmanager
+def _unjudged_are_no_surprise(auxiliary: Sequence[str]) -> Iterator[None]:
+    """Auxiliary tasks have no validation labels, so that no epoch is chosen by them: nobody need be warned of that."""
+    with warnings.catch_warnings():
+        if auxiliary:
+            warnings.filterwarnings("ignore", "cells with one class")
+        yield
 
 
 def _auc(folder: Path, part: str, logits: list[NDArray[np.float32]]) -> Cells:

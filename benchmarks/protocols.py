@@ -4,9 +4,12 @@ MovieLens-1M is read, split and encoded to the letter of its published protocol,
 what the stages of dvc.yaml make of them, run in a folder of their own.
 """
 
+import dataclasses
 import os
 import subprocess
 import sys
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import nn
 
 from errors import ParameterError, PipelineError
@@ -30,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("ingest", "validate", "aggregate", "join", "encode")
 SCHEMA, TRUTH, TRAINING = Path("data/schema.json"), Path("data/truth"), Path("data/training")
 TENSORS, ENCODER = Path("data/tensors"), Path("artifacts/encoder.json")
+AUXILIARY = Path("data/auxiliary.parquet")
 SEED = 2021  # of the published split of MovieLens-1M
 TEXTS = {
     "movielens-1m": "random rows 8:1:1 (pandas, random_state 2021); eight categorical fields; epoch by the mean of six",
@@ -77,7 +82,8 @@ def _run(stage: str, folder: Path) -> None:
 def movielens(settings: Params, folder: Path) -> None:
     """MovieLens-1M by the published protocol: every rating a row, both labels on each, known ids of the training rows.
 
-    An id that no training row has is row 0 of its table; the rows are those of `ratings.dat`, in its order.
+    An id that no training row has is row 0 of its table; the rows are those of `ratings.dat`, in its order. Beside them
+    lie the labels of two more tasks, above_1 (rating > 1) and above_2, that no input and no metric reads.
     """
     log = datasets.read(settings.dataset)
     events = pd.concat(log.chunks(), ignore_index=True).rename_axis("event_id").reset_index()
@@ -90,13 +96,48 @@ def movielens(settings: Params, folder: Path) -> None:
     (folder / SCHEMA).write_text(to_json(log.schema))
     for name in ("train", "valid", "test"):
         write_tensors(encoder, log.schema, folder / TRAINING / f"{name}.parquet", folder / TENSORS / name)
+    _write_auxiliary(settings.dataset.path, set(log.users[log.schema.user]), folder / AUXILIARY)
+
+
+def _write_auxiliary(path: str, users: set[int], out: Path) -> None:
+    """The labels above_1 and above_2 of every rating of the `users`, in order: what a log has is its two tasks."""
+    archive = zipfile.ZipFile(datasets.archive.find(datasets.movielens.ARCHIVE, path))
+    with archive, archive.open("ml-1m/ratings.dat") as stream:
+        raw = pd.read_csv(stream, sep=":", header=None, usecols=[0, 4], names=["user", "rating"])
+    rating = raw.loc[raw["user"].isin(users), "rating"]
+    above = pd.DataFrame({f"above_{n}": (rating > n).astype(np.float32) for n in (1, 2)})
+    above.to_parquet(out, index=False)
+
+
+def with_auxiliary(tensors: Tensors, names: Sequence[str], folder: Path) -> Tensors:
+    """The same rows with the labels of the auxiliary tasks `names` behind those of the schema's own [N, T + ..]."""
+    if not names:
+        return tensors
+    labels = pd.read_parquet(folder / AUXILIARY, columns=list(names)).to_numpy()[tensors.event_id]
+    return dataclasses.replace(tensors, labels=np.hstack([tensors.labels, labels]))
+
+
+def unjudged(tensors: Tensors, names: Sequence[str]) -> Tensors:
+    """The same rows with the auxiliary tasks `names` behind the schema's own, and no label of them."""
+    missing = np.full((len(tensors.labels), len(names)), np.nan, np.float32)
+    return dataclasses.replace(tensors, labels=np.hstack([tensors.labels, missing]))
+
+
+def outcomes(labels: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
+    """What came of each row [N], and how many outcomes there are: labels [N, T], a missing one as 0.
+
+    Alike are the rows with the same labels; they are counted in the order of the number whose binary digits, lowest
+    first, those are.
+    """
+    known = np.nan_to_num(labels).astype(np.int64)
+    found, outcome = np.unique(known @ (1 << np.arange(known.shape[1])), return_inverse=True)
+    return outcome, len(found)
 
 
 def remember(network: nn.Module, train: Tensors, encoder: Encoder, schema: Schema) -> None:
-    """Tell a network with neighbours its training rows: users, items, and how each row came out.
+    """Tell a network with neighbours its training rows: users, items, and the outcome of each.
 
-    An outcome is the number whose binary digits are the labels of the row's tasks, a missing label 0. Raises
-    ParameterError where a task is not binary, or the first two categorical columns are not user and item.
+    Raises ParameterError where a task is not binary, or the first two categorical columns are not user and item.
     """
     first = [column.name for column in encoder.columns if column.kind is Kind.CATEGORICAL][:2]
     if first != [schema.user, schema.item] or any(task.kind is not TaskKind.BINARY for task in schema.tasks):
@@ -104,8 +145,7 @@ def remember(network: nn.Module, train: Tensors, encoder: Encoder, schema: Schem
             f"neighbours need binary tasks, and {schema.user} and {schema.item} as first columns, found {first}: "
             "take another row of the table"
         )
-    labels = np.nan_to_num(train.labels).astype(np.int64)
-    outcome = labels @ (1 << np.arange(labels.shape[1]))
+    outcome, _ = outcomes(train.labels)
     user, item = np.asarray(train.categorical[:, :2], dtype=np.int64).T
     (neighbours,) = (module for module in network.modules() if isinstance(module, Neighbours))
     neighbours.remember(*map(torch.from_numpy, (user, item, outcome)))

@@ -24,6 +24,7 @@ class _Section(BaseModel):
 
 class _Protocol(_Section):
     embedding_width: int | None = None
+    auxiliary: list[str] = []
     recipe: dict[str, Any] = {}
     shape: dict[str, dict[str, Any]] = {}  # by network
 
@@ -32,6 +33,7 @@ class _Row(_Section):
     network: str
     embedding_width: int | None = None
     neighbours: bool = False
+    auxiliary: bool = False
     members: int = Field(default=1, ge=1)
     recipe: dict[str, Any] = {}
     shape: dict[str, Any] = {}
@@ -46,13 +48,15 @@ class _Table(_Section):
 class Row:
     """A row: the name of its network, all of params.train as it holds for the row, and whether it has neighbours.
 
-    `members`: how many networks are fitted, each from a seed of its own, whose logits are averaged.
+    `auxiliary`: tasks of the protocol that are learned beside its own, and not judged. `members`: how many networks are
+    fitted, each from a seed of its own, whose logits are averaged.
     """
 
     name: str
     network: str
     train: Train
     neighbours: bool = False
+    auxiliary: tuple[str, ...] = ()
     members: int = 1
 
     @property
@@ -65,7 +69,10 @@ class Row:
         recipe = {name: value for name, value in dataclasses.asdict(self.recipe).items() if name != "seed"}
         shape = getattr(self.train, self.network).model_dump()
         facts = {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
-        beyond = {"neighbours": self.neighbours, "members": self.members if self.members > 1 else None}
+        beyond = {
+            "neighbours": self.neighbours, "auxiliary": list(self.auxiliary),
+            "members": self.members if self.members > 1 else None,
+        }  # fmt: skip
         return facts | {name: value for name, value in beyond.items() if value}
 
 
@@ -90,6 +97,9 @@ def _row(name: str, row: _Row, protocol: _Protocol, train: Train) -> Row:
     changes = {"embedding_width": width, row.network: shape, **protocol.recipe, **row.recipe}
     try:
         train = Train.model_validate(train.model_dump() | changes)
-        return Row(name=name, network=row.network, train=train, neighbours=row.neighbours, members=row.members)
     except pydantic.ValidationError as error:
         raise ParameterError(f"{ROWS.name}, row {name}: {error}") from error
+    auxiliary = tuple(protocol.auxiliary) if row.auxiliary else ()
+    return Row(
+        name=name, network=row.network, train=train, neighbours=row.neighbours, auxiliary=auxiliary, members=row.members
+    )

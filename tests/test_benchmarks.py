@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,18 @@ import yaml
 
 import params
 from benchmarks.accuracy import accuracy, fitted, run
-from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, movielens, prepare, published_split, remember
+from benchmarks.protocols import (
+    ENCODER,
+    SCHEMA,
+    TENSORS,
+    movielens,
+    outcomes,
+    prepare,
+    published_split,
+    remember,
+    unjudged,
+    with_auxiliary,
+)
 from benchmarks.report import Report, Run
 from benchmarks.rows import read_rows
 from errors import ParameterError
@@ -153,18 +165,69 @@ def test_a_row_with_neighbours_is_told_so_in_its_figures_only(tmp_path: Path) ->
 
 
 def test_neighbours_are_the_training_rows_and_none_else(prepared: Path) -> None:
-    """Users, items and outcomes (click + 2 * like) of the training rows, by the ids of the encoder."""
+    """Users, items and outcomes (neither, click, both: 0, 1, 2) of the training rows, by the ids of the encoder."""
     schema, encoder = read_schema(prepared / SCHEMA), Encoder.read(prepared / ENCODER)
     train = open_tensors(prepared / TENSORS / "train")
     users, items = encoder.layout.table_rows[:2]
-    network = Neighbours(users=users, items=items, outcomes=4, width=2)
+    network = Neighbours(users=users, items=items, outcomes=3, width=2)
     remember(network, train, encoder, schema)
     expected = sorted(
-        (user * items + item, item * 4 + int(click + 2 * like))
+        (user * items + item, item * 3 + int(click + like))
         for (user, item), (click, like) in zip(train.categorical[:, :2].tolist(), train.labels.tolist(), strict=True)
     )
     assert network.pairs.tolist() == [pair for pair, _ in expected]
     assert sorted(network.rated_of_user.tolist()) == sorted(rated for _, rated in expected)
+
+
+def test_an_outcome_is_a_combination_of_labels_that_occurs() -> None:
+    """Rows with the same labels have the same outcome; those that occur are counted, a missing label is 0."""
+    found, count = outcomes(np.array([[1, 1], [0, 0], [1, np.nan], [0, 1], [1, 1]], np.float32))
+    assert (found.tolist(), count) == ([3, 0, 1, 2, 3], 4)
+    found, count = outcomes(np.array([[1, 1], [0, 0], [1, 0]], np.float32))
+    assert (found.tolist(), count) == ([2, 0, 1], 3)
+
+
+def test_auxiliary_labels_are_steps_of_the_rating(prepared: Path) -> None:
+    """Behind click and like stand rating > 1 and > 2, row by row as in the archive; nobody is to be chosen by them."""
+    stars = np.array([int(line.split("::")[2]) for line in ratings(400).splitlines()])
+    for part in ("train", "valid", "test"):
+        rows = open_tensors(prepared / TENSORS / part)
+        own = stars[rows.event_id]
+        assert {1, 2, 3, 4, 5} == set(own)
+        found = with_auxiliary(rows, ("above_1", "above_2"), prepared).labels
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, np.stack([own > 3, own > 4, own > 1, own > 2], axis=1))
+    np.testing.assert_array_equal(unjudged(rows, ("above_1",)).labels[:, :2], rows.labels)
+    assert np.isnan(unjudged(rows, ("above_1",)).labels[:, 2]).all()
+    assert with_auxiliary(rows, (), prepared) is rows
+
+
+def test_a_row_learns_auxiliary_tasks_where_the_protocol_has_some(tmp_path: Path) -> None:
+    """Its figures name them; under a protocol that has none it is the row without."""
+    table = {
+        "protocols": {"here": {"auxiliary": ["above_1"]}},
+        "rows": {"plain": {"network": "hinet"}, "more": {"network": "hinet", "auxiliary": True}},
+    }
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    plain, more = read_rows("here", ["all"], TRAIN, tmp_path / "rows.yaml")
+    assert "auxiliary" not in plain.facts()
+    assert more.facts() == {**plain.facts(), "auxiliary": ["above_1"]}
+    elsewhere, alike = read_rows("there", ["all"], TRAIN, tmp_path / "rows.yaml")
+    assert alike.facts() == elsewhere.facts()
+
+
+@pytest.mark.filterwarnings("ignore:cells with one class")  # the archive is small
+def test_a_fit_with_auxiliary_tasks_speaks_of_its_own_only(prepared: Path) -> None:
+    """Two columns of logits come back, of a network with towers for more; nobody is warned that some are not judged."""
+    (row,) = read_rows("movielens-1m", ["shared_bottom"], TRAIN.model_copy(update={"patience": 1}))
+    row = dataclasses.replace(row, train=row.train.model_copy(update={"epochs": 1}))
+    alone = fitted(row, 1, prepared)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        beside = fitted(dataclasses.replace(row, auxiliary=("above_1", "above_2")), 1, prepared)
+    assert beside.valid.shape == alone.valid.shape
+    assert beside.test.shape == alone.test.shape
+    assert beside.parameters > alone.parameters
 
 
 def test_the_command_fits_a_row_with_neighbours(archive: Path, tmp_path: Path) -> None:
