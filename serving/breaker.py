@@ -47,12 +47,10 @@ class Breaker(Generic[Found]):
             raise error
         try:
             found = self.read(*asked) if self.bounded else self._in_thread(asked)
-        except UnavailableError as error:
-            self._fail(str(error))
-            raise
         except Exception as error:
-            self._fail(_line(error))
-            raise UnavailableError(_line(error)) from None
+            reason = str(error) if isinstance(error, UnavailableError) else _line(error)
+            self._fail(reason)
+            raise UnavailableError(reason) from None
         self._failed = 0
         return found
 
