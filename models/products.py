@@ -1,9 +1,9 @@
 """Matrix products of stacked layers, by the kernels that do them best.
 
-On a CPU the products are oneDNN's: MKL's do half as well on processors that are not Intel's (seen: 245 against 95
-GFLOP/s on one core of an EPYC, bfloat16 470). Elsewhere they are torch's, one batched product per layer. Torch has
-oneDNN's products for inference only, so their gradients are written out here. Under torch.autocast they take
-bfloat16 and give float32.
+On a CPU with AVX-512 large products are oneDNN's: MKL's do half as well on processors that are not Intel's (seen: 245
+against 95 GFLOP/s on one core of an EPYC, bfloat16 470). Without it MKL's are as good, write where they are told to,
+and need no operand turned. Elsewhere they are torch's, one batched product per layer. Torch has oneDNN's products for
+inference only, so their gradients are written out here. Under torch.autocast they take bfloat16 and give float32.
 
 Letters: B rows, N stacked layers (or perceptrons).
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 FEW = 1_500_000  # multiplications of a product: up to here what a call of oneDNN costs before it starts decides
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN_FIRST = ONEDNN and torch.backends.cpu.get_cpu_capability() == "AVX512"  # of the products in float32
 ONEDNN_BFLOAT16 = ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # AVX-512 and the like
 
 
@@ -75,12 +76,12 @@ def mix(experts: Tensor, weights: Tensor) -> Tensor:
 
 
 def fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN takes the product of rows x [.., B, inputs] by a weight: many float32 rows on a CPU.
+    """Whether the product of rows x [.., B, inputs] by a weight is large: many float32 rows on a CPU.
 
-    A call of it costs 13 to 45 us before it starts, 3 to 10 times one of MKL's.
+    A call of oneDNN costs 13 to 45 us before it starts, 3 to 10 times one of MKL's.
     """
     many = x.shape[-2] * weight.numel() > FEW
-    return ONEDNN and many and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return many and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 
 
 class _Wide(torch.autograd.Function):
@@ -115,7 +116,7 @@ class _Wide(torch.autograd.Function):
 
 
 class _Perceptrons(torch.autograd.Function):
-    """`perceptrons` by oneDNN, one perceptron after the other, forward and backward."""
+    """`perceptrons`, one perceptron after the other, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, halved: bool, depth: int, *parameters: Tensor) -> Tensor:
@@ -123,41 +124,37 @@ class _Perceptrons(torch.autograd.Function):
         weights, biases = taken[:depth], taken[depth:]
         rows = x.bfloat16() if halved else x
         outputs = x.new_empty(len(weights[0]), x.shape[-2], weights[-1].shape[1])  # [N, B, h]
-        hidden = []  # N times the activations of every layer, each [B, outputs]
+        hidden = []  # N times the activations of every layer but the last, each [B, outputs]
         for n, output in enumerate(outputs):
             y = rows if x.dim() == 2 else rows[n]
-            for weight, bias in zip(weights, biases, strict=True):
-                y = _product(y, weight[n], bias[n]).relu_()
-                hidden.append(y)
-            output.copy_(y)
+            for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
+                y = _product(y, weight[n], bias[n], out=output if layer == depth else None).relu_()
+                hidden += [y] if layer < depth else []
         ctx.depth, ctx.dtype = depth, x.dtype
-        ctx.save_for_backward(rows, *weights, *hidden)
+        ctx.save_for_backward(rows, outputs, *weights, *hidden)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         depth, needs_x = ctx.depth, ctx.needs_input_grad[0]
-        x, *saved = ctx.saved_tensors
+        x, outputs, *saved = ctx.saved_tensors
         weights, hidden = saved[:depth], saved[depth:]
         of_weights = [torch.empty_like(weight, dtype=ctx.dtype) for weight in weights]
         of_biases = [weight.new_empty(weight.shape[:2], dtype=ctx.dtype) for weight in weights]
-        turned = x.t().contiguous() if x.dim() == 2 else None  # [inputs, B], once for all
+        turned = x.t().contiguous() if x.dim() == 2 and _turns(x) else None  # [inputs, B], once for all
         of_x = x.new_zeros(x.shape, dtype=ctx.dtype) if needs_x else None
-        for n, gradient in enumerate(gradients[0]):
-            g = gradient.to(x.dtype)
+        for n, g in enumerate(gradients[0]):
+            below = [x if x.dim() == 2 else x[n], *hidden[n * (depth - 1) : (n + 1) * (depth - 1)]]
+            above = [*below[1:], outputs[n]]
             for layer in reversed(range(depth)):
-                g = torch.ops.aten.threshold_backward(g.contiguous(), hidden[n * depth + layer], 0)  # through the ReLU
+                g = torch.ops.aten.threshold_backward(g.contiguous(), above[layer], 0)  # through the ReLU
                 torch.sum(g, dim=0, dtype=ctx.dtype, out=of_biases[layer][n])
+                g = g.to(x.dtype)
+                _outer(g, below[layer], of_weights[layer][n], turned=None if layer else turned)
                 if layer:
-                    of_weights[layer][n].copy_(_outer(g, hidden[n * depth + layer - 1]))
-                elif turned is not None:
-                    of_weights[0][n].copy_(_product(turned, g.t()).t())
-                else:
-                    of_weights[0][n].copy_(_outer(g, x[n]))
-                if layer or needs_x:
                     g = _product(g, weights[layer][n].t())
             if of_x is not None:
-                of_x.add_(g) if x.dim() == 2 else of_x[n].copy_(g)
+                _add_product(of_x if x.dim() == 2 else of_x[n], g, weights[0][n])
         return of_x, None, None, *of_weights, *of_biases
 
 
@@ -194,16 +191,39 @@ def _by_mixture(rows: Tensor, experts: Tensor, weights: Tensor) -> Iterator[tupl
     return zip(rows, experts.expand(len(weights), *experts.shape[1:]), weights, strict=True)
 
 
-def _outer(gradient: Tensor, rows: Tensor) -> Tensor:
-    """The gradient of a weight, sum over the rows b of gradient_b rows_b^T: the narrower one is turned."""
-    if gradient.shape[1] <= rows.shape[1]:
-        return _product(gradient.t().contiguous(), rows.t())  # [outputs, inputs]
-    return _product(rows.t().contiguous(), gradient.t()).t()
+def _outer(gradient: Tensor, rows: Tensor, out: Tensor, *, turned: Tensor | None = None) -> None:
+    """The gradient of a weight, sum over the rows b of gradient_b rows_b^T, into `out`.
+
+    Where an operand has to be turned, it is the narrower one, or the rows if they are `turned` already.
+    """
+    if not _turns(rows):
+        torch.mm(gradient.t(), rows, out=out)
+    elif turned is None and gradient.shape[1] <= rows.shape[1]:
+        out.copy_(_product(gradient.t().contiguous(), rows.t()))  # [outputs, inputs]
+    else:
+        out.copy_(_product(rows.t().contiguous() if turned is None else turned, gradient.t()).t())
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _add_product(to: Tensor, x: Tensor, weight: Tensor) -> None:
+    """Add x W to `to`."""
+    if _turns(x):
+        to.add_(_product(x, weight.t()))
+    else:
+        to.addmm_(x, weight)
+
+
+def _turns(x: Tensor) -> bool:
+    """Whether the product of such rows wants its left operand as it lies: oneDNN's, and what imitates bfloat16."""
+    return ONEDNN_FIRST or x.dtype == torch.bfloat16
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Give x W^T + bias. Not with the kernel's own ReLU: it makes 0 of NaN, and a broken run would look healthy."""
+    if not _turns(x):
+        turned = weight.t()
+        return torch.mm(x, turned, out=out) if bias is None else torch.addmm(bias, x, turned, out=out)
     if x.dtype == torch.bfloat16 and not ONEDNN_BFLOAT16:
-        return F.linear(x, weight, bias)  # on any processor, slowly
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return y
+        y = F.linear(x, weight, bias)  # on any processor, slowly
+    else:
+        y = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return y if out is None else out.copy_(y)

@@ -37,10 +37,11 @@ def test_the_wide_product_is_torchs_linear(
         torch.testing.assert_close(fast, slow.float())
 
 
-@pytest.fixture
-def by_expert(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few rows go expert by expert, too, as many do."""
+@pytest.fixture(params=sorted({products.ONEDNN, False}))
+def by_expert(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows go expert by expert, too, as many do: by oneDNN where torch has it, and by MKL."""
     monkeypatch.setattr(products, "FEW", 0)
+    monkeypatch.setattr(products, "ONEDNN_FIRST", request.param)
 
 
 def a_loop(x: Tensor, *parameters: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def test_perceptrons_are_the_loop_over_their_layers(rows: int, own: bool) -> Non
 def test_both_ways_of_the_perceptrons_are_one(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Expert by expert in the cache, or layer by layer in batched products: the same within rounding."""
     by_expert = values_and_gradients(stack, *a_stack(33, own))
-    monkeypatch.setattr(products, "ONEDNN", False)
+    monkeypatch.setattr(products, "FEW", 2**62)
     for found, expected in zip(by_expert, values_and_gradients(stack, *a_stack(33, own)), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
