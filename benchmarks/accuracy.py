@@ -14,8 +14,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,16 +119,17 @@ def fitted(row: Row, seed: int, folder: Path) -> Member:
     repeatable(seed)
     arguments = arguments_of(row.network, encoder.layout, tasks, settings)
     if row.neighbours:
-        network = NETWORKS[row.network](**arguments, neighbours=outcomes(train.labels)[1])
-        remember(network, train, encoder, schema)
+        outcome, count = outcomes(train.labels)
+        network = NETWORKS[row.network](**arguments, neighbours=count)
+        remember(network, train, outcome, encoder, schema)
     else:
         network = NETWORKS[row.network](**arguments)
     started = time.perf_counter()
-    with denormals_flushed(), _unjudged_are_no_surprise(row.auxiliary):
+    with denormals_flushed():
         found = fit(
             network, train, unjudged(valid, row.auxiliary), recipe_of(settings), scenarios=schema.scenarios,
             tasks=tasks, cell_weights=F.pad(cell_weights(schema, settings), (0, len(row.auxiliary)), value=1.0),
-            device=settings.device,
+            device=settings.device, auxiliary=len(row.auxiliary),
         )  # fmt: skip
     seconds, own = time.perf_counter() - started, len(schema.output_names)
     return Member(
@@ -137,15 +137,6 @@ def fitted(row: Row, seed: int, folder: Path) -> Member:
         best_epoch=found.best.number, parameters=sum(parameter.numel() for parameter in network.parameters()),
         samples_per_second=len(found.epochs) * len(train.scenario) / seconds,
     )  # fmt: skip
-
-
-@contextmanager
-def _unjudged_are_no_surprise(auxiliary: Sequence[str]) -> Iterator[None]:
-    """Auxiliary tasks have no validation labels, so that no epoch is chosen by them: nobody need be warned of that."""
-    with warnings.catch_warnings():
-        if auxiliary:
-            warnings.filterwarnings("ignore", "cells with one class")
-        yield
 
 
 def _auc(folder: Path, part: str, logits: list[NDArray[np.float32]]) -> Cells:

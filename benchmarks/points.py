@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.load import BEGINS
 from benchmarks.servers import ROOT, SETTINGS, Server
@@ -22,8 +23,9 @@ SLACK = 60.0  # seconds that a load may take longer than asked: its imports, and
 class Point:
     """Latencies in ms from the scheduled departure; `late_p99` is how much of them is the generator's own lateness.
 
-    `processor_ms` is what the server's processes used per answer; `load_average` that of the machine at the end, over
-    a minute. `rate` is None where the load was closed: as many requests as `connections` at any moment.
+    `processor_ms` is what the server's processes used per answer; `stolen` the share of all cores that the host took
+    meanwhile (NaN: nobody knows); `load_average` that of the machine at the end, over a minute. `rate` is None where
+    the load was closed: as many requests as `connections` at any moment.
     """
 
     candidates: int
@@ -39,6 +41,7 @@ class Point:
     longest: float
     late_p99: float
     processor_ms: float
+    stolen: float
     load_average: float
 
     def facts(self) -> dict[str, Any]:
@@ -122,8 +125,9 @@ def measure(
     server: Server, bodies: Path, *, candidates: int, rate: float | None, seconds: float, connections: int = 256
 ) -> Point:
     """One point of the table."""
-    before = sum(server.processor_seconds().values())
+    before, stolen, started = sum(server.processor_seconds().values()), stolen_seconds(), time.monotonic()
     found = offer(server, bodies, rate=rate or 0, seconds=seconds, connections=connections)
+    taken = (stolen_seconds() - stolen) / (time.monotonic() - started) / (psutil.cpu_count() or 1)
     used, answered = sum(server.processor_seconds().values()) - before, found.status == 200
     span = max(seconds, float((found.moments + found.latency / 1e3).max(initial=0)))
     p50, p95, p99, longest = percentiles(found.latency)
@@ -131,8 +135,14 @@ def measure(
         candidates=candidates, rate=rate, connections=connections, seconds=seconds, requests=len(found.status),
         errors=int((~answered).sum()), answers_per_second=float(answered.sum()) / span, p50=p50, p95=p95, p99=p99,
         longest=longest, late_p99=percentiles(found.late)[2], processor_ms=used * 1e3 / max(1, int(answered.sum())),
+        stolen=taken,
         load_average=os.getloadavg()[0],
     )  # fmt: skip
+
+
+def stolen_seconds() -> float:
+    """Processor seconds that the host took from this machine since it was started; NaN where nobody knows."""
+    return float(getattr(psutil.cpu_times(), "steal", "nan"))
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float, float, float]:

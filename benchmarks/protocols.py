@@ -8,7 +8,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,10 +100,8 @@ def movielens(settings: Params, folder: Path) -> None:
 
 def _write_auxiliary(path: str, users: set[int], out: Path) -> None:
     """The labels above_1 and above_2 of every rating of the `users`, in order: what a log has is its two tasks."""
-    archive = zipfile.ZipFile(datasets.archive.find(datasets.movielens.ARCHIVE, path))
-    with archive, archive.open("ml-1m/ratings.dat") as stream:
-        raw = pd.read_csv(stream, sep=":", header=None, usecols=[0, 4], names=["user", "rating"])
-    rating = raw.loc[raw["user"].isin(users), "rating"]
+    found = pd.concat(datasets.movielens.ratings(datasets.archive.find(datasets.movielens.ARCHIVE, path)))
+    rating = found.loc[found["user_id"].isin(users), "rating"]
     above = pd.DataFrame({f"above_{n}": (rating > n).astype(np.float32) for n in (1, 2)})
     above.to_parquet(out, index=False)
 
@@ -134,8 +131,10 @@ def outcomes(labels: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
     return outcome, len(found)
 
 
-def remember(network: nn.Module, train: Tensors, encoder: Encoder, schema: Schema) -> None:
-    """Tell a network with neighbours its training rows: users, items, and the outcome of each.
+def remember(
+    network: nn.Module, train: Tensors, outcome: NDArray[np.int64], encoder: Encoder, schema: Schema
+) -> None:  # fmt: skip
+    """Tell a network with neighbours its training rows: users, items, and the outcome of each [N].
 
     Raises ParameterError where a task is not binary, or the first two categorical columns are not user and item.
     """
@@ -145,7 +144,6 @@ def remember(network: nn.Module, train: Tensors, encoder: Encoder, schema: Schem
             f"neighbours need binary tasks, and {schema.user} and {schema.item} as first columns, found {first}: "
             "take another row of the table"
         )
-    outcome, _ = outcomes(train.labels)
     user, item = np.asarray(train.categorical[:, :2], dtype=np.int64).T
     (neighbours,) = (module for module in network.modules() if isinstance(module, Neighbours))
     neighbours.remember(*map(torch.from_numpy, (user, item, outcome)))

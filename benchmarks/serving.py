@@ -187,11 +187,11 @@ def show(report: dict[str, Any]) -> None:
     """Print the tables."""
     console = Console(width=130)
     table = Table("store", "workers", "state", "candidates", "rate /s", "p50", "p95", "p99", "longest", "late p99",
-                  "errors", "CPU ms", "load", title="Our service: ms from the scheduled departure")  # fmt: skip
+                  "errors", "CPU ms", "stolen", title="Our service: ms from the scheduled departure")  # fmt: skip
     for p in report["points"]:
         ms = (f"{p[name]:.1f}" for name in ("p50", "p95", "p99", "longest", "late_p99"))
         table.add_row(p["store"], str(p["workers"]), p["state"], str(p["candidates"]), f"{p['rate']:.0f}", *ms,
-                      str(p["errors"]), f"{p['processor_ms']:.1f}", f"{p['load_average']:.1f}")  # fmt: skip
+                      str(p["errors"]), f"{p['processor_ms']:.1f}", f"{p['stolen']:.1%}")  # fmt: skip
     console.print(table)
     table = Table("server", "workers", "answers/s", "p50", "p99", "errors", "CPU ms",
                   title=f"200 candidates, closed loop of {CLOSED} connections")  # fmt: skip

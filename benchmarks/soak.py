@@ -25,7 +25,7 @@ from rich.table import Table
 
 import stage
 from benchmarks.bodies import asked, write_bodies
-from benchmarks.points import Offered, percentiles, start_load
+from benchmarks.points import Offered, percentiles, start_load, stolen_seconds
 from benchmarks.servers import OURS, Server, leave_nothing_behind, post, serve
 from benchmarks.serving import machine, told
 from benchmarks.variants import perturbed_model, shifted_snapshot
@@ -194,7 +194,7 @@ def _looks(server: Server, seconds: float) -> Iterator[dict[str, Any]]:
     while (now := time.monotonic() - started) < seconds:
         yield {
             "moment": round(now, 1), "megabytes": server.megabytes(), "processor_seconds": server.processor_seconds(),
-            "stolen_seconds": getattr(psutil.cpu_times(), "steal", 0.0),
+            "stolen_seconds": stolen_seconds(),
         }  # fmt: skip
         time.sleep(min(LOOK_SECONDS, max(0.0, seconds - now)))
 

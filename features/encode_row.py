@@ -27,6 +27,8 @@ class RowEncoder:
         scales = [encoder.scales[column.name] for column, _ in self.numeric]
         self.means, self.deviations = (np.array([scale[part] for scale in scales], np.float64) for part in (0, 1))
         self.logs = np.array([column.log for column, _ in self.numeric], np.bool_)
+        self.names = [column.name for column, _ in self.numeric]
+        self.single = np.array([column.dtype is DType.FLOAT32 for column, _ in self.numeric], np.bool_)
         self.values = np.array([place for _, place in self.numeric], np.int64)
         self.flags = np.array([place + 1 for column, place in self.numeric if column.nullable], np.int64)
         self.nullable = np.array([column.nullable for column, _ in self.numeric], np.bool_)
@@ -64,18 +66,12 @@ class RowEncoder:
     def _number(self, row: Mapping[str, Any], out: np.ndarray) -> None:
         """Every number of the row, scaled, and after each nullable one whether it is missing, into `out` [P]."""
         with np.errstate(all="ignore"):
-            found = np.array([_stored(column, row.get(column.name)) for column, _ in self.numeric], np.float64)
+            found = np.array([row.get(name) for name in self.names], np.float64)  # of None: NaN
+            found = np.where(self.single, found.astype(np.float32), found)  # as a column of its type holds it
             missing = np.isnan(found)
             scaled = (np.where(self.logs, np.log1p(found), found) - self.means) / self.deviations
         out[self.values] = np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         out[self.flags] = missing[self.nullable]
-
-
-def _stored(column: Column, value: Any) -> float:
-    """The number as a column of its type holds it; NaN where there is none."""
-    if value is None:
-        return np.nan
-    return float(np.float32(value)) if column.dtype is DType.FLOAT32 else float(value)
 
 
 def _places(columns: list[Column], names: frozenset[str]) -> list[tuple[Column, int]]:

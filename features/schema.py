@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ class Schema:
         """The names of the tasks, in the order of the model's outputs."""
         return tuple(task.name for task in self.tasks)
 
-    @property
+    @cached_property
     def output_names(self) -> tuple[str, ...]:
         """The names of a network's logits, in their order: see Task.output_names."""
         return tuple(name for task in self.tasks for name in task.output_names)
@@ -219,17 +220,17 @@ class Schema:
         """Name of the column with the moment of the impression."""
         return self.by_role(Role.TIMESTAMP)[0].name
 
-    @property
+    @cached_property
     def user(self) -> str:
         """Name of the user id, in events and users."""
         return self.by_role(Role.USER)[0].name
 
-    @property
+    @cached_property
     def item(self) -> str:
         """Name of the item id, in events and items."""
         return self.by_role(Role.ITEM)[0].name
 
-    @property
+    @cached_property
     def scenario(self) -> str:
         """Name of the scenario column of events."""
         return self.by_role(Role.SCENARIO)[0].name

@@ -56,14 +56,16 @@ def fit(
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
+    auxiliary: int = 0,
 ) -> Fitted:
     """Fit `network` in place; it ends on the (averaged) weights of the epoch with the best mean over the cells.
 
     The mean is of each cell's own metric: AUC of a binary task (a name alone is one), accuracy of a multi-class one,
     hit rate at 1 of a choice. `cell_weights` [M, T] are the lambdas of the loss, default 1. Call `repeatable` before
     the network is made for a run that can be repeated to the bit. With a `checkpoint` the run goes on from there, to
-    the same bits as if it had never stopped. Raises TrainingError where there is nothing to learn from or to choose by,
-    and on a loss that is not finite; warns of scenarios and cells that cannot be learned or judged.
+    the same bits as if it had never stopped. So many of the last tasks are `auxiliary`: learned beside the others, of
+    valid rows without labels, and nobody is told. Raises TrainingError where there is nothing to learn from or to
+    choose by, and on a loss that is not finite; warns of scenarios and cells that cannot be learned or judged.
     """
     declared = tasks_of(tasks)
     names = [task.name for task in declared]
@@ -78,7 +80,8 @@ def fit(
         while not state.over:
             epoch = fitting.run_epoch(learned, judged, progress)
             if epoch.number == 1:
-                refuse_blind(epoch.valid_auc, scenarios, names)
+                judging = len(names) - auxiliary
+                refuse_blind(epoch.valid_auc[:, :judging], scenarios, names[:judging])
             fitting.save()
             if group.first:
                 progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(declared))}", file=sys.stderr)

@@ -63,6 +63,8 @@ class Part:
         of_first, self.gates = self.both.split([weights[0].shape[:2].numel(), weights[1].shape[:2].numel()])
         self.weight = of_first.view_as(weights[0])  # [E, U, D of these columns]
         self.bias = detached(first)[1] if biased else None  # [E, U]
+        of_all = self.both.new_zeros(len(self.both))
+        self.biases = of_all if self.bias is None else torch.cat([self.bias.flatten(), of_all[self.bias.numel() :]])
         self.embedding = Embedding(whole, columns)
 
     def __call__(self, batch: Batch) -> Share:
@@ -72,10 +74,10 @@ class Part:
 
     def of_first(self, batch: Batch) -> Share:
         """The share, N = 1, of the first of the rows: a product of a matrix and a vector."""
-        shape = self.weight.shape[:2]
-        hidden, gates = torch.mv(self.both, self.embedding(first_of(batch))[0]).tensor_split([shape.numel()])
-        hidden = hidden.view(shape) if self.bias is None else hidden.view(shape) + self.bias
-        return Share(hidden.unsqueeze(1), gates.unsqueeze(1))
+        experts, units = self.weight.shape[:2]
+        both = torch.addmv(self.biases, self.both, self.embedding(first_of(batch))[0])
+        hidden, gates = both.tensor_split([experts * units])
+        return Share(hidden.view(experts, 1, units), gates.view(experts, 1))
 
     def gate(self, x: Tensor) -> Tensor:
         """What the columns add to the logits of all gates [E, N]."""
@@ -83,36 +85,29 @@ class Part:
 
 
 class Embedding:
-    """FeatureEmbedding of some columns of encoded rows, in one lookup: every field is a bag whose ids have weights."""
+    """FeatureEmbedding of some columns of encoded rows, in one lookup: every field is the mean of its ids."""
 
     def __init__(self, whole: FeatureEmbedding, columns: Columns) -> None:
         self.table = whole.weight.detach()
         parts = (columns.categorical, _bag_places(whole, columns), columns.numeric)
         self.categorical, self.bags, self.numeric = (np.array(part, np.int64) for part in parts)
-        self.lengths = [whole.bag_lengths[bag] for bag in columns.bags]
-        offsets = torch.cat([whole.offsets[self.categorical], whole.bag_offsets[self.bags]])
-        self.offsets = offsets.cpu().numpy().astype(np.int64)
-        sizes = [1] * len(self.categorical) + self.lengths
-        self.starts = np.cumsum([0, *sizes])[:-1]  # of the fields among the ids of a row
-        self.bag_starts = self.starts[len(self.categorical) :] - len(self.categorical)
+        self.offsets = torch.cat([whole.offsets[self.categorical], whole.bag_offsets[self.bags]])  # [L]
+        sizes = [1] * len(self.categorical) + [whole.bag_lengths[bag] for bag in columns.bags]
+        fields = np.repeat(np.eye(len(sizes), dtype=np.float32), sizes, axis=1)
+        self.fields = torch.from_numpy(fields).to(self.table)  # [fields, L]: 1 for a field's ids
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The columns of rows [N, D of these columns]."""
-        rows, device, width = len(batch.scenario), self.table.device, len(self.starts) * self.table.shape[1]
-        numeric = torch.from_numpy(batch.numeric[:, self.numeric]).to(device)
-        if not width:
+        """The columns of rows [N, D of these columns]; a row has L ids."""
+        numeric = torch.from_numpy(batch.numeric[:, self.numeric]).to(self.table.device)
+        if not len(self.fields):
             return numeric
-        ids = np.concatenate([batch.categorical[:, self.categorical], batch.bags[:, self.bags]], axis=1)
-        weights = (ids >= 0).astype(np.float32)  # [N, ids of a row]: 1, or 0 for the padding of a bag
-        if self.lengths:
-            of_bags = weights[:, len(self.categorical) :]  # each id of a bag has its share of the mean
-            counts = np.add.reduceat(of_bags, self.bag_starts, axis=1)
-            of_bags /= np.repeat(np.maximum(counts, 1), self.lengths, axis=1)
-        places = np.maximum(ids, 0) + self.offsets
-        starts = np.arange(rows)[:, None] * ids.shape[1] + self.starts
-        flat, bags, shares = (torch.from_numpy(part.ravel()).to(device) for part in (places, starts, weights))
-        embedded = F.embedding_bag(flat, self.table, bags, mode="sum", per_sample_weights=shares)  # [N * fields, E]
-        return torch.cat([embedded.view(rows, width), numeric], dim=1)
+        both = [batch.categorical[:, self.categorical], batch.bags[:, self.bags]]
+        ids = torch.from_numpy(np.concatenate(both, axis=1)).to(self.table.device)  # [N, L]
+        present = (ids >= 0).to(self.table.dtype)  # all but the padding of bags
+        embedded = F.embedding(ids.clamp_(min=0).add_(self.offsets), self.table)  # [N, L, E]
+        sums = self.fields @ embedded.mul_(present.unsqueeze(2))  # [N, fields, E]
+        means = sums / (present @ self.fields.t()).clamp_(min=1).unsqueeze(2)
+        return torch.cat([means.flatten(1), numeric], dim=1)
 
 
 def first_of(batch: Batch) -> Batch:

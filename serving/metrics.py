@@ -17,7 +17,7 @@ from serving.ranked import ENCODE, FEATURES, MODEL, Ranked
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25)
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 SCORES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
-SAMPLED = 10  # scores of an answer that are counted, evenly spaced
+SAMPLED = 5  # scores of an answer that are counted, evenly spaced
 WHOLE = "whole"
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,8 @@ class Ranker:
         """The best of the candidates, with what has to be said of them."""
         scores, order = _order(request, state.schema.output_names, found)
         places = seen.candidates.places[order]
-        items = [seen.candidates.items[place] for place in order.tolist()]
+        asked, phases = seen.candidates.items, zip((FEATURES, ENCODE, MODEL), pairwise(clock), strict=True)
+        items = [asked[place] for place in order.tolist()]
         return Ranked(
             items=items,
             scores=scores[order],
@@ -121,7 +123,7 @@ class Ranker:
             unknown_items=[items[place] for place in np.flatnonzero(state.catalogue.unknown[places]).tolist()],
             stale=self._stale(state, seen.row, seen.candidates.places),
             degraded="; ".join(filter(None, (seen.fault, failed))) or None,
-            seconds=dict(zip((FEATURES, ENCODE, MODEL), np.diff(clock).tolist(), strict=True)),
+            seconds={phase: end - start for phase, (start, end) in phases},
             explanation=_explained(state, seen, order) if request.explain and items else None,
         )
 
@@ -143,10 +145,10 @@ class Ranker:
         """By view, how many of the rows that were read are older than the limit."""
         if self.oldest is None:
             return {}
-        since = time.time() - self.oldest
+        since = int(time.time() - self.oldest)
         found = {view: 1 for view, moment in row.moments.items() if moment < since}
         moments = state.catalogue.moments[places]
-        old = int(((moments > 0) & (moments < since)).sum())
+        old = int(np.count_nonzero((moments > 0) & (moments < since)))
         return found | ({state.catalogue.view: old} if old else {})
 
 

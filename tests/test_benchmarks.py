@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +169,7 @@ def test_neighbours_are_the_training_rows_and_none_else(prepared: Path) -> None:
     train = open_tensors(prepared / TENSORS / "train")
     users, items = encoder.layout.table_rows[:2]
     network = Neighbours(users=users, items=items, outcomes=3, width=2)
-    remember(network, train, encoder, schema)
+    remember(network, train, outcomes(train.labels)[0], encoder, schema)
     expected = sorted(
         (user * items + item, item * 3 + int(click + like))
         for (user, item), (click, like) in zip(train.categorical[:, :2].tolist(), train.labels.tolist(), strict=True)
@@ -216,15 +215,18 @@ def test_a_row_learns_auxiliary_tasks_where_the_protocol_has_some(tmp_path: Path
     assert alike.facts() == elsewhere.facts()
 
 
-@pytest.mark.filterwarnings("ignore:cells with one class")  # the archive is small
 def test_a_fit_with_auxiliary_tasks_speaks_of_its_own_only(prepared: Path) -> None:
-    """Two columns of logits come back, of a network with towers for more; nobody is warned that some are not judged."""
+    """Two columns of logits come back, of a network with towers for more; nobody is warned that some are not judged.
+
+    That the few valid rows do not judge all of its own cells is told, as without auxiliary tasks.
+    """
     (row,) = read_rows("movielens-1m", ["shared_bottom"], TRAIN.model_copy(update={"patience": 1}))
     row = dataclasses.replace(row, train=row.train.model_copy(update={"epochs": 1}))
-    alone = fitted(row, 1, prepared)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(UserWarning, match="cells with one class") as usual:
+        alone = fitted(row, 1, prepared)
+    with pytest.warns(UserWarning, match="cells with one class") as told:
         beside = fitted(dataclasses.replace(row, auxiliary=("above_1", "above_2")), 1, prepared)
+    assert [str(warning.message) for warning in told] == [str(warning.message) for warning in usual]
     assert beside.valid.shape == alone.valid.shape
     assert beside.test.shape == alone.test.shape
     assert beside.parameters > alone.parameters

@@ -87,9 +87,9 @@ def test_shares_are_counted_over_what_they_are_shares_of(metrics: Metrics) -> No
 
 @pytest.mark.parametrize("items", [0, 1, 9, 10, 11, 1000])
 def test_scores_are_sampled_evenly(metrics: Metrics, items: int) -> None:
-    """Ten of an answer, or all that it has."""
+    """Five of an answer, or all that it has."""
     metrics.ranked("feed", ranked(items))
-    assert sample(metrics.page(), "hinet_score_count", scenario="feed") == min(items, 10)
+    assert sample(metrics.page(), "hinet_score_count", scenario="feed") == min(items, 5)
 
 
 def test_the_model_that_answers_is_the_one_that_is_shown(metrics: Metrics) -> None:

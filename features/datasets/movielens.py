@@ -132,14 +132,21 @@ def _movies(text: str) -> pd.DataFrame:
     return pd.DataFrame({"movie_id": [int(line.partition("::")[0]) for line in lines], "genre": genres})
 
 
-def _events(path: Path, scenarios: pd.Series, counts: Counts) -> Iterator[pd.DataFrame]:
-    names = ["user_id", "movie_id", "rating", "seconds"]
+def ratings(path: Path) -> Iterator[pd.DataFrame]:
+    """All ratings in the archive at `path`, in order, in chunks: user_id, movie_id, rating 1 to 5, seconds since 1970.
+
+    Raises SourceError where the archive is damaged.
+    """
     with archive.reading(path), zipfile.ZipFile(path) as files, files.open(_RATINGS) as stream:
-        for frame in _chunks(stream, names, (), _CHUNK):
-            counts.rows_read += len(frame)
-            scenario = frame["user_id"].map(scenarios)
-            counts.left_out["user is not in users.dat"] += int(scenario.isna().sum())
-            yield _impressions(frame, scenario)[scenario.notna()]
+        yield from _chunks(stream, ["user_id", "movie_id", "rating", "seconds"], (), _CHUNK)
+
+
+def _events(path: Path, scenarios: pd.Series, counts: Counts) -> Iterator[pd.DataFrame]:
+    for frame in ratings(path):
+        counts.rows_read += len(frame)
+        scenario = frame["user_id"].map(scenarios)
+        counts.left_out["user is not in users.dat"] += int(scenario.isna().sum())
+        yield _impressions(frame, scenario)[scenario.notna()]
 
 
 def _impressions(frame: pd.DataFrame, scenario: pd.Series) -> pd.DataFrame:
