@@ -30,7 +30,7 @@ import params
 import stage
 from benchmarks.protocols import ENCODER, SCHEMA, TENSORS, outcomes, prepare, remember, unjudged, with_auxiliary
 from benchmarks.report import Cells, Report, Run, auc_of, show
-from benchmarks.rows import Row, read_rows
+from benchmarks.rows import Row, named, read_rows
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
 from features.tasks import Task
@@ -55,7 +55,7 @@ def accuracy(
     `path` is the folder with the official archive; `split` is time or random, where the protocol leaves it open. So
     many runs go side by side as `processes` says, one thread each; default: one per core.
     """
-    rows = read_rows(dataset, models.split(","), params.load().train)
+    rows = read_rows(dataset, named(models), params.load().train)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         report = Report(json, dataset, prepare(dataset, path, split, folder), folder)

@@ -1,6 +1,7 @@
 """The rows of the accuracy table: which network, in which shape, fitted how."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +77,18 @@ class Row:
         return facts | {name: value for name, value in beyond.items() if value}
 
 
+def named(models: str) -> list[str]:
+    """The names in a list with commas; those in brackets belong to a name."""
+    return [name.strip() for name in re.split(r",(?![^(]*\))", models)]
+
+
 def read_rows(dataset: str, names: Sequence[str], train: Train, path: Path = ROWS) -> list[Row]:
     """The rows called `names` (`all`: every one) of the table in `path`, on top of params.train.
 
     Raises ParameterError on a name that is no row, and on a value that no parameter allows.
     """
     table = _Table.model_validate(yaml.safe_load(path.read_text()))
-    wanted = list(table.rows) if "all" in names else [name.strip() for name in names]
+    wanted = list(table.rows) if "all" in names else list(names)
     if unknown := sorted(set(wanted) - set(table.rows)):
         raise ParameterError(
             f"--models {', '.join(unknown)}: no such row in {path.name}; it has {', '.join(table.rows)}"

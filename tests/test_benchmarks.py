@@ -25,7 +25,7 @@ from benchmarks.protocols import (
     with_auxiliary,
 )
 from benchmarks.report import Report, Run
-from benchmarks.rows import read_rows
+from benchmarks.rows import named, read_rows
 from errors import ParameterError
 from features.encode import Encoder, open_tensors
 from features.schema import read_schema
@@ -106,6 +106,12 @@ def test_a_row_that_is_not_there_is_named() -> None:
     """A misspelt model ends the benchmark before it begins, with the names that there are."""
     with pytest.raises(ParameterError, match=r"--models hynet.*it has hinet, shared_bottom"):
         read_rows("simulation", ["hinet", "hynet"], TRAIN)
+
+
+def test_a_name_may_have_commas_in_brackets() -> None:
+    """What the command is given is split at the commas between names only."""
+    given = "hinet, hinet+ (no auxiliary tasks, width 16),mmoe"
+    assert named(given) == ["hinet", "hinet+ (no auxiliary tasks, width 16)", "mmoe"]
 
 
 def test_every_row_of_the_table_is_a_network_that_params_allow() -> None:
