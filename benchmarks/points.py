@@ -127,7 +127,7 @@ def measure(
     """One point of the table."""
     before, stolen, started = sum(server.processor_seconds().values()), stolen_seconds(), time.monotonic()
     found = offer(server, bodies, rate=rate or 0, seconds=seconds, connections=connections)
-    taken = (stolen_seconds() - stolen) / (time.monotonic() - started) / (psutil.cpu_count() or 1)
+    taken = share_of_cores(stolen_seconds() - stolen, time.monotonic() - started)
     used, answered = sum(server.processor_seconds().values()) - before, found.status == 200
     span = max(seconds, float((found.moments + found.latency / 1e3).max(initial=0)))
     p50, p95, p99, longest = percentiles(found.latency)
@@ -135,14 +135,18 @@ def measure(
         candidates=candidates, rate=rate, connections=connections, seconds=seconds, requests=len(found.status),
         errors=int((~answered).sum()), answers_per_second=float(answered.sum()) / span, p50=p50, p95=p95, p99=p99,
         longest=longest, late_p99=percentiles(found.late)[2], processor_ms=used * 1e3 / max(1, int(answered.sum())),
-        stolen=taken,
-        load_average=os.getloadavg()[0],
+        stolen=taken, load_average=os.getloadavg()[0],
     )  # fmt: skip
 
 
 def stolen_seconds() -> float:
     """Processor seconds that the host took from this machine since it was started; NaN where nobody knows."""
     return float(getattr(psutil.cpu_times(), "steal", "nan"))
+
+
+def share_of_cores(used: float, seconds: float) -> float:
+    """What processor seconds are of all that the cores have in `seconds`."""
+    return used / seconds / (psutil.cpu_count() or 1)
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float, float, float]:

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import orjson
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 import stage
 from benchmarks.bodies import asked, write_bodies
-from benchmarks.points import Offered, percentiles, start_load, stolen_seconds
+from benchmarks.points import Offered, percentiles, share_of_cores, start_load, stolen_seconds
 from benchmarks.servers import OURS, Server, leave_nothing_behind, post, serve
 from benchmarks.serving import machine, told
 from benchmarks.variants import perturbed_model, shifted_snapshot
@@ -212,8 +211,7 @@ def _stolen(looks: list[dict[str, Any]]) -> float:
     if len(looks) < 2:
         return float("nan")
     first, last = looks[0], looks[-1]
-    cores = psutil.cpu_count() or 1
-    return float((last["stolen_seconds"] - first["stolen_seconds"]) / (last["moment"] - first["moment"]) / cores)
+    return share_of_cores(last["stolen_seconds"] - first["stolen_seconds"], last["moment"] - first["moment"])
 
 
 def _cores(looks: list[dict[str, Any]]) -> dict[str, float]:

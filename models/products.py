@@ -85,7 +85,7 @@ def fast(x: Tensor, weight: Tensor) -> bool:
 
 
 class _Wide(torch.autograd.Function):
-    """`wide` by oneDNN."""
+    """`wide`, its gradients by the same products."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
@@ -127,9 +127,10 @@ class _Perceptrons(torch.autograd.Function):
         hidden = []  # N times the activations of every layer but the last, each [B, outputs]
         for n, output in enumerate(outputs):
             y = rows if x.dim() == 2 else rows[n]
-            for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
-                y = _product(y, weight[n], bias[n], out=output if layer == depth else None).relu_()
-                hidden += [y] if layer < depth else []
+            for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+                y = _product(y, weight[n], bias[n]).relu_()
+                hidden.append(y)
+            _product(y, weights[-1][n], biases[-1][n], out=output).relu_()
         ctx.depth, ctx.dtype = depth, x.dtype
         ctx.save_for_backward(rows, outputs, *weights, *hidden)
         return outputs

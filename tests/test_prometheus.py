@@ -85,7 +85,7 @@ def test_shares_are_counted_over_what_they_are_shares_of(metrics: Metrics) -> No
     assert sample(page, "hinet_candidates_sum", scenario="feed") == 40
 
 
-@pytest.mark.parametrize("items", [0, 1, 9, 10, 11, 1000])
+@pytest.mark.parametrize("items", [0, 1, 4, 5, 6, 9, 10, 11, 1000])
 def test_scores_are_sampled_evenly(metrics: Metrics, items: int) -> None:
     """Five of an answer, or all that it has."""
     metrics.ranked("feed", ranked(items))
