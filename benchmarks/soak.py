@@ -1,7 +1,7 @@
 """The service under a long load, and under a load while models and snapshots are exchanged.
 
-    python -m benchmarks.soak --seconds 1200 --rate 150 --json soak.json
-    python -m benchmarks.soak --exchanges 20 --json exchanges.json
+    python -m benchmarks.soak --seconds 1200 --workers 2 --json soak.json
+    python -m benchmarks.soak --exchanges 20 --workers 2 --json exchanges.json
 
 A soak is passed without an error, with memory that does not grow and with a p99 of the last minute within WORSE of the
 first one's. Exchanges are passed without an error and without an answer that is neither what one pair of model and
@@ -24,9 +24,9 @@ from rich.table import Table
 
 import stage
 from benchmarks.bodies import asked, write_bodies
-from benchmarks.points import Offered, percentiles, share_of_cores, start_load, stolen_seconds
+from benchmarks.points import Offered, measure, percentiles, share_of_cores, start_load, stolen_seconds
 from benchmarks.servers import OURS, Server, leave_nothing_behind, post, serve
-from benchmarks.serving import machine, told
+from benchmarks.serving import CLOSED, machine, told
 from benchmarks.variants import perturbed_model, shifted_snapshot
 from errors import PipelineError
 from features.snapshot import snapshot_beside
@@ -35,9 +35,11 @@ from models.folder import Model, read_model
 WORSE = 1.2  # times the p99 of the first minute
 GROWTH = 1.05  # times the memory of a worker after the first minute
 MINUTE = 60.0
+WARM_SECONDS, LIMIT_SECONDS = 5.0, 20.0  # of the closed loop
 LOOK_SECONDS = 5.0  # between two looks at the processes
 CANDIDATES = 200
 FEW = 10  # different bodies under exchanges: each pair answers each one beforehand
+UNDER_EXCHANGES = 40.0  # requests per second
 BETWEEN = 8.0  # seconds from one exchange to the next: longer than serve.reload_seconds and a reload
 
 
@@ -47,18 +49,21 @@ def soak(
     model: Path = Path("artifacts/models/hinet"),
     online: Path = Path("artifacts/online.db"),
     seconds: float = 1200,
-    rate: float = 50,
+    rate: float | None = None,
     workers: int = 1,
     exchanges: int = 0,
 ) -> None:
-    """Load the service on `model` and `online` with `rate` for `seconds`, or while so many `exchanges` are made."""
+    """Load the service on `model` and `online` with `rate` for `seconds`, or while so many `exchanges` are made.
+
+    Without a `rate`: half of what the service answers in a closed loop just before; with exchanges UNDER_EXCHANGES.
+    """
     for path in (model, online):
         if not path.exists():
             raise PipelineError(f"{path} does not exist: run `dvc repro package`; train.epochs 1 will do")
     leave_nothing_behind()
     with TemporaryDirectory(prefix="hinet-soak-") as scratch:
         run = Run(read_model(model), model.absolute(), online.absolute(), Path(scratch), workers)
-        found = run.exchanges(exchanges, rate) if exchanges else run.steady(rate, seconds)
+        found = run.exchanges(exchanges, rate or UNDER_EXCHANGES) if exchanges else run.steady(rate, seconds)
     report = {"machine": machine(), "workers": workers, "candidates": CANDIDATES} | found
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(text.dumps(report, indent=1) + "\n")
@@ -71,12 +76,14 @@ class Run:
     def __init__(self, model: Model, folder: Path, online: Path, scratch: Path, workers: int) -> None:
         self.model, self.folder, self.online, self.scratch, self.workers = model, folder, online, scratch, workers
 
-    def steady(self, rate: float, seconds: float) -> dict[str, Any]:
+    def steady(self, rate: float | None, seconds: float) -> dict[str, Any]:
         """Latencies by minute, memory and share of a core by process, of the same load all the time."""
         bodies = write_bodies(self.scratch / "bodies.jsonl", asked(self.model, CANDIDATES, 2000))
-        with self._served(self.folder, self.online) as server, start_load(server, bodies, rate, seconds) as running:
-            looks = list(_looks(server, seconds))
-            offered = running.result()
+        with self._served(self.folder, self.online) as server:
+            rate = rate or half_of_limit(server, bodies)
+            with start_load(server, bodies, rate, seconds) as running:
+                looks = list(_looks(server, seconds))
+                offered = running.result()
         minutes = [_minute(offered, looks, start) for start in np.arange(0, seconds - MINUTE / 2, MINUTE).tolist()]
         grown = _growth(looks)
         worse = minutes[-1]["p99"] / minutes[0]["p99"]
@@ -158,6 +165,14 @@ class Variants:
             fresh = place.with_name("snapshot.new")
             shutil.copyfile(self.snapshots[snapshot], fresh)
             fresh.replace(place)
+
+
+def half_of_limit(server: Server, bodies: Path) -> float:
+    """Half of the answers per second in a closed loop of LIMIT_SECONDS, its first seconds thrown away."""
+    for seconds in (WARM_SECONDS, LIMIT_SECONDS):
+        found = measure(server, bodies, candidates=CANDIDATES, rate=None, seconds=seconds, connections=CLOSED)
+    told(f"the limit: {found.answers_per_second:.0f} answers/s in a closed loop, {found.stolen:.1%} stolen")
+    return round(found.answers_per_second / 2)
 
 
 def judged(said: list[dict[str, Any]], expected: list[list[bytes]]) -> tuple[list[dict[str, Any]], set[int]]:
