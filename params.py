@@ -138,6 +138,7 @@ class HiNetUnits(_Section):
     cross_layers: Positive
     normalize: bool
     detach_gates: bool
+    scenario_view: list[Positive]
     dropout: Share
     scenario_attention: bool
     hierarchy: bool

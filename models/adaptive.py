@@ -42,6 +42,32 @@ class StarLinear(nn.Module):
         return linear(x, weight, bias, rectify=self.rectify)  # [M, B, outputs]
 
 
+class ScenarioView(nn.Module):
+    """M3oE's view of a row: MLP(Star_s(x)) + MLP'(x), made by the row's own scenario and beside it by what all share.
+
+    Z. Zhang et al., SIGIR 2024, arXiv 2404.18465. Star_s is a StarLinear without a ReLU; the perceptrons are normalized
+    before theirs (both after the authors' code). `units`: width of Star_s, then of each layer of MLP; MLP' has one
+    layer, as wide as the last. Raises ValueError if there are fewer than two.
+
+    >>> view = ScenarioView(scenarios=3, inputs=4, units=(8, 6))
+    >>> view(torch.zeros(5, 4), torch.zeros(5).int()).shape
+    torch.Size([5, 6])
+    """
+
+    def __init__(self, *, scenarios: int, inputs: int, units: Sequence[int]) -> None:
+        super().__init__()
+        if len(units) < 2:
+            raise ValueError(f"a view has two widths or more, of the scenario's layer and of what follows, not {units}")
+        self.star = StarLinear(scenarios=scenarios, inputs=inputs, outputs=units[0])
+        self.after_star = StackedExperts(experts=1, inputs=units[0], units=units[1:], normalize=True)
+        self.beside_star = StackedExperts(experts=1, inputs=inputs, units=units[-1:], normalize=True)
+
+    def forward(self, x: Tensor, scenario: Tensor) -> Tensor:
+        """Rows [B, inputs] and their scenarios [B] -> [B, units[-1]]."""
+        star = own(self.star(x), scenario)  # [B, units[0]]
+        return (self.after_star(star) + self.beside_star(x)).squeeze(0)  # [B, units[-1]]
+
+
 class PartitionedNorm(nn.Module):
     """Batch normalization by scenario: g * g_s * (x - mean_s) / sqrt(variance_s + epsilon) + h + h_s.
 

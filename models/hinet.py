@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.adaptive import ScenarioView
 from models.experts import FeatureEmbedding, Gates, StackedExperts, StackedTowers, mix, mix_own, outputs_of, own
 from models.interactions import interaction
 
@@ -153,9 +154,11 @@ class HiNet(nn.Module):
     `embedding_width` and each sub-expert one set to read (see ExpertsOfSets; gates read all). `interactions` are terms
     of x that are added to the logits, fm and cross with `cross_layers` (models/interactions.py). `normalize` puts a
     layer normalization before every ReLU of the scenario and task experts. `detach_gates` lets no gradient through the
-    gates to what they read. `dropout` leaves out that share of x, drawn anew for every row and step, while it is
-    trained. `neighbours` puts what user and item met in the training rows into x (see FeatureEmbedding). Two ablations:
-    without `scenario_attention` C = [G, S], without `hierarchy` the scenario layer goes and C = x.
+    gates to what they read. `scenario_view` are the widths of a view of the row by its scenario (see ScenarioView) that
+    all but the interactions read in place of x. `dropout` leaves out that share of x, drawn anew for every row and
+    step, while it is trained. `neighbours` puts what user and item met in the training rows into x (see
+    FeatureEmbedding). Two ablations: without `scenario_attention` C = [G, S], without `hierarchy` the scenario layer
+    goes and C = x.
 
     >>> network = HiNet(table_rows=(100, 50), categorical_tables=(0, 1), bag_tables=(1,), bag_lengths=(5,), numeric=3,
     ...                 scenarios=4, tasks=2, embedding_width=8, sub_experts=3, expert_units=(16, 8), task_experts=2,
@@ -193,6 +196,7 @@ class HiNet(nn.Module):
         cross_layers: int = 2,
         normalize: bool = False,
         detach_gates: bool = False,
+        scenario_view: Sequence[int] = (),
         dropout: float = 0.0,
         scenario_attention: bool = True,
         hierarchy: bool = True,
@@ -207,7 +211,11 @@ class HiNet(nn.Module):
             bag_lengths=bag_lengths, numeric=numeric, embedding_width=embedding_sets * embedding_width,
             neighbours=neighbours,
         )  # fmt: skip
-        width, fields = self.embedding.width, self.embedding.fields
+        whole, fields = self.embedding.width, self.embedding.fields
+        if scenario_view and embedding_sets > 1:
+            raise ValueError("embedding_sets are read apart, and a scenario_view joins them: use one of the two")
+        self.view = ScenarioView(scenarios=scenarios, inputs=whole, units=scenario_view) if scenario_view else None
+        width = scenario_view[-1] if scenario_view else whole
         self.integration = SubExpertIntegration(
             scenarios=scenarios, sub_experts=sub_experts, inputs=width, units=expert_units, normalize=normalize,
             detach_gates=detach_gates, embedding_sets=embedding_sets, fields=fields, numeric=numeric,
@@ -224,7 +232,7 @@ class HiNet(nn.Module):
             task_outputs=task_outputs,
         )  # fmt: skip
         outputs = sum(outputs_of(tasks, task_outputs))
-        shape = {"fields": fields, "width": embedding_sets * embedding_width, "inputs": width, "outputs": outputs}
+        shape = {"fields": fields, "width": embedding_sets * embedding_width, "inputs": whole, "outputs": outputs}
         self.interactions = nn.ModuleDict(
             {name: interaction(name, **shape, cross_layers=cross_layers) for name in interactions}
         )
@@ -232,12 +240,15 @@ class HiNet(nn.Module):
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.dropout(self.embedding(categorical, bags, numeric))  # [B, D]
-        context = self._context(x, scenario)  # [B, 3H]
+        context = self._context(self._read(x, scenario), scenario)  # [B, 3H]
         tasks = self.control(context)  # [T, B, h]
         logits: Tensor = self.towers(tasks, scenario)  # [B, O]
         for term in self.interactions.values():
             logits = logits + term(x)
         return logits
+
+    def _read(self, x: Tensor, scenario: Tensor) -> Tensor:
+        return x if self.view is None else self.view(x, scenario)  # [B, D']
 
     def _context(self, x: Tensor, scenario: Tensor) -> Tensor:
         if self.integration is None:
@@ -262,7 +273,7 @@ class HiNet(nn.Module):
         `shared` [B, K]: sub-experts of G; `scenarios` [B, M, K]: sub-experts of each S_m;
         `tasks` [B, T, P + Q]: the task's own P experts, then the Q shared ones. Without `hierarchy` only `tasks`.
         """
-        x = self.embedding(categorical, bags, numeric)
+        x = self._read(self.embedding(categorical, bags, numeric), scenario)
         control = self.control.gates(self._context(x, scenario)).transpose(0, 1)  # [B, T, P + Q]
         if self.integration is None:
             return {"tasks": control}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.adaptive import StarLinear
+from models.adaptive import ScenarioView
 from models.experts import FeatureEmbedding, Gates, Inputs, StackedExperts, StackedTowers, mix, mix_own, own
 
 
@@ -197,9 +197,7 @@ class M3oE(nn.Module):
         super().__init__()
         self.embedding = FeatureEmbedding(**inputs)
         self.parts, view = (experts, scenarios, tasks), star_units[-1]
-        self.star = StarLinear(scenarios=scenarios, inputs=self.embedding.width, outputs=star_units[0])
-        self.after_star = StackedExperts(experts=1, inputs=star_units[0], units=star_units[1:], normalize=True)
-        self.beside_star = StackedExperts(experts=1, inputs=self.embedding.width, units=(view,), normalize=True)
+        self.view = ScenarioView(scenarios=scenarios, inputs=self.embedding.width, units=star_units)
         self.gates = Gates(mixtures=scenarios * tasks, experts=experts, inputs=view, detach=True)
         self.experts = StackedExperts(experts=sum(self.parts), inputs=view, units=expert_units, normalize=True)
         self.of_scenarios, self.of_tasks = Balance(scenarios), Balance(tasks)
@@ -212,8 +210,7 @@ class M3oE(nn.Module):
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        star = own(self.star(x), scenario)  # [B, star_units[0]]
-        view = (self.after_star(star) + self.beside_star(x)).squeeze(0)  # [B, D']
+        view = self.view(x, scenario)  # [B, D']
         return self.towers(self._fuse(view, scenario), scenario)  # [B, O]
 
     def _fuse(self, view: Tensor, scenario: Tensor) -> Tensor:

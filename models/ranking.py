@@ -37,7 +37,7 @@ class Sharing:
 
     `items` are the columns that depend on the item alone (see `item_columns`). The first layer's weights are copied,
     split by columns, when this is made: a network that learns on needs a new one. Raises ValueError where there is no
-    such layer: without `hierarchy`, with several `embedding_sets`, with `interactions`, with `neighbours`.
+    such layer: without `hierarchy`, with several `embedding_sets`, `interactions`, a `scenario_view` or `neighbours`.
     """
 
     def __init__(self, network: HiNet, items: Columns) -> None:
@@ -164,6 +164,8 @@ def _checked(network: HiNet) -> tuple[SubExpertIntegration, StackedExperts]:
         raise ValueError("with several embedding_sets sub-experts read parts of x: score plain rows instead")
     if len(network.interactions):
         raise ValueError(f"interactions {list(network.interactions)} read all of x: score plain rows instead")
+    if network.view is not None:
+        raise ValueError("with a scenario_view no layer of the experts reads x itself: score plain rows instead")
     if network.embedding.neighbours is not None:
         raise ValueError("neighbours are no columns of a row: rank with a network without them")
     return network.integration, network.integration.experts

@@ -80,9 +80,9 @@ def balanced(logit: Tensor, values: list[Tensor], own: int) -> Tensor:
 
 def m3oe_row(network: M3oE, x: Tensor, s: int) -> Tensor:
     """Logits [T] of a row x [D] of scenario s."""
-    star = (network.star.weight[s] * network.star.shared.weight[0]) @ x + network.star.bias[s]
-    star = star + network.star.shared.bias[0]
-    view = plain.apply([network.after_star], 0, star) + plain.apply([network.beside_star], 0, x)
+    star = (network.view.star.weight[s] * network.view.star.shared.weight[0]) @ x + network.view.star.bias[s]
+    star = star + network.view.star.shared.bias[0]
+    view = plain.apply([network.view.after_star], 0, star) + plain.apply([network.view.beside_star], 0, x)
     experts = [plain.apply([network.experts], e, view) for e in range(4 + SCENARIOS + TASKS)]
     shared, of_scenarios, of_tasks = experts[:4], experts[4 : 4 + SCENARIOS], experts[4 + SCENARIOS :]
     logits = []
@@ -115,7 +115,7 @@ def test_m3oes_gates_teach_the_view_nothing() -> None:
 def test_m3oe_trains_no_other_scenarios_parts() -> None:
     """Rows of scenario 1 leave no gradient in star weights, gates and towers of 0 and 2."""
     network = M3oE(**M3OE)
-    own = [network.star.weight, network.star.bias, *network.gates.parameters(), *network.towers.parameters()]
+    own = [network.view.star.weight, network.view.star.bias, *network.gates.parameters(), *network.towers.parameters()]
     assert plain.of_other_scenarios(network, own) == [False, True, False]
 
 

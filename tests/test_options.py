@@ -12,7 +12,7 @@ from models.hinet import ExpertsOfSets, HiNet
 
 OFF: dict[str, Any] = {
     "embedding_sets": 1, "interactions": (), "cross_layers": 2, "normalize": False, "detach_gates": False,
-    "scenario_attention": True, "hierarchy": True,
+    "scenario_view": (), "scenario_attention": True, "hierarchy": True,
 }  # fmt: skip
 ON: dict[str, dict[str, Any]] = {
     "embedding_sets": {"embedding_sets": 3},
@@ -20,6 +20,8 @@ ON: dict[str, dict[str, Any]] = {
     "cross": {"interactions": ("cross",)},
     "normalize": {"normalize": True},
     "detach_gates": {"detach_gates": True},
+    "scenario_view": {"scenario_view": (8, 6)},
+    "view_and_fm": {"scenario_view": (8, 6), "interactions": ("fm",), "hierarchy": False},
     "no_attention": {"scenario_attention": False},
     "no_hierarchy": {"hierarchy": False},
     "many": {"embedding_sets": 3, "interactions": ("fm", "cross"), "normalize": True, "detach_gates": True},
@@ -152,6 +154,33 @@ def test_detached_gates_teach_the_features_nothing() -> None:
         gates(x).square().sum().backward()
         assert (x.grad is None) is detached
         assert gates.logits.weight.grad.any()
+
+
+def test_all_but_the_interactions_reads_the_scenarios_view() -> None:
+    """The logits are those of the layers above on the view of x, plus the terms of x itself."""
+    made, batch = network(scenario_view=(8, 6), interactions=("fm",)), rows()
+    assert made.view is not None
+    x = made.embedding(**without_scenario(batch))
+    view = made.view(x, batch["scenario"])
+    assert view.shape == (len(x), 6)
+    shared, specific = made.integration(view)
+    own = specific[batch["scenario"].long(), torch.arange(len(x))]
+    context = torch.cat([shared, own, made.scenario_attention(specific, batch["scenario"])], dim=1)
+    expected = made.towers(made.control(context), batch["scenario"]) + made.interactions["fm"](x)
+    torch.testing.assert_close(made(**batch), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scenario_view": (8, 6), "embedding_sets": 3}, "use one of the two"),
+        ({"scenario_view": (8,)}, r"two widths or more, .* not \(8,\)"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    """Sets are read apart; the scenario's layer needs one behind it."""
+    with pytest.raises(ValueError, match=message):
+        network(**options)
 
 
 def test_without_attention_the_context_is_shared_and_own() -> None:

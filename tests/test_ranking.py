@@ -123,6 +123,7 @@ def test_what_an_item_takes() -> None:
         ({"hierarchy": False}, "hierarchy"),
         ({"embedding_sets": 3}, "embedding_sets"),
         ({"interactions": ("fm",)}, r"interactions \['fm'\]"),
+        ({"scenario_view": (8, 6)}, "scenario_view"),
         ({"neighbours": 4}, "neighbours are no columns of a row"),
     ],
 )

@@ -38,7 +38,7 @@ SCHEMA = travel.schema()
 SMALL = {
     "sub_experts": 2, "expert_units": [32, 16], "task_experts": 1, "shared_experts": 1, "task_expert_units": [16],
     "tower_units": [16], "scenario_width": 4, "scenario_heads": False, "embedding_sets": 1, "interactions": [],
-    "normalize": False, "detach_gates": False, "scenario_attention": True, "hierarchy": True,
+    "normalize": False, "detach_gates": False, "scenario_view": [], "scenario_attention": True, "hierarchy": True,
 }  # fmt: skip
 RECIPE = Recipe(
     seed=1, epochs=9, patience=9, batch_size=512, learning_rate=0.006, table_weight_decay=0.0, weight_decay=0.0,
