@@ -3,8 +3,9 @@
     python -m benchmarks.training --json training.json
 
 All of it in one run, on the same rows and sizes, the variants in turns, so that a noisy machine is noisy for all; a
-figure is the median of the turns. The limit is what plain matrix products of the same shapes take, forward and
-backward, by the faster of torch's two libraries for each shape.
+figure is the median of the turns, a ratio the median of the ratios within a turn. The limit is what plain matrix
+products of the same shapes take, forward and backward, by the faster of torch's two libraries for each shape; it has
+its turn beside the others.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ from models.rows import Part, Rows
 from models.state import State
 
 FIELDS, WIDTH, TASKS = 8, 16, 2
-BATCH, ROWS, ROUNDS = 4096, 200_000, 7
+BATCH, ROWS, ROUNDS = 4096, 200_000, 15
 BATCHES, IDS = (512, 2048, 4096, 16384), (10_000, 1_000_000, 10_000_000)  # of the sweeps
 ON_DISK = (2_000_000, 8_000_000, 32_000_000)  # rows whose pass is measured
 AUTHORS: dict[str, Any] = {
@@ -55,6 +57,10 @@ SIZES = {
     "authors, 6 scenarios": {**AUTHORS, "scenarios": 6},
     "small, 3 scenarios": {**SMALL, "scenarios": 3},
 }
+RATIOS = {  # seconds of these by seconds of ours
+    "against_loop_and_loader": "loop and loader", "against_loop_in_memory": "loop, rows in memory",
+    "share_of_limit": "limit", "loading_share": "loading",
+}  # fmt: skip
 
 
 def training(*, json: Path = Path("artifacts/training.json"), rounds: int = ROUNDS, rows: int = ROWS) -> None:
@@ -135,31 +141,28 @@ def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
     fixed = next(parts)
     variants: dict[str, Callable[[], Any]] = {
         "ours": lambda: world.fitting.step(next(parts)),
-        "loop and loader": by_loader.step,
-        "loop, rows in memory": held.step,
         "forward and backward": lambda: forward_and_backward(world, fixed),
         "loading": lambda: next(parts),
+        "limit": products(world.fitting.state.network, BATCH, rounds),
+        "loop and loader": by_loader.step,
+        "loop, rows in memory": held.step,
     }
     if ONEDNN_BFLOAT16:
         halved = World.of(shape, rows, precision="bfloat16")
         variants["ours, bfloat16"] = lambda: halved.fitting.step(next(parts))
-    seconds = in_turns(variants, rounds)
+    turns = seconds_by_turn(variants, rounds)
     for elsewhere in (by_loader, held):
         elsewhere.end()
-    limit = limit_seconds(world.fitting.state.network, BATCH, rounds)
-    rates = {name: round(BATCH / value) for name, value in {**seconds, "limit": limit}.items() if name != "loading"}
+    rates = {name: round(BATCH / float(np.median(took))) for name, took in turns.items() if name != "loading"}
     return {
         "samples_per_second": rates,
-        "against_loop_and_loader": round(rates["ours"] / rates["loop and loader"], 2),
-        "against_loop_in_memory": round(rates["ours"] / rates["loop, rows in memory"], 2),
-        "share_of_limit": round(rates["ours"] / rates["limit"], 3),
-        "loading_share": round(seconds["loading"] / seconds["ours"], 4),
-        "gflops": round(6 * BATCH * dense_parameters(world.fitting.state.network) / seconds["ours"] / 1e9, 1),
+        **{name: round(float(np.median(turns[of] / turns["ours"])), 4) for name, of in RATIOS.items()},
+        "gflops": round(6 * dense_parameters(world.fitting.state.network) * rates["ours"] / 1e9, 1),
     }
 
 
-def in_turns(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each variant over `rounds` turns, in which each is called once after the other."""
+def seconds_by_turn(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, NDArray[np.float64]]:
+    """Seconds of each variant [rounds]: in a turn each is called once after the other; a first turn is not counted."""
     for call in variants.values():
         call()
     found: dict[str, list[float]] = {name: [] for name in variants}
@@ -168,7 +171,12 @@ def in_turns(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
             started = time.perf_counter()
             call()
             found[name].append(time.perf_counter() - started)
-    return {name: float(np.median(values)) for name, values in found.items()}
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def in_turns(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each variant over `rounds` turns."""
+    return {name: float(np.median(values)) for name, values in seconds_by_turn(variants, rounds).items()}
 
 
 def forward_and_backward(world: World, part: Part) -> None:
@@ -184,18 +192,32 @@ def dense_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters()) - tables
 
 
-def limit_seconds(network: nn.Module, batch: int, rounds: int) -> float:
-    """Seconds of the network's matrix products alone: forward, gradient of the rows, gradient of the weights."""
-    layers = [module.weight.shape for module in network.modules() if isinstance(module, StackedLinear)]
-    of_shape = {shape[1:]: products_seconds(batch, shape[2], shape[1], rounds) for shape in set(layers)}
-    return sum(shape[0] * of_shape[shape[1:]] for shape in layers)
+def products(network: nn.Module, batch: int, rounds: int) -> Callable[[], None]:
+    """All of the network's matrix products once: forward, gradient of the rows, gradient of the weights.
+
+    Products of a shape read the same operands, each as its kernel likes them best.
+    """
+    shapes = [module.weight.shape for module in network.modules() if isinstance(module, StackedLinear)]
+    of_shape = {shape[1:]: products_of_shape(batch, shape[2], shape[1], rounds) for shape in set(shapes)}
+    calls = [call for shape in shapes for call in of_shape[shape[1:]] * shape[0]]
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
 
 
-def products_seconds(batch: int, inputs: int, outputs: int, rounds: int) -> float:
-    """Of y = x W, dx = dy W^T and dW = x^T dy, each from operands as its kernel likes them best."""
+def products_of_shape(batch: int, inputs: int, outputs: int, rounds: int) -> list[Callable[[], Tensor]]:
+    """Products y = x W, dx = dy W^T and dW = x^T dy of one layer, each by the faster kernel."""
     x, dy, weight = torch.randn(batch, inputs), torch.randn(batch, outputs), torch.randn(inputs, outputs)
     operands = ((x, weight), (dy, weight.t().contiguous()), (x.t().contiguous(), dy))
-    return sum(min(in_turns(_kernels(a, b), max(rounds, 5)).values()) for a, b in operands)
+    found = []
+    for a, b in operands:
+        kernels = _kernels(a, b)
+        seconds = in_turns(kernels, max(rounds, 5))
+        found.append(kernels[min(seconds, key=lambda name: seconds[name])])
+    return found
 
 
 def _kernels(a: Tensor, b: Tensor) -> dict[str, Callable[[], Tensor]]:
@@ -236,8 +258,8 @@ def show(report: dict[str, Any]) -> None:
     table = Table("", *sizes, title=f"samples/s, batches of {report['batch_size']}, {report['threads']} threads")
     for name in next(iter(sizes.values()))["samples_per_second"]:
         table.add_row(name, *(f"{found['samples_per_second'][name]:,}" for found in sizes.values()))
-    for name in ("against_loop_and_loader", "against_loop_in_memory", "share_of_limit", "loading_share", "gflops"):
-        table.add_row(name.replace("_", " "), *(f"{found[name]:g}" for found in sizes.values()))
+    for name in (*RATIOS, "gflops"):
+        table.add_row(name.replace("_", " "), *(f"{found[name]:.3g}" for found in sizes.values()))
     console.print(table)
     steps = Table("small, 3 scenarios", "steps/s")
     for name, value in report["sweeps"].items():

@@ -1,6 +1,7 @@
 """The speed benchmark: what it compares is the same network, and every figure of its report is measured."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,10 +65,24 @@ def test_both_ways_to_read_rows_give_rows() -> None:
 
 
 def test_the_limit_counts_every_product_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one second per product of a shape the limit is the number of stacked layers: experts, gates, towers."""
-    monkeypatch.setattr(training, "products_seconds", lambda *_: 1.0)
+    """The limit runs the three products of each stacked layer once: experts, gates and towers."""
+    ran: list[tuple[int, int]] = []
+
+    def noted(_: int, inputs: int, outputs: int, __: int) -> list[Callable[[], None]]:
+        return [lambda: ran.append((inputs, outputs))] * 3
+
+    monkeypatch.setattr(training, "products_of_shape", noted)
+    network = HiNet(**training.arguments(SHAPE, IDS))
+    training.products(network, 16, 1)()
     experts, gates = 4 * 2 * 2 + (2 * 2 + 1) + 2, 4 + 2
-    assert training.limit_seconds(HiNet(**training.arguments(SHAPE, IDS)), 16, 1) == experts + gates + 2
+    assert len(ran) == 3 * (experts + gates + 2)
+    assert sum(i * o for i, o in ran) == 3 * sum(p.numel() for p in network.parameters() if p.dim() == 3)
+
+
+def test_the_products_are_those_of_a_layer() -> None:
+    """Of a layer's three products the first gives its outputs, the second its inputs' shape, the third its weight's."""
+    shapes = [tuple(call().shape) for call in training.products_of_shape(16, 5, 3, 1)]
+    assert shapes == [(16, 3), (16, 5), (5, 3)]
 
 
 def test_the_report_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
