@@ -143,6 +143,23 @@ class HiNetUnits(_Section):
     scenario_attention: bool
     hierarchy: bool
 
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        """What no network can be made of is refused here, before any data are read."""
+        if len(self.scenario_view) == 1:
+            raise ValueError(f"scenario_view needs two widths or more, or none: [], found {self.scenario_view}")
+        if self.scenario_view and self.embedding_sets > 1:
+            raise ValueError(
+                "embedding_sets are read apart, and a scenario_view joins them: use one of the two, "
+                f"found embedding_sets {self.embedding_sets} and scenario_view {self.scenario_view}"
+            )
+        if self.hierarchy and self.sub_experts % self.embedding_sets:
+            raise ValueError(
+                "sub_experts must be a multiple of embedding_sets, each of which is read by its share of them, "
+                f"found {self.sub_experts} and {self.embedding_sets}"
+            )
+        return self
+
 
 class SharedBottomUnits(_Section):
     """Shape of the shared bottom: see models/baselines.py."""

@@ -1,5 +1,7 @@
 """Networks that adapt themselves to the scenario, which HiNet has to beat: STAR and PEPNet, from the same blocks.
 
+And ScenarioView, M3oE's view of a row by its scenario, which HiNet reads if it is told to.
+
 Inputs and outputs are HiNet's; letters as in models/experts.py, with M scenarios.
 """
 

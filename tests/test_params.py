@@ -59,6 +59,21 @@ def test_a_change_that_cannot_be_is_named(tmp_path: Path, change: dict, message:
         load(tmp_path, {**PLAIN, "dataset": {**PLAIN["dataset"], "simulation": changed}})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scenario_view": [64]}, r"scenario_view needs two widths or more, .* found \[64\]"),
+        ({"scenario_view": [64, 32], "embedding_sets": 3}, r"use one of the two, found embedding_sets 3 and .*64, 32"),
+        ({"sub_experts": 3, "embedding_sets": 2}, r"a multiple of embedding_sets, .* found 3 and 2"),
+    ],
+)
+def test_a_shape_that_no_network_has_is_named(tmp_path: Path, change: dict, message: str) -> None:
+    """Options of HiNet that exclude each other are refused when the file is read, not when the network is made."""
+    changed = {**PLAIN["train"], "hinet": {**PLAIN["train"]["hinet"], **change}}
+    with pytest.raises(ParameterError, match=rf"train\.hinet: .*{message}"):
+        load(tmp_path, {**PLAIN, "train": changed})
+
+
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
     """Without `encode`, the error says so."""
     with pytest.raises(ParameterError, match="encode: Field required"):
