@@ -57,10 +57,12 @@ SIZES = {
     "authors, 6 scenarios": {**AUTHORS, "scenarios": 6},
     "small, 3 scenarios": {**SMALL, "scenarios": 3},
 }
-RATIOS = {  # seconds of these by seconds of ours
-    "against_loop_and_loader": "loop and loader", "against_loop_in_memory": "loop, rows in memory",
-    "share_of_limit": "limit", "loading_share": "loading",
+RATIOS = {  # of seconds
+    "against_loop_and_loader": ("loop and loader", "ours"), "against_loop_in_memory": ("loop, rows in memory", "ours"),
+    "share_of_limit": ("limit", "ours"), "loading_share": ("loading", "ours"),
+    "loading_against_loader": ("loader", "loading"),
 }  # fmt: skip
+NO_STEPS = {"loading", "loader"}  # only what a step begins with
 
 
 def training(*, json: Path = Path("artifacts/training.json"), rounds: int = ROUNDS, rows: int = ROWS) -> None:
@@ -138,12 +140,13 @@ def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
     by_loader, held = (
         loop.Elsewhere(arguments(shape, IDS[0]), world.resident, BATCH, by_loader=way) for way in (True, False)
     )
-    fixed = next(parts)
+    fixed, row_by_row = next(parts), loop.loaded(world.resident, BATCH)
     variants: dict[str, Callable[[], Any]] = {
         "ours": lambda: world.fitting.step(next(parts)),
         "forward and backward": lambda: forward_and_backward(world, fixed),
         "loading": lambda: next(parts),
         "limit": products(world.fitting.state.network, BATCH, rounds),
+        "loader": lambda: next(row_by_row),
         "loop and loader": by_loader.step,
         "loop, rows in memory": held.step,
     }
@@ -153,10 +156,10 @@ def size(shape: dict[str, Any], rows: int, rounds: int) -> dict[str, Any]:
     turns = seconds_by_turn(variants, rounds)
     for elsewhere in (by_loader, held):
         elsewhere.end()
-    rates = {name: round(BATCH / float(np.median(took))) for name, took in turns.items() if name != "loading"}
+    rates = {name: round(BATCH / float(np.median(took))) for name, took in turns.items() if name not in NO_STEPS}
     return {
         "samples_per_second": rates,
-        **{name: round(float(np.median(turns[of] / turns["ours"])), 4) for name, of in RATIOS.items()},
+        **{name: round(float(np.median(turns[a] / turns[b])), 4) for name, (a, b) in RATIOS.items()},
         "gflops": round(6 * dense_parameters(world.fitting.state.network) * rates["ours"] / 1e9, 1),
     }
 

@@ -100,5 +100,6 @@ def test_the_report_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyP
         *(("ours, bfloat16",) if ONEDNN_BFLOAT16 else ()),
     }  # fmt: skip
     assert all(rate > 0 for rate in [*found["samples_per_second"].values(), *report["sweeps"].values()])
+    assert all(found[name] > 0 for name in training.RATIOS)
     assert report["memory_megabytes"]["10,000 rows"] > 0
     assert {"ids 160, lazy tables", "ids 160, dense tables", "threads 1"} <= set(report["sweeps"])
