@@ -28,19 +28,19 @@ run: $(READY) ## the whole pipeline on the data set of params.yaml, then its res
 	dvc repro || { python -m monitoring.index; exit 1; }
 	@dvc plots show > /dev/null
 	@python -m monitoring.index
-	@python -m models.table --metrics reports/metrics.json
+	@python -m models.evaluation.results_table --metrics reports/metrics.json
 
 table: $(READY) ## the result of the last run
-	@python -m models.table --metrics reports/metrics.json
+	@python -m models.evaluation.results_table --metrics reports/metrics.json
 
 serve: $(READY) ## the ranking service on the model just trained: http://127.0.0.1:3000
 	bentoml serve
 
 release: $(READY) ## the model just trained becomes the champion, if the gate opens
-	@python -m serving.release
+	@python -m release.promote
 
 rollback: $(READY) ## back to the champion before
-	@python -m serving.release --rollback
+	@python -m release.promote --rollback
 
 champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
 	@test -e artifacts/releases/champion || { echo "there is no release yet: make release"; exit 1; }
@@ -49,7 +49,7 @@ champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
 	  bentoml serve "$$(realpath artifacts/releases/champion)/bento"
 
 schedule: $(READY) ## everything by itself, in one process: a Prefect server, automations, deployments
-	@python -m flows.schedule
+	@python -m flows.ops.schedule
 
 plots: $(READY) ## one page with every plot: reports/page/index.html
 	dvc plots show
@@ -62,7 +62,7 @@ slow: $(READY) ## the long tests: kill -9 in every stage, several seeds
 	pytest -m slow
 
 bench: $(READY) ## every network with five seeds on the simulation (an hour)
-	python -m benchmarks.accuracy
+	python -m benchmarks.accuracy.benchmark
 
 check: $(READY) ## lint, types, import contracts
 	ruff check .

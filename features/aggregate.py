@@ -12,10 +12,9 @@ from pathlib import Path
 
 import duckdb
 
-import params
-import stage
+from common import params, stage
+from common.params import Aggregate
 from features.schema import EVENT_TIMESTAMP, Column, DType, Kind, Role, Schema, View, newest_day, read_schema, to_json
-from params import Aggregate
 
 ALL = 100_000  # days: a window that holds every log's whole past
 
@@ -46,9 +45,12 @@ def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
         desc=f"items of the newest impressions{_engaged(schema, ' with {} = 1')}, newest last",
     )
     newest = Column(
-        name=newest_day(recent.name), role=Role.NEWEST_DAY, dtype=DType.INT64, nullable=True,
+        name=newest_day(recent.name),
+        role=Role.NEWEST_DAY,
+        dtype=DType.INT64,
+        nullable=True,
         desc=f"day of the newest of {recent.name}",
-    )  # fmt: skip
+    )
     user, item = schema.user, schema.item
     return (
         View(

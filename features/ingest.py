@@ -21,12 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-import params
-import stage
-from errors import SourceError
+from common import params, stage
+from common.errors import SourceError
 from features import datasets
-from features.arrow import TYPES
 from features.datasets.log import ROW, TRUE, Log
+from features.engine.arrow_types import TYPES
 from features.schema import Column, Role, Schema, to_json
 
 ROWS = 131_072  # of a row group, and of what is in memory at once

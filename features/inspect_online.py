@@ -19,16 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore
 
-import params
-import stage
-from features import inspection
-from features.arrow import arrow_schema
-from features.expectations import Rule, expect
-from features.inspection import Border, Facts, Suite, none_at_all
-from features.outcomes import quiet_context
+from common import params, stage
+from features.engine.arrow_types import arrow_schema
+from features.quality import gate
+from features.quality.expectations import Rule, expect
+from features.quality.gate import Border, Facts, Suite, none_at_all
+from features.quality.results import quiet_context
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View, read_schema, read_views
-from features.snapshot import read_snapshot, snapshot_beside
 from features.store.definitions import open_store
+from features.store.item_snapshot import read_snapshot, snapshot_beside
 
 BORDER = Border(
     title="Online store",
@@ -53,13 +52,18 @@ def inspect_online(*, schema: Path, features: Path, online: Path, report: Path, 
         sample = params.load().inspect.sample
         suites = check_online(store, declared, views, features, sample)
         suites.append(check_snapshot(snapshot_beside(online), declared, views, features, sample))
-    inspection.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
+    gate.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
 
 
 def check_online(
-    store: FeatureStore, schema: Schema, views: tuple[View, ...], features: Path, sample: int, *,
+    store: FeatureStore,
+    schema: Schema,
+    views: tuple[View, ...],
+    features: Path,
+    sample: int,
+    *,
     moment: datetime | None = None,
-) -> list[Suite]:  # fmt: skip
+) -> list[Suite]:
     """A suite per view: up to `sample` of its entities in `store` against their newest snapshots under `features`.
 
     `moment` (UTC) is that up to which the store was filled; None: up to the newest snapshot.
@@ -71,7 +75,7 @@ def check_online(
         entities = offline.select(view.keys).to_pylist()
         online = _read(store, view, entities)
         facts = (_present(view, entities, online), _values(view, offline, online))
-        suites.append(Suite(name=view.name, rows=len(entities), outcomes=inspection.judge(context, *facts)))
+        suites.append(Suite(name=view.name, rows=len(entities), outcomes=gate.judge(context, *facts)))
     return suites
 
 
@@ -87,7 +91,7 @@ def check_snapshot(
     held = rows.take(places)
     entities, online = offline.select(view.keys).to_pylist(), {c.name: held[c.name].to_pylist() for c in view.columns}
     facts = (_present(view, entities, online), _values(view, offline, online))
-    return Suite(name="item snapshot", rows=len(entities), outcomes=inspection.judge(quiet_context(), *facts))
+    return Suite(name="item snapshot", rows=len(entities), outcomes=gate.judge(quiet_context(), *facts))
 
 
 def _newest(view: View, keys: list[Column], features: Path, sample: int, moment: datetime | None) -> pa.Table:
@@ -125,9 +129,15 @@ def _present(view: View, entities: list[dict[str, Any]], online: dict[str, list[
 
 def _known(view: View) -> Iterator[Rule]:
     yield expect(
-        gxe.ExpectColumnValuesToBeBetween, "row", "nothing to compare", ["entities"],
-        f"The view {view.name} has at least one entity", severity="warning", column="entities", min_value=1,
-    )  # fmt: skip
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "nothing to compare",
+        ["entities"],
+        f"The view {view.name} has at least one entity",
+        severity="warning",
+        column="entities",
+        min_value=1,
+    )
     yield none_at_all(
         "absent entities", ["first absent", "entities"], "Every entity with a snapshot is in the online store"
     )
@@ -179,7 +189,7 @@ def _typed(column: Column, value: Any) -> bool:
 
 
 def _first(entities: list[dict[str, Any]]) -> str:
-    return inspection.shown(" ".join(f"{name} {value}" for name, value in entity.items()) for entity in entities)
+    return gate.shown(" ".join(f"{name} {value}" for name, value in entity.items()) for entity in entities)
 
 
 if __name__ == "__main__":

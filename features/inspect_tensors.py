@@ -17,16 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from great_expectations.data_context import AbstractDataContext
 
-import params
-import stage
-from features import inspection
-from features.encode import LIMIT, PADDING, UNKNOWN, Encoder, Layout, Tensors, open_tensors
-from features.expectations import Rule, expect
-from features.inspection import SPLITS, Border, Facts, Suite, as_wanted, none_at_all
-from features.outcomes import quiet_context
-from features.schema import Kind, Schema, read_schema
-from features.tasks import Task
-from params import Inspect
+from common import params, stage
+from common.params import Inspect
+from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder, Layout
+from features.encoding.tensors import Tensors, open_tensors
+from features.quality import gate
+from features.quality.expectations import Rule, expect
+from features.quality.gate import SPLITS, Border, Facts, Suite, as_wanted, none_at_all
+from features.quality.results import quiet_context
+from features.schema import Kind, Schema, Task, read_schema
 
 BLOCK_ROWS = 500_000
 BORDER = Border(
@@ -42,7 +41,7 @@ def inspect_tensors(*, schema: Path, encoder: Path, training: Path, tensors: Pat
     """
     declared, fitted, settings = read_schema(schema), Encoder.read(encoder), params.load().inspect
     suites = check_tensors(declared, fitted, settings, training=training, tensors=tensors)
-    inspection.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
+    gate.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
 
 
 def check_tensors(schema: Schema, encoder: Encoder, settings: Inspect, *, training: Path, tensors: Path) -> list[Suite]:
@@ -50,7 +49,7 @@ def check_tensors(schema: Schema, encoder: Encoder, settings: Inspect, *, traini
     context, suites = quiet_context(), []
     for name in SPLITS:
         rows = training / f"{name}.parquet"
-        outcomes = inspection.judge(context, _arrays(schema, encoder.layout, tensors / name, _count(rows)))
+        outcomes = gate.judge(context, _arrays(schema, encoder.layout, tensors / name, _count(rows)))
         if all(outcome.success for outcome in outcomes):
             outcomes += _judge_values(context, schema, encoder, settings, rows, open_tensors(tensors / name))
         suites.append(Suite(name=name, rows=_count(rows), outcomes=outcomes))
@@ -61,7 +60,7 @@ def _judge_values(
     context: AbstractDataContext, schema: Schema, encoder: Encoder, settings: Inspect, rows: Path, held: Tensors
 ) -> list[Any]:
     facts = (_events(schema, rows, held), _ids(encoder, held, settings), _numbers(encoder, held), _labels(schema, held))
-    return inspection.judge(context, *(table for table in facts if len(table.rows) and len(held.event_id)))
+    return gate.judge(context, *(table for table in facts if len(table.rows) and len(held.event_id)))
 
 
 def _count(rows: Path) -> int:
@@ -71,19 +70,30 @@ def _count(rows: Path) -> int:
 def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Facts:
     """Rows and type of each array, as found and as wanted."""
     wanted = {
-        "categorical": ("int32", len(layout.categorical_tables)), "bags": ("int32", sum(layout.bag_lengths)),
-        "numeric": ("float32", layout.numeric), "scenario": ("int32", None),
-        "labels": ("float32", len(schema.tasks)), "event_id": ("int64", None), "user": ("int64", None),
+        "categorical": ("int32", len(layout.categorical_tables)),
+        "bags": ("int32", sum(layout.bag_lengths)),
+        "numeric": ("float32", layout.numeric),
+        "scenario": ("int32", None),
+        "labels": ("float32", len(schema.tasks)),
+        "event_id": ("int64", None),
+        "user": ("int64", None),
         **({} if schema.choice_set is None else {"choice_set": ("int64", None)}),
-    }  # fmt: skip
+    }
     found = [_shape(folder / f"{name}.npy") for name in wanted]
-    rules = (as_wanted("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
-             as_wanted("array of another type", "type", "Every array is there, with its type and width"))  # fmt: skip
+    rules = (
+        as_wanted("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
+        as_wanted("array of another type", "type", "Every array is there, with its type and width"),
+    )
     types = [_type_name(*pair) for pair in wanted.values()]
-    table = pa.table({
-        "array": list(wanted), "rows": [count for count, _ in found], "wanted rows": [rows] * len(wanted),
-        "type": [text for _, text in found], "wanted type": types,
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "array": list(wanted),
+            "rows": [count for count, _ in found],
+            "wanted rows": [rows] * len(wanted),
+            "type": [text for _, text in found],
+            "wanted type": types,
+        }
+    )
     return Facts(key="array", rows=table, rules=rules)
 
 
@@ -107,10 +117,15 @@ def _events(schema: Schema, rows: Path, held: Tensors) -> Facts:
     for batch in pq.ParquetFile(rows).iter_batches(BLOCK_ROWS, columns=[schema.event_id]):
         ids = held.event_id[start : start + len(batch)]
         differing = ids[ids != batch.column(0).to_numpy()]
-        first, other, start = [*first, *differing[: inspection.SHOWN]], other + len(differing), start + len(batch)
+        first, other, start = [*first, *differing[: gate.SHOWN]], other + len(differing), start + len(batch)
     repeated = _repeated(held.event_id)
-    facts = {"array": "event_id", "other events": other, "first others": inspection.shown(first),
-             "repeated events": len(repeated), "first repeated": inspection.shown(repeated)}  # fmt: skip
+    facts = {
+        "array": "event_id",
+        "other events": other,
+        "first others": gate.shown(first),
+        "repeated events": len(repeated),
+        "first repeated": gate.shown(repeated),
+    }
     rules = (
         none_at_all(
             "other events", ["other events", "first others"], "Row i is that of the event of row i of the file"
@@ -132,28 +147,52 @@ def _repeated(ids: np.ndarray) -> list[int]:
 def _ids(encoder: Encoder, held: Tensors, settings: Inspect) -> Facts:
     """Lowest and highest id of each input, the rows of its table, and the share that is unknown."""
     facts = [*_categorical(encoder, held), *_bags(encoder, held), _scenario(encoder, held)]
-    types = pa.schema([("input", pa.string()), ("least", pa.int64()), ("lowest", pa.int64()), ("highest", pa.int64()),
-                       ("rows of its table", pa.int64()), ("unknown", pa.float64())])  # fmt: skip
+    types = pa.schema(
+        [
+            ("input", pa.string()),
+            ("least", pa.int64()),
+            ("lowest", pa.int64()),
+            ("highest", pa.int64()),
+            ("rows of its table", pa.int64()),
+            ("unknown", pa.float64()),
+        ]
+    )
     return Facts(key="input", rows=pa.Table.from_pylist(facts, types), rules=tuple(_in_table(settings.unknown_share)))
 
 
 def _in_table(limit: float) -> Iterator[Rule]:
     kind = gxe.ExpectColumnPairValuesAToBeGreaterThanB
     yield expect(
-        kind, "row", "id beyond its table", ["highest", "rows of its table"],
-        "Every id names a row of its table", column_A="rows of its table", column_B="highest",
+        kind,
+        "row",
+        "id beyond its table",
+        ["highest", "rows of its table"],
+        "Every id names a row of its table",
+        column_A="rows of its table",
+        column_B="highest",
         ignore_row_if="neither",
-    )  # fmt: skip
+    )
     yield expect(
-        kind, "row", "id below its table", ["lowest", "least"],
-        f"No id lies below 0; in a list, below {PADDING} (padding)", column_A="lowest", column_B="least",
-        or_equal=True, ignore_row_if="neither",
-    )  # fmt: skip
+        kind,
+        "row",
+        "id below its table",
+        ["lowest", "least"],
+        f"No id lies below 0; in a list, below {PADDING} (padding)",
+        column_A="lowest",
+        column_B="least",
+        or_equal=True,
+        ignore_row_if="neither",
+    )
     yield expect(
-        gxe.ExpectColumnValuesToBeBetween, "row", "unknown too often", ["unknown"],
-        f"At most {limit:.0%} of the values of an input are unknown to the encoder, or missing", severity="warning",
-        column="unknown", max_value=limit,
-    )  # fmt: skip
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "unknown too often",
+        ["unknown"],
+        f"At most {limit:.0%} of the values of an input are unknown to the encoder, or missing",
+        severity="warning",
+        column="unknown",
+        max_value=limit,
+    )
 
 
 def _categorical(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
@@ -162,9 +201,14 @@ def _categorical(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
         low, high = _extremes(held.categorical)
         unknown = sum(np.count_nonzero(block == UNKNOWN, axis=0) for block in _blocks(held.categorical))
     for place, (name, table) in enumerate(zip(names, layout.categorical_tables, strict=True)):
-        yield {"input": name, "least": 0, "lowest": int(low[place]), "highest": int(high[place]),
-               "rows of its table": layout.table_rows[table],
-               "unknown": round(float(unknown[place]) / len(held.event_id), 4)}  # fmt: skip
+        yield {
+            "input": name,
+            "least": 0,
+            "lowest": int(low[place]),
+            "highest": int(high[place]),
+            "rows of its table": layout.table_rows[table],
+            "unknown": round(float(unknown[place]) / len(held.event_id), 4),
+        }
 
 
 def _bags(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
@@ -173,17 +217,30 @@ def _bags(encoder: Encoder, held: Tensors) -> Iterator[dict[str, Any]]:
     for name, table, length in zip(lists, layout.bag_tables, layout.bag_lengths, strict=True):
         bag, start = held.bags[:, start : start + length], start + length
         low, high = _extremes(bag)
-        unknown, values = (sum(np.count_nonzero(test(block)) for block in _blocks(bag))
-                           for test in (lambda block: block == UNKNOWN, lambda block: block != PADDING))  # fmt: skip
-        yield {"input": name, "least": PADDING, "lowest": int(low.min()), "highest": int(high.max()),
-               "rows of its table": layout.table_rows[table],
-               "unknown": round(unknown / values, 4) if values else None}  # fmt: skip
+        unknown, values = (
+            sum(np.count_nonzero(test(block)) for block in _blocks(bag))
+            for test in (lambda block: block == UNKNOWN, lambda block: block != PADDING)
+        )
+        yield {
+            "input": name,
+            "least": PADDING,
+            "lowest": int(low.min()),
+            "highest": int(high.max()),
+            "rows of its table": layout.table_rows[table],
+            "unknown": round(unknown / values, 4) if values else None,
+        }
 
 
 def _scenario(encoder: Encoder, held: Tensors) -> dict[str, Any]:
     low, high = _extremes(held.scenario)
-    return {"input": f"{encoder.scenario} (code)", "least": 0, "lowest": int(low), "highest": int(high),
-            "rows of its table": len(encoder.scenarios), "unknown": None}  # fmt: skip
+    return {
+        "input": f"{encoder.scenario} (code)",
+        "least": 0,
+        "lowest": int(low),
+        "highest": int(high),
+        "rows of its table": len(encoder.scenarios),
+        "unknown": None,
+    }
 
 
 def _numbers(encoder: Encoder, held: Tensors) -> Facts:
@@ -198,8 +255,10 @@ def _numbers(encoder: Encoder, held: Tensors) -> Facts:
             "beyond the limit", ["beyond the limit"], f"Every number lies within {LIMIT:g} standard deviations"
         ),
     )
-    counts = {"not finite": pa.array(np.atleast_1d(wild)[: len(names)], pa.int64()),
-              "beyond the limit": pa.array(np.atleast_1d(far)[: len(names)], pa.int64())}  # fmt: skip
+    counts = {
+        "not finite": pa.array(np.atleast_1d(wild)[: len(names)], pa.int64()),
+        "beyond the limit": pa.array(np.atleast_1d(far)[: len(names)], pa.int64()),
+    }
     return Facts(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
 
 
@@ -209,8 +268,11 @@ def _labels(schema: Schema, held: Tensors) -> Facts:
         np.array([_strange(task, block[:, place]) for place, task in enumerate(schema.tasks)])
         for block in _blocks(held.labels)
     )
-    rule = none_at_all("label outside its classes", ["label outside its classes"],
-                 "Every label is 0 or 1, or the place of a class, or NaN where it was not observed")  # fmt: skip
+    rule = none_at_all(
+        "label outside its classes",
+        ["label outside its classes"],
+        "Every label is 0 or 1, or the place of a class, or NaN where it was not observed",
+    )
     counts = pa.array(np.atleast_1d(strange), pa.int64())
     table = pa.table({"task": list(schema.task_names), "label outside its classes": counts})
     return Facts(key="task", rows=table, rules=(rule,))

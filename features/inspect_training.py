@@ -13,15 +13,14 @@ import great_expectations.expectations as gxe
 import pyarrow as pa
 from great_expectations.data_context import AbstractDataContext
 
-import params
-import stage
-from features import inspection, partitions
-from features.arrow import TYPES
-from features.expectations import Rule, expect
-from features.inspection import SPLITS, Border, Facts, Suite, as_wanted, none_at_all
-from features.outcomes import quiet_context
+from common import params, stage
+from common.params import Inspect
+from features.engine.arrow_types import TYPES
+from features.quality import gate, partitions
+from features.quality.expectations import Rule, expect
+from features.quality.gate import SPLITS, Border, Facts, Suite, as_wanted, none_at_all
+from features.quality.results import quiet_context
 from features.schema import EVENT_TIMESTAMP, Schema, View, read_schema, read_views
-from params import Inspect
 
 ANOTHER_TYPE = "column of another type"
 BORDER = Border(
@@ -39,42 +38,61 @@ def inspect_training(
     """
     declared, settings = read_schema(schema), params.load()
     suites = check_training(
-        declared, read_views(features / "views.json"), settings.inspect, validated=validated, features=features,
-        training=training, by_time=settings.join.split == "time",
-    )  # fmt: skip
-    inspection.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
+        declared,
+        read_views(features / "views.json"),
+        settings.inspect,
+        validated=validated,
+        features=features,
+        training=training,
+        by_time=settings.join.split == "time",
+    )
+    gate.conclude(BORDER, suites, name=declared.name, report=report, docs=docs)
 
 
 def check_training(
-    schema: Schema, views: tuple[View, ...], settings: Inspect, *,
-    validated: Path, features: Path, training: Path, by_time: bool,
-) -> list[Suite]:  # fmt: skip
+    schema: Schema,
+    views: tuple[View, ...],
+    settings: Inspect,
+    *,
+    validated: Path,
+    features: Path,
+    training: Path,
+    by_time: bool,
+) -> list[Suite]:
     """A suite per split, and one on all three together, which needs columns that are as declared."""
     context = quiet_context()
     with duckdb.connect(config={"memory_limit": "2GB", "threads": stage.threads()}) as connection:
-        suites = [_check_split(context, connection, schema, views, training / f"{name}.parquet", settings)
-                  for name in SPLITS]  # fmt: skip
+        suites = [
+            _check_split(context, connection, schema, views, training / f"{name}.parquet", settings) for name in SPLITS
+        ]
         if any(fault.rule.name == ANOTHER_TYPE for suite in suites for fault in suite.faults):
             return suites
         _open(connection, schema, validated, training)
-        facts = [_events(connection, schema), *(_order(connection) for _ in range(by_time)),
-                 _freshness(connection, views, features, settings)]  # fmt: skip
+        facts = [
+            _events(connection, schema),
+            *(_order(connection) for _ in range(by_time)),
+            _freshness(connection, views, features, settings),
+        ]
     return [
         *suites,
-        Suite(name="together", rows=sum(s.rows for s in suites), outcomes=inspection.judge(context, *facts)),
+        Suite(name="together", rows=sum(s.rows for s in suites), outcomes=gate.judge(context, *facts)),
     ]
 
 
 def _check_split(
-    context: AbstractDataContext, connection: duckdb.DuckDBPyConnection, schema: Schema, views: tuple[View, ...],
-    path: Path, settings: Inspect,
-) -> Suite:  # fmt: skip
+    context: AbstractDataContext,
+    connection: duckdb.DuckDBPyConnection,
+    schema: Schema,
+    views: tuple[View, ...],
+    path: Path,
+    settings: Inspect,
+) -> Suite:
     """Columns and types of one file; where they are as declared, its rows and the features that they lack."""
     rows = partitions.count([path] if path.is_file() else [])
-    outcomes = inspection.judge(context, _columns(schema, views, path))
+    outcomes = gate.judge(context, _columns(schema, views, path))
     if all(outcome.success for outcome in outcomes):
-        outcomes.append(inspection.judge_count(context, _has_rows(path.stem), rows))
-        outcomes += inspection.judge(context, _missing(connection, views, path, settings))
+        outcomes.append(gate.judge_count(context, _has_rows(path.stem), rows))
+        outcomes += gate.judge(context, _missing(connection, views, path, settings))
     return Suite(name=path.stem, rows=rows, outcomes=outcomes)
 
 
@@ -84,10 +102,13 @@ def _columns(schema: Schema, views: tuple[View, ...], path: Path) -> Facts:
     wanted = {column.name: partitions.type_name(TYPES[column.dtype]) for column in declared}
     found = partitions.structure(path)
     names = list(wanted | found)
-    table = pa.table({
-        "column": names, "type": [found.get(name, "absent") for name in names],
-        "wanted type": [wanted.get(name, "not declared") for name in names],
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "column": names,
+            "type": [found.get(name, "absent") for name in names],
+            "wanted type": [wanted.get(name, "not declared") for name in names],
+        }
+    )
     rule = as_wanted(ANOTHER_TYPE, "type", "Every column is there with its declared type, and no other")
     return Facts(key="column", rows=table, rules=(rule,))
 
@@ -104,10 +125,15 @@ def _missing(connection: duckdb.DuckDBPyConnection, views: tuple[View, ...], pat
     found = _one(connection, f"select {shares} from read_parquet($path)", path=str(path))
     limit = settings.missing_view_share
     rule = expect(
-        gxe.ExpectColumnValuesToBeBetween, "row", "view missing too often", ["share without a row"],
-        f"At most {limit:.0%} of the impressions have no row of a view", severity="warning",
-        column="share without a row", max_value=limit,
-    )  # fmt: skip
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "view missing too often",
+        ["share without a row"],
+        f"At most {limit:.0%} of the impressions have no row of a view",
+        severity="warning",
+        column="share without a row",
+        max_value=limit,
+    )
     rows = pa.table({"view": [view.name for view in views], "share without a row": pa.array(found, pa.float64())})
     return Facts(key="view", rows=rows, rules=(rule,))
 
@@ -137,9 +163,9 @@ def _events(connection: duckdb.DuckDBPyConnection, schema: Schema) -> Facts:
         ("foreign", "select id from joined anti join accepted using (id)"),
         ("repeated", "select id from joined group by id having count(*) > 1"),
     ):
-        first = f"min(id, {inspection.SHOWN})"
+        first = f"min(id, {gate.SHOWN})"
         count, ids = _one(connection, f"select count(*), {first} from ({text})")
-        facts |= {f"{name} events": count, f"first {name}": inspection.shown(ids or ())}
+        facts |= {f"{name} events": count, f"first {name}": gate.shown(ids or ())}
     together = "Train, valid and test have together as many rows as there are accepted events"
     rules = (
         as_wanted("rows lost or added", "rows", together),
@@ -165,10 +191,15 @@ def _order(connection: duckdb.DuckDBPyConnection) -> Facts:
     moments = {"first": first, "last": last, "last of the split before": [None, *last[:-1]]}
     types = {name: pa.array(values, pa.timestamp("us")) for name, values in moments.items()}
     rule = expect(
-        gxe.ExpectColumnPairValuesAToBeGreaterThanB, "row", "splits overlap", ["first", "last of the split before"],
+        gxe.ExpectColumnPairValuesAToBeGreaterThanB,
+        "row",
+        "splits overlap",
+        ["first", "last of the split before"],
         "Each split begins after the last impression of the one before it",
-        column_A="first", column_B="last of the split before", ignore_row_if="either_value_is_missing",
-    )  # fmt: skip
+        column_A="first",
+        column_B="last of the split before",
+        ignore_row_if="either_value_is_missing",
+    )
     return Facts(key="split", rows=pa.table({"split": list(SPLITS), **types}), rules=(rule,))
 
 
@@ -189,29 +220,57 @@ def _freshness(
         text = f"select count(*), max({EVENT_TIMESTAMP}) from read_parquet($path)"
         snapshots, newest = _one(connection, text, path=str(features / f"{view.name}.parquet"))
         age = round((impression - newest).total_seconds() / 86_400, 3) if impression and newest else None
-        facts.append({"view": view.name, "snapshots": snapshots, "newest snapshot": newest,
-                      "newest impression": impression, "days behind": age})  # fmt: skip
-    types = pa.schema([("view", pa.string()), ("snapshots", pa.int64()), ("newest snapshot", pa.timestamp("us")),
-                       ("newest impression", pa.timestamp("us")), ("days behind", pa.float64())])  # fmt: skip
+        facts.append(
+            {
+                "view": view.name,
+                "snapshots": snapshots,
+                "newest snapshot": newest,
+                "newest impression": impression,
+                "days behind": age,
+            }
+        )
+    types = pa.schema(
+        [
+            ("view", pa.string()),
+            ("snapshots", pa.int64()),
+            ("newest snapshot", pa.timestamp("us")),
+            ("newest impression", pa.timestamp("us")),
+            ("days behind", pa.float64()),
+        ]
+    )
     return Facts(key="view", rows=pa.Table.from_pylist(facts, types), rules=tuple(_fresh(settings.stale_days)))
 
 
 def _fresh(days: float) -> Iterator[Rule]:
     shown = ["days behind", "newest snapshot", "newest impression"]
     yield expect(
-        gxe.ExpectColumnValuesToBeBetween, "row", "view without rows", ["snapshots"],
-        "Every view has at least one snapshot", column="snapshots", min_value=1,
-    )  # fmt: skip
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "view without rows",
+        ["snapshots"],
+        "Every view has at least one snapshot",
+        column="snapshots",
+        min_value=1,
+    )
     yield expect(
-        gxe.ExpectColumnValuesToBeBetween, "row", "stale view", shown,
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "stale view",
+        shown,
         f"The newest snapshot of a view is at most {days:g} days older than the newest impression",
-        column="days behind", max_value=days,
-    )  # fmt: skip
+        column="days behind",
+        max_value=days,
+    )
     yield expect(
-        gxe.ExpectColumnValuesToBeBetween, "row", "view ahead of its time", shown,
-        f"The newest snapshot of a view is at most {days:g} days newer than the newest impression", severity="warning",
-        column="days behind", min_value=-days,
-    )  # fmt: skip
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "view ahead of its time",
+        shown,
+        f"The newest snapshot of a view is at most {days:g} days newer than the newest impression",
+        severity="warning",
+        column="days behind",
+        min_value=-days,
+    )
 
 
 def _one(connection: duckdb.DuckDBPyConnection, text: str, **values: Any) -> tuple[Any, ...]:

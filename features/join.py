@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 from feast import FeatureStore
 from tqdm import tqdm
 
-import params
-import stage
-from errors import JoinError
-from features.arrow import arrow_schema
+from common import params, stage
+from common.errors import JoinError
+from common.params import Join
+from features.engine.arrow_types import arrow_schema
 from features.schema import EVENT_TIMESTAMP, Schema, View, read_schema, read_views
 from features.store.definitions import SERVICE, open_store
-from params import Join
 
 SPLITS = ("train", "valid", "test")
 BATCH_ROWS = 50_000  # Feast compares an impression with every snapshot of its entities: memory is rows x snapshots

@@ -11,10 +11,10 @@ from pathlib import Path
 import duckdb
 import ibis
 
-import stage
+from common import stage
 from features.schema import EVENT_TIMESTAMP, View, read_schema, read_views
-from features.snapshot import snapshot_beside, write_snapshot
 from features.store.definitions import open_store
+from features.store.item_snapshot import snapshot_beside, write_snapshot
 
 _BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
@@ -29,8 +29,10 @@ def materialize(*, schema: Path, features: Path, online: Path) -> None:
     end = newest_snapshot(views, features)
     store.materialize(_BEGINNING, end)
     items = write_snapshot(declared, views, features=features, moment=end, path=snapshot_beside(online))
-    print(f"online store {online} and the snapshot of {items:,} items hold the features as of {end:%Y-%m-%d %H:%M} UTC",
-          flush=True)  # fmt: skip
+    print(
+        f"online store {online} and the snapshot of {items:,} items hold the features as of {end:%Y-%m-%d %H:%M} UTC",
+        flush=True,
+    )
 
 
 def newest_snapshot(views: tuple[View, ...], features: Path) -> datetime:

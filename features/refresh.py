@@ -30,18 +30,17 @@ import ibis
 import redis
 from feast import FeatureStore
 
-import params
-import stage
-from errors import ParameterError, StoreError
-from features import inspection
-from features.increment import BEGINNING, Increment, Watermark, digest, enter, replace, select_increment
+from common import params, stage
+from common.errors import ParameterError, StoreError
+from common.params import Params
 from features.inspect_online import BORDER, check_online
-from features.inspection import Suite
-from features.outcomes import to_json
+from features.quality import gate
+from features.quality.gate import Suite
+from features.quality.results import to_json
 from features.schema import Schema, View, read_schema, read_views
-from features.snapshot import snapshot_beside, write_snapshot
 from features.store.definitions import REDIS, open_store
-from params import Params
+from features.store.incremental import BEGINNING, Increment, Watermark, digest, enter, replace, select_increment
+from features.store.item_snapshot import snapshot_beside, write_snapshot
 
 LOCKED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 WATERMARK = "watermark.json"
@@ -128,14 +127,20 @@ class OnlineStore:
             print("online and offline differ before the overlap: all of the store is written again", flush=True)
             counts, suites = self._write(moment, anew=True), self._check(moment)
         border = dataclasses.replace(BORDER, remedy=self._remedy())
-        inspection.conclude(border, suites, name=self.schema.name, report=out / "check.json", docs=out / "docs")
+        gate.conclude(border, suites, name=self.schema.name, report=out / "check.json", docs=out / "docs")
         self._write_snapshot(moment)
         views = dict.fromkeys((view.name for view in self.views), moment)
         Watermark(views=views, declared=self.declared).write(self.folder / WATERMARK)
         told = {name: dataclasses.asdict(count) for name, count in counts.items()}
         sample = {suite.name: suite.rows for suite in suites}
-        return {"as_of": moment.isoformat(), "skipped": None, "whole": anew or again, "again": again, "views": told,
-                "compared": sample}  # fmt: skip
+        return {
+            "as_of": moment.isoformat(),
+            "skipped": None,
+            "whole": anew or again,
+            "again": again,
+            "views": told,
+            "compared": sample,
+        }
 
     def _refuse_what_would_go_back(self, moment: datetime) -> None:
         begun = self.watermark.begun
@@ -206,10 +211,14 @@ class OnlineStore:
 
     def _select(self, view: View, rows: Path, moment: datetime) -> Increment:
         return select_increment(
-            view, self.features, self._ledger(view), rows / f"{view.name}.parquet",
+            view,
+            self.features,
+            self._ledger(view),
+            rows / f"{view.name}.parquet",
             watermark=self.watermark.views.get(view.name, BEGINNING),
-            overlap=timedelta(hours=self.settings.materialize.overlap_hours), moment=moment,
-        )  # fmt: skip
+            overlap=timedelta(hours=self.settings.materialize.overlap_hours),
+            moment=moment,
+        )
 
     def _ledger(self, view: View) -> Path:
         return self.folder / f"{view.name}.parquet"

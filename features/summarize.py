@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import stage
-from features.encode import Encoder
-from features.histograms import fit_reference
+from common import stage
+from features.encoding.encoder import Encoder
+from features.encoding.histograms import fit_reference
 from features.schema import read_schema
 
 

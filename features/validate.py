@@ -22,13 +22,12 @@ import pyarrow.parquet as pq
 from great_expectations.data_context import AbstractDataContext
 from tqdm import tqdm
 
-import params
-import stage
-from errors import ValidationError
-from features import datadocs, expectations, facts, partitions
-from features.arrow import arrow_schema
-from features.expectations import TABLES, Rule, Scope
-from features.outcomes import Outcome, evaluate, quiet_context, to_json
+from common import params, stage
+from common.errors import ValidationError
+from features.engine.arrow_types import arrow_schema
+from features.quality import datadocs, derived_columns, expectations, partitions
+from features.quality.expectations import TABLES, Rule, Scope
+from features.quality.results import Outcome, evaluate, quiet_context, to_json
 from features.schema import Role, Schema, read_schema
 
 BATCH_ROWS = 250_000
@@ -95,9 +94,12 @@ def validate(*, schema: Path, ingested: Path, out: Path, quarantine: Path, repor
     settings = params.load().validation
     declared = end(read_schema(schema), settings.not_after)
     verdicts = examine(
-        declared, ingested=ingested, out=out, quarantine=quarantine,
+        declared,
+        ingested=ingested,
+        out=out,
+        quarantine=quarantine,
         tolerance=settings.tolerance,
-    )  # fmt: skip
+    )
     publish(verdicts, name=declared.name, report=report, docs=docs)
     if not all(verdict.passed for verdict in verdicts):
         shutil.rmtree(out)  # nobody may mistake it for data that passed
@@ -172,19 +174,24 @@ def _judge_structure(context: AbstractDataContext, verdict: Verdict) -> None:
 def _judge_table(context: AbstractDataContext, verdict: Verdict) -> None:
     """Facts about the whole table: its row count, and the labels and scenarios that occur."""
     for outcome in verdict.begin("table"):
-        occurring = pa.table({name: facts.distinct(verdict.paths, name) for name in outcome.rule.columns})
+        occurring = pa.table({name: derived_columns.distinct(verdict.paths, name) for name in outcome.rule.columns})
         frame = occurring.to_pandas() if occurring.num_columns else pd.DataFrame(index=pd.RangeIndex(verdict.rows))
         (result,) = evaluate(context, [outcome.rule], frame)
         outcome.add_table(result, [value for column in occurring for value in column.drop_null().to_pylist()])
 
 
 def _judge_rows(
-    context: AbstractDataContext, schema: Schema, verdict: Verdict, accepted: dict[str, pa.Table],
-    out: Path, quarantine: Path, batch_rows: int,
-) -> pa.Table:  # fmt: skip
+    context: AbstractDataContext,
+    schema: Schema,
+    verdict: Verdict,
+    accepted: dict[str, pa.Table],
+    out: Path,
+    quarantine: Path,
+    batch_rows: int,
+) -> pa.Table:
     """Send each row its way; returns the accepted ids and, where the schema has one, their known_at."""
     table, key = verdict.table, expectations.identifier(schema, verdict.table)
-    beyond = facts.Known(repeated=facts.repeated(verdict.paths, key), accepted=accepted)
+    beyond = derived_columns.Known(repeated=derived_columns.repeated(verdict.paths, key), accepted=accepted)
     stored = arrow_schema(schema.tables[table])
     names = [name for name in (key, schema.known_at(table)) if name and table != "events"]
     outcomes, passed = verdict.begin("row"), [stored.empty_table().select(names)]
@@ -195,8 +202,8 @@ def _judge_rows(
         pq.ParquetWriter(quarantine / f"{table}.parquet", stored.append(REASONS)) as aside,
     ):
         for batch in partitions.batches(verdict.paths, batch_rows):
-            rows = facts.add(schema, table, batch, beyond)
-            reasons = _reasons(context, outcomes, facts.frame(schema, table, rows), rows, key)
+            rows = derived_columns.add(schema, table, batch, beyond)
+            reasons = _reasons(context, outcomes, derived_columns.frame(schema, table, rows), rows, key)
             good, bad = _split(batch, reasons)
             keep.write(good)
             if bad.num_rows:

@@ -4,7 +4,7 @@
 
 Every morning the features are brought up, a model is trained where one is due, and challenges the champion; then the
 champion serves the day, and the day is judged by what the champion knows. It all happens in a copy of the project
-(flows/scratch.py) under `--out`. A day that is done stays done: run again, also after a kill, it goes on with the next.
+(flows/workspace/project_copy.py) under `--out`. A day that is done stays done: run again, also after a kill, it goes on with the next.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
-import params
-from errors import PipelineError
-from flows.command import CommandError, run_module
+from common import params
+from common.errors import PipelineError
 from flows.materialize import ONLINE, refresh
 from flows.monitor import CHAMPION, judge
 from flows.monitor import OUT as DRIFT
-from flows.notify import tell_failure
+from flows.ops.notify import tell_failure
 from flows.pipeline import closer
+from flows.process.python_module import CommandError, run_module
 from flows.release import as_it_is, challenge, sentence
-from flows.scratch import lay_out, set_params
-from flows.stages import run_stages
-from flows.workspace import alone
+from flows.stages.run import run_stages
+from flows.workspace.lock import alone
+from flows.workspace.project_copy import lay_out, set_params
 
 Row = dict[str, Any]
 OUT, PARAMS = Path("artifacts/flows/backtest"), Path("params.yaml")
@@ -50,9 +50,14 @@ class BacktestError(PipelineError):
 
 @flow(name="backtest", flow_run_name="backtest", on_failure=[tell_failure])
 async def backtest(
-    as_of: datetime.date | None = None, first_day: datetime.date | None = None, retrain_every: int = 1,
-    on_act: bool = True, settings: dict[str, str] | None = None, out: Path = OUT, again: bool = False,
-) -> State:  # fmt: skip
+    as_of: datetime.date | None = None,
+    first_day: datetime.date | None = None,
+    retrain_every: int = 1,
+    on_act: bool = True,
+    settings: dict[str, str] | None = None,
+    out: Path = OUT,
+    again: bool = False,
+) -> State:
     """Roll over the days of the log from `first_day` (the eighth) up to `as_of`, not included (the end of the log).
 
     A model is trained every `retrain_every` days, and on the day after a verdict of act (`on_act`). `settings` are
@@ -119,11 +124,17 @@ class Backtest:
         report = await judge(day + DAY, 1, str(self.out / "served" / str(day) / "served.parquet"), CHAMPION)
         shutil.copytree(DRIFT, self.out / "served" / str(day) / "judged", dirs_exist_ok=True)
         return {
-            "day": str(day), "model": champion, "trained": due, "gate": verdict and sentence(verdict),
+            "day": str(day),
+            "model": champion,
+            "trained": due,
+            "gate": verdict and sentence(verdict),
             "released": bool(verdict) and champion != (before and before["model"]),
-            "same": champion == self.first_release, **figures, "verdict": report["verdict"],
-            "reason": report["reason"], "seconds": round(time.perf_counter() - started, 1),
-        }  # fmt: skip
+            "same": champion == self.first_release,
+            **figures,
+            "verdict": report["verdict"],
+            "reason": report["reason"],
+            "seconds": round(time.perf_counter() - started, 1),
+        }
 
     async def _days_of_the_log(self) -> list[datetime.date]:
         """Those with impressions. The first time the log is read as a whole: what happens on a day is known later."""
@@ -169,11 +180,20 @@ async def _stages(until: Path | None) -> None:
 async def serve(day: datetime.date, moment: datetime.datetime, rolled: Backtest) -> dict[str, Any]:
     """What the champion comes to on the impressions of the day, beside the model that is never retrained."""
     out = rolled.out / "served" / str(day)
-    await run_module("serving.replay", {
-        "--day": str(day), "--events": str(rolled.later / "events"), "--schema": "data/schema.json",
-        "--features": str(FEATURES), "--online": str(ONLINE), "--moment": f"{moment:%Y-%m-%dT%H:%M:%S}",
-        "--model": str(CHAMPION), "--frozen": str(rolled.frozen / "model"), "--out": str(out),
-    })  # fmt: skip
+    await run_module(
+        "release.replay",
+        {
+            "--day": str(day),
+            "--events": str(rolled.later / "events"),
+            "--schema": "data/schema.json",
+            "--features": str(FEATURES),
+            "--online": str(ONLINE),
+            "--moment": f"{moment:%Y-%m-%dT%H:%M:%S}",
+            "--model": str(CHAMPION),
+            "--frozen": str(rolled.frozen / "model"),
+            "--out": str(out),
+        },
+    )
     figures: dict[str, Any] = json.loads((out / "figures.json").read_text())
     return figures
 

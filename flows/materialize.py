@@ -19,10 +19,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
-from flows.command import CommandError, run_module
-from flows.index import write_index
-from flows.notify import tell_failure
-from flows.workspace import alone
+from flows.ops.notify import tell_failure
+from flows.ops.reports_index import write_index
+from flows.process.python_module import CommandError, run_module
+from flows.workspace.lock import alone
 
 ONLINE, OUT = Path("artifacts/serving/online.db"), Path("artifacts/flows/online")
 WATERMARK = Path(f"{ONLINE}.written/watermark.json")  # what features.refresh says of it
@@ -60,8 +60,13 @@ def store_is_locked(_task: object, _run: object, state: State) -> bool:
 @task(retries=len(DELAYS), retry_delay_seconds=DELAYS, retry_condition_fn=store_is_locked, cache_policy=NO_CACHE)
 async def refresh(moment: datetime.datetime, online: Path) -> dict[str, Any]:
     """What `python -m features.refresh` wrote down; raises CommandError where it stopped."""
-    options = {"--schema": "data/schema.json", "--features": "data/features", "--online": str(online),
-               "--as-of": f"{moment:%Y-%m-%dT%H:%M:%S}", "--out": str(OUT)}  # fmt: skip
+    options = {
+        "--schema": "data/schema.json",
+        "--features": "data/features",
+        "--online": str(online),
+        "--as-of": f"{moment:%Y-%m-%dT%H:%M:%S}",
+        "--out": str(OUT),
+    }
     await run_module("features.refresh", options)
     told: dict[str, Any] = json.loads((OUT / "refresh.json").read_text())
     return told

@@ -21,12 +21,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
-import params
-from flows.command import CommandError, run_module
-from flows.dates import finish, skipped
-from flows.index import write_index
-from flows.notify import tell, tell_failure
-from flows.workspace import alone
+from common import params
+from flows.ops.notify import tell, tell_failure
+from flows.ops.reports_index import write_index
+from flows.process.python_module import CommandError, run_module
+from flows.workspace.dates import finish, skipped
+from flows.workspace.lock import alone
 
 CURRENT, OUT = "data/training/*.parquet", Path("artifacts/flows/monitor")
 CHAMPION, NEWEST = Path("artifacts/releases/champion/model"), Path("artifacts/models/hinet")
@@ -37,9 +37,12 @@ TOLD = 3  # findings of a message
 
 @flow(name="monitor", flow_run_name="monitor", on_failure=[tell_failure])
 async def monitor(
-    as_of: datetime.date | None = None, days: int = 2, current: str = CURRENT, reference: Path | None = None,
+    as_of: datetime.date | None = None,
+    days: int = 2,
+    current: str = CURRENT,
+    reference: Path | None = None,
     again: bool = False,
-) -> State:  # fmt: skip
+) -> State:
     """Judge the last `days` days before a date (that for which the run was scheduled) by the model in `reference`.
 
     Without one it is the champion; before the first release, the newest model. A date that is done is skipped,
@@ -66,8 +69,14 @@ async def monitor(
 async def judge(as_of: datetime.date, days: int, current: str, reference: Path) -> dict[str, Any]:
     """The report (drift.json) on the `days` days before `as_of`; raises CommandError where there is no verdict."""
     first, last = (as_of - datetime.timedelta(days=ago) for ago in (days, 1))
-    options = {"--current": current, "--reference": str(reference), "--out": str(OUT), "--first-day": str(first),
-               "--last-day": str(last), "--validation": "reports/validation.json"}  # fmt: skip
+    options = {
+        "--current": current,
+        "--reference": str(reference),
+        "--out": str(OUT),
+        "--first-day": str(first),
+        "--last-day": str(last),
+        "--validation": "reports/validation.json",
+    }
     if not Path(options["--validation"]).exists():
         del options["--validation"]
     await run_module("monitoring.drift", options, good=VERDICTS)

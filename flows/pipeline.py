@@ -12,14 +12,14 @@ from prefect import flow, runtime
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
-from flows.command import CommandError
-from flows.dates import finish, skipped
-from flows.index import write_index
 from flows.materialize import utc
-from flows.notify import tell, tell_failure
+from flows.ops.notify import tell, tell_failure
+from flows.ops.reports_index import write_index
+from flows.process.python_module import CommandError
 from flows.release import challenge, sentence, store_in_use
-from flows.stages import Outcome, run_stages
-from flows.workspace import alone
+from flows.stages.run import Outcome, run_stages
+from flows.workspace.dates import finish, skipped
+from flows.workspace.lock import alone
 
 
 @flow(name="pipeline", flow_run_name="pipeline", on_failure=[tell_failure])

@@ -1,8 +1,8 @@
-"""The release of the model that was just made, as a flow: `python -m serving.release`, its verdict as an artifact.
+"""The release of the model that was just made, as a flow: `python -m release.promote`, its verdict as an artifact.
 
     python -m flows.release --as-of 2026-01-18
 
-The gate and the way back are in serving/release.py, which needs no flow. A closed gate is no failure: the champion
+The gate and the way back are in release/promote.py, which needs no flow. A closed gate is no failure: the champion
 stays.
 """
 
@@ -21,22 +21,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
-from flows.command import CommandError, run_module
-from flows.dates import finish, skipped
 from flows.materialize import ONLINE, WATERMARK, refresh
-from flows.notify import tell, tell_failure
-from flows.workspace import alone
+from flows.ops.notify import tell, tell_failure
+from flows.process.python_module import CommandError, run_module
+from flows.workspace.dates import finish, skipped
+from flows.workspace.lock import alone
 
-VERDICTS = (0, 2)  # exit statuses of serving.release: the gate is open, closed
+VERDICTS = (0, 2)  # exit statuses of release.promote: the gate is open, closed
 
 
 @flow(name="release", flow_run_name="release", on_failure=[tell_failure])
 async def release(
     as_of: datetime.date | None = None, again: bool = False, options: dict[str, str] | None = None
-) -> State:  # fmt: skip
+) -> State:
     """Let the newest model challenge the champion as of a day (that of the schedule), once; `again`: once more.
 
-    `options` are those of serving.release, such as another online store and the moment up to which it was filled.
+    `options` are those of release.promote, such as another online store and the moment up to which it was filled.
     """
     as_of = as_of or runtime.flow_run.scheduled_start_time.date()
     try:
@@ -53,7 +53,7 @@ async def release(
 
 
 async def store_in_use(moment: datetime.datetime) -> dict[str, str]:
-    """The online store that services read, brought up to `moment`: options of serving.release; none if there is none.
+    """The online store that services read, brought up to `moment`: options of release.promote; none if there is none.
 
     Raises CommandError where it could not be brought up. Hold the workspace.
     """
@@ -64,7 +64,7 @@ async def store_in_use(moment: datetime.datetime) -> dict[str, str]:
 
 
 def as_it_is() -> dict[str, str]:
-    """The store in use, and the moment up to which it was brought up, as options of serving.release."""
+    """The store in use, and the moment up to which it was brought up, as options of release.promote."""
     views = json.loads(WATERMARK.read_text())["views"]
     return {"--online": str(ONLINE), "--moment": min(views.values())}
 
@@ -74,7 +74,7 @@ async def challenge(options: dict[str, str]) -> dict[str, Any]:
     """The verdict of the gate, which becomes an artifact; raises CommandError where nothing could be judged."""
     with TemporaryDirectory() as scratch:
         verdict = Path(scratch) / "verdict.json"
-        await run_module("serving.release", options | {"--verdict": str(verdict)}, good=VERDICTS)
+        await run_module("release.promote", options | {"--verdict": str(verdict)}, good=VERDICTS)
         found: dict[str, Any] = json.loads(verdict.read_text())
     await acreate_markdown_artifact(key="release", markdown=page(found), description="The verdict of the gate")
     return found

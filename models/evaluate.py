@@ -16,18 +16,16 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-import params
-import stage
-from errors import JoinError, ModelError
-from features.encode import Tensors, open_tensors
-from features.schema import Schema, read_schema
-from features.tasks import Task, TaskKind, places
-from models import hits, metrics, page, plots, table
-from models.folder import CURVES, Model, read_model
-from models.hinet import HiNet
-from models.predict import mean_gates, predict
-from models.table import mean_of, metric_of
-from params import Evaluate
+from common import params, stage
+from common.errors import JoinError, ModelError
+from common.params import Evaluate
+from features.encoding.tensors import Tensors, open_tensors
+from features.schema import Schema, Task, TaskKind, places, read_schema
+from models.evaluation import accuracy, metrics, plots, plots_page, results_table
+from models.evaluation.predict import mean_gates, predict
+from models.evaluation.results_table import mean_of, metric_of
+from models.model_folder import CURVES, Model, read_model
+from models.networks.hinet import HiNet
 
 LIMIT = "limit"
 DIGITS = 6
@@ -52,7 +50,7 @@ def evaluate(
     settings, declared, test = params.load().evaluate, read_schema(schema), open_tensors(tensors / "test")
     read = [_read(folder, declared) for folder in models]
     logits = {model.name: predict(model.network, test, model.name) for model in read}
-    probabilities = {name: hits.probabilities_of(rows, declared.tasks) for name, rows in logits.items()}
+    probabilities = {name: accuracy.probabilities_of(rows, declared.tasks) for name, rows in logits.items()}
     best = best_possible(truth, test, declared)
     known = probabilities if best is None else {**probabilities, LIMIT: best}
     report = {name: measure(rows, test, declared, settings) for name, rows in known.items()}
@@ -62,8 +60,8 @@ def evaluate(
     plots.write(plots_out / "auc.json", plots.areas(report))
     _plot_probabilities(plots_out, probabilities, test, declared, settings.bins)
     _plot_models(plots_out, dict(zip(models, read, strict=True)), test, declared)
-    page.write(page_out)
-    table.show_metrics(report)
+    plots_page.write(page_out)
+    results_table.show_metrics(report)
 
 
 def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, settings: Evaluate) -> dict[str, Any]:
@@ -109,9 +107,9 @@ def measure_classes(labels: NDArray[Any], probabilities: NDArray[np.float64], se
 
     `majority` is the share of the commonest class: the accuracy of who knows nothing of the row.
     """
-    values = _share("accuracy", hits.right_classes(labels, probabilities), settings) | {
+    values = _share("accuracy", accuracy.right_classes(labels, probabilities), settings) | {
         "majority": float(np.bincount(labels.astype(np.int64)).max() / len(labels)) if len(labels) else None,
-        "logloss": hits.class_log_loss(labels, probabilities),
+        "logloss": accuracy.class_log_loss(labels, probabilities),
     }
     reason = {} if len(labels) else {"reason": NO_ROWS}
     return {"metric": "accuracy", **_rounded(values), "rows": len(labels), **reason}
@@ -125,9 +123,9 @@ def measure_choice(
     `hr1` is the share of the sets in which the chosen candidate comes first, `hr5` among the first five; `chance` the
     mean of 1 / candidates: the hr1 of who knows nothing of them.
     """
-    right = {first: hits.right_choices(labels, probabilities, choice_set, first=first) for first in FIRST}
-    values = _share("hr1", right[1], settings) | {f"hr{first}": hits.share(right[first]) for first in FIRST}
-    values["chance"] = hits.chance(labels, choice_set)
+    right = {first: accuracy.right_choices(labels, probabilities, choice_set, first=first) for first in FIRST}
+    values = _share("hr1", right[1], settings) | {f"hr{first}": accuracy.share(right[first]) for first in FIRST}
+    values["chance"] = accuracy.chance(labels, choice_set)
     reason = (
         {}
         if len(right[1])
@@ -150,8 +148,10 @@ def best_possible(truth: Path, rows: Tensors, schema: Schema) -> NDArray[np.floa
     place = np.searchsorted(found["event_id"].to_numpy(), wanted)
     ids = np.append(found["event_id"].to_numpy(), -1)[place]
     if (ids != wanted).any():
-        raise JoinError(f"{truth}: no true probability for {int((ids != wanted).sum())} of {len(wanted)} test rows; "
-                        "it is of another log than the tensors: run `dvc repro`")  # fmt: skip
+        raise JoinError(
+            f"{truth}: no true probability for {int((ids != wanted).sum())} of {len(wanted)} test rows; "
+            "it is of another log than the tensors: run `dvc repro`"
+        )
     return np.stack([found[column].to_numpy()[place] for column in columns], axis=1)
 
 
@@ -192,15 +192,21 @@ def _classes(classes: tuple[str | int, ...], codes: pa.Array) -> pa.Array:
 def _read(folder: Path, declared: Schema) -> Model:
     model = read_model(folder)
     if model.schema.fingerprint() != declared.fingerprint():
-        raise ModelError(f"{folder}: trained on the schema of {model.schema.name} ({model.schema.fingerprint()[:12]}), "
-                         f"found {declared.name} ({declared.fingerprint()[:12]}); train it again")  # fmt: skip
+        raise ModelError(
+            f"{folder}: trained on the schema of {model.schema.name} ({model.schema.fingerprint()[:12]}), "
+            f"found {declared.name} ({declared.fingerprint()[:12]}); train it again"
+        )
     return model
 
 
 def _measure(
-    task: Task, labels: NDArray[Any], probabilities: NDArray[np.float64], kept: NDArray[np.int64], rows: Tensors,
+    task: Task,
+    labels: NDArray[Any],
+    probabilities: NDArray[np.float64],
+    kept: NDArray[np.int64],
+    rows: Tensors,
     settings: Evaluate,
-) -> Cell:  # fmt: skip
+) -> Cell:
     """The metrics of the task's kind: labels [K] and probabilities [K, outputs] of the rows `kept` [K]."""
     if task.kind is TaskKind.MULTI_CLASS:
         return measure_classes(labels, probabilities, settings)
@@ -211,7 +217,7 @@ def _measure(
 
 
 def _share(name: str, right: NDArray[np.bool_], settings: Evaluate) -> dict[str, float | None]:
-    found = hits.share_interval(right, confidence=settings.confidence)
+    found = accuracy.share_interval(right, confidence=settings.confidence)
     bounds = (found.value, found.low, found.high) if found else (None, None, None)
     return dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
 
@@ -248,8 +254,10 @@ def _plot_models(folder: Path, models: dict[Path, Model], test: Tensors, schema:
     inside = {model.name: model.network for model in models.values() if isinstance(model.network, HiNet)}
     heard = (plots.attention(name, network.attention().numpy(), schema) for name, network in inside.items())
     plots.write(folder / "attention.json", chain.from_iterable(heard))
-    used = (plots.gates(name, mean_gates(network, test, name), schema, network.control.task_experts)
-            for name, network in inside.items())  # fmt: skip
+    used = (
+        plots.gates(name, mean_gates(network, test, name), schema, network.control.task_experts)
+        for name, network in inside.items()
+    )
     plots.write(folder / "gates.json", chain.from_iterable(used))
 
 

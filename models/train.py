@@ -8,41 +8,47 @@ from typing import Any
 import numpy as np
 import torch
 
-import params
-import stage
-from errors import ParameterError
-from features.encode import Encoder, Layout, open_tensors
-from features.schema import Schema, read_schema
-from features.tasks import Task, mean_title
-from models import parallel
-from models.behaviour import behaviour_of
-from models.checkpoint import Checkpoint, key_of
-from models.fit import Fitted, choose, denormals_flushed, fit, repeatable
-from models.folder import NETWORKS, write_model
-from models.recipe import Recipe
-from models.state import Epoch
-from params import Train
+from common import params, stage
+from common.errors import ParameterError
+from common.params import Train
+from features.encoding.encoder import Encoder, Layout
+from features.encoding.tensors import open_tensors
+from features.schema import Schema, Task, mean_title, read_schema
+from models.evaluation.reference_profile import behaviour_of
+from models.model_folder import NETWORKS, write_model
+from models.training import distributed
+from models.training.checkpoint import Checkpoint, key_of
+from models.training.loop import Fitted, choose, denormals_flushed, fit, repeatable
+from models.training.optim import Recipe
+from models.training.train_state import Epoch
 
 
 def train(
-    *, model: str, schema: Path, views: Path, encoder: Path, reference: Path, tensors: Path, out: Path,
+    *,
+    model: str,
+    schema: Path,
+    views: Path,
+    encoder: Path,
+    reference: Path,
+    tensors: Path,
+    out: Path,
     checkpoints: Path | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Fit the network called `model` and write it to the model folder `out`, curves and all.
 
     A run that was killed goes on from its file in the folder `checkpoints`, which is removed when the model is written.
     """
     settings = params.load().train
     copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
-    if settings.processes > 1 and not parallel.asked():
+    if settings.processes > 1 and not distributed.asked():
         given = {"model": model, **copied, "tensors": tensors, "out": out, "checkpoints": checkpoints}
-        parallel.launch(train, settings.processes, given)
+        distributed.launch(train, settings.processes, given)
         return
     declared = read_schema(schema)
     fitted_encoder = Encoder.read(encoder)
     arguments = arguments_of(model, fitted_encoder.layout, declared.tasks, settings)
-    with denormals_flushed(), parallel.joined(choose(settings.device)) as group:
-        torch.set_num_threads(max(1, stage.threads() // parallel.neighbours()))
+    with denormals_flushed(), distributed.joined(choose(settings.device)) as group:
+        torch.set_num_threads(max(1, stage.threads() // distributed.neighbours()))
         repeatable(settings.seed)
         network = NETWORKS[model](**arguments)
         facts = {"model": model, "arguments": arguments, "schema": declared.fingerprint(), "processes": group.size}
@@ -52,9 +58,15 @@ def train(
             return
         behaviour = behaviour_of(network.cpu(), open_tensors(tensors / "valid"), fitted_encoder, declared)
         write_model(
-            out, model_name=model, network=network, arguments=arguments, summary=_summary(network, fitted, settings),
-            curves=curves_of(fitted, declared), behaviour=behaviour, **copied,
-        )  # fmt: skip
+            out,
+            model_name=model,
+            network=network,
+            arguments=arguments,
+            summary=_summary(network, fitted, settings),
+            curves=curves_of(fitted, declared),
+            behaviour=behaviour,
+            **copied,
+        )
         if checkpoint is not None:
             checkpoint.remove()
     best = fitted.best
@@ -64,10 +76,16 @@ def train(
 
 def _fitted(network: torch.nn.Module, tensors: Path, schema: Schema, settings: Train, **others: Any) -> Fitted:
     return fit(
-        network, open_tensors(tensors / "train"), open_tensors(tensors / "valid"), recipe_of(settings),
-        scenarios=schema.scenarios, tasks=schema.tasks, cell_weights=cell_weights(schema, settings),
-        device=settings.device, **others,
-    )  # fmt: skip
+        network,
+        open_tensors(tensors / "train"),
+        open_tensors(tensors / "valid"),
+        recipe_of(settings),
+        scenarios=schema.scenarios,
+        tasks=schema.tasks,
+        cell_weights=cell_weights(schema, settings),
+        device=settings.device,
+        **others,
+    )
 
 
 def checkpoint_of(folder: Path, facts: dict[str, Any], tensors: Path, settings: Train) -> Checkpoint:

@@ -14,18 +14,17 @@ from typing import Any
 
 import torch
 
-import params
-import stage
-from errors import ParameterError
-from features.histograms import Days, Histograms
-from models.folder import BEHAVIOUR, REFERENCE, Model, read_model
-from monitoring import suite
-from monitoring.compare import Comparison
-from monitoring.report import write
-from monitoring.scores import performance, score_entries
-from monitoring.verdict import conclude, judge, weigh
-from monitoring.window import Window, open_window
-from params import Drift
+from common import params, stage
+from common.errors import ParameterError
+from common.params import Drift
+from features.encoding.histograms import Days, Histograms
+from models.model_folder import BEHAVIOUR, REFERENCE, Model, read_model
+from monitoring.detection import suite
+from monitoring.detection.comparison import Comparison
+from monitoring.detection.score_shift import performance, score_entries
+from monitoring.detection.verdict import conclude, judge, weigh
+from monitoring.detection.window import Window, open_window
+from monitoring.report.page import write
 
 STATUS = {"ok": 0, "watch": 1, "act": 2}
 DIGITS = 6
@@ -33,9 +32,15 @@ EXPECTATIONS = "expectations/index.html"  # beside the page
 
 
 def drift(
-    *, current: Path, reference: Path, out: Path, first_day: date | None = None, last_day: date | None = None,
-    validation: Path | None = None, report_only: bool = False,
-) -> int:  # fmt: skip
+    *,
+    current: Path,
+    reference: Path,
+    out: Path,
+    first_day: date | None = None,
+    last_day: date | None = None,
+    validation: Path | None = None,
+    report_only: bool = False,
+) -> int:
     """Judge the Parquet file(s) `current` by the model folder `reference`; write drift.json and index.html to `out`.
 
     `current` is a file or a pattern, of which the rows from `first_day` to `last_day` (UTC) are taken, or all.
@@ -48,9 +53,12 @@ def drift(
     report = rounded({**conclude(window, tests), "quality": quality_of(validation), "expectations": EXPECTATIONS})
     out.mkdir(parents=True, exist_ok=True)
     suite.publish(
-        tests, name=model.schema.name, rows=report["current"]["rows"], report=out / "expectations.json",
+        tests,
+        name=model.schema.name,
+        rows=report["current"]["rows"],
+        report=out / "expectations.json",
         docs=(out / EXPECTATIONS).parent,
-    )  # fmt: skip
+    )
     (out / "drift.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     write(report, out / "index.html")
     for found in report["findings"][:10]:
@@ -103,8 +111,12 @@ def _limits(limits: Drift) -> dict[str, float]:
 
 
 def _told(window: Histograms) -> dict[str, Any]:
-    return {"first_day": window.first_day.isoformat(), "last_day": window.last_day.isoformat(),
-            "days": len(window.rows), "rows": int(window.rows.sum())}  # fmt: skip
+    return {
+        "first_day": window.first_day.isoformat(),
+        "last_day": window.last_day.isoformat(),
+        "days": len(window.rows),
+        "rows": int(window.rows.sum()),
+    }
 
 
 def _model(model: Model, folder: Path) -> dict[str, Any]:
@@ -114,8 +126,12 @@ def _model(model: Model, folder: Path) -> dict[str, Any]:
 
 def _source(window: Window) -> dict[str, Any]:
     labelled = int((window.labels == window.labels).any(axis=1).sum())
-    return {"sha256": window.sha256, "source": "served" if window.served else "log",
-            "scored_rows": len(window.scenario), "labelled_rows": labelled}  # fmt: skip
+    return {
+        "sha256": window.sha256,
+        "source": "served" if window.served else "log",
+        "scored_rows": len(window.scenario),
+        "labelled_rows": labelled,
+    }
 
 
 def quality_of(validation: Path | None) -> dict[str, Any] | None:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import cyclopts
 from jinja2 import Environment, FileSystemLoader
 
-ROOT = Path(__file__).parents[1]
+from common.paths import ROOT
+
 Tone = Literal["good", "warn", "bad", "none"]
 BORDERS = {
     "Raw log": ("validation", "What came in: rows in quarantine and why, table by table"),
@@ -45,9 +46,11 @@ class Entry:
 def index(*, reports: Path = Path("reports")) -> None:
     """Write index.html under `reports`."""
     environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, ROOT / "features" / "datadocs"]), autoescape=True,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader([Path(__file__).parent, ROOT / "features" / "datadocs"]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     page = environment.get_template("index.j2").render(entries=[*entries(reports)], models=models(reports))
     (reports / "index.html").write_text(page, encoding="utf-8")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import vl_convert
 
-import stage
-from errors import SourceError
+from common import stage
+from common.errors import SourceError
 
 Row = dict[str, Any]
 COLOURS = {"the champion": "#0b6e99", "never retrained": "#b4552d"}
@@ -55,8 +55,10 @@ def sentence(rows: Sequence[Row]) -> str:
     told = f"{found['days_served']} days from {rows[0]['day']} to {rows[-1]['day']}"
     if found["gain"] is None:
         return f"{told}, all of them served by the first model"
-    return (f"{told}; on {found['days_retrained']} of them a retrained model served: {_signed(found['gain'])} AUC "
-            "(mean of the cells) against the one never retrained")  # fmt: skip
+    return (
+        f"{told}; on {found['days_retrained']} of them a retrained model served: {_signed(found['gain'])} AUC "
+        "(mean of the cells) against the one never retrained"
+    )
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -69,8 +71,16 @@ def page(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     gain = "the same" if row["same"] else _signed(row["gain"])
     gate = "" if row["trained"] is None else "released" if row["released"] else f"closed: {row['gate']}"
-    return (row["day"], f"{row['rows']:,}", f"{row['mean']:.4f}", f"{row['frozen']:.4f}", gain, row["verdict"],
-            row["trained"] or "", gate.replace("|", "/"))  # fmt: skip
+    return (
+        row["day"],
+        f"{row['rows']:,}",
+        f"{row['mean']:.4f}",
+        f"{row['frozen']:.4f}",
+        gain,
+        row["verdict"],
+        row["trained"] or "",
+        gate.replace("|", "/"),
+    )
 
 
 def _signed(gain: dict[str, float]) -> str:
@@ -82,33 +92,49 @@ def plot(rows: Sequence[Row]) -> dict[str, Any]:
     order = {"domain": [row["day"] for row in rows]}  # else the days of the releases come first
     days = {"field": "day", "type": "ordinal", "title": None, "scale": order}
     bare = {**days, "axis": {"labels": False, "ticks": False}}
-    values = [{"day": row["day"], "model": name, "auc": row[key]} for row in rows
-              for name, key in zip(COLOURS, ("mean", "frozen"), strict=True)]  # fmt: skip
+    values = [
+        {"day": row["day"], "model": name, "auc": row[key]}
+        for row in rows
+        for name, key in zip(COLOURS, ("mean", "frozen"), strict=True)
+    ]
     releases = [{"day": row["day"]} for row in rows if row["released"]]
     lines = {
-        "data": {"values": values}, "mark": {"type": "line", "point": True},
+        "data": {"values": values},
+        "mark": {"type": "line", "point": True},
         "encoding": {
             "x": bare,
-            "strokeDash": {"field": "model", "legend": None,
-                           "scale": {"domain": [*COLOURS], "range": [[1, 0], [6, 3]]}},
+            "strokeDash": {
+                "field": "model",
+                "legend": None,
+                "scale": {"domain": [*COLOURS], "range": [[1, 0], [6, 3]]},
+            },
             "y": {"field": "auc", "type": "quantitative", "title": "AUC, mean of the cells", "scale": {"zero": False}},
             "color": {"field": "model", "scale": {"domain": [*COLOURS], "range": [*COLOURS.values()]}, "title": None},
         },
-    }  # fmt: skip
-    rules = {"data": {"values": releases}, "encoding": {"x": bare},
-             "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#667"}}  # fmt: skip
+    }
+    rules = {
+        "data": {"values": releases},
+        "encoding": {"x": bare},
+        "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#667"},
+    }
     colour = {"field": "verdict", "legend": None, "scale": {"domain": [*VERDICTS], "range": [*VERDICTS.values()]}}
     verdicts = {
-        "data": {"values": [{"day": row["day"], "verdict": row["verdict"]} for row in rows]}, "width": WIDTH,
-        "height": 24, "encoding": {"x": days | {"title": "verdict on drift"}},
-        "layer": [{"mark": "rect", "encoding": {"color": colour}},
-                  {"mark": "text", "encoding": {"text": {"field": "verdict"}}}],
-    }  # fmt: skip
+        "data": {"values": [{"day": row["day"], "verdict": row["verdict"]} for row in rows]},
+        "width": WIDTH,
+        "height": 24,
+        "encoding": {"x": days | {"title": "verdict on drift"}},
+        "layer": [
+            {"mark": "rect", "encoding": {"color": colour}},
+            {"mark": "text", "encoding": {"text": {"field": "verdict"}}},
+        ],
+    }
     return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json", "background": "white",
-        "title": "Backtest: dashed where a release went live", "resolve": {"scale": {"color": "independent"}},
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "background": "white",
+        "title": "Backtest: dashed where a release went live",
+        "resolve": {"scale": {"color": "independent"}},
         "vconcat": [{"width": WIDTH, "height": 280, "layer": [rules, lines]}, verdicts],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

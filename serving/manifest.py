@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from errors import ModelError
+from common.errors import ModelError
 
 MANIFEST = "sha256.json"
 
@@ -24,8 +24,10 @@ def check_manifest(root: Path) -> None:
     for name, expected in json.loads((root / MANIFEST).read_text()).items():
         found = _sha256(root / name) if (root / name).is_file() else "no file"
         if found != expected:
-            raise ModelError(f"{root / name}: expected sha256 {expected}, found {found}: the bento was changed "
-                             "after it was packed; take it from its source, or run `dvc repro package`")  # fmt: skip
+            raise ModelError(
+                f"{root / name}: expected sha256 {expected}, found {found}: the bento was changed "
+                "after it was packed; take it from its source, or run `dvc repro package`"
+            )
 
 
 def _digests(root: Path) -> dict[str, str]:

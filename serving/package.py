@@ -19,21 +19,34 @@ from typing import Any
 
 import yaml
 
-import params
-import stage
-from errors import ModelError
-from features.snapshot import snapshot_beside
-from models.folder import Model, read_model
+from common import params, stage
+from common.errors import ModelError
+from features.store.item_snapshot import snapshot_beside
+from models.model_folder import Model, read_model
 from serving import service
+from serving.http.openapi import describe
 from serving.manifest import write_manifest
-from serving.page import describe
-from serving.request import example, request_type
+from serving.ranking.request import example, request_type
 
 PACKAGES = (
-    "cyclopts", "duckdb", "feast[duckdb,redis]", "numpy", "opentelemetry-api", "opentelemetry-sdk", "orjson",
-    "prometheus_client", "pyarrow", "pydantic", "pydantic_core", "PyYAML", "safetensors", "starlette", "torch", "tqdm",
+    "cyclopts",
+    "duckdb",
+    "feast[duckdb,redis]",
+    "numpy",
+    "opentelemetry-api",
+    "opentelemetry-sdk",
+    "orjson",
+    "prometheus_client",
+    "pyarrow",
+    "pydantic",
+    "pydantic_core",
+    "PyYAML",
+    "safetensors",
+    "starlette",
+    "torch",
+    "tqdm",
     "typing_extensions",
-)  # fmt: skip  # BentoML adds itself
+)  # BentoML adds itself
 KEPT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")  # of the environment: the rest may hold secrets
 SETTINGS = ("params.yaml", "features/store/feature_store.yaml", "features/store/feature_store.redis.yaml")
 DESCRIPTION = """\
@@ -120,8 +133,11 @@ def _build(context: Path, home: Path, tag: str) -> Path:
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "--output", "tag", "--version", tag, str(context)],
-        cwd=context, env=kept | environment, stdout=subprocess.DEVNULL, check=True,
-    )  # fmt: skip
+        cwd=context,
+        env=kept | environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
     return home / "bentos" / "hinet" / tag
 
 

@@ -1,7 +1,7 @@
 """The ranking service: `bentoml serve` in the root of the project, or of a bento, answers POST /rank.
 
-This file is BentoML's part: what is read at the start, and from where. The paths are in serving/api.py, what stands
-before them in serving/front.py, the feature path in serving/online.py, the model path in serving/ranker.py.
+This file is BentoML's part: what is read at the start, and from where. The paths are in serving/http/routes.py, what stands
+before them in serving/http/middleware.py, the feature path in serving/ranking/feature_client.py, the model path in serving/ranking/ranker.py.
 """
 
 import gc
@@ -13,16 +13,16 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-import params
-from errors import ModelError, ParameterError, PipelineError
+from common import params
+from common.errors import ModelError, ParameterError, PipelineError
+from common.paths import ROOT
 from features.schema import Schema, read_schema, read_views
-from serving.api import API
-from serving.front import Front
+from serving.http.middleware import Front
+from serving.http.routes import API
 from serving.manifest import check_manifest
-from serving.request import RankRequest, example, request_type
-from serving.shadow import chosen_shadow, open_shadow
+from serving.ranking.request import RankRequest, example, request_type
+from serving.shadow.client import chosen_shadow, open_shadow
 
-ROOT = Path(__file__).parents[1]  # of the project; in a bento: its src, which is laid out in the same way
 REDIS = "HINET_REDIS"  # host:port of the Redis that is the online store, if one is: see features/store/definitions.py
 SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artifacts/online.db"}
 WARM_UP: tuple[dict[str, Any], ...] = ({}, {}, {"candidates": "all"}, {"explain": True}) * 5  # changes of the example
@@ -33,12 +33,16 @@ api = API()
 
 
 @bentoml.service(
-    name="hinet", workers=int(WORKERS) if WORKERS.isdecimal() else 1, http={"host": "127.0.0.1"},
-    metrics={"enabled": False},  # a series for each path that anybody asks for; ours are in serving/metrics.py
+    name="hinet",
+    workers=int(WORKERS) if WORKERS.isdecimal() else 1,
+    http={"host": "127.0.0.1"},
+    metrics={
+        "enabled": False
+    },  # a series for each path that anybody asks for; ours are in serving/telemetry/prometheus.py
     logging={"access": {"enabled": False}},  # /metrics counts them; a line for each is dear
-    tracing={"excluded_urls": ".*"},  # ours: serving/tracing.py
+    tracing={"excluded_urls": ".*"},  # ours: serving/telemetry/tracing.py
     envs=[{"name": "OMP_NUM_THREADS", "value": "1"}],
-)  # fmt: skip
+)
 class RankingService:
     """Ranks items by what HiNet expects of them, for one user in one scenario."""
 
@@ -48,13 +52,13 @@ class RankingService:
         From then on another model or snapshot is taken into use when it is there.
         """
         # feast and torch take seconds: not in the process that only watches
-        from serving.card import card_of
-        from serving.metrics import Metrics
-        from serving.ranker import open_ranker
-        from serving.reload import Reloader
-        from serving.served import open_log
-        from serving.state import Sources
-        from serving.tracing import open_tracing
+        from serving.http.model_info import card_of
+        from serving.ranking.hot_reload import Reloader
+        from serving.ranking.loaded_model import Sources
+        from serving.ranking.ranker import open_ranker
+        from serving.telemetry.impression_log import open_log
+        from serving.telemetry.prometheus import Metrics
+        from serving.telemetry.tracing import open_tracing
 
         self.scratch = TemporaryDirectory(prefix="hinet-")
         chosen, registry = settings(), Path(self.scratch.name) / "registry.db"
@@ -69,9 +73,14 @@ class RankingService:
         self.reloader = Reloader(ranker, sources, chosen)
         self.reloader.start()
         api.open(
-            ranker, accepted, chosen, model=lambda: card_of(ranker.state, chosen.limits), key=key(),
-            metrics=Metrics(schema.scenarios, self.log, self.reloader, self.shadow), tracing=self.tracing,
-        )  # fmt: skip
+            ranker,
+            accepted,
+            chosen,
+            model=lambda: card_of(ranker.state, chosen.limits),
+            key=key(),
+            metrics=Metrics(schema.scenarios, self.log, self.reloader, self.shadow),
+            tracing=self.tracing,
+        )
         settle()
 
     @bentoml.on_shutdown
@@ -126,8 +135,10 @@ def key() -> str | None:
     """The key that every request has to bring, HINET_API_KEY; None: nobody needs one. Raises ParameterError."""
     found = os.environ.get("HINET_API_KEY")
     if found is not None and (len(found) < FEWEST or not found.isascii() or " " in found):
-        raise ParameterError(f"HINET_API_KEY must have {FEWEST} letters or more, ASCII without spaces: make one with "
-                             '`python -c "import secrets; print(secrets.token_urlsafe())"`, or unset it')  # fmt: skip
+        raise ParameterError(
+            f"HINET_API_KEY must have {FEWEST} letters or more, ASCII without spaces: make one with "
+            '`python -c "import secrets; print(secrets.token_urlsafe())"`, or unset it'
+        )
     return found
 
 

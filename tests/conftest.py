@@ -10,4 +10,7 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
-pytest_plugins = ["artifacts", "flow_harness"]  # the fixtures `project`, `client`, `server`, `workspace`
+pytest_plugins = [
+    "tests.support.artifacts",
+    "tests.support.flow_harness",
+]  # the fixtures `project`, `client`, `server`, `workspace`

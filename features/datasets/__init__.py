@@ -10,10 +10,11 @@ Its name stands here and in the Literal of params.Dataset.name.
 
 from typing import Protocol
 
-from features.datasets import kuairand, movielens, simulation, tenrec
+from common.params import Dataset
+from features.datasets import kuairand, movielens, tenrec
 from features.datasets.log import Log
+from features.datasets.simulation import dataset as simulation
 from features.schema import Schema
-from params import Dataset
 
 
 class Source(Protocol):

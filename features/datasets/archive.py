@@ -19,15 +19,21 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from errors import SourceError
+from common.errors import SourceError
 
 KEPT = Path("data/archives")  # where a download stays
 _BLOCK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
 _UNREADABLE = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
     RuntimeError,  # zipfile's, of a member that seems to be encrypted or packed in a way of its own
-)  # fmt: skip
+)
 _FOREIGN = (ValueError, OverflowError, TypeError, csv.Error)  # pandas' and Arrow's own errors are ValueErrors, too
 
 

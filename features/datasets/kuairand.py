@@ -22,11 +22,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from errors import SourceError
+from common.errors import SourceError
+from common.params import Dataset
 from features.datasets import archive
 from features.datasets.log import ROW, Counts, Log, moment
 from features.schema import Column, DType, Kind, Role, Schema, Task
-from params import Dataset
 
 ARCHIVE = archive.Archive(
     name="KuaiRand-Pure.tar.gz",
@@ -40,8 +40,13 @@ _FIRST_DAY, _END = "2022-04-07", "2022-05-10"  # of the log, less and plus a day
 _BEIJING = pd.Timedelta(hours=8)
 _LABELS = {"click": "is_click", "long_view": "long_view", "like": "is_like"}
 _LOG_COLUMNS = {"user_id", "video_id", "time_ms", "tab", *_LABELS.values()}
-_USER_TEXT = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "friend_user_num_range",
-              "register_days_range")  # fmt: skip
+_USER_TEXT = (
+    "user_active_degree",
+    "follow_user_num_range",
+    "fans_user_num_range",
+    "friend_user_num_range",
+    "register_days_range",
+)
 _USER_CODES = ("is_lowactive_period", "is_live_streamer", "is_video_author", *(f"onehot_feat{i}" for i in range(18)))
 _USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 _VIDEO_TEXT = ("video_type", "upload_type")
@@ -57,21 +62,31 @@ def declare(dataset: Dataset) -> Schema:
     video = Column(name="video_id", role=Role.ITEM, dtype=DType.INT64, kind=Kind.CATEGORICAL)
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
-        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP, minimum=moment(_FIRST_DAY),
-               maximum=moment(_END)),
-        user, video,
+        Column(
+            name="timestamp",
+            role=Role.TIMESTAMP,
+            dtype=DType.TIMESTAMP,
+            minimum=moment(_FIRST_DAY),
+            maximum=moment(_END),
+        ),
+        user,
+        video,
         Column(name="tab", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=tabs),
         Column(name="hour", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, values=hours, desc="Beijing"),
-        *(Column(name=task, role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc=raw)
-          for task, raw in _LABELS.items()),
-    )  # fmt: skip
+        *(
+            Column(name=task, role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc=raw)
+            for task, raw in _LABELS.items()
+        ),
+    )
     tags = Column(name="tag", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.MULTI_VALUED, length=4)
     return Schema(
-        name=dataset.name, scenarios=tabs, tasks=tuple(Task(name=task, desc=raw) for task, raw in _LABELS.items()),
+        name=dataset.name,
+        scenarios=tabs,
+        tasks=tuple(Task(name=task, desc=raw) for task, raw in _LABELS.items()),
         events=events,
         users=(user, *_profile(_USER_TEXT, _USER_CODES, _USER_NUMBERS)),
         items=(video, *_profile(_VIDEO_TEXT, _VIDEO_CODES, _VIDEO_NUMBERS), tags),
-    )  # fmt: skip
+    )
 
 
 def _profile(text: tuple[str, ...], codes: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[Column, ...]:
@@ -157,12 +172,14 @@ def _impressions(frame: pd.DataFrame, tabs: tuple[str, ...], counts: Counts) -> 
     kept = tab.isin(tabs)
     counts.left_out.update({f"tab {name}": int(n) for name, n in tab[~kept].value_counts().items()})
     timestamp = pd.to_datetime(archive.whole(frame["time_ms"]), unit="ms").astype("datetime64[us]")
-    return pd.DataFrame({
-        "timestamp": timestamp,
-        "user_id": archive.whole(frame["user_id"]),
-        "video_id": archive.whole(frame["video_id"]),
-        "tab": tab,
-        "hour": (timestamp + _BEIJING).dt.hour.astype("int64"),
-        **{task: archive.whole(frame[raw], "int8") for task, raw in _LABELS.items()},
-        ROW: pd.util.hash_pandas_object(frame, index=False),
-    })[kept]  # fmt: skip
+    return pd.DataFrame(
+        {
+            "timestamp": timestamp,
+            "user_id": archive.whole(frame["user_id"]),
+            "video_id": archive.whole(frame["video_id"]),
+            "tab": tab,
+            "hour": (timestamp + _BEIJING).dt.hour.astype("int64"),
+            **{task: archive.whole(frame[raw], "int8") for task, raw in _LABELS.items()},
+            ROW: pd.util.hash_pandas_object(frame, index=False),
+        }
+    )[kept]

@@ -16,11 +16,11 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from errors import SourceError
+from common.errors import SourceError
+from common.params import Dataset
 from features.datasets import archive
 from features.datasets.log import ROW, Counts, Log, moment
 from features.schema import Column, DType, Kind, Role, Schema, Task
-from params import Dataset
 
 ARCHIVE = archive.Archive(
     name="ml-1m.zip",
@@ -30,9 +30,25 @@ ARCHIVE = archive.Archive(
 SCENARIO_OF_AGE = {1: "S1", 18: "S1", 25: "S2", 35: "S3", 45: "S3", 50: "S3", 56: "S3"}  # codes: lowest age of a band
 SCENARIOS = ("S1", "S2", "S3")
 GENRES = (
-    "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
-)  # fmt: skip
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 _RATINGS, _USERS, _MOVIES = "ml-1m/ratings.dat", "ml-1m/users.dat", "ml-1m/movies.dat"
 _CHUNK = 200_000  # rows
 _FIRST_DAY, _END = "2000-04-25", "2003-03-01"  # of the ratings
@@ -90,9 +106,13 @@ def read(dataset: Dataset) -> Log:
     counts = Counts()
     scenarios = users.drop_duplicates("user_id").set_index("user_id")["age"].map(SCENARIO_OF_AGE)
     return Log(
-        schema=declare(dataset), users=users, items=items, counts=counts, path=path,
+        schema=declare(dataset),
+        users=users,
+        items=items,
+        counts=counts,
+        path=path,
         chunks=lambda: _events(path, scenarios, counts),
-    )  # fmt: skip
+    )
 
 
 def _fields(stream: IO[bytes], names: list[str], *, text: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -109,9 +129,17 @@ def _chunks(stream: IO[bytes], names: list[str], text: tuple[str, ...], rows: in
     columns = [column for pair in zip(names, [*between, ""], strict=True) for column in pair][:-1]
     types = {name: str if name in text else "int64" for name in names} | dict.fromkeys(between, "category")
     frames = pd.read_csv(
-        archive.text(stream), sep=":", header=None, names=columns, dtype=types, chunksize=rows or _CHUNK,
-        encoding="latin-1", keep_default_na=False, engine="c", quoting=csv.QUOTE_NONE,
-    )  # fmt: skip
+        archive.text(stream),
+        sep=":",
+        header=None,
+        names=columns,
+        dtype=types,
+        chunksize=rows or _CHUNK,
+        encoding="latin-1",
+        keep_default_na=False,
+        engine="c",
+        quoting=csv.QUOTE_NONE,
+    )
     checked = (_fields_alone(archive.refuse_longer(frame), names, between) for frame in frames)
     yield from checked if rows else [pd.concat(checked)]
 
@@ -150,12 +178,14 @@ def _events(path: Path, scenarios: pd.Series, counts: Counts) -> Iterator[pd.Dat
 
 
 def _impressions(frame: pd.DataFrame, scenario: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame({
-        "timestamp": pd.to_datetime(frame["seconds"], unit="s").astype("datetime64[us]"),
-        "user_id": frame["user_id"],
-        "movie_id": frame["movie_id"],
-        "scenario": scenario,
-        "click": (frame["rating"] > 3).astype(np.int8),
-        "like": (frame["rating"] > 4).astype(np.int8),
-        ROW: pd.util.hash_pandas_object(frame, index=False),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "timestamp": pd.to_datetime(frame["seconds"], unit="s").astype("datetime64[us]"),
+            "user_id": frame["user_id"],
+            "movie_id": frame["movie_id"],
+            "scenario": scenario,
+            "click": (frame["rating"] > 3).astype(np.int8),
+            "like": (frame["rating"] > 4).astype(np.int8),
+            ROW: pd.util.hash_pandas_object(frame, index=False),
+        }
+    )

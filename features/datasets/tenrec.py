@@ -35,11 +35,11 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from errors import SourceError
+from common.errors import SourceError
+from common.params import Dataset, Tenrec
 from features.datasets import archive
 from features.datasets.log import Counts, Log
 from features.schema import Column, DType, Kind, Role, Schema, Task
-from params import Dataset, Tenrec
 
 FILE, ARCHIVE, PAGE = "ctr_data_1M.csv", "Tenrec.zip", "https://tenrec0.github.io"
 START, STEP = np.datetime64("2022-01-01", "us"), np.timedelta64(100_000, "us")  # of the first row; from row to row
@@ -58,21 +58,30 @@ def declare(dataset: Dataset) -> Schema:
     scenarios = tuple(settings.scenarios)
     user, item = _categorical("user_id", Role.USER), _categorical("item_id", Role.ITEM)
     history = Column(
-        name="history", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.SEQUENCE, domain=item.name,
-        length=len(_HISTORY), desc="the user's first clicks, newest last",
-    )  # fmt: skip
+        name="history",
+        role=Role.FEATURE,
+        dtype=DType.INT64_LIST,
+        kind=Kind.SEQUENCE,
+        domain=item.name,
+        length=len(_HISTORY),
+        desc="the user's first clicks, newest last",
+    )
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
         Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP, desc="the row's place in the file"),
-        user, item,
+        user,
+        item,
         Column(name=settings.scenario, role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=scenarios),
         *(Column(name=task, role=Role.LABEL, dtype=DType.INT8, values=(0, 1)) for task in _LABELS),
-    )  # fmt: skip
+    )
     return Schema(
-        name=dataset.name, scenarios=scenarios, tasks=tuple(Task(name=task) for task in _LABELS), events=events,
+        name=dataset.name,
+        scenarios=scenarios,
+        tasks=tuple(Task(name=task) for task in _LABELS),
+        events=events,
         users=(user, *_profile(settings, gender=tuple(range(3)), age=tuple(range(8))), history),
         items=(item, *_profile(settings, video_category=CATEGORIES)),
-    )  # fmt: skip
+    )
 
 
 def _categorical(name: str, role: Role, values: tuple[int | str, ...] | None = None) -> Column:
@@ -96,11 +105,14 @@ def read(dataset: Dataset) -> Log:
     clicks = int(found.sum()) - negatives
     wanted = min(round(settings.negatives_per_click * clicks), negatives)
     return Log(
-        schema=declare(dataset), counts=counts, rows=clicks + wanted, path=path,
+        schema=declare(dataset),
+        counts=counts,
+        rows=clicks + wanted,
+        path=path,
         users=users.assign(history=_histories(users[_HISTORY])).drop(columns=_HISTORY),
         items=items,
         chunks=lambda: _events(path, settings, counts, wanted, negatives),
-    )  # fmt: skip
+    )
 
 
 def _find(folder: str) -> Path:
@@ -206,10 +218,12 @@ def draw(random: np.random.Generator, rows: np.ndarray, *, wanted: int, negative
 
 
 def _impressions(frame: pd.DataFrame, scenario: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame({
-        "timestamp": START + frame.index.to_numpy() * STEP,
-        "user_id": frame["user_id"],
-        "item_id": frame["item_id"],
-        scenario.name: scenario,
-        **{task: frame[task] for task in _LABELS},
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "timestamp": START + frame.index.to_numpy() * STEP,
+            "user_id": frame["user_id"],
+            "item_id": frame["item_id"],
+            scenario.name: scenario,
+            **{task: frame[task] for task in _LABELS},
+        }
+    )

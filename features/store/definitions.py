@@ -26,9 +26,15 @@ _KEY_TYPES = {DType.INT64: ValueType.INT64, DType.STRING: ValueType.STRING}
 
 
 def open_store(
-    schema: Schema, views: tuple[View, ...], *, features: Path, online: Path, registry: Path, redis: str | None = None,
+    schema: Schema,
+    views: tuple[View, ...],
+    *,
+    features: Path,
+    online: Path,
+    registry: Path,
+    redis: str | None = None,
     reads: bool = False,
-) -> FeatureStore:  # fmt: skip
+) -> FeatureStore:
     """A feature store with the settings of feature_store.yaml and everything that the views define applied to it.
 
     `features` is the folder of the views' Parquet files (the offline store), `online` the SQLite file of the online

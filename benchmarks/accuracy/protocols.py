@@ -1,0 +1,160 @@
+"""What a benchmark is measured on: a data set under a fixed protocol, as a folder of encoded rows.
+
+MovieLens-1M is read, split and encoded to the letter of its published protocol, without the pipeline. The others are
+what the stages of dvc.yaml make of them, run in a folder of their own.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import nn
+
+from common.errors import ParameterError, PipelineError
+from common.params import Params, load
+from common.paths import ROOT
+from features import datasets
+from features.encoding.encoder import Encoder
+from features.encoding.tensors import Tensors, write_tensors
+from features.schema import Kind, Schema, TaskKind, inputs, to_json
+from models.networks.neighbours import Neighbours
+
+STAGES = ("ingest", "validate", "aggregate", "join", "encode")
+SCHEMA, TRUTH, TRAINING = Path("data/schema.json"), Path("data/truth"), Path("data/training")
+TENSORS, ENCODER = Path("data/tensors"), Path("artifacts/encoder.json")
+AUXILIARY = Path("data/auxiliary.parquet")
+SEED = 2021  # of the published split of MovieLens-1M
+TEXTS = {
+    "movielens-1m": "random rows 8:1:1 (pandas, random_state 2021); eight categorical fields; epoch by the mean of six",
+    "kuairand-pure": "a slice, 2022-04-25..05-08, not the archive; click, long_view, like; tabs",
+    "simulation": "the embedded simulation, whose best possible AUC is known",
+}
+
+
+def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) -> str:
+    """Write the rows of `dataset` under `folder` (schema, encoder, tensors, truth); returns the protocol in words.
+
+    `path` is the folder that holds the official archive. `split` is time or random, None for the protocol's own.
+    Raises ParameterError where there is no such data set or split.
+    """
+    if dataset not in TEXTS:
+        raise ParameterError(f"--dataset {dataset}: expected one of {', '.join(TEXTS)}")
+    if dataset == "movielens-1m" and split == "time":
+        raise ParameterError("--split time: the protocol of movielens-1m is random; leave --split out")
+    changed = _settings(dataset, path, split or ("random" if dataset == "movielens-1m" else "time"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    if dataset == "movielens-1m":
+        movielens(load(folder / "params.yaml"), folder)
+        return TEXTS[dataset]
+    for stage in STAGES:
+        _run(stage, folder)
+    return f"{TEXTS[dataset]}; split: {changed['join']['split']}; features as the pipeline makes them"
+
+
+def _settings(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
+    plain: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    plain["dataset"] |= {"name": dataset} | ({} if path is None else {"path": str(path.resolve())})
+    plain["join"]["split"] = split
+    return plain
+
+
+def _run(stage: str, folder: Path) -> None:
+    """The command of the stage in dvc.yaml, in `folder`; raises PipelineError where it fails."""
+    command = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
+    search = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if subprocess.run(command, shell=True, cwd=folder, env=os.environ | search).returncode:
+        raise PipelineError(f"the stage {stage} failed in {folder}: see its sentence above")
+
+
+def movielens(settings: Params, folder: Path) -> None:
+    """MovieLens-1M by the published protocol: every rating a row, both labels on each, known ids of the training rows.
+
+    An id that no training row has is row 0 of its table; the rows are those of `ratings.dat`, in its order. Beside them
+    lie the labels of two more tasks, above_1 (rating > 1) and above_2, that no input and no metric reads.
+    """
+    log = datasets.read(settings.dataset)
+    events = pd.concat(log.chunks(), ignore_index=True).rename_axis("event_id").reset_index()
+    rows = events.merge(log.users, how="left").merge(log.items, how="left")
+    columns = (*inputs(log.schema, ()), *log.schema.profile("users"), *log.schema.profile("items"))
+    for name, part in published_split(rows).items():
+        _write(part, log.schema, folder / TRAINING / f"{name}.parquet")
+    encoder = Encoder.fit(log.schema, columns, folder / TRAINING / "train.parquet", minimum_count=1)
+    encoder.write(folder / ENCODER)
+    (folder / SCHEMA).write_text(to_json(log.schema))
+    for name in ("train", "valid", "test"):
+        write_tensors(encoder, log.schema, folder / TRAINING / f"{name}.parquet", folder / TENSORS / name)
+    _write_auxiliary(settings.dataset.path, set(log.users[log.schema.user]), folder / AUXILIARY)
+
+
+def _write_auxiliary(path: str, users: set[int], out: Path) -> None:
+    """The labels above_1 and above_2 of every rating of the `users`, in order: what a log has is its two tasks."""
+    found = pd.concat(datasets.movielens.ratings(datasets.archive.find(datasets.movielens.ARCHIVE, path)))
+    rating = found.loc[found["user_id"].isin(users), "rating"]
+    above = pd.DataFrame({f"above_{n}": (rating > n).astype(np.float32) for n in (1, 2)})
+    above.to_parquet(out, index=False)
+
+
+def with_auxiliary(tensors: Tensors, names: Sequence[str], folder: Path) -> Tensors:
+    """The same rows with the labels of the auxiliary tasks `names` behind those of the schema's own [N, T + ..]."""
+    if not names:
+        return tensors
+    labels = pd.read_parquet(folder / AUXILIARY, columns=list(names)).to_numpy()[tensors.event_id]
+    return dataclasses.replace(tensors, labels=np.hstack([tensors.labels, labels]))
+
+
+def unjudged(tensors: Tensors, names: Sequence[str]) -> Tensors:
+    """The same rows with the auxiliary tasks `names` behind the schema's own, and no label of them."""
+    missing = np.full((len(tensors.labels), len(names)), np.nan, np.float32)
+    return dataclasses.replace(tensors, labels=np.hstack([tensors.labels, missing]))
+
+
+def outcomes(labels: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
+    """What came of each row [N], and how many outcomes there are: labels [N, T], a missing one as 0.
+
+    Alike are the rows with the same labels; they are counted in the order of the number whose binary digits, lowest
+    first, those are.
+    """
+    known = np.nan_to_num(labels).astype(np.int64)
+    found, outcome = np.unique(known @ (1 << np.arange(known.shape[1])), return_inverse=True)
+    return outcome, len(found)
+
+
+def remember(network: nn.Module, train: Tensors, outcome: NDArray[np.int64], encoder: Encoder, schema: Schema) -> None:
+    """Tell a network with neighbours its training rows: users, items, and the outcome of each [N].
+
+    Raises ParameterError where a task is not binary, or the first two categorical columns are not user and item.
+    """
+    first = [column.name for column in encoder.columns if column.kind is Kind.CATEGORICAL][:2]
+    if first != [schema.user, schema.item] or any(task.kind is not TaskKind.BINARY for task in schema.tasks):
+        raise ParameterError(
+            f"neighbours need binary tasks, and {schema.user} and {schema.item} as first columns, found {first}: "
+            "take another row of the table"
+        )
+    user, item = np.asarray(train.categorical[:, :2], dtype=np.int64).T
+    (neighbours,) = (module for module in network.modules() if isinstance(module, Neighbours))
+    neighbours.remember(*map(torch.from_numpy, (user, item, outcome)))
+
+
+def published_split(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """train: pandas' sample of 0.8 with seed 2021; valid: half of the rest with the same seed; test: what is left."""
+    train = rows.sample(frac=0.8, random_state=SEED)
+    rest = rows.drop(train.index)
+    valid = rest.sample(frac=0.5, random_state=SEED)
+    return {"train": train, "valid": valid, "test": rest.drop(valid.index)}
+
+
+def _write(rows: pd.DataFrame, schema: Schema, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), path)

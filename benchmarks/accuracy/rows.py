@@ -1,0 +1,112 @@
+"""The rows of the accuracy table: which network, in which shape, fitted how."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.errors import ParameterError
+from common.params import Train
+from models.train import recipe_of
+from models.training.optim import Recipe
+
+ROWS = Path(__file__).with_name("accuracy.yaml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Protocol(_Section):
+    embedding_width: int | None = None
+    auxiliary: list[str] = []
+    recipe: dict[str, Any] = {}
+    shape: dict[str, dict[str, Any]] = {}  # by network
+
+
+class _Row(_Section):
+    network: str
+    embedding_width: int | None = None
+    neighbours: bool = False
+    auxiliary: bool = False
+    members: int = Field(default=1, ge=1)
+    recipe: dict[str, Any] = {}
+    shape: dict[str, Any] = {}
+
+
+class _Table(_Section):
+    protocols: dict[str, _Protocol]
+    rows: dict[str, _Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row: the name of its network, all of params.train as it holds for the row, and whether it has neighbours.
+
+    `auxiliary`: tasks of the protocol that are learned beside its own, and not judged. `members`: how many networks are
+    fitted, each from a seed of its own, whose logits are averaged.
+    """
+
+    name: str
+    network: str
+    train: Train
+    neighbours: bool = False
+    auxiliary: tuple[str, ...] = ()
+    members: int = 1
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is fitted."""
+        return recipe_of(self.train)
+
+    def facts(self) -> dict[str, Any]:
+        """What the row is, as JSON: network, shape and recipe."""
+        recipe = {name: value for name, value in dataclasses.asdict(self.recipe).items() if name != "seed"}
+        shape = getattr(self.train, self.network).model_dump()
+        facts = {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
+        beyond = {
+            "neighbours": self.neighbours,
+            "auxiliary": list(self.auxiliary),
+            "members": self.members if self.members > 1 else None,
+        }
+        return facts | {name: value for name, value in beyond.items() if value}
+
+
+def named(models: str) -> list[str]:
+    """The names in a list with commas; those in brackets belong to a name."""
+    return [name.strip() for name in re.split(r",(?![^(]*\))", models)]
+
+
+def read_rows(dataset: str, names: Sequence[str], train: Train, path: Path = ROWS) -> list[Row]:
+    """The rows called `names` (`all`: every one) of the table in `path`, on top of params.train.
+
+    Raises ParameterError on a name that is no row, and on a value that no parameter allows.
+    """
+    table = _Table.model_validate(yaml.safe_load(path.read_text()))
+    wanted = list(table.rows) if "all" in names else list(names)
+    if unknown := sorted(set(wanted) - set(table.rows)):
+        raise ParameterError(
+            f"--models {', '.join(unknown)}: no such row in {path.name}; it has {', '.join(table.rows)}"
+        )
+    protocol = table.protocols.get(dataset, _Protocol())
+    return [_row(name, table.rows[name], protocol, train) for name in wanted]
+
+
+def _row(name: str, row: _Row, protocol: _Protocol, train: Train) -> Row:
+    width = row.embedding_width or protocol.embedding_width or train.embedding_width
+    shape = getattr(train, row.network).model_dump() | protocol.shape.get(row.network, {}) | row.shape
+    changes = {"embedding_width": width, row.network: shape, **protocol.recipe, **row.recipe}
+    try:
+        train = Train.model_validate(train.model_dump() | changes)
+    except pydantic.ValidationError as error:
+        raise ParameterError(f"{ROWS.name}, row {name}: {error}") from error
+    auxiliary = tuple(protocol.auxiliary) if row.auxiliary else ()
+    return Row(
+        name=name, network=row.network, train=train, neighbours=row.neighbours, auxiliary=auxiliary, members=row.members
+    )

@@ -1,0 +1,59 @@
+"""The online stores that the service is measured on: the SQLite file as it is, or a Redis filled from the views."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.serving.servers import redis_server
+from common.errors import PipelineError
+from features.materialize import newest_snapshot
+from features.store.definitions import REDIS as ADDRESS
+from features.store.definitions import open_store
+from models.model_folder import Model
+
+SQLITE, REDIS = "sqlite", "redis"
+_BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
+
+
+@contextmanager
+def online_store(kind: str, model: Model, features: Path) -> Iterator[dict[str, str]]:
+    """The environment of a service that reads the online store `kind`; Redis is started and filled from `features`."""
+    if kind == SQLITE:
+        yield {}
+        return
+    with redis_server() as (port, _):
+        fill_redis(port, model, features)
+        yield {ADDRESS: f"127.0.0.1:{port}"}
+
+
+@contextmanager
+def locked_file(online: Path) -> Iterator[None]:
+    """A connection of this process holds the SQLite file for itself: no other connection can read it."""
+    with closing(sqlite3.connect(online, isolation_level=None)) as connection:  # closed, it lets go
+        connection.execute("pragma locking_mode = exclusive")
+        connection.execute("begin exclusive")
+        yield
+
+
+def fill_redis(port: int, model: Model, features: Path) -> None:
+    """Write the newest rows of the users' views under `features` to the Redis at `port`; raises PipelineError.
+
+    The items' stay out: the service has them in its snapshot.
+    """
+    if not features.is_dir():
+        raise PipelineError(f"{features} does not exist, from which Redis is filled: run `dvc repro aggregate`")
+    with TemporaryDirectory() as scratch:
+        registry = Path(scratch) / "registry.db"
+        store = open_store(
+            model.schema,
+            model.views,
+            features=features,
+            online=registry,
+            registry=registry,
+            redis=f"127.0.0.1:{port}",
+        )
+        names = [view.name for view in model.views if model.schema.item not in view.keys]
+        store.materialize(_BEGINNING, newest_snapshot(model.views, features), feature_views=names)

@@ -1,0 +1,166 @@
+"""HiNet the way public code writes such networks: one module per expert, gate and tower, one call after the other.
+
+For the speed benchmark alone; the same numbers as models/networks/hinet.py (held by a test), by another way.
+"""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from models.training.batches import Part
+
+
+def perceptron(inputs: int, units: Sequence[int]) -> nn.Sequential:
+    """Linear layers, a ReLU after each."""
+    layers: list[nn.Module] = []
+    for i, o in zip([inputs, *units], units, strict=False):
+        layers += [nn.Linear(i, o), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class Mixture(nn.Module):
+    """K perceptrons and their gate, which weighs what `shared` ones made of the rows, too."""
+
+    def __init__(self, experts: int, inputs: int, units: Sequence[int], shared: int = 0) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(perceptron(inputs, units) for _ in range(experts))
+        self.gate = nn.Linear(inputs, experts + shared, bias=False)
+
+    def forward(self, x: Tensor, shared: Sequence[Tensor] = ()) -> Tensor:
+        """[B, D], and shared values [B, H] each -> [B, H]."""
+        weights, values = self.gate(x).softmax(dim=1), [*(expert(x) for expert in self.experts), *shared]
+        return torch.stack([weights[:, k, None] * value for k, value in enumerate(values)]).sum(dim=0)
+
+
+class LoopHiNet(nn.Module):
+    """HiNet of categorical fields, the paper's options only; arguments as HiNet's."""
+
+    def __init__(
+        self,
+        *,
+        table_rows: Sequence[int],
+        scenarios: int,
+        tasks: int,
+        embedding_width: int,
+        sub_experts: int,
+        expert_units: Sequence[int],
+        task_experts: int,
+        shared_experts: int,
+        task_expert_units: Sequence[int],
+        tower_units: Sequence[int],
+        scenario_width: int,
+        **_: Any,
+    ) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(rows, embedding_width) for rows in table_rows)
+        inputs, self.scenarios = len(table_rows) * embedding_width, scenarios
+        self.mixtures = nn.ModuleList(Mixture(sub_experts, inputs, expert_units) for _ in range(1 + scenarios))
+        self.scenario = nn.Embedding(scenarios, scenario_width)
+        self.attention = nn.Linear(scenario_width, scenarios, bias=False)
+        width = 3 * expert_units[-1]
+        self.of_tasks = nn.ModuleList(
+            Mixture(task_experts, width, task_expert_units, shared_experts) for _ in range(tasks)
+        )
+        self.shared = nn.ModuleList(perceptron(width, task_expert_units) for _ in range(shared_experts))
+        self.towers = nn.ModuleList(
+            nn.Sequential(perceptron(task_expert_units[-1], tower_units), nn.Linear(tower_units[-1], 1))
+            for _ in range(tasks)
+        )
+
+    def forward(self, categorical: Tensor, scenario: Tensor) -> Tensor:
+        """Ids [B, F], scenarios [B] -> logits [B, T]."""
+        x = torch.cat([table(categorical[:, f]) for f, table in enumerate(self.tables)], dim=1)
+        common, *specific = (mixture(x) for mixture in self.mixtures)
+        context = torch.cat([common, self._own(specific, scenario), self._others(specific, scenario)], dim=1)
+        shared = [expert(context) for expert in self.shared]
+        logits = []
+        for mixture, tower in zip(self.of_tasks, self.towers, strict=True):
+            logits.append(tower(mixture(context, shared)))
+        return torch.cat(logits, dim=1)
+
+    def _own(self, specific: list[Tensor], scenario: Tensor) -> Tensor:
+        return torch.stack([(scenario == m)[:, None] * value for m, value in enumerate(specific)]).sum(dim=0)
+
+    def _others(self, specific: list[Tensor], scenario: Tensor) -> Tensor:
+        logits = self.attention(self.scenario(scenario))
+        own = nn.functional.one_hot(scenario.long(), self.scenarios).bool()
+        weights = logits.masked_fill(own, -torch.inf).softmax(dim=1)
+        return torch.stack([weights[:, m, None] * value for m, value in enumerate(specific)]).sum(dim=0)
+
+
+class RowByRow(Dataset[dict[str, Any]]):
+    """Rows that are handed out one at a time, a number per field: what loaders of public recommenders read."""
+
+    def __init__(self, rows: Part) -> None:
+        fields = {f"field_{f}": column.numpy() for f, column in enumerate(rows.categorical.unbind(1))}
+        labels = {f"label_{t}": column.numpy() for t, column in enumerate(rows.labels.unbind(1))}
+        self.columns = {**fields, "scenario": rows.scenario.numpy(), **labels}
+
+    def __len__(self) -> int:
+        return len(self.columns["scenario"])
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {name: column[row] for name, column in self.columns.items()}
+
+
+def loaded(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Shuffled batches, collated row by row by torch's DataLoader, for ever."""
+    fields, labels = rows.categorical.shape[1], rows.labels.shape[1]
+    while True:
+        for batch in DataLoader(RowByRow(rows), batch_size=batch_size, shuffle=True, drop_last=True):
+            categorical = torch.stack([batch[f"field_{f}"] for f in range(fields)], dim=1)
+            yield categorical, batch["scenario"], torch.stack([batch[f"label_{t}"] for t in range(labels)], dim=1)
+
+
+def in_memory(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Shuffled batches, picked by index, for ever."""
+    while True:
+        for batch in torch.randperm(len(rows.scenario)).split(batch_size)[:-1]:
+            yield rows.categorical[batch], rows.scenario[batch], rows.labels[batch]
+
+
+def step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, ...]) -> float:
+    """Forward, backward, Adam, and the loss fetched."""
+    categorical, scenario, labels = batch
+    optimizer.zero_grad()
+    loss = nn.functional.binary_cross_entropy_with_logits(network(categorical, scenario), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+class Elsewhere:
+    """Steps of the loop in a process of its own, on demand: what our loop sets for its process does not help it."""
+
+    def __init__(self, arguments: dict[str, Any], rows: Part, batch_size: int, *, by_loader: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.here, there = context.Pipe()
+        given = (there, arguments, rows, batch_size, by_loader, torch.get_num_threads())
+        self.process = context.Process(target=_serve, args=given, daemon=True)
+        self.process.start()
+
+    def step(self) -> float:
+        """One step; the loss."""
+        self.here.send("step")
+        return float(self.here.recv())
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(
+    there: Connection, arguments: dict[str, Any], rows: Part, batch_size: int, by_loader: bool, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    network = LoopHiNet(**arguments)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    batches = loaded(rows, batch_size) if by_loader else in_memory(rows, batch_size)
+    while there.recv():
+        there.send(step(network, optimizer, next(batches)))

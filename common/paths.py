@@ -1,0 +1,47 @@
+"""Where everything lies, relative to the root of the project, which is the current folder of every stage and flow.
+
+dvc.yaml passes these paths to its stages as arguments (a test holds the two lists together); flows, the release and
+the benchmarks take them from here.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # of the project; in a bento: its `src`, which is laid out in the same way
+
+PARAMS = Path("params.yaml")
+CONSTRAINTS = Path("constraints.txt")
+
+DATA = Path("data")
+ARCHIVES = DATA / "archives"
+SCHEMA = DATA / "schema.json"
+INGESTED = DATA / "ingested"
+TRUTH = DATA / "truth"
+VALIDATED = DATA / "validated"
+QUARANTINE = DATA / "quarantine"
+FEATURES = DATA / "features"
+VIEWS = FEATURES / "views.json"
+TRAINING = DATA / "training"
+TENSORS = DATA / "tensors"
+
+ARTIFACTS = Path("artifacts")
+ENCODER = ARTIFACTS / "encoder.json"
+REFERENCE = ARTIFACTS / "reference.json"
+MODELS = ARTIFACTS / "models"
+MODEL = MODELS / "hinet"  # the model that is packaged, released and served
+CHECKPOINTS = ARTIFACTS / "checkpoints"
+PREDICTIONS = ARTIFACTS / "predictions"
+BENTO = ARTIFACTS / "bento"
+ONLINE_STORE = ARTIFACTS / "online.db"  # made by `dvc repro`
+SERVING_STORE = ARTIFACTS / "serving" / "online.db"  # kept up to date by the flow `materialize`
+RELEASES = ARTIFACTS / "releases"
+CHAMPION = RELEASES / "champion"  # a link to the release in use
+FLOWS = ARTIFACTS / "flows"  # what the flows remember, and their lock
+
+REPORTS = Path("reports")
+INDEX = REPORTS / "index.html"
+METRICS = REPORTS / "metrics.json"
+PLOTS_PAGE = REPORTS / "page" / "index.html"
+VALIDATION = REPORTS / "validation.json"
+DATA_DOCS = REPORTS / "validation" / "index.html"
+DRIFT = REPORTS / "drift"
+INSPECTION = REPORTS / "inspection"

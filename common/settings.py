@@ -1,0 +1,69 @@
+"""Every environment variable that the project reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.errors import ParameterError
+from common.paths import MODEL, ONLINE_STORE
+
+PREFIX = "HINET_"
+KEY_LENGTH = 16  # letters of an API key, at least
+
+
+def _check_key(key: str) -> str:
+    if len(key) < KEY_LENGTH or not key.isascii() or " " in key:
+        raise ValueError(
+            f"expected {KEY_LENGTH} letters or more, ASCII without spaces: make one with "
+            '`python -c "import secrets; print(secrets.token_urlsafe())"`, or unset it'
+        )
+    return key
+
+
+class Settings(BaseSettings):
+    """The environment of the service, the online store and the release; a relative path is under the project's root."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    model: Path = Field(MODEL, description="Folder of the model that the service ranks with")
+    online_store: Path = Field(
+        ONLINE_STORE, description="SQLite file of the online store; the item snapshot lies beside it"
+    )
+    redis: str | None = Field(
+        None, description="`host:port[,password=...]` of the Redis that is the online store in place of the SQLite file"
+    )
+    workers: int = Field(1, ge=1, description="Processes of the service")
+    api_key: Annotated[str, AfterValidator(_check_key)] | None = Field(
+        None,
+        description=f"Every request but the probes has to bring it as `Authorization: Bearer KEY`; {KEY_LENGTH} letters or more",
+    )
+    impression_log: Path | None = Field(
+        None, description="Folder of the scored-impression log; overrides `serve.log.folder` of params.yaml"
+    )
+    shadow: Path | None = Field(
+        None, description="Folder of the shadow model; overrides `serve.shadow.model` of params.yaml"
+    )
+    shadow_share: float | None = Field(
+        None, gt=0, le=1, description="Share of the requests that the shadow model gets; overrides `serve.shadow.share`"
+    )
+    shadow_log: Path | None = Field(
+        None, description="Folder in which the shadow's answers are kept; overrides `serve.shadow.folder`"
+    )
+
+
+def read_settings() -> Settings:
+    """The settings of the environment as it is now; raises ParameterError, which names variable and rule."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        broken = error.errors(include_url=False, include_context=False, include_input=True)[0]
+        name = variable(str(broken["loc"][0]))
+        value = "" if broken["loc"][0] == "api_key" else f", found {broken['input']!r}"  # a key is not shown
+        raise ParameterError(f"{name}: {broken['msg'].removeprefix('Value error, ')}{value}") from None
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return f"{PREFIX}{field.upper()}"

@@ -1,0 +1,110 @@
+"""The page of the commands: Make targets, `python -m` modules with their options, exit statuses.
+
+The modules are read as source text and not imported: importing them all would load torch, Feast, Great Expectations and
+BentoML.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import exit_status
+from docs.generator.arguments import Option, constants, parser_options, signature_options
+from docs.generator.markdown import page, table
+from docs.generator.pipeline import declared
+
+PACKAGES = ("features", "models", "serving", "release", "monitoring", "flows", "benchmarks")
+INTERNAL = ("flows.process.guard", "serving.shadow.worker")  # started by the project itself
+RUNNERS = ("stage.run", "cyclopts.run")
+TARGET = re.compile(r"^([a-z-]+):.*## (.*)$", re.MULTILINE)
+INTRODUCTION = """
+Run commands in the root of the project, with `.venv` active. Every module also answers `--help`.
+
+An option without a default is required. A flag takes no value."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A module that is run with `python -m`: its description, and its options in order."""
+
+    module: str
+    description: str
+    options: tuple[Option, ...]
+
+
+def commands_page(root: Path) -> str:
+    """The page of the project in the folder `root`."""
+    found = {command.module: command for command in commands(root)}
+    stages = [stage["cmd"].split("python -m ")[1].split()[0] for stage in declared(root).values()]
+    groups = {
+        "Stages": stages,
+        "Other commands": [name for name in found if name not in stages and _package(name) not in ("flows", "benchmarks")],
+        "Flows": [name for name in found if _package(name) == "flows"],
+        "Benchmarks": [name for name in found if _package(name) == "benchmarks"],
+    }
+    return page(
+        "Commands",
+        "the Makefile, the modules and common/exit_status.py",
+        INTRODUCTION,
+        "## Make targets\n\n" + table(["target", "purpose"], targets(root)),
+        "## Exit statuses\n\n" + table(["command", "status", "meaning"], statuses()),
+        *(_group(title, [found[name] for name in names]) for title, names in groups.items()),
+    )
+
+
+def targets(root: Path) -> list[tuple[str, str]]:
+    """Name and purpose of each target of the Makefile."""
+    found = TARGET.findall((root / "Makefile").read_text())
+    return [(f"`make {name}`", purpose) for name, purpose in found]
+
+
+def statuses() -> Iterator[tuple[str, str, str]]:
+    """Command, exit status and meaning."""
+    yield "every command", f"{exit_status.DONE}", "done, or nothing to do"
+    yield "every command", f"{exit_status.FAILED}", "stopped: a sentence says why and what to do next"
+    for verdict, status in exit_status.VERDICTS.items():
+        yield "`python -m monitoring.drift`", f"{status}", f"the verdict is {verdict}"
+    yield "`python -m monitoring.drift`", f"{exit_status.NO_VERDICT}", "there is no verdict: the report could not be made"
+    yield "`python -m release.promote`", f"{exit_status.REJECTED}", "the promotion policy keeps the champion"
+    yield "`python -m features.refresh`", f"{exit_status.LOCKED}", "the online store is locked or unreachable: run it again later"
+
+
+def commands(root: Path) -> Iterator[Command]:
+    """Every module of the project that is run by a person, in order of its name."""
+    paths = (path for package in PACKAGES for path in sorted((root / package).rglob("*.py")))
+    for path in paths:
+        module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__main__")
+        tree = ast.parse(path.read_text())
+        if module not in INTERNAL and (main := _main_block(tree)):
+            yield _command(module, tree, main, constants(root, tree))
+
+
+def _main_block(tree: ast.Module) -> ast.If | None:
+    return next((node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)), None)
+
+
+def _command(module: str, tree: ast.Module, main: ast.If, names: dict[str, Any]) -> Command:
+    """A command by the signature of the function that it runs, or by its argument parser."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for call in (node for node in ast.walk(main) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func) in RUNNERS and isinstance(call.args[0], ast.Name):
+            function = functions[call.args[0].id]
+            return Command(module, ast.get_docstring(function) or "", tuple(signature_options(function, names)))
+    return Command(module, ast.get_docstring(tree) or "", tuple(parser_options(tree, names)))
+
+
+def _package(module: str) -> str:
+    return module.split(".")[0]
+
+
+def _group(title: str, found: list[Command]) -> str:
+    return "\n\n".join([f"## {title}", *(_section(command) for command in found)])
+
+
+def _section(command: Command) -> str:
+    rows = ((f"`{option.name}`", option.type, option.default, option.meaning) for option in command.options)
+    options = table(["option", "type", "default", "meaning"], rows) if command.options else "No options."
+    return f"### {command.module}\n\n{command.description}\n\n{options}"

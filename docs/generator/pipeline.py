@@ -1,0 +1,79 @@
+"""The page of the pipeline: the graph as DVC draws it, and what each stage of dvc.yaml reads and writes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from docs.generator.markdown import code, page, table
+
+DATA = ("data/", "artifacts/", "reports/", "${")  # dependencies that start otherwise are code or settings
+INTRODUCTION = """
+`dvc.yaml` is the only graph of the project. DVC alone decides which stage is out of date. A stage is one module, one
+section of `params.yaml` and one test file."""
+GATES = """
+The stages `validate`, `inspect_training`, `inspect_tensors` and `inspect_online` are quality gates. A critical rule that
+is broken beyond its tolerance closes the gate: the stage writes its report, then fails, and no later stage runs. A
+warning does not close a gate."""
+
+
+def pipeline_page(root: Path) -> str:
+    """The page, from dvc.yaml in the folder `root`."""
+    stages = declared(root)
+    return page(
+        "Pipeline",
+        "dvc.yaml",
+        INTRODUCTION,
+        "## Graph\n\n" + code(graph(root), "mermaid"),
+        "## Stages\n\n" + stages_table(stages),
+        GATES,
+        *(_details(name, stage) for name, stage in stages.items()),
+    )
+
+
+def declared(root: Path) -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml by name; of a repeated stage, what is repeated."""
+    stages = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+def graph(root: Path) -> str:
+    """The graph of stages as a Mermaid flowchart, drawn by DVC."""
+    command = [sys.executable, "-m", "dvc", "dag", "--mermaid"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def stages_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name and description of every stage."""
+    rows = ((f"[`{name}`](#{name})", described(stage)) for name, stage in stages.items())
+    return table(["stage", "what it does"], rows)
+
+
+def described(stage: Mapping[str, Any]) -> str:
+    """The description of a stage; a repeated stage says so in general."""
+    return str(stage["desc"]).replace("${item}", "a model")
+
+
+def _details(name: str, stage: Mapping[str, Any]) -> str:
+    rows = [
+        ("command", f"`{' '.join(stage['cmd'].split())}`"),
+        ("reads", _listed(dep for dep in stage["deps"] if dep.startswith(DATA))),
+        ("code", _listed(dep for dep in stage["deps"] if not dep.startswith(DATA))),
+        ("parameters", _listed(stage.get("params", []))),
+        ("writes", _listed(_outputs(stage))),
+        ("limits", ", ".join(f"{key.replace('_', ' ')}: {held}" for key, held in stage.get("meta", {}).items())),
+    ]
+    body = table(["", ""], [row for row in rows if row[1]])
+    return f"### {name}\n\n{described(stage)}\n\n{body}"
+
+
+def _outputs(stage: Mapping[str, Any]) -> Iterator[str]:
+    for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
+        yield from [out] if isinstance(out, str) else out
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)

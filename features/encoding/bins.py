@@ -1,0 +1,157 @@
+"""Frozen bins: what a value counts as in a histogram, at training and ever after.
+
+Histograms of two windows can be compared only on the same bins, so these are fitted once, on the training rows, as the
+encoder is. Every column has bins for what is not a usual value: missing, and unknown (a category without a row in the
+encoder's tables) or beyond what training has seen (a number).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import duckdb
+from numpy import unique
+
+from features.encoding.encoder import Encoder
+from features.schema import Column, Kind, newest_day
+
+QUANTILES = 10  # inner bins of a number
+COMMONEST = 24  # categories with a bin of their own: hours of the day fit in
+MISSING, UNKNOWN, OTHER = 0, 1, 2  # the first bins of categories
+BELOW = 1  # of numbers: the second bin is below the least value of training, the last above the largest
+
+
+class Measure(StrEnum):
+    """What is counted of a column: its values, or a number that they have."""
+
+    VALUE = "value"
+    LENGTH = "length"  # of a list
+    AGE = "age"  # of a sequence: days from its newest value to the impression
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bins:
+    """The bins of a column; of a list those of its elements, its length, or its age in days (`measure`).
+
+    Numbers (`numeric`): missing, below, one bin between each two of `edges` (raw values, the last closed), above.
+    Categories: missing, unknown, other known values, and one for each of `values`, the commonest of training.
+    """
+
+    name: str
+    column: str
+    kind: Kind
+    edges: tuple[float, ...] = ()
+    values: tuple[str | int, ...] = ()
+    vocabulary: str = ""
+    log: bool = False
+    measure: Measure = Measure.VALUE
+
+    @property
+    def several(self) -> bool:
+        """Whether a row has a list of values."""
+        return self.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the bins are intervals of a number."""
+        return self.kind is Kind.NUMERIC or self.measure is not Measure.VALUE
+
+    @property
+    def number(self) -> str:
+        """The number of a row that is counted, as SQL over rows with `_date`, the day of the impression since 1970."""
+        numbers = {
+            Measure.VALUE: f'"{self.column}"',
+            Measure.LENGTH: f'len("{self.column}")',
+            Measure.AGE: f'_date - "{newest_day(self.column)}"',
+        }
+        return f"({numbers[self.measure]})::double"
+
+    @property
+    def read(self) -> str:
+        """The name of the column of the rows that is read."""
+        return newest_day(self.column) if self.measure is Measure.AGE else self.column
+
+    @property
+    def count(self) -> int:
+        """Number of bins."""
+        return len(self.edges) + 2 if self.numeric else len(self.values) + 3
+
+    @property
+    def unit(self) -> float:
+        """The largest number of training in size, by which moments are measured: any number but 0 where that is 0."""
+        return max(map(abs, self.edges)) or 1.0
+
+    @property
+    def usual(self) -> slice:
+        """The bins of values as training saw them."""
+        return slice(2, self.count - 1) if self.numeric else slice(2, self.count)
+
+    @property
+    def labels(self) -> list[str]:
+        """What each bin is called."""
+        if not self.numeric:
+            return ["missing", "unknown", "other", *map(str, self.values)]
+        low, high = f"{self.edges[0]:.4g}", f"{self.edges[-1]:.4g}"
+        inner = [f"{a:.4g} .. {b:.4g}" for a, b in zip(self.edges, self.edges[1:], strict=False)]
+        return ["missing", f"below {low}", *inner, f"above {high}"]
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "Bins":
+        """The bins whose `to_plain` went through JSON; older models say `of_length` instead of `measure`."""
+        plain = dict(plain)
+        older = Measure.LENGTH if plain.pop("of_length", False) else Measure.VALUE
+        typed = {"kind": Kind(plain["kind"]), "measure": Measure(plain.get("measure", older))}
+        return cls(**{**plain, **typed, "edges": tuple(plain["edges"]), "values": tuple(plain["values"])})
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+
+def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[Bins, ...]:
+    """Bins of every column of the encoder, fitted on the relation `training` of the connection.
+
+    It has `_date`, the day of the impression since 1970.
+    """
+    found = {name for name, *_ in connection.execute("describe training").fetchall()}
+    unfitted = [bins for column in encoder.columns for bins in _of_column(column, found)]
+    return tuple(_fitted(connection, encoder, bins) for bins in unfitted)
+
+
+def _of_column(column: Column, found: set[str]) -> Iterator[Bins]:
+    """What is counted of a column, where the rows have the columns `found`."""
+    name, kind = column.name, column.kind
+    assert kind is not None  # the encoder holds features only
+    yield Bins(name=name, column=name, kind=kind, vocabulary=column.vocabulary, log=column.log)
+    if column.is_list:
+        yield Bins(name=f"{name}: length", column=name, kind=kind, measure=Measure.LENGTH)
+    if kind is Kind.SEQUENCE and newest_day(name) in found:
+        yield Bins(name=f"{name}: age", column=name, kind=kind, measure=Measure.AGE)
+
+
+def _fitted(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> Bins:
+    if bins.numeric:
+        return replace(bins, edges=_edges(connection, bins.number))
+    return replace(bins, values=_commonest(connection, encoder, bins))
+
+
+def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ...]:
+    """Least value, inner quantiles, largest value: distinct, at least two; a value that is often seen is one edge."""
+    shares = ", ".join(f"{place / QUANTILES}" for place in range(QUANTILES + 1))
+    found = connection.execute(
+        f"select quantile_disc({value}, [{shares}]) from training where isfinite({value})"
+    ).fetchone()
+    edges: Iterable[float] = (found and found[0]) or [0.0]
+    distinct = [float(edge) for edge in unique(list(edges))]
+    return tuple(distinct if len(distinct) > 1 else [distinct[0], distinct[0] + 1])
+
+
+def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> tuple[str | int, ...]:
+    value = f'unnest("{bins.column}")' if bins.several else f'"{bins.column}"'
+    rows = connection.execute(
+        f"select value from (select {value} as value from training) where value is not null "
+        f"group by value order by count(*) desc, value limit {2 * COMMONEST}"
+    ).fetchall()
+    known = set(encoder.tables[bins.vocabulary])
+    return tuple(value for (value,) in rows if value in known)[:COMMONEST]

@@ -1,0 +1,82 @@
+"""Encoded rows as .npy files: written batch by batch, read memory-mapped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from common.errors import SchemaError
+from features.encoding.encoder import Batch, Encoder, stack_columns
+from features.schema import Schema, Task
+
+BATCH_ROWS = 100_000
+CHOICE_SET = "choice_set"
+
+
+@dataclass(frozen=True)
+class Tensors(Batch):
+    """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code).
+
+    The label of a multi-class task is the place of its class. `choice_set` int64 [N] (a code) says which rows are
+    candidates of one choice; None where the schema has no choice task.
+    """
+
+    labels: np.ndarray
+    event_id: np.ndarray
+    user: np.ndarray
+    choice_set: np.ndarray | None = None
+
+
+def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> None:
+    """Encode the Parquet file `rows` batch by batch into .npy files under `out`, to be memory-mapped."""
+    out.mkdir(parents=True)
+    file = pq.ParquetFile(rows)
+    total, done = file.metadata.num_rows, 0
+    files: dict[str, np.ndarray] = {}
+    with tqdm(total=total, desc=f"encode {out.name}", unit="row", unit_scale=True, mininterval=1) as progress:
+        for batch in file.iter_batches(BATCH_ROWS):
+            table = pa.Table.from_batches([batch])
+            for name, values in _tensors(encoder, schema, table).items():
+                if name not in files:
+                    files[name] = _open(out / f"{name}.npy", values.dtype, (total, *values.shape[1:]))
+                files[name][done : done + len(values)] = values
+            done += len(table)
+            progress.update(len(table))
+    for name, column in (("user", schema.user), (CHOICE_SET, schema.choice_set)):
+        if column is not None:
+            codes = file.read([column])[column].combine_chunks().dictionary_encode().indices
+            np.save(out / f"{name}.npy", codes.to_numpy().astype(np.int64))
+
+
+def open_tensors(folder: Path) -> Tensors:
+    """The tensors that `write_tensors` wrote, memory-mapped."""
+    names = ("categorical", "bags", "numeric", "scenario", "labels", "event_id", "user")
+    found = names + ((CHOICE_SET,) if (folder / f"{CHOICE_SET}.npy").exists() else ())
+    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in found})
+
+
+def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, np.ndarray]:
+    labels = [labels_of(task, rows[task.name]) for task in schema.tasks]
+    return vars(encoder.encode(rows)) | {
+        "labels": stack_columns(labels, rows.num_rows, np.float32),
+        "event_id": rows[schema.event_id].to_numpy(),
+    }
+
+
+def labels_of(task: Task, values: pa.ChunkedArray) -> np.ndarray:
+    """0 or 1, or the place of the class, NaN where unobserved [N]; raises SchemaError on a class not declared."""
+    if task.classes is not None:
+        found = pc.index_in(values, value_set=pa.array(task.classes, values.type), skip_nulls=True)
+        if found.null_count > values.null_count:
+            strange = pc.unique(values.filter(pc.and_(found.is_null(), values.is_valid()))).to_pylist()
+            raise SchemaError(f"labels of {task.name} are {strange[:5]}, none of its classes {task.classes}")
+        values = found
+    return pc.fill_null(values.cast(pa.float32()), np.nan).to_numpy()
+
+
+def _open(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,101 @@
+"""Data Docs: the pages of Great Expectations, in templates of our own that need no network.
+
+Its own templates load scripts, fonts and a logo from other hosts, and the table of its index exists only once a
+script has run. Great Expectations still decides what stands on a page; the templates beside this file say how.
+No wall clock enters: the same outcomes give the same bytes.
+"""
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+from great_expectations.core import ExpectationSuite
+from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
+from great_expectations.core.run_identifier import RunIdentifier
+from great_expectations.data_context.types.resource_identifiers import (
+    ExpectationSuiteIdentifier,
+    ValidationResultIdentifier,
+)
+from great_expectations.render.view import DefaultJinjaPageView
+from jinja2 import ChoiceLoader, FileSystemLoader
+
+from features.quality.results import Outcome, quiet_context
+
+RUN_TIME = "2000-01-01T00:00:00Z"  # part of every path of a page; a page of the same data keeps its name
+
+
+class OfflineView(DefaultJinjaPageView):
+    """Renders a page through our templates; `site` holds what every page says about the whole."""
+
+    def __init__(self, site: dict[str, Any], **directories: Any) -> None:
+        super().__init__(**directories)
+        self.env.loader = ChoiceLoader([FileSystemLoader(Path(__file__).parent), *filter(None, [self.env.loader])])
+        self.env.globals["site"] = site
+
+
+def build(
+    name: str,
+    tables: dict[str, dict[str, Any]],
+    outcomes: dict[str, list[Outcome]],
+    docs: Path,
+    *,
+    title: str = "Data validation",
+    remedy: str = "Nothing goes on until the log or its reader is mended.",
+) -> None:
+    """Write index.html, a page per suite and a page per result under `docs`.
+
+    `name` is that of the data set, `tables` the report of each table and `outcomes` those of its rules that were
+    asked. `title` stands above every page, `remedy` below the verdict where the gate is closed.
+    """
+    context, pages = quiet_context(), {}
+    for table, found in outcomes.items():
+        asked = [copy.copy(outcome.rule.expectation) for outcome in found]
+        context.suites.add(ExpectationSuite(name=table, expectations=asked))
+        key = ValidationResultIdentifier(ExpectationSuiteIdentifier(table), RunIdentifier(name, RUN_TIME), table)
+        result = _result(table, found, passed=tables[table]["passed"])
+        context.validation_results_store.set(key, result)
+        pages[table] = "/".join(["validations", *key.to_tuple()]) + ".html"
+    site = {"name": name, "title": title, "remedy": remedy, "tables": tables, "pages": pages}
+    context.add_data_docs_site("local", _settings(docs.absolute(), site))
+    context.build_data_docs()
+    _check(docs, ["index.html", *pages.values(), *(f"expectations/{table}.html" for table in outcomes)])
+    shutil.rmtree(docs / "static")  # images and fonts that our templates do not use
+
+
+def _result(table: str, outcomes: list[Outcome], *, passed: bool) -> ExpectationSuiteValidationResult:
+    good = sum(outcome.success for outcome in outcomes)
+    statistics = {
+        "evaluated_expectations": len(outcomes),
+        "successful_expectations": good,
+        "unsuccessful_expectations": len(outcomes) - good,
+        "success_percent": 100 * good / max(len(outcomes), 1),
+    }
+    meta = {"batch_spec": {"data_asset_name": table}}
+    results = [outcome.result() for outcome in outcomes]
+    return ExpectationSuiteValidationResult(
+        success=passed, results=results, suite_name=table, statistics=statistics, meta=meta
+    )
+
+
+def _check(docs: Path, pages: list[str]) -> None:
+    """Great Expectations only logs that a page could not be rendered."""
+    absent = [page for page in pages if not (docs / page).is_file() or not (docs / page).stat().st_size]
+    if absent:
+        raise RuntimeError(f"Great Expectations could not render {absent} in {docs}; its log says why")
+
+
+def _settings(docs: Path, site: dict[str, Any]) -> Any:
+    """A site of Great Expectations under `docs` whose pages are all rendered by OfflineView."""
+    view = {"module_name": __name__, "class_name": OfflineView.__name__, "site": site}
+    return {
+        "class_name": "SiteBuilder",
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)},
+        "show_how_to_buttons": False,
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "view": view},
+        "site_section_builders": {
+            "expectations": {"view": view},
+            "validations": {"view": view},
+            "profiling": "None",
+        },
+    }

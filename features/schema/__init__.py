@@ -1,0 +1,39 @@
+"""The declaration of a data set: its columns, scenarios and tasks. This package knows no tool."""
+
+from features.schema.columns import (
+    EVENT_TIMESTAMP,
+    FEATURE_ROLES,
+    Column,
+    DType,
+    Kind,
+    Role,
+    Schema,
+    View,
+    inputs,
+    newest_day,
+    read_schema,
+    read_views,
+    to_json,
+)
+from features.schema.targets import Task, TaskKind, mean_title, places, tasks_of
+
+__all__ = [
+    "EVENT_TIMESTAMP",
+    "FEATURE_ROLES",
+    "Column",
+    "DType",
+    "Kind",
+    "Role",
+    "Schema",
+    "Task",
+    "TaskKind",
+    "View",
+    "inputs",
+    "mean_title",
+    "newest_day",
+    "places",
+    "read_schema",
+    "read_views",
+    "tasks_of",
+    "to_json",
+]

@@ -1,0 +1,219 @@
+"""The simulation: what it declares, what is planted, and that it is the same each time."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from common.params import Change, Dataset, Simulation
+from features.datasets.simulation import clock, platform
+from features.datasets.simulation import dataset as simulation
+from features.datasets.simulation.platform import PAIR, RATES, SCENARIOS, SHARES
+
+UNCHANGED = Change(kind="none", from_day=13, scenario="channel")
+
+
+def dataset(**size: object) -> Dataset:
+    """A simulation of 150,000 impressions, or of the size given."""
+    default = {
+        "impressions": 150_000,
+        "users": 3000,
+        "items": 800,
+        "days": 14,
+        "start": "2026-01-05",
+        "seed": 7,
+        "change": UNCHANGED,
+    }
+    sizes = pd.Series({**default, **size})
+    return Dataset.model_construct(
+        name="simulation",
+        path=None,
+        simulation=Simulation.model_construct(**{**sizes, "start": pd.Timestamp(sizes["start"]).date()}),
+    )
+
+
+def events(**size: object) -> pd.DataFrame:
+    """All chunks as one frame."""
+    frame = pd.concat(simulation.read(dataset(**size)).chunks(), ignore_index=True)
+    return frame.assign(scenario=frame["scenario"].astype(str))
+
+
+@pytest.fixture(scope="module")
+def log() -> pd.DataFrame:
+    """One default log for all tests that only look at it."""
+    return events()
+
+
+def test_shares(log):
+    """Scenarios are of very unequal size: 40, 25, 15, 10, 6 and 4 % of the impressions."""
+    found = log["scenario"].value_counts(normalize=True).reindex(list(SCENARIOS))
+    np.testing.assert_allclose(found, SHARES, atol=0.005)
+
+
+def test_size(log):
+    """As many impressions as params.yaml asks for, to the row."""
+    assert len(log) == 150_000
+
+
+def test_true_rates(log):
+    """Each scenario clicks at 3-15 % and orders from 4 % down to 0.3 % of its impressions."""
+    true = log.groupby("scenario")[["p_click", "p_order"]].mean().reindex(list(SCENARIOS))
+    np.testing.assert_allclose(true["p_click"], RATES[0], rtol=0.1)
+    np.testing.assert_allclose(true["p_order"], RATES[1], rtol=0.15)
+    assert RATES[0].min() >= 0.03
+    assert RATES[0].max() <= 0.15
+    assert RATES[1].max() / RATES[1].min() > 10
+
+
+def test_order_needs_click(log):
+    """There is no order without a click."""
+    assert not ((log["order"] == 1) & (log["click"] == 0)).any()
+    assert (log["p_order"] < log["p_click"]).all()
+
+
+@pytest.mark.parametrize("task", ["click", "order"])
+def test_truth_is_calibrated(log, task):
+    """In each tenth of the true probability, the labels come up as often as it says (within 4 standard errors)."""
+    tenth = pd.qcut(log[f"p_{task}"], 10, labels=False)
+    found, true = log.groupby(tenth)[task].mean(), log.groupby(tenth)[f"p_{task}"].mean()
+    error = np.sqrt(
+        (log[f"p_{task}"] * (1 - log[f"p_{task}"])).groupby(tenth).mean() / tenth.value_counts().sort_index()
+    )
+    assert ((found - true).abs() < 4 * error).all()
+
+
+def test_the_limit_is_sane(log):
+    """The best possible AUC of a click is between 0.76 and 0.88 in every scenario: neither noise nor a giveaway."""
+    for scenario, rows in log.groupby("scenario"):
+        assert 0.76 < roc_auc_score(rows["click"], rows["p_click"]) < 0.88, scenario
+
+
+def _correlations(task: int, seed: int) -> np.ndarray:
+    """Correlation [S, S] of the true logits of the scenarios over the same users, items and moments."""
+    size = dataset(seed=seed).simulation
+    place, random = platform.found(size), np.random.default_rng(0)
+    same = platform.Impressions(
+        scenario=np.zeros(5000, dtype=int),
+        moment=np.full(5000, clock.epoch(size.start)),
+        user=random.integers(0, size.users, 5000),
+        item=random.integers(0, size.items, 5000),
+        device=np.zeros(5000, dtype=int),
+        distance=np.ones(5000),
+    )
+    places = [dataclasses.replace(same, scenario=np.full(5000, s)) for s in range(len(SCENARIOS))]
+    return np.corrcoef([platform.logits(place, shown)[task] for shown in places])
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+@pytest.mark.parametrize("task", [0, 1])
+def test_relatives_agree(task, seed):
+    """The truths of the two scenarios of a pair correlate more than those of any two scenarios of two pairs."""
+    correlation = _correlations(task, seed)
+    related = PAIR[:, None] == PAIR[None, :]
+    assert correlation[related].min() > correlation[~related].max() + 0.1
+
+
+def test_price_contradicts_itself():
+    """What price sensitivity does to a click has one sign in the feed and the other in the flash sale."""
+    price = platform.PRICE[0, PAIR]
+    assert price[SCENARIOS.index("home_feed")] > 0.2
+    assert price[SCENARIOS.index("flash_sale")] < -0.2
+    assert (
+        platform.PRICE[0, 0] * platform.PRICE[1, 0] < 0
+    )  # and within the feed, an order wants the opposite of a click
+
+
+def test_nobody_before_joining(log):
+    """No impression is before its user registered or its item was listed, though some of both are new."""
+    source = simulation.read(dataset())
+    joined = log.merge(source.users, on="user_id").merge(source.items, on="item_id")
+    assert len(joined) == len(log)
+    assert (joined["timestamp"] >= joined["registered_at"]).all()
+    assert (joined["timestamp"] >= joined["listed_at"]).all()
+    assert (source.users["registered_at"] >= "2026-01-05").mean() > 0.04
+    assert (source.items["listed_at"] >= "2026-01-05").mean() > 0.04
+
+
+def test_distances(log):
+    """Kitchens are nearer in `nearby` and farther in the sprawl of tier 3; one distance in a hundred is not known."""
+    home = log.merge(simulation.read(dataset()).users, on="user_id")
+    middle = home.pivot_table("distance_km", "scenario", "city_tier", aggfunc="median", observed=True)
+    assert (middle.loc["nearby"] < 0.5 * middle.drop(index="nearby")).all(axis=None)
+    assert (middle["tier3"] > 1.5 * middle["tier1"]).all()
+    assert log["distance_km"].dtype == np.float32
+    assert log["distance_km"].min() > 0
+    assert log["distance_km"].isna().mean() == pytest.approx(0.01, abs=0.001)
+
+
+@pytest.mark.parametrize(("task", "deviation"), [(0, 0.25), (1, 0.20)])
+def test_farther_is_less(task, deviation):
+    """Of two impressions that differ in distance alone the farther has the smaller logit; its deviation is planned."""
+    size, random = dataset().simulation, np.random.default_rng(0)
+    place, search = platform.found(size), np.full(20_000, SCENARIOS.index("search"))
+    shown = platform.show(
+        random, place, search, clock.epoch(size.start), np.tile(platform.DEVICE_SHARES, (len(SCENARIOS), 1))
+    )
+    near = dataclasses.replace(shown, distance=np.ones(20_000))
+    effect = (platform.logits(place, shown) - platform.logits(place, near))[task]
+    assert effect.std() == pytest.approx(deviation, rel=0.03)
+    assert np.corrcoef(effect, np.log(shown.distance))[0, 1] == pytest.approx(-1)
+
+
+def test_days(log):
+    """Every impression is on one of the days asked for; weekends are busier; night is for late_night."""
+    day = log["timestamp"].dt.normalize()
+    assert day.min() == pd.Timestamp("2026-01-05")
+    assert day.nunique() == 14
+    assert log["weekday"].value_counts()["Sat"] > 1.15 * log["weekday"].value_counts()["Tue"]
+    assert (log["weekday"].astype(str) == log["timestamp"].dt.day_name().str[:3]).all()
+    assert (log["hour"] == log["timestamp"].dt.hour).all()
+    assert log.loc[log["scenario"] == "late_night", "hour"].isin([0, 1, 2, 3, 4, 5, 20, 21, 22, 23]).all()
+
+
+def test_profiles_show_the_latents():
+    """Profiles are noisy views: stated cuisine, price level, orders and rating tell much of the truth, not all."""
+    source, place = simulation.read(dataset()), platform.found(dataset().simulation)
+    users, items = source.users, source.items.dropna(subset="rating")
+    assert 0.85 < np.corrcoef(users["price_level"], place.people.sensitivity)[0, 1] < 0.99
+    assert 0.8 < np.corrcoef(np.log1p(users["orders_last_year"]), place.people.appetite)[0, 1] < 0.99
+    assert 0.8 < np.corrcoef(items["rating"], place.menu.quality[items.index])[0, 1] < 0.99
+
+
+def test_popularity_is_skewed(log):
+    """A tenth of the items takes over a quarter of the impressions."""
+    counts = log["item_id"].value_counts()
+    assert counts.head(80).sum() > 0.25 * len(log)
+
+
+def test_same_seed_same_log():
+    """The same seed gives the same log to the last bit, another seed another log."""
+    small = {"impressions": 5000, "users": 300, "items": 100}
+    pd.testing.assert_frame_equal(events(**small), events(**small))
+    assert not events(**small).equals(events(**small, seed=8))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    impressions=st.integers(1, 3000),
+    users=st.integers(2, 200),
+    items=st.integers(2, 60),
+    days=st.integers(3, 30),
+    seed=st.integers(0, 2**31),
+)
+def test_any_size(impressions, users, items, days, seed):
+    """Any size gives as many rows as asked for, with known users and items and values within the declaration."""
+    size = dataset(impressions=impressions, users=max(users, 20), items=max(items, 20), days=days, seed=seed)
+    source = simulation.read(size)
+    frame = pd.concat(source.chunks())
+    assert len(frame) == impressions == source.counts.rows_read
+    assert frame["user_id"].isin(source.users["user_id"]).all()
+    assert frame["item_id"].isin(source.items["item_id"]).all()
+    declared = simulation.declare(size)
+    for column, found in [(c, source.items) for c in declared.items] + [(c, frame) for c in declared.context]:
+        if column.minimum is not None:
+            most = np.inf if column.maximum is None else column.maximum
+            assert found[column.name].dropna().between(column.minimum, most).all(), column.name

@@ -1,0 +1,181 @@
+"""Every rule is caught by a broken case made from the schema, and nothing else is."""
+
+import datetime
+import math
+from collections import Counter
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from great_expectations.expectations import ExpectColumnValuesToNotBeNull
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from features.engine.arrow_types import arrow_schema
+from features.quality import expectations, results
+from features.schema import Column, DType, Schema
+from tests.support import broken
+from tests.support.broken import EPOCH
+from tests.support.gate import (
+    END,
+    ROWS,
+    as_text,
+    examine,
+    failed,
+    judge_broken_rows,
+    read,
+    rich_schema,
+    rich_tables,
+    write,
+)
+
+DAY = datetime.timedelta(days=1)
+TABLES = broken.tables(rich_schema())
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """One run over valid tables with every broken row appended: folder and verdicts."""
+    folder = tmp_path_factory.mktemp("judged")
+    return folder, judge_broken_rows(folder)
+
+
+def test_every_rule_has_a_broken_case():
+    """A rule that nothing is known to break proves nothing: each has a case, and each case a rule."""
+    rules = {
+        (table, rule.name, rule.scope == "row")
+        for table in expectations.TABLES
+        for rule in expectations.rules(rich_schema(), table)
+    }
+    cases = {(case.table, case.rule, True) for case in ROWS} | {(case.table, case.rule, False) for case in TABLES}
+    assert rules == cases
+
+
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: f"{case.table}: {case.rule} ({case.how})")
+def test_broken_row_goes_to_quarantine_for_its_reason_alone(judged, case):
+    """A row that breaks one rule is in quarantine with all its columns and that one reason."""
+    kept = pq.read_table(judged[0] / "quarantine" / f"{case.table}.parquet").to_pylist()
+    wanted = [as_text(row) for row in case.rows]
+    found = [row for row in kept if as_text({name: row[name] for name in case.rows[0]}) in wanted]
+    assert [row["reasons"] for row in found] == [[case.rule]] * len(case.rows)
+
+
+@pytest.mark.parametrize("case", TABLES, ids=lambda case: f"{case.table}: {case.rule} ({case.how})")
+def test_broken_table_is_caught_by_its_rule_alone(tmp_path, case):
+    """A broken table breaks one critical rule, and the gate closes before a row is judged; a warning closes nothing."""
+    tables = rich_tables(rows=60)
+    write(tmp_path / "ingested", tables | {case.table: case.change(tables[case.table])})
+    verdicts = examine(tmp_path, rich_schema())
+    assert (case.table, case.rule) in failed(verdicts)
+    faults = [fault.rule.name for verdict in verdicts.values() for fault in verdict.faults]
+    warning = case.rule in ("scenario without rows", "click with one class only", "order with one class only")
+    assert faults == [case.rule] * (not warning)
+    assert verdicts[case.table].passed == warning
+    assert bool(read(tmp_path / "out", "events")) == warning
+    assert pq.read_table(tmp_path / "quarantine" / f"{case.table}.parquet").num_rows == 0
+
+
+def test_a_crash_of_a_metric_is_our_fault():
+    """A rule that cannot be evaluated raises; Great Expectations itself would call it broken data."""
+    rule = expectations.Rule(
+        name="nowhere missing",
+        scope="row",
+        severity="critical",
+        columns=["nowhere"],
+        sentence="never",
+        expectation=ExpectColumnValuesToNotBeNull(column="nowhere", meta={"rule": "nowhere missing"}),
+    )
+    with pytest.raises(RuntimeError, match="could not evaluate 'nowhere missing'"):
+        results.evaluate(results.quiet_context(), [rule], pd.DataFrame({"here": [1]}))
+
+
+def obvious(schema: Schema, table: str, rows: list[broken.Row], days: list, known: dict) -> list[list[str]]:
+    """The reasons of each row, written down rule by rule: slow and plain."""
+    key = {"events": "event_id", "users": "user_id", "items": "item_id"}[table]
+    ids = [row[key] for row in rows]
+    reasons = []
+    for row, day in zip(rows, days, strict=True):
+        why = [reason for column in schema.tables[table] for reason in _of_value(column, row[column.name])]
+        why += [f"repeated {key}"] * (row[key] is not None and ids.count(row[key]) > 1)
+        reasons.append(why + (_of_event(row, day, known) if table == "events" else []))
+    return reasons
+
+
+def _of_value(column: Column, value: object) -> list[str]:
+    name = column.name
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return [] if column.nullable else [f"{name} missing"]
+    allowed = column.values  # noqa: PD011
+    if column.is_list:
+        foreign = allowed is not None and any(v is not None and v not in allowed for v in value)
+        why = [f"{name} with a missing element"] * (None in value)
+        return why + [f"{name} with an element outside its values"] * foreign
+    moments = isinstance(value, datetime.datetime)
+    least, most = (EPOCH, END) if moments and name == "timestamp" else (column.minimum, column.maximum)
+    low = least is not None and value < least
+    high = most is not None and value > most
+    out = low or high or (isinstance(value, float) and math.isinf(value))
+    foreign = allowed is not None and value not in allowed
+    return [f"{name} out of bounds"] * out + [f"{name} outside its values"] * foreign
+
+
+def _of_event(row: broken.Row, day: datetime.date, known: dict) -> list[str]:
+    why, moment = [], row["timestamp"]
+    why += ["timestamp outside its day"] * (moment is not None and moment.date() != day)
+    for table, key, known_at in (("users", "user_id", "registered_at"), ("items", "item_id", "listed_at")):
+        since = known[table].get(row[key])
+        why += [f"unknown {table[:-1]}"] * (row[key] is not None and since is None)
+        why += [f"before {known_at}"] * (since is not None and moment is not None and moment < since)
+    return why + ["order without click"] * (row["order"] == 1 and row["click"] != 1)
+
+
+CELLS = st.lists(
+    st.tuples(
+        st.sampled_from(["events", "events", "users", "items"]),
+        st.integers(0, 99),
+        st.integers(0, 99),
+        st.integers(0, 5),
+    ),
+    max_size=8,
+)
+WRONG = {
+    DType.INT8: [None, 0, 1, 2, -1, 1],
+    DType.INT64: [None, 0, 3, -1, 24, 10_000],
+    DType.FLOAT32: [None, math.nan, math.inf, -1.0, 1000.5, 0.0],
+    DType.STRING: [None, "", "feed", "moon", "search", "north"],
+    DType.TIMESTAMP: [None, *(datetime.datetime(2026, 1, 5) + days * DAY for days in (-200, -30_000, 0, 2, 300))],
+    DType.INT64_LIST: [None, [], [None], [1, None], [5], [1, 2, 3]],
+    DType.STRING_LIST: [None, [], [None], ["red"], ["red", "moon"], ["blue", None]],
+}
+
+
+@given(cells=CELLS, batch_rows=st.sampled_from([30, 1000]))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_equals_the_obvious_check(tmp_path_factory, cells, batch_rows):
+    """Whatever is corrupted and however it is batched: the reasons are those of a plain loop over the rows."""
+    schema, folder = rich_schema(), tmp_path_factory.mktemp("world")
+    tables, days = corrupted(schema, cells)
+    write(folder / "ingested", tables, days)
+    verdicts, known = examine(folder, schema, batch_rows=batch_rows), {}
+    for name, known_at in (("users", "registered_at"), ("items", "listed_at"), ("events", "timestamp")):
+        rows, key = tables[name].to_pylist(), schema.tables[name][0].name
+        reasons = obvious(schema, name, rows, days if name == "events" else [None] * len(rows), known)
+        known[name] = {row[key]: row[known_at] for row, why in zip(rows, reasons, strict=True) if not why}
+        wanted = sorted((as_text(row), sorted(why)) for row, why in zip(rows, reasons, strict=True) if why)
+        aside = pq.read_table(folder / "quarantine" / f"{name}.parquet").to_pylist()
+        found = sorted((sorted(row.pop("reasons")), as_text(row))[::-1] for row in aside)
+        assert found == wanted
+        counts = {o.rule.name: o.broken for o in verdicts[name].failed if o.rule.scope == "row"}
+        assert counts == Counter(reason for why in reasons for reason in why)
+
+
+def corrupted(schema: Schema, cells: list[tuple[str, int, int, int]]) -> tuple[broken.Tables, list[datetime.date]]:
+    """Valid tables with a few cells (table, row, column, value) replaced, and the days of the files of the events."""
+    rows = {name: table.to_pylist() for name, table in rich_tables(rows=60).items()}
+    days = [row["timestamp"].date() for row in rows["events"]]
+    for name, row, column, value in cells:
+        chosen = schema.tables[name][column % len(schema.tables[name])]
+        rows[name][row % len(rows[name])][chosen.name] = WRONG[chosen.dtype][value]
+    stored = {name: arrow_schema(schema.tables[name]) for name in rows}
+    return {name: pa.Table.from_pylist(rows[name], stored[name]) for name in rows}, days

@@ -1,0 +1,95 @@
+"""The kinds of tasks: what a declaration may say of them, and where their logits lie."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import SchemaError
+from features.schema import Column, DType, Role, Schema, Task, TaskKind, places, read_schema, tasks_of, to_json
+from tests.support import travel, world
+
+SCHEMA = travel.schema()
+
+
+def test_a_schema_with_every_kind_is_the_same_after_json(tmp_path: Path) -> None:
+    """Kinds, classes of text and of numbers, and the choice set come back; the fingerprint too."""
+    (tmp_path / "schema.json").write_text(to_json(SCHEMA))
+    found = read_schema(tmp_path / "schema.json")
+    assert found == SCHEMA
+    assert found.fingerprint() == SCHEMA.fingerprint()
+    assert [task.kind for task in found.tasks] == ["multi_class", "multi_class", "choice", "choice"]
+
+
+def test_a_binary_task_is_written_as_before_there_were_kinds() -> None:
+    """Its kind goes without saying: schemas and models of older runs stay what they are."""
+    assert '"kind": "binary"' not in to_json(world.schema())
+    assert world.schema().fingerprint() == "dcca92904b901a9523bf9f7793a85f1192141258e9e27b317112d04a831f0692"
+
+
+def test_roles_of_a_choice() -> None:
+    """The set has a name, is no feature; what has a rate are the labels of 0 and 1."""
+    assert (SCHEMA.choice_set, world.schema().choice_set) == ("trip", None)
+    assert "trip" not in [column.name for column in SCHEMA.context]
+    assert SCHEMA.rated == ("where", "via")
+
+
+def test_every_logit_has_a_name_and_a_place() -> None:
+    """One for a binary task or a choice, one per class for the others, in the order of the tasks."""
+    assert SCHEMA.output_names == (
+        "when=morning",
+        "when=noon",
+        "when=evening",
+        "how=10",
+        "how=20",
+        "how=30",
+        "how=40",
+        "where",
+        "via",
+    )
+    assert places(SCHEMA.tasks) == (slice(0, 3), slice(3, 7), slice(7, 8), slice(8, 9))
+    assert tasks_of(["click", SCHEMA.tasks[2]]) == (Task(name="click"), SCHEMA.tasks[2])
+
+
+def replaced(place: int, **changes: Any) -> Schema:
+    """The travel schema with another task at this place."""
+    tasks = list(SCHEMA.tasks)
+    tasks[place] = dataclasses.replace(tasks[place], **changes)
+    return dataclasses.replace(SCHEMA, tasks=tuple(tasks))
+
+
+def with_column(name: str, **changes: Any) -> Schema:
+    """The travel schema with changes to one column of events."""
+    events = tuple(dataclasses.replace(c, **changes) if c.name == name else c for c in SCHEMA.events)
+    return dataclasses.replace(SCHEMA, events=events)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: replaced(0, classes=None), "a multi_class task, and no other, declares classes"),
+        (lambda: replaced(0, kind=TaskKind.BINARY), "a multi_class task, and no other, declares classes"),
+        (lambda: replaced(0, classes=("noon", "noon")), "distinct and at least two"),
+        (lambda: replaced(0, classes=(1, 2)), "stored as its classes are"),
+        (lambda: replaced(1, classes=(10, "20")), "stored as its classes are"),
+        (lambda: with_column("when", values=("noon",)), "differ from the classes"),
+        (lambda: replaced(2, requires="when"), "between labels of 0 and 1"),
+        (lambda: replaced(0, requires="where"), "between labels of 0 and 1"),
+        (lambda: with_column("trip", nullable=True), "never null"),
+        (lambda: with_column("trip", dtype=DType.FLOAT32), "int64 or string"),
+        (lambda: dataclasses.replace(SCHEMA, tasks=tuple(Task(name=n) for n in SCHEMA.task_names)), "found .'trip'."),
+        (lambda: dataclasses.replace(SCHEMA, events=tuple(c for c in SCHEMA.events if c.name != "trip")), "found ..$"),
+    ],
+)
+def test_a_contradiction_is_refused_with_its_rule(make: Any, message: str) -> None:
+    """Classes, labels and choice sets that cannot work are errors where they are declared."""
+    with pytest.raises(SchemaError, match=message):
+        make()
+
+
+def test_one_choice_set_is_enough_and_two_are_too_many() -> None:
+    """Every choice of a schema reads the same column."""
+    second = Column(name="other", role=Role.CHOICE_SET, dtype=DType.INT64)
+    with pytest.raises(SchemaError, match="one column of role"):
+        dataclasses.replace(SCHEMA, events=(*SCHEMA.events, second))

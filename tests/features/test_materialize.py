@@ -1,0 +1,44 @@
+"""The online store: the newest values, made the same every time."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from features.materialize import materialize, newest_snapshot
+from features.schema import read_views
+from tests.support import world
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world with its features, six days from START."""
+    return world.write_features(tmp_path_factory.mktemp("featured"), world.tables(rows=600))
+
+
+def fill(featured: Path, online: Path) -> Path:
+    """Materialize the features of the tiny world into `online`."""
+    materialize(schema=featured / "schema.json", features=featured / "features", online=online)
+    return online
+
+
+def test_the_store_is_the_same_to_the_byte_when_made_again(featured: Path, tmp_path: Path) -> None:
+    """Two runs write the same file, also where one existed before."""
+    first, second = fill(featured, tmp_path / "a.db"), tmp_path / "b.db"
+    second.write_bytes(b"what an interrupted run left")
+    assert fill(featured, second).read_bytes() == first.read_bytes()
+
+
+def test_every_entity_has_one_value_per_feature(featured: Path, tmp_path: Path) -> None:
+    """12 users and 9 items have each feature of their view once: none is lost, none is kept twice."""
+    views = {view.name: view for view in read_views(featured / "features" / "views.json")}
+    with sqlite3.connect(fill(featured, tmp_path / "online.db")) as connection:
+        for name, entities in (("user", 12), ("item", 9)):
+            (rows,) = connection.execute(f"select count(*) from hinet_{name}").fetchone()
+            assert rows == entities * len(views[name].columns)
+
+
+def test_the_store_holds_the_morning_after_the_last_day(featured: Path) -> None:
+    """The newest snapshot is that of the day after the log's last, known an hour after midnight."""
+    newest = newest_snapshot(read_views(featured / "features" / "views.json"), featured / "features")
+    assert newest.isoformat() == "2026-01-11T01:00:00+00:00"

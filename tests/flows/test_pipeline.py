@@ -1,0 +1,223 @@
+"""The pipeline as a flow: one at a time, once for a date, and a failure that says what to do next."""
+
+import asyncio
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import State
+
+from common.paths import ROOT
+from flows.materialize import ONLINE, WATERMARK
+from flows.pipeline import pipeline
+from flows.process import python_module
+from flows.workspace.lock import FOLDER, alone
+from tests.support.flow_harness import newest_table, running, write_repository
+from tests.support.told import Play, notify, played
+
+DAY = datetime.date(2026, 1, 17)
+
+
+def run(as_of: datetime.date | None = DAY, **chosen: bool) -> State:
+    """The final state of the pipeline in the current folder, as the server has it."""
+    return asyncio.run(pipeline(as_of=as_of, **{"release": False} | chosen, return_state=True))
+
+
+@pytest.fixture
+def page(workspace: Path) -> Path:
+    """A workspace with a pipeline of two stages."""
+    write_repository(
+        workspace,
+        log={"cmd": "cat raw > log", "deps": ["raw"], "outs": ["log"]},
+        page={"cmd": "sh page.sh", "deps": ["log", "page.sh"], "outs": ["page"]},
+    )
+    (workspace / "raw").write_text("words\n")
+    (workspace / "page.sh").write_text("cat log > page")
+    notify(workspace, None)
+    return workspace
+
+
+def test_a_date_is_done_once(server: None, page: Path) -> None:
+    """The second run finds it done, an older date is behind it; `again` asks DVC once more."""
+    assert run().message == "2 ran"
+    state = run()
+    assert (state.name, state.message) == ("Skipped", "2026-01-17 is done")
+    assert run(DAY - datetime.timedelta(days=1)).message == "a date newer than 2026-01-16 is done"
+    assert run(again=True).message == "2 cached"
+    assert set(newest_table()) == {"log", "page"}
+
+
+def test_the_day_is_that_of_the_schedule(server: None, page: Path) -> None:
+    """Without a date, it is the day that the run was planned for."""
+    run(None)
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert run(today).message in (f"{today} is done", f"a date newer than {today} is done")  # or midnight passed
+
+
+def test_a_failure_is_one_line_and_a_command(server: None, page: Path) -> None:
+    """The stage's own sentence is the state of the run, and of the task; the date is not done."""
+    (page / "page.sh").write_text("echo 'a.page stopped: no words, expected 1' >&2; exit 1")
+    state = run()
+    assert state.is_failed()
+    assert state.message == "a.page stopped: no words, expected 1\nlook closer: dvc repro --single-item page"
+    assert "a.page stopped: no words, expected 1" in messages(state)
+    (page / "page.sh").write_text("cat log > page")
+    assert run().message == "1 cached, 1 ran"
+
+
+def gated(passed: bool) -> Play:
+    """A process of the gate; its verdict is written where the command asks for it."""
+    rules = [{"name": "mean", "passed": passed, "sentence": "mean: +0.0100"}]
+    return (0 if passed else 2), [], {"--verdict": {"tag": "abc", "passed": passed, "rules": rules}}
+
+
+@pytest.mark.parametrize(
+    ("passed", "name", "message"),
+    [
+        (True, "Completed", "2 ran; abc is the champion"),
+        (False, "Closed", "2 ran; abc is not released: mean: +0.0100"),
+    ],
+)
+def test_the_new_model_challenges_the_champion(
+    server: None, page: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, name: str, message: str
+) -> None:
+    """Behind the stages stands the gate; where it is closed, nothing has failed, and the date is done."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(python_module, "run_process", played(gated(passed), commands=commands))
+    state = run(release=True)
+    assert (state.name, state.message, state.is_completed()) == (name, message, True)
+    assert [words[2] for words in commands] == ["release.promote"]
+    assert "--online" not in commands[0]
+    assert run(release=True).name == "Skipped"
+
+
+def test_the_store_in_use_is_brought_up_before_the_gate(
+    server: None, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate looks at what services read, as of the moment that it was brought up to."""
+    commands: list[list[str]] = []
+    moment = "2026-01-17T00:00:00+00:00"
+    refreshed: Play = (0, [], {"artifacts/flows/online/refresh.json": {}, str(WATERMARK): {"views": {"user": moment}}})
+    ONLINE.parent.mkdir(parents=True)
+    ONLINE.touch()
+    monkeypatch.setattr(python_module, "run_process", played(refreshed, gated(True), commands=commands))
+    assert run(release=True).message == "2 ran; abc is the champion"
+    refresh, gate = commands
+    assert refresh[2] == "features.refresh"
+    assert refresh[refresh.index("--as-of") + 1] == "2026-01-17T00:00:00"
+    assert gate[gate.index("--online") + 1] == str(ONLINE)
+    assert gate[gate.index("--moment") + 1] == moment
+
+
+def test_what_could_not_be_judged_leaves_the_date_open(
+    server: None, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence of the gate is that of the run, which is tried again."""
+    said = "release.promote stopped: artifacts/bento: expected what the pipeline makes"
+    monkeypatch.setattr(python_module, "run_process", played((1, [said], {}), commands=[]))
+    state = run(release=True)
+    assert state.is_failed()
+    assert str(state.message).startswith(f"{said}\nlook closer: python -m release.promote")
+    assert run().message == "2 cached"
+
+
+def messages(state: State, seconds: float = 20) -> list[str | None]:
+    """The messages of the run's tasks, when the server has them all."""
+
+    async def read() -> list[str | None]:
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        async with get_client() as client:
+            last = time.monotonic() + seconds
+            while True:
+                tasks = await client.read_task_runs(flow_run_filter=chosen)
+                done = [task.state.message for task in tasks if task.state and task.state.is_final()]
+                if len(done) == 2 or time.monotonic() > last:
+                    return done
+                await asyncio.sleep(0.2)
+
+    return asyncio.run(read())
+
+
+HOLD = """
+import asyncio
+from flows.workspace.lock import alone
+async def hold():
+    async with alone(log=print):
+        print("held")
+        await asyncio.sleep(600)
+asyncio.run(hold())
+"""
+
+
+def hold() -> subprocess.Popen[bytes]:
+    """Another process that holds the workspace."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    holder = subprocess.Popen([sys.executable, "-uc", HOLD], env=environment, stdout=subprocess.PIPE)
+    assert holder.stdout
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def test_two_at_once_wait_for_each_other(server: None, page: Path) -> None:
+    """Both are told to run the same date; one does, the other one waits, and finds it done."""
+
+    async def both() -> list[State]:
+        return list(await asyncio.gather(*(pipeline(as_of=DAY, release=False, return_state=True) for _ in range(2))))
+
+    assert sorted(state.message or "" for state in asyncio.run(both())) == ["2 ran", "2026-01-17 is done"]
+
+
+def test_a_killed_holder_gives_the_workspace_back(workspace: Path) -> None:
+    """Who waits is told for whom; a kill -9 needs no hand to clean up behind it."""
+    told: list[str] = []
+    holder = hold()
+
+    async def wait() -> None:
+        async with alone(log=told.append):
+            told.append("mine")
+
+    async def kill_while_waiting() -> None:
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(1)
+        assert told == [f"waits until process {holder.pid} is done here"]
+        holder.kill()
+        await waiting
+
+    asyncio.run(kill_while_waiting())
+    holder.communicate()
+    assert told[1:] == ["mine"]
+    assert (FOLDER / "lock").read_text() == f"process {os.getpid()}"
+
+
+def test_a_terminated_run_leaves_no_process(server: None, workspace: Path) -> None:
+    """SIGTERM, as a worker sends it on cancel: the stage ends with the flow."""
+    seconds = str(os.getpid() * 1000 + 998)
+    write_repository(workspace, slow={"cmd": f"touch begun; sleep {seconds}; touch out", "outs": ["out"]})
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": address()}
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline", "--no-release"], env=environment, stderr=subprocess.PIPE
+    )
+    while not (workspace / "begun").exists():
+        assert flow.poll() is None, flow.communicate()
+        time.sleep(0.05)
+    flow.send_signal(signal.SIGTERM)
+    flow.communicate(timeout=60)
+    last = time.monotonic() + 10
+    while running(seconds) and time.monotonic() < last:
+        time.sleep(0.05)
+    assert not running(seconds)
+
+
+def address() -> str:
+    """The API of the server of this session."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() or ""

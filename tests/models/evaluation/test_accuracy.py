@@ -1,0 +1,93 @@
+"""Right or wrong: accuracy and hit rate against plain loops, ties against whoever ties."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+from sklearn.metrics import log_loss as sklearn_log_loss
+
+from features.schema import Task, TaskKind
+from models.evaluation import accuracy
+from models.evaluation.metrics import mean_of_cells
+
+small = st.integers(0, 3)
+
+
+@given(st.lists(st.tuples(small, st.tuples(small, small, small, small)), min_size=1, max_size=30))
+def test_a_class_is_right_when_it_alone_is_highest(rows: list) -> None:
+    """Row by row; where no score occurs twice that is scikit-learn's accuracy of the highest."""
+    labels, scores = np.array([label for label, _ in rows], np.float32), np.array([s for _, s in rows], float)
+    expected = [all(s < given[label] for place, s in enumerate(given) if place != label) for label, given in rows]
+    assert accuracy.right_classes(labels, scores).tolist() == expected
+    distinct = scores + np.arange(4) / 10
+    assert accuracy.share(accuracy.right_classes(labels, distinct)) == accuracy_score(labels, distinct.argmax(axis=1))
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.booleans(), small), min_size=1, max_size=40), st.integers(1, 3))
+def test_a_choice_is_right_when_few_are_as_good(rows: list, first: int) -> None:
+    """Set by set, with a loop: the others that score as high as the best chosen one are fewer than `first`."""
+    expected = []
+    for name in sorted({name for name, _, _ in rows}):
+        chosen = [score for own, label, score in rows if own == name and label]
+        others = [score for own, label, score in rows if own == name and not label]
+        if chosen and others:
+            expected.append(sum(score >= max(chosen) for score in others) < first)
+    sets, labels, scores = (np.array(column) for column in zip(*rows, strict=True))
+    found = accuracy.right_choices(labels.astype(np.float32), scores.astype(float), sets, first=first)
+    assert found.tolist() == expected
+
+
+def test_a_network_that_says_the_same_of_all_is_right_about_nothing() -> None:
+    """Neither a class nor a candidate is ahead; of five candidates it may be anywhere, so it is last."""
+    labels = np.array([1, 0, 0, 0, 0])
+    assert accuracy.share(accuracy.right_classes(labels, np.zeros((5, 3)))) == 0
+    assert accuracy.share(accuracy.right_choices(labels, np.zeros(5), np.zeros(5, int), first=4)) == 0
+    assert accuracy.share(accuracy.right_choices(labels, np.zeros(5), np.zeros(5, int), first=5)) == 1
+
+
+def test_no_rows_have_no_share() -> None:
+    """Neither a figure nor an interval nor a loss."""
+    nothing = accuracy.right_choices(np.zeros(0), np.zeros(0), np.zeros(0, int), first=1)
+    assert accuracy.share(nothing) is None
+    assert accuracy.share_interval(nothing, confidence=0.95) is None
+    assert accuracy.class_log_loss(np.zeros(0), np.zeros((0, 3))) is None
+
+
+def test_the_interval_is_wilsons() -> None:
+    """The published example of 0.95 for 8 of 10, and never outside 0 and 1."""
+    found = accuracy.share_interval(np.arange(10) < 8, confidence=0.95)
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+    sure = accuracy.share_interval(np.ones(5, bool), confidence=0.95)
+    assert sure is not None
+    assert (sure.value, sure.high) == (1, 1)
+
+
+def test_probabilities_by_kind() -> None:
+    """A sigmoid for one logit, a softmax for the classes; the loss is scikit-learn's."""
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(50, 4)).astype(np.float32), random.integers(0, 3, 50)
+    tasks = (Task(name="click"), Task(name="when", kind=TaskKind.MULTI_CLASS, classes=(1, 2, 3)))
+    found = accuracy.probabilities_of(logits, tasks)
+    np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-logits[:, 0].astype(float))))
+    np.testing.assert_allclose(found[:, 1:].sum(axis=1), 1)
+    assert accuracy.class_log_loss(labels, found[:, 1:]) == pytest.approx(sklearn_log_loss(labels, found[:, 1:]))
+
+
+def test_every_cell_has_the_metric_of_its_kind() -> None:
+    """AUC, accuracy and hit rate side by side, by hand; unobserved labels do not count; the mean is of all cells."""
+    tasks = (
+        Task(name="click"),
+        Task(name="when", kind=TaskKind.MULTI_CLASS, classes=(1, 2)),
+        Task(name="where", kind=TaskKind.CHOICE),
+    )
+    nan = np.nan
+    labels = np.array([[1, 0, 1], [0, 1, 0], [1, nan, 0], [nan, 1, 1], [0, nan, 0], [0, 0, nan]])
+    scores = np.array([[2, 1, 0, 3], [1, 0, 1, 2], [3, 0, 0, 1], [0, 1, 0, 0], [2, 0, 0, 1], [1, 1, 0, 9.0]])
+    scenario, sets = np.array([0, 0, 0, 0, 0, 1]), np.array([7, 7, 7, 8, 8, 8])
+    mean, table = mean_of_cells(labels, scores, scenario, tasks, scenarios=2, choice_set=sets)
+    np.testing.assert_allclose(table, [[3.5 / 4, 2 / 3, 1 / 2], [nan, 1, nan]])
+    assert mean == pytest.approx((3.5 / 4 + 2 / 3 + 1 / 2 + 1) / 4)
+    with pytest.raises(ValueError, match="task where is a choice, but its rows have no choice_set"):
+        mean_of_cells(labels, scores, scenario, tasks, scenarios=2)

@@ -1,0 +1,136 @@
+"""models/evaluation/plots.py, models/evaluation/plots_page.py, .dvc/plots and the plots of dvc.yaml: one page that opens without a network."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vl_convert
+import yaml
+from dvc_render.vega import VegaRenderer
+
+from common.paths import ROOT
+from models import evaluate
+from models.evaluation import plots, plots_page, predict
+from tests.models.test_evaluate import CURVES, SCHEMA, SETTINGS, hinet, rows
+
+PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+SHOWN = {Path(name).name: shown for plot in PLOTS for name, shown in plot.items()}
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """A folder with the rows of every plot, made from a small HiNet and its equal."""
+    folder = tmp_path_factory.mktemp("project") / "reports" / "plots"
+    test, truth = rows(count=3000)
+    known = {"hinet": truth, "shared_bottom": truth**2}
+    report = {name: evaluate.measure(array, test, SCHEMA, SETTINGS) for name, array in known.items()}
+    curves = {"hinet": CURVES, "shared_bottom": CURVES}
+    means = predict.mean_gates(hinet(), test, "hinet")
+    plots.write(folder / "auc.json", plots.areas({**report, "limit": report["hinet"]}))
+    plots.write(folder / "learning.json", plots.learning(curves))
+    plots.write(folder / "cells.json", plots.learning_by_cell(curves, SCHEMA))
+    found = [row for name, array in known.items() for row in plots.reliability(name, array, test, SCHEMA, bins=5)]
+    plots.write(folder / "reliability.json", found)
+    plots.write(folder / "attention.json", plots.attention("hinet", hinet().attention().numpy(), SCHEMA))
+    plots.write(folder / "gates.json", plots.gates("hinet", means, SCHEMA, 2))
+    return folder
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_plot_of_dvc_is_drawn_from_its_rows(figures, name):
+    """Its template is there, fills without rest, has a title, and Vega-Lite draws every panel with its name."""
+    shown, datapoints = SHOWN[name], json.loads((figures / name).read_text())
+    for row in datapoints:
+        row["rev"] = "workspace"
+    shown = {"x_label": shown["x"], "y_label": shown["y"], **shown}
+    filled = VegaRenderer(datapoints, name, template_dir=str(ROOT / ".dvc" / "plots"), **shown).get_filled_template()
+    assert "<DVC_METRIC" not in json.dumps(filled)
+    drawn = vl_convert.vegalite_to_svg(filled)
+    assert shown["title"] in drawn.replace("&#x27;", "'").replace("&#39;", "'")
+    for panel in {panel_of(name, row) for row in datapoints}:
+        assert panel in drawn
+
+
+def panel_of(name, row):
+    """What the panel of a row is called."""
+    if "panel" in row:
+        return f"{row['model']}: {row['panel']}"
+    return row["task"] if name == "auc.json" else f"{row['scenario']}: {row['task']}" if "task" in row else row["model"]
+
+
+def test_dvc_and_evaluate_know_the_same_plots():
+    """What is written is shown, and what is shown is written."""
+    written = set(re.findall(r'"(\w+\.json)"', (ROOT / "models" / "evaluate.py").read_text()))
+    assert written == set(SHOWN)
+
+
+def test_attention_leaves_out_the_scenario_itself(figures):
+    """Rows of the matrix sum to 1 over the others; the diagonal is null, so that its square stays blank."""
+    found = json.loads((figures / "attention.json").read_text())
+    assert all((row["weight"] is None) == (row["scenario"] == row["of"]) for row in found)
+    for scenario in SCHEMA.scenarios:
+        assert sum(row["weight"] or 0 for row in found if row["scenario"] == scenario) == pytest.approx(1, abs=1e-5)
+
+
+def test_gates_are_named_by_layer_and_expert(figures):
+    """A panel for the shared expert, the own one and each task; the weights of a scenario sum to 1 in each."""
+    found = json.loads((figures / "gates.json").read_text())
+    panels = {row["panel"]: [] for row in found}
+    assert list(panels) == ["shared expert", "the scenario's own expert", "task click", "task order"]
+    task = [row["of"] for row in found if row["panel"] == "task click" and row["scenario"] == "feed"]
+    assert task == ["own 1", "own 2", "shared 1"]
+    for panel in panels:
+        weights = [row["weight"] for row in found if row["panel"] == panel and row["scenario"] == "search"]
+        assert sum(weights) == pytest.approx(1, abs=1e-5)
+
+
+def test_own_expert_is_that_of_the_rows_scenario():
+    """Of the gates [M rows' scenario, M experts, K] the diagonal is shown."""
+    means = {"scenarios": np.arange(18.0).reshape(3, 3, 2), "shared": np.ones((3, 2)), "tasks": np.ones((3, 2, 3))}
+    found = [row["weight"] for row in plots.gates("hinet", means, SCHEMA, 2) if row["panel"].startswith("the scenario")]
+    assert found == [0, 1, 8, 9, 16, 17]
+
+
+def test_without_hierarchy_only_the_tasks_have_gates():
+    """A HiNet without its scenario layer shows what it has."""
+    found = {row["panel"] for row in plots.gates("hinet", {"tasks": np.ones((3, 2, 3))}, SCHEMA, 2)}
+    assert found == {"task click", "task order"}
+
+
+def test_no_rows_are_an_empty_list(tmp_path):
+    """DVC leaves such a plot out."""
+    plots.write(tmp_path / "attention.json", [])
+    assert json.loads((tmp_path / "attention.json").read_text()) == []
+
+
+def test_dvc_makes_one_page_that_loads_nothing(figures):
+    """`dvc plots show` with our settings: every plot on one page, no script, style or image from elsewhere."""
+    project = figures.parents[1]
+    plots_page.write(project / "artifacts" / "plots_page.html")
+    (project / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", project / ".dvc")
+    shutil.copytree(ROOT / ".dvc" / "plots", project / ".dvc" / "plots")
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"plots": PLOTS}, sort_keys=False))
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "plots", "show"], cwd=project, check=True, capture_output=True)
+    made = (project / "reports" / "page" / "index.html").read_text()
+    assert made.count("vegaEmbed('#") == len(SHOWN)
+    tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", re.sub(r"(?s)<script>.*?</script>", "", made))
+    assert not [tag for tag in tags if re.search(r"src=|href=", tag)]
+    assert "cdn.jsdelivr.net" not in made
+    assert "<DVC_METRIC" not in made
+
+
+def test_the_page_is_the_same_every_time(tmp_path):
+    """The same package gives the same bytes, and the script cannot end before its end."""
+    for name in ("one", "two"):
+        plots_page.write(tmp_path / name)
+    made = (tmp_path / "one").read_text()
+    assert made == (tmp_path / "two").read_text()
+    assert made.lower().count("</script") == 1
+    assert made.count("{plot_divs}") == 1

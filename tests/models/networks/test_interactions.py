@@ -1,0 +1,60 @@
+"""The explicit interactions against sums over pairs of fields and over layers."""
+
+import doctest
+from itertools import combinations
+
+import pytest
+import torch
+
+from models.networks import interactions
+from models.networks.interactions import Cross, FactorizationMachine, interaction
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    """Every example in the documentation gives what it says."""
+    assert doctest.testmod(interactions).failed == 0
+
+
+def test_fm_is_the_sum_over_all_pairs_of_fields() -> None:
+    """Each task weighs the inner product of every two fields, and the features themselves."""
+    machine = FactorizationMachine(fields=4, width=3, inputs=14, outputs=2).double()
+    with torch.no_grad():
+        machine.pairs.normal_()
+    x = torch.randn(6, 14, dtype=torch.double)
+    for row, found in zip(x, machine(x), strict=True):
+        fields = row[:12].split(3)
+        products = torch.stack([a @ b for a, b in combinations(fields, 2)])
+        torch.testing.assert_close(found, machine.linear.weight @ row + machine.linear.bias + machine.pairs @ products)
+
+
+def test_fm_starts_as_the_unweighted_one() -> None:
+    """Before training: half of (square of the sum less sum of the squares), the same for all tasks."""
+    machine = FactorizationMachine(fields=4, width=3, inputs=12, outputs=2)
+    x = torch.randn(6, 12)
+    fields = x.unflatten(1, (4, 3))
+    expected = (fields.sum(dim=1).square() - fields.square().sum(dim=1)).sum(dim=1) / 2
+    torch.testing.assert_close(machine(x) - machine.linear(x), expected.unsqueeze(1).expand(-1, 2))
+
+
+def test_one_field_has_no_pair() -> None:
+    """With a single field the linear part is all."""
+    machine = FactorizationMachine(fields=1, width=3, inputs=3, outputs=2)
+    x = torch.randn(6, 3)
+    assert torch.equal(machine(x), machine.linear(x))
+
+
+def test_cross_is_the_papers_recursion() -> None:
+    """Each layer multiplies the features into what the layer below made, and adds that."""
+    cross = Cross(layers=3, inputs=5, outputs=2).double()
+    x = torch.randn(6, 5, dtype=torch.double)
+    for row, found in zip(x, cross(x), strict=True):
+        z = row
+        for layer in cross.layers:
+            z = row * (layer.weight[0] @ z + layer.bias[0]) + z
+        torch.testing.assert_close(found, cross.logits.weight[0] @ z + cross.logits.bias[0])
+
+
+def test_an_interaction_that_is_not_there_is_refused() -> None:
+    """The error names those there are."""
+    with pytest.raises(ValueError, match="interactions names 'ffm': expected fm or cross"):
+        interaction("ffm", fields=2, width=2, inputs=4, outputs=1, cross_layers=1)

@@ -1,0 +1,163 @@
+"""A model folder: the same model in the same bytes, and nothing that was changed is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from common.errors import ModelError
+from common.params import load
+from features.encoding.encoder import Encoder
+from features.schema import inputs, to_json
+from models.model_folder import FILES, MODEL, NETWORKS, read_model, write_model
+from models.train import arguments_of
+from tests.support import world
+
+SCHEMA = world.schema()
+SUMMARY = {"best_epoch": 2, "valid_mean_auc": 0.75}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """schema.json, views.json and encoder.json of the tiny world."""
+    folder = tmp_path_factory.mktemp("sources")
+    pq.write_table(pa.Table.from_pandas(world.tables()["events"]), folder / "train.parquet")
+    Encoder.fit(SCHEMA, inputs(SCHEMA, ()), folder / "train.parquet", 1).write(folder / "encoder.json")
+    (folder / "schema.json").write_text(to_json(SCHEMA))
+    (folder / "views.json").write_text(to_json(()))
+    (folder / "reference.json").write_text("{}")
+    return {name: folder / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
+
+
+def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tuple[Path, torch.nn.Module]:
+    """A model folder, and the network that was written to it."""
+    arguments = arguments_of(name, Encoder.read(sources["encoder"]).layout, SCHEMA.tasks, load().train)
+    torch.manual_seed(0)
+    network = NETWORKS[name](**arguments)
+    write_model(
+        folder / name,
+        model_name=name,
+        network=network,
+        arguments=arguments,
+        summary=SUMMARY,
+        curves=[{"epoch": 1}],
+        behaviour={},
+        **sources,
+    )
+    return folder / name, network
+
+
+def edit(path: Path, **fields: Any) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_read_is_what_was_written(tmp_path: Path, sources: dict[str, Path], name: str) -> None:
+    """Weights to the bit, schema, views, encoder and summary come back; the network is ready to score."""
+    folder, network = written(tmp_path, sources, name)
+    model = read_model(folder)
+    assert (model.name, model.schema, model.views, model.summary) == (name, SCHEMA, (), SUMMARY)
+    assert model.encoder == Encoder.read(sources["encoder"])
+    assert not model.network.training
+    assert len(model.tag) == 12
+    for key, value in network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[key], value)
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """Written twice, also over a folder that is there, every file is the same to the byte."""
+    first, _ = written(tmp_path / "one", sources)
+    second, _ = written(tmp_path / "two", sources)
+    bytes_of = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (first, second)]
+    assert bytes_of[0] == bytes_of[1]
+    written(tmp_path / "two", sources)
+    assert bytes_of[0] == {path.name: path.read_bytes() for path in second.iterdir()}
+    assert set(bytes_of[0]) == {MODEL, *FILES}
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["hinet"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_refused(tmp_path: Path, sources: dict[str, Path], name: str) -> None:
+    """One byte more in any file: the error names the file, the sha256 expected and the one found."""
+    folder, _ = written(tmp_path, sources)
+    expected = json.loads((folder / MODEL).read_text())["sha256"][name]
+    with (folder / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelError, match=rf"{name}: expected sha256 {expected}, found [0-9a-f]{{64}}"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize("name", [MODEL, *FILES])
+def test_a_missing_file_is_refused(tmp_path: Path, sources: dict[str, Path], name: str) -> None:
+    """The error names the file that is not there."""
+    folder, _ = written(tmp_path, sources)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"{name} does not exist"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schema": "0" * 64}, "schema.json: expected a schema with fingerprint 0000"),
+        ({"name": "resnet"}, "expected a name out of .*hinet.*, found resnet"),
+        ({"sha256": {}}, "expected sha256 of .*, found \\[\\]"),
+        ({"pickle": 1}, "expected the keys .*, found .*pickle"),
+    ],
+)
+def test_a_changed_description_is_refused(
+    tmp_path: Path, sources: dict[str, Path], fields: dict[str, Any], message: str
+) -> None:
+    """model.json itself is held against the schema, the known networks and its own layout."""
+    folder, _ = written(tmp_path, sources)
+    edit(folder / MODEL, **fields)
+    with pytest.raises(ModelError, match=message):
+        read_model(folder)
+
+
+def test_arguments_must_fit_encoder_and_weights(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """Arguments that contradict the encoder, the weights or the constructor are refused."""
+    folder, _ = written(tmp_path, sources)
+    arguments = json.loads((folder / MODEL).read_text())["arguments"]
+    for wrong, message in (
+        ({"numeric": 99}, "the encoder's numeric"),
+        ({"sub_experts": 1}, "weights do not fit"),
+        ({"color": "red"}, "weights do not fit"),
+    ):
+        edit(folder / MODEL, arguments={**arguments, **wrong})
+        with pytest.raises(ModelError, match=message):
+            read_model(folder)
+
+
+def test_neighbours_are_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """The training rows that such a network reads are in no folder: it is neither written nor read, by its name."""
+    folder, network = written(tmp_path, sources)
+    arguments = {**json.loads((folder / MODEL).read_text())["arguments"], "neighbours": 4}
+    edit(folder / MODEL, arguments=arguments)
+    with pytest.raises(ModelError, match="hinet with neighbours reads the training rows"):
+        read_model(folder)
+    with pytest.raises(ModelError, match="hinet with neighbours reads the training rows"):
+        write_model(
+            tmp_path / "other",
+            model_name="hinet",
+            network=network,
+            arguments=arguments,
+            summary=SUMMARY,
+            curves=[],
+            behaviour={},
+            **sources,
+        )
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_description_that_is_no_json_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """A truncated model.json is named."""
+    folder, _ = written(tmp_path, sources)
+    (folder / MODEL).write_text('{"name": ')
+    with pytest.raises(ModelError, match=r"model\.json is not JSON"):
+        read_model(folder)

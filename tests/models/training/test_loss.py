@@ -1,0 +1,85 @@
+"""The loss against the sum that defines it."""
+
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.training.loss import weighted_loss
+
+
+def by_loop(logits: torch.Tensor, labels: torch.Tensor, scenario: torch.Tensor, weights: torch.Tensor) -> float:
+    """L term by term, with the logarithms written out."""
+    total = 0.0
+    for row, i in enumerate(scenario.tolist()):
+        for task, label in enumerate(labels[row].tolist()):
+            if not math.isnan(label):
+                p = 1 / (1 + math.exp(-logits[row, task].item()))
+                total -= weights[i, task].item() * (label * math.log(p) + (1 - label) * math.log(1 - p))
+    return total / len(logits)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.integers(1, 12), tasks=st.integers(1, 3), scenarios=st.integers(1, 4), seed=st.integers(0, 10_000))
+def test_the_loss_is_its_definition(rows: int, tasks: int, scenarios: int, seed: int) -> None:
+    """The one expression equals the loop over rows and tasks, unobserved labels left out."""
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, tasks, generator=random)
+    labels = torch.randint(0, 2, (rows, tasks), generator=random).float()
+    labels[torch.rand(rows, tasks, generator=random) < 0.3] = torch.nan
+    scenario = torch.randint(0, scenarios, (rows,), generator=random, dtype=torch.int32)
+    weights = torch.rand(scenarios, tasks, generator=random)
+    found = weighted_loss(logits, labels, scenario, weights)
+    torch.testing.assert_close(found.item(), by_loop(logits, labels, scenario, weights), rtol=1e-5, atol=1e-6)
+
+
+def test_an_unobserved_label_passes_no_gradient() -> None:
+    """Where the label is NaN the gradient is exactly 0, and the other gradients are finite."""
+    logits = torch.randn(4, 2, requires_grad=True)
+    labels = torch.tensor([[1, torch.nan], [0, 1], [torch.nan, torch.nan], [1, 0]])
+    weighted_loss(logits, labels, torch.zeros(4).int(), torch.ones(1, 2)).backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad != 0, ~labels.isnan())
+    assert logits.grad.isfinite().all()
+
+
+def test_labels_of_other_scenarios_do_not_count() -> None:
+    """Fault 5: a row counts in its own scenario's cells only; weight 0 on its scenario silences it, others do not."""
+    logits, labels = torch.randn(6, 2), torch.ones(6, 2)
+    scenario = torch.tensor([0, 0, 0, 1, 1, 1], dtype=torch.int32)
+    first = weighted_loss(logits, labels, scenario, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    alone = weighted_loss(logits[:3], labels[:3], scenario[:3], torch.ones(2, 2)) * 3 / 6
+    torch.testing.assert_close(first, alone)
+    labels[3:] = 0
+    assert torch.equal(first, weighted_loss(logits, labels, scenario, torch.tensor([[1.0, 1.0], [0.0, 0.0]])))
+
+
+def test_each_task_adds_the_cross_entropy_of_its_own_logits() -> None:
+    """Against a loop over rows: softmax over three classes, sigmoid of one logit; a NaN adds nothing."""
+    random = torch.Generator().manual_seed(4)
+    logits = torch.randn(6, 4, generator=random, dtype=torch.float64, requires_grad=True)
+    nan = math.nan
+    labels = torch.tensor([[0, 1], [2, nan], [nan, 0], [1, 1], [nan, nan], [2, 0]], dtype=torch.float64)
+    scenario, weights = torch.tensor([0, 1, 0, 1, 0, 1]), torch.tensor([[1.0, 2.0], [3.0, 0.5]], dtype=torch.float64)
+    expected = 0.0
+    for row in range(6):
+        lambdas = weights[scenario[row]]
+        if not labels[row, 0].isnan():
+            expected -= lambdas[0] * logits[row, :3].log_softmax(0)[int(labels[row, 0])]
+        if not labels[row, 1].isnan():
+            chance = logits[row, 3].sigmoid()
+            expected -= lambdas[1] * (chance if labels[row, 1] else 1 - chance).log()
+    found = weighted_loss(logits, labels, scenario, weights, (3, 1))
+    torch.testing.assert_close(found, expected / 6)
+    found.backward()
+    assert not logits.grad[4].any()
+    assert not logits.grad[1, 3]
+    assert not logits.grad[2, :3].any()
+
+
+def test_tasks_of_one_logit_have_the_loss_of_before() -> None:
+    """Said or unsaid, one logit a task is the same to the bit."""
+    logits, labels = torch.randn(9, 2), torch.randint(0, 2, (9, 2)).float()
+    scenario, weights = torch.arange(9) % 3, torch.rand(3, 2)
+    assert weighted_loss(logits, labels, scenario, weights) == weighted_loss(logits, labels, scenario, weights, (1, 1))

@@ -1,0 +1,129 @@
+"""What was served, judged: a real service writes its log, labels come later, and the drift report reads both."""
+
+import http.client
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import duckdb
+import pytest
+
+from benchmarks.serving.servers import OURS, serve
+from common.paths import ROOT
+from features.schema import read_schema
+from tests.support import artifacts
+
+REQUESTS, ITEMS, NIGHT = 1_500, 9, 3  # of which `serve.log.sample` are kept; every item of the tiny world; an hour
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world, and beside it `log`: what a service on it was asked, always at three at night."""
+    root = artifacts.build(tmp_path_factory.mktemp("served"), rows=6000, drift__fewest_rows=50)
+    sources = {
+        "HINET_MODEL": str(root / artifacts.MODEL),
+        "HINET_ONLINE_STORE": str(root / artifacts.ONLINE),
+        "HINET_SERVED_LOG": str(root / "log"),
+    }
+    with serve(OURS, environment=sources) as server:
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+        for number in range(REQUESTS):
+            body = {
+                "user_id": number % 8,
+                "scenario": ("feed", "search", "channel")[number % 3],
+                "candidates": list(range(ITEMS)),
+                "context": {"hour": NIGHT},
+            }
+            connection.request("POST", "/rank", json.dumps(body), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            assert (response.status, response.read()[:0]) == (200, b"")
+    return root
+
+
+def command(project: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A command line of docs/operations.md, in the project."""
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def judged(project: Path, out: str) -> tuple[int, dict, str]:
+    """Exit status, drift.json and page of what was served until now, with the events that are there."""
+    today = datetime.now(UTC).date()
+    made = command(
+        project,
+        "monitoring.impression_window",
+        "--log",
+        "log",
+        "--events",
+        "arrived",
+        "--schema",
+        "data/schema.json",
+        "--views",
+        "data/features/views.json",
+        "--first-day",
+        today - timedelta(days=1),
+        "--last-day",
+        today,
+        "--out",
+        "served.parquet",
+    )
+    assert made.returncode == 0, made.stderr
+    done = command(
+        project, "monitoring.drift", "--reference", artifacts.MODEL, "--out", out, "--current", "served.parquet"
+    )
+    assert (project / out / "drift.json").is_file(), done.stderr
+    return (
+        done.returncode,
+        json.loads((project / out / "drift.json").read_text()),
+        (project / out / "index.html").read_text(),
+    )
+
+
+def arrive(project: Path) -> None:
+    """An event a minute after each row that was served: every second one is a click."""
+    schema, log = read_schema(project / "data/schema.json"), f"read_parquet('{project}/log/*/*/*.parquet')"
+    held = {name for name, *_ in duckdb.sql(f"describe from {log}").fetchall()}
+    told = {
+        schema.timestamp: "served_at + interval 1 minute",
+        schema.event_id: "row_number() over ()",
+        "click": "(place % 2)::tinyint",
+        "order": "0::tinyint",
+    }
+    columns = ", ".join(
+        f'{told.get(column.name, f"{column.name}" if column.name in held else "null")} as "{column.name}"'
+        for column in schema.events
+    )
+    days = duckdb.sql(f"select distinct (served_at + interval 1 minute)::date from {log}").fetchall()
+    for (day,) in days:
+        folder = project / "arrived" / f"day={day}"
+        folder.mkdir(parents=True)
+        part = f"(select {columns} from {log}) where \"{schema.timestamp}\"::date = '{day}'"
+        duckdb.sql(f"copy (from {part}) to '{folder}/part-0.parquet'")
+
+
+def test_what_was_served_is_judged_before_and_after_its_labels_arrive(project: Path) -> None:
+    """The hour of all requests is acted upon at once; labels, calibration and AUC are there once the events are."""
+    status, early, page = judged(project, "early")
+    kept = early["current"]["rows"]
+    assert (status, early["verdict"], early["current"]["source"]) == (2, "act", "served")
+    assert 0.05 * REQUESTS * ITEMS < kept < 0.2 * REQUESTS * ITEMS, "about the share of serve.log.sample"
+    assert ("hour", "all") in {(one["column"], one["scenario"]) for one in early["findings"]}
+    assert early["current"]["labelled_rows"] == 0
+    assert all(cell["auc"] is None and cell["verdict"] is None for cell in early["performance"])
+    assert "no labels yet" in page
+    arrive(project)
+    status, late, page = judged(project, "late")
+    assert (status, late["current"]["rows"], late["current"]["labelled_rows"]) == (2, kept, kept)
+    clicks = [cell for cell in late["performance"] if cell["task"] == "click"]
+    assert all(cell["auc"] is not None for cell in clicks)
+    assert ("no labels yet" in page, "no positives" in page) == (False, True), "nothing was ordered"

@@ -1,0 +1,123 @@
+"""Each load-bearing pin of pyproject.toml has the thing that breaks without it done here."""
+
+import importlib.metadata
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import duckdb
+import great_expectations as gx
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from great_expectations.core import ExpectationSuite
+from great_expectations.expectations import ExpectColumnQuantileValuesToBeBetween
+from packaging.version import Version
+
+
+def installed(name: str) -> Version:
+    """The installed version of a distribution."""
+    return Version(importlib.metadata.version(name))
+
+
+def test_marshmallow_lets_a_suite_with_quantiles_run():
+    """Marshmallow 4 turns the verdict on a quantile into a type that is no JSON, and the whole checkpoint crashes."""
+    context = gx.get_context(mode="ephemeral")
+    quantiles = {"quantiles": [0.1, 0.9], "value_ranges": [[0, 20], [80, 100]]}
+    expected = ExpectColumnQuantileValuesToBeBetween(column="price", quantile_ranges=quantiles)
+    suite = context.suites.add(ExpectationSuite(name="prices", expectations=[expected]))
+    asset = context.data_sources.add_pandas("frames").add_dataframe_asset("prices")
+    definition = asset.add_batch_definition_whole_dataframe("all")
+    checked = gx.ValidationDefinition(name="prices", data=definition, suite=suite)
+    context.validation_definitions.add(checked)
+    result = checked.run(batch_parameters={"dataframe": pd.DataFrame({"price": np.arange(101.0)})})
+    assert result.success
+    assert json.loads(json.dumps(result.to_json_dict()))["success"]
+
+
+def test_duckdb_reads_the_moments_that_feast_writes(tmp_path):
+    """DuckDB 2 cannot cast moments in nanoseconds with a zone, which Feast's store reads, to plain ones."""
+    moments = pa.table({"moment": pa.array([0, 1_000_000_000], pa.timestamp("ns", "UTC"))})
+    pq.write_table(moments, tmp_path / "moments.parquet")
+    found = duckdb.sql(f"SELECT CAST(moment AS TIMESTAMP) AS m FROM '{tmp_path}/moments.parquet' ORDER BY 1").fetchall()
+    assert [row[0].second for row in found] == [0, 1]
+
+
+def test_redis_is_one_that_feast_and_prefect_agree_on():
+    """feast[redis] refuses redis 8: a newer one is a set of packages that no resolver would have chosen."""
+    assert installed("redis") < Version("8")
+    assert installed("duckdb") < Version("2")
+
+
+@pytest.fixture(scope="module")
+def prefect_server():
+    """The environment of a real Prefect server with a home of its own, and the file of its log."""
+    with tempfile.TemporaryDirectory() as home, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+        free.close()
+        address = f"http://127.0.0.1:{port}/api"
+        environment = os.environ | {
+            "PREFECT_HOME": home,
+            "PREFECT_SERVER_API_PORT": port,
+            "PREFECT_API_URL": address,
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+        }
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+        with (Path(home) / "log").open("w+") as log:
+            server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            try:
+                yield environment, log.name
+            finally:
+                server.terminate()
+                server.wait(timeout=20)
+
+
+SCHEDULE = """
+import time
+from prefect import flow
+from prefect.client.orchestration import get_client
+
+@flow
+def nothing() -> int:
+    return 41 + 1
+
+def wait_for(client, seconds=60):
+    last = time.monotonic() + seconds
+    while time.monotonic() < last:
+        try:
+            return client.hello()
+        except Exception:
+            time.sleep(0.25)
+    raise TimeoutError("the server does not answer")
+
+with get_client(sync_client=True) as client:
+    wait_for(client)
+    print("ran", nothing())
+    nothing.to_deployment("every-minute", cron="* * * * *").apply()
+    for _ in range(120):
+        names = [run.state.name for run in client.read_flow_runs() if run.deployment_id]
+        if names:
+            break
+        time.sleep(0.25)
+    print("scheduled", len(names), set(names))
+"""
+
+
+def test_fastapi_and_sqlalchemy_let_a_flow_run_and_a_schedule_fire(prefect_server, tmp_path):
+    """A flow runs (fastapi 0.155: no server starts) and cron makes scheduled runs (sqlalchemy 2.1: silently none)."""
+    environment, log = prefect_server
+    (tmp_path / "scheduled.py").write_text(SCHEDULE)
+    command = [sys.executable, str(tmp_path / "scheduled.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
+    told = f"{done.stdout}\n{done.stderr[-3000:]}\n{Path(log).read_text()[-3000:]}"
+    assert "ran 42" in done.stdout, told
+    assert "scheduled" in done.stdout, told
+    assert "scheduled 0" not in done.stdout, told

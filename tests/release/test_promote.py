@@ -1,0 +1,339 @@
+"""A release as a whole: gate, folder, branch and the way back, in a project of its own with work half done in it."""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common import params
+from common.errors import ReleaseError
+from common.paths import ROOT
+from features.schema import read_schema
+from features.store.item_snapshot import snapshot_beside
+from models.model_folder import read_model
+from release import promote as module
+from release.promote import CLOSED, release
+from release.registry import CHAMPION, RECORDS, Releases
+from serving.http.middleware import Front
+from serving.http.routes import API
+from serving.ranking.loaded_model import Sources
+from serving.ranking.ranker import open_ranker
+from serving.ranking.request import request_type
+from serving.service import source
+from tests.support import artifacts, world
+
+RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
+LENIENT = {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12}  # weights are random here
+REQUESTS = (
+    {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2, 8]},
+    {"user_id": 1000, "scenario": "feed", "candidates": [2000, 0], "context": {"hour": 7}},
+)
+
+
+@pytest.fixture
+def root(project: Path, tmp_path: Path) -> Iterator[Path]:
+    """A project after the pipeline, in git, with changes of its user's in tree and index; the current folder."""
+    folder = tmp_path / "project"
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "data").symlink_to(project / "data")
+    stores = (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE))
+    for name in (ENCODER, *stores, Path("artifacts/reference.json")):
+        shutil.copyfile(project / name, folder / name)
+    settings = {f"release__{name}": value for name, value in LENIENT.items()}
+    world.write_params(folder, encode__minimum_count=2, **settings)
+    with contextlib.chdir(folder):
+        start_history()
+        make_challenger(seed=0)
+        yield folder
+
+
+def start_history() -> None:
+    """A first commit, then work: a changed file, one in the index, one that git does not know, new reports."""
+    for name, text in ((".gitignore", "/data\n/artifacts\n"), ("code.py", "1"), ("dvc.lock", "1"), ("reports/a", "1")):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+    git("init", "--quiet", "--initial-branch=main")
+    git("config", "user.name", "Ada")
+    git("config", "user.email", "ada@example.com")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "first")
+    for name in ("code.py", "dvc.lock", "reports/a", "reports/new", "staged.py", "untracked.py"):
+        Path(name).write_text("2")
+    git("add", "staged.py")
+
+
+def git(*command: str) -> str:
+    """What git says in the current folder."""
+    return subprocess.run(["git", *command], check=True, capture_output=True, text=True).stdout
+
+
+def make_challenger(*, seed: int) -> str:
+    """Another model of random weights where the pipeline writes it, and a bento of it; returns the model's tag."""
+    shutil.rmtree(artifacts.MODEL, ignore_errors=True)
+    shutil.rmtree(BENTO, ignore_errors=True)
+    data = Path("data")
+    artifacts.write_random_model(
+        artifacts.MODEL,
+        schema=data / "schema.json",
+        views=data / "features" / "views.json",
+        encoder=ENCODER,
+        reference=Path("artifacts/reference.json"),
+        valid=data / "tensors" / "valid",
+        seed=seed,
+    )
+    tag = read_model(artifacts.MODEL).tag
+    shutil.copytree(artifacts.MODEL, BENTO / "src" / artifacts.MODEL)
+    shutil.copyfile(artifacts.ONLINE, BENTO / "src" / artifacts.ONLINE)
+    (BENTO / "bento.yaml").write_text(yaml.safe_dump({"name": "hinet", "version": tag}))
+    return tag
+
+
+def champion() -> str | None:
+    """The tag of the champion."""
+    return Releases(RELEASES).champion()
+
+
+def records() -> list[dict[str, Any]]:
+    """What happened."""
+    return Releases(RELEASES).records()
+
+
+def everything() -> dict[str, bytes]:
+    """Every file that a user can lose by a release: tree, index, HEAD and references."""
+    listed = [*Path().glob("*"), *Path("reports").rglob("*"), Path(".git/index"), Path(".git/HEAD")]
+    files = {str(path): path.read_bytes() for path in listed if path.is_file()}
+    return files | {"status": git("status", "--porcelain").encode(), "branch": git("rev-parse", "main").encode()}
+
+
+def test_the_first_release_is_recorded_and_committed_and_touches_no_work(root: Path) -> None:
+    """Tree, index and HEAD are as before to the byte; the branch has lock, reports, parameters and the record."""
+    tag, before = read_model(artifacts.MODEL).tag, everything()
+    assert release() == 0
+    assert everything() == before
+    assert champion().startswith(f"{tag}-")
+    (record,) = records()
+    assert record["tag"] == champion()
+    assert (record["event"], record["previous"], record["who"], record["model"]) == ("release", None, "Ada", tag)
+    assert (record["bento"], record["revision"]) == (f"hinet:{tag}", git("rev-parse", "main").strip())
+    assert record["changed"] == ["code.py", "staged.py"]
+    assert len(record["data"]) == len(record["params"]) == 64
+    assert set(record["metrics"]["cells"]) <= {f"{s}/{t}" for s in world.schema().scenarios for t in ("click", "order")}
+    assert datetime.fromisoformat(record["when"]).utcoffset() is not None
+    assert record["commit"] == git("rev-parse", "release").strip()
+    shown = {name: git("show", f"release:{name}") for name in ("dvc.lock", "reports/a", "reports/new", "code.py")}
+    assert shown == {"dvc.lock": "2", "reports/a": "2", "reports/new": "2", "code.py": "1"}
+    assert json.loads(git("show", "release:reports/release.json"))["tag"] == champion()
+    assert git("log", "--format=%P", "-1", "release") == git("rev-parse", "main")
+
+
+def test_released_twice_is_released_once(root: Path) -> None:
+    """The second time nothing is judged, recorded or committed."""
+    release()
+    before, tip = (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")
+    assert release(verdict=Path("artifacts/verdict.json")) == 0
+    assert ((RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")) == (before, tip)
+    assert "is the champion already" in json.loads(Path("artifacts/verdict.json").read_text())["rules"][0]["sentence"]
+
+
+def answers() -> list[bytes]:
+    """What the service answers with the champion as its model, over HTTP in this process."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # starlette's on httpx
+        from starlette.testclient import TestClient
+
+        patch.setenv("HINET_MODEL", str(Path.cwd() / RELEASES / CHAMPION / "model"))
+        folder, api, settings = source("HINET_MODEL"), API(), params.load().serve
+        ranker = open_ranker(
+            Sources(folder, artifacts.ONLINE, Path("artifacts/registry.db")), artifacts.patient(Path())
+        )
+        api.open(ranker, request_type(read_schema(folder / "schema.json"), settings), settings, model=dict)
+        client = TestClient(Front(api=api))
+        responses = [client.post("/rank", json=request) for request in REQUESTS]
+    assert all(response.status_code == 200 for response in responses)
+    return [response.content for response in responses]
+
+
+def test_the_way_back_restores_the_answers_to_the_byte(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command to the release before; what was gone back from does not return by itself, but by its tag."""
+    release()
+    first, told = champion(), answers()
+    make_challenger(seed=1)
+    assert release() == 0
+    second, otherwise = champion(), answers()
+    assert second != first
+    assert otherwise != told
+    assert "against the champion" in capsys.readouterr().out
+
+    assert release(rollback=True) == 0
+    assert (champion(), answers()) == (first, told)
+    assert release() == CLOSED
+    assert f"Ada went back from {second}" in capsys.readouterr().out
+    assert champion() == first
+
+    assert release(to=second[:8]) == 0
+    assert (champion(), answers()) == (second, otherwise)
+    assert [(r["event"], r["tag"]) for r in records()] == [
+        ("release", first),
+        ("release", second),
+        ("rollback", first),
+        ("rollback", second),
+    ]
+    assert git("rev-list", "--count", "--first-parent", "release").strip() == "3"  # the first commit, and two releases
+
+
+def test_there_is_nothing_before_the_first_release(root: Path) -> None:
+    """Neither before any, nor from the first."""
+    with pytest.raises(ReleaseError, match="has no champion yet"):
+        release(rollback=True)
+    release()
+    with pytest.raises(ReleaseError, match="is the first release, there is none to go back to"):
+        release(rollback=True)
+    with pytest.raises(ReleaseError, match="expected one release nothing, found none"):
+        release(to="nothing")
+
+
+def test_a_champion_that_somebody_removed_can_be_replaced(root: Path) -> None:
+    """By any that is there; a challenger is not judged against what is lost."""
+    release()
+    first = champion()
+    make_challenger(seed=1)
+    release()
+    shutil.rmtree(RELEASES / champion())
+    with pytest.raises(ReleaseError, match=rf"which is not there: `--to` one of \['{first}'\]"):
+        release()
+    assert release(to=first) == 0
+    assert champion() == first
+
+
+def test_a_closed_gate_leaves_everything_as_it_was(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pointer, records, folders and branch; the verdict says by what and by how much, on the screen and as JSON."""
+    release()
+    make_challenger(seed=1)
+    world.write_params(root, encode__minimum_count=2, release__minimum_gain=0.9, release__sample=12)
+    before, held = everything(), sorted(map(str, RELEASES.rglob("*")))
+    state = (champion(), (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release"))
+    assert release(verdict=Path("artifacts/verdict.json")) == CLOSED
+    assert (champion(), (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")) == state
+    assert (everything(), sorted(map(str, RELEASES.rglob("*")))) == (before, held)
+    assert "expected the lower end above +0.9000, it lacks" in capsys.readouterr().out
+    verdict = json.loads(Path("artifacts/verdict.json").read_text())
+    assert not verdict["passed"]
+    assert "mean" in [rule["name"] for rule in verdict["rules"] if not rule["passed"]]
+
+
+def closed_by(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The sentences of the rules that closed the gate."""
+    capsys.readouterr()
+    assert release() == CLOSED
+    assert champion() is None
+    return [line[6:] for line in capsys.readouterr().out.splitlines() if line.startswith("  NO ")]
+
+
+def test_an_online_store_that_differs_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Values that somebody wrote over are found, and so is what the service would have made of them."""
+    with contextlib.closing(sqlite3.connect(artifacts.ONLINE)) as connection:
+        for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
+            feature, value = connection.execute(f'select feature_name, value from "{table}" limit 1').fetchone()
+            connection.execute(f'update "{table}" set value = ? where feature_name = ?', (value, feature))
+        connection.commit()
+    features, *_ = closed_by(capsys)
+    assert "online features are the offline features" in features
+    assert "not so" in features
+
+
+def test_another_model_in_the_bento_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bento that was not made again after training: its files differ, and so do its answers."""
+    old = BENTO.rename("artifacts/old")
+    make_challenger(seed=1)
+    shutil.rmtree(BENTO)
+    old.rename(BENTO)
+    bento, served = closed_by(capsys)
+    assert "other files behaviour.json, model.json, weights.safetensors; run `dvc repro package`" in bento
+    assert "not so for 12, by up to" in served
+
+
+def test_another_encoder_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that was just fitted is not the one in the model folder."""
+    ENCODER.write_text(ENCODER.read_text() + "\n")
+    (sentence,) = closed_by(capsys)
+    assert "the served encoder is the trained one, artifacts/encoder.json: it differs" in sentence
+
+
+def test_killed_between_commit_and_pointer_it_is_released_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command goes on: one commit, one record."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Releases, "publish", _die)
+        with pytest.raises(KeyboardInterrupt):
+            release()
+    tip = git("rev-parse", "release").strip()
+    assert champion() is None
+    assert release() == 0
+    assert git("rev-parse", "release").strip() == tip == records()[0]["commit"]
+    assert len(records()) == 1
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_branch_that_somebody_works_on_is_not_moved(root: Path) -> None:
+    """Releases would be committed under their feet."""
+    git("branch", "release")
+    git("symbolic-ref", "HEAD", "refs/heads/release")
+    with pytest.raises(ReleaseError, match=r"the branch release is checked out in .*project"):
+        release()
+
+
+def test_without_git_a_release_has_no_commit(root: Path) -> None:
+    """Everything else is as ever."""
+    shutil.rmtree(".git")
+    assert release() == 0
+    (record,) = records()
+    assert (record["revision"], record["changed"], record["commit"]) == (None, [], None)
+
+
+def test_what_is_missing_is_named(root: Path) -> None:
+    """With what makes it."""
+    for path in (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE)):
+        path.unlink()
+    shutil.rmtree(BENTO)
+    names = r"bento/bento.yaml, artifacts/online.db, artifacts/online.items.parquet"
+    with pytest.raises(ReleaseError, match=rf"{names}: expected .* run `dvc repro`"):
+        release()
+
+
+def test_a_champion_of_another_log_cannot_be_compared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other scenarios: told with what to do."""
+    release()
+    make_challenger(seed=1)
+    real = module.read_model
+
+    def other(folder: Path) -> Any:
+        found = real(folder)
+        if folder.name == "model":
+            object.__setattr__(found, "schema", world.schema(scenarios=("home", "away")))
+        return found
+
+    monkeypatch.setattr(module, "read_model", other)
+    with pytest.raises(ReleaseError, match=r"ranks .* in \('home', 'away'\).*they cannot be compared"):
+        release()
+
+
+def test_as_a_process_it_says_one_sentence_and_ends_with_one(root: Path) -> None:
+    """`python -m release.promote` from the root of the project."""
+    command = [sys.executable, "-m", "release.promote", "--rollback"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("has no champion yet, there is nothing to go back from")

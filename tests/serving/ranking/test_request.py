@@ -1,0 +1,257 @@
+"""What POST /rank accepts, and what it says of what it does not accept."""
+
+import dataclasses
+import json
+import timeit
+from typing import Any
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import params
+from common.errors import ParameterError
+from common.params import Serve, ServeLimits, ServeLog
+from common.paths import ROOT
+from features.aggregate import feature_views
+from features.datasets.simulation import dataset as simulation
+from features.schema import Column, DType, Kind, Role, Schema
+from serving.http.problem_details import SHOWN, TOLD, Refused, refusal_of
+from serving.ranking.request import RankRequest, batch_type, example, request_type
+from tests.support import travel, world
+
+PARAMS = params.load(ROOT / "params.yaml")
+LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
+LIMITS = ServeLimits(candidates=5, batch=2, body_bytes=10_000, concurrent=4, seconds=1.0)
+THOUSAND = LIMITS.model_copy(update={"candidates": 1000})
+
+
+def serve(**changes: Any) -> Serve:
+    """The section `serve` of params.yaml with changes."""
+    return Serve(**world.section("serve") | changes)
+
+
+SERVE = serve(objective={"click": 1.0, "order": 4.0, "like": 2.0}, limits=LIMITS, log=LOG)
+ACCEPTED = request_type(world.schema(), SERVE)
+VALID = {"user_id": 1, "scenario": "feed", "candidates": [1, 2, 3]}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def fault(body: Any, accepted: type[RankRequest] = ACCEPTED) -> Refused:
+    """What is wrong with `body`."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        accepted.model_validate(body)
+    return refusal_of(caught.value)
+
+
+def changed(schema: Schema, **changes: Any) -> Schema:
+    """`schema` with other values in the columns called like the keywords."""
+    tables = {
+        name: tuple(dataclasses.replace(c, **changes.get(c.name, {})) for c in columns)
+        for name, columns in schema.tables.items()
+    }
+    return dataclasses.replace(schema, **tables)
+
+
+def test_objective_defaults_to_the_parameters_for_the_tasks_of_the_schema() -> None:
+    """A weight of a task that another log has is left out."""
+    assert ACCEPTED(**VALID).objective == {"click": 1.0, "order": 4.0}
+
+
+def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
+    """The message names the task and where its weight belongs."""
+    with pytest.raises(ParameterError, match=r"no weight for order.*add `order: 1.0` to serve.objective"):
+        request_type(world.schema(), serve(objective={"click": 1.0}, limits=LIMITS, log=LOG))
+
+
+def test_classes_are_not_in_the_score() -> None:
+    """The objective is of what has a rate; a weight for a task of classes is a wrong parameter that says why."""
+    accepted = request_type(travel.schema(), serve(objective={"where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+    request = accepted(user_id=1, scenario="commute", candidates=[1, 2])
+    assert request.objective == {"where": 1.0, "via": 0.5}
+    with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
+        request_type(travel.schema(), serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+    events = tuple(c for c in travel.schema().events if c.name not in ("where", "via", "trip"))
+    classes = dataclasses.replace(travel.schema(), tasks=travel.schema().tasks[:2], events=events)
+    with pytest.raises(ParameterError, match="nothing to rank items by"):
+        request_type(classes, SERVE)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "rule"),
+    [
+        ({"user_id": "1"}, "user_id", "valid integer, found '1'"),
+        ({"user_id": 1.0}, "user_id", "valid integer, found 1.0"),
+        ({"user_id": True}, "user_id", "valid integer, found True"),
+        ({"user_id": None}, "user_id", "valid integer"),
+        ({"user_id": 2**63}, "user_id", "less than or equal to 9223372036854775807, found 9223372036854775808"),
+        ({"scenario": "home"}, "scenario", "'feed', 'search' or 'channel', found 'home'"),
+        ({"candidates": []}, "candidates", "at least 1 item"),
+        ({"candidates": [1, 2, 3, 4, 5, 6]}, "candidates", "at most 5 items"),
+        ({"candidates": [1, 2, 1]}, "candidates", "distinct, found 1 more than once"),
+        ({"candidates": [1, "2"]}, "candidates.1", "valid integer, found '2'"),
+        ({"candidates": 1}, "candidates", "a list, found 1"),
+        ({"objective": {"click": 1}}, "objective.order", "required"),
+        ({"objective": {"click": 1, "order": 1, "like": 1}}, "objective.like", "not permitted"),
+        ({"objective": {"click": -1, "order": 1}}, "objective.click", "greater than or equal to 0, found -1"),
+        ({"objective": {"click": float("nan"), "order": 1}}, "objective.click", "finite number, found nan"),
+        ({"context": {"hour": 24}}, "context.hour", "less than or equal to 23, found 24"),
+        ({"context": {"hour": "12"}}, "context.hour", "valid integer, found '12'"),
+        ({"context": {"minute": 1}}, "context.minute", "not permitted"),
+        ({"context": {"hour": -1}}, "context.hour", "greater than or equal to 0, found -1"),
+        ({"candidates": "some"}, "candidates", "a list of items, or \"all\", found 'some'"),
+        ({"k": 0}, "k", "greater than or equal to 1, found 0"),
+        ({"k": 6}, "k", "less than or equal to 5, found 6"),
+        ({"k": True}, "k", "valid integer, found True"),
+        ({"filters": {"price": 3}}, "filters.price", "found 3"),
+        ({"filters": {"price": {}}}, "filters.price", "needs min or max"),
+        ({"filters": {"price": {"min": 2, "max": 1}}}, "filters.price", "min must not be above max"),
+        ({"filters": {"price": {"from": 1}}}, "filters.price.from", "not permitted"),
+        ({"filters": {"tags": []}}, "filters.tags", "at least 1 item"),
+        ({"filters": {"tags": [3]}}, "filters.tags.0", "valid string, found 3"),
+        ({"filters": {"city": "north"}}, "filters.city", "not permitted"),
+        ({"overrides": {"user": {"city": 3}}}, "overrides.user.city", "valid string, found 3"),
+        ({"overrides": {"user": {"price": 3}}}, "overrides.user.price", "not permitted"),
+        ({"overrides": {"items": {"price": [1, 2, -1]}}}, "overrides.items.price.2", "greater than or equal to 0"),
+        ({"overrides": {"items": {"price": [1, 2]}}}, "overrides", "items.price must have a value for each of the 3"),
+        ({"candidates": "all", "overrides": {"items": {"price": [1]}}}, "overrides", "where candidates are listed"),
+        ({"explain": 1}, "explain", "valid boolean, found 1"),
+        ({"top": 1}, "top", "not permitted"),
+    ],
+)
+def test_what_breaks_a_rule_is_told_with_field_and_rule(change: dict, field: str, rule: str) -> None:
+    """One fault, one line: where, what is expected, what was found."""
+    told = fault(VALID | change)
+    assert [broken.field for broken in told.errors] == [field]
+    assert rule in told.errors[0].rule
+    assert told.detail == f"{field}: {told.errors[0].rule}"
+
+
+@pytest.mark.parametrize("field", ["user_id", "scenario", "candidates"])
+def test_a_missing_field_is_named(field: str) -> None:
+    """Neither user, scenario nor items can be left out."""
+    assert fault({k: v for k, v in VALID.items() if k != field}).detail == f"{field}: Field required"
+
+
+def test_context_may_be_null() -> None:
+    """Null is what a typed client sends for what it does not know."""
+    assert ACCEPTED(**VALID, context={"hour": None}).context == {"hour": None}
+
+
+def test_all_candidates_may_be_asked_for_and_the_answer_stays_bounded() -> None:
+    """Of listed candidates all are answered, of all that are known as many as could have been listed, or `k`."""
+    assert ACCEPTED(**VALID).k is None
+    assert ACCEPTED(**VALID | {"candidates": "all"}).k == LIMITS.candidates
+    assert ACCEPTED(**VALID | {"candidates": "all"}, k=2).k == 2
+
+
+def test_a_filter_is_some_values_or_a_range() -> None:
+    """A value alone is a list of one; a range has one end or two."""
+    filters = {"tags": "hot", "price": {"max": 3}}
+    assert ACCEPTED(**VALID, filters=filters).filters == {"tags": ["hot"], "price": {"max": 3.0}}
+    assert ACCEPTED(**VALID, filters={"tags": ["hot", "new"]}).filters == {"tags": ["hot", "new"]}
+
+
+def test_features_made_of_the_log_can_be_filtered_by_and_overridden() -> None:
+    """The columns of the views, by the keys that they have; of the profile alone where no view is given."""
+    views = feature_views(world.schema(), PARAMS.aggregate)
+    accepted = request_type(world.schema(), SERVE, views)
+    names = {view.name: [column.name for column in view.columns if column.is_feature] for view in views}
+    overridden = accepted.model_json_schema()["$defs"]
+    assert list(overridden["UserFeatures"]["properties"]) == names["user"] + names["user_in_scenario"]
+    assert list(overridden["ItemFeatures"]["properties"]) == names["item"] == list(overridden["Filters"]["properties"])
+    recent = {"user": {"user_recent_items": [3, 4]}, "items": {"price": [1, 2.5, None]}}
+    assert accepted(**VALID, overrides=recent).overrides == recent
+    assert [f.field for f in fault(VALID | {"overrides": recent}).errors] == ["overrides.user.user_recent_items"]
+
+
+def test_no_number_is_beyond_what_the_encoder_can_hold() -> None:
+    """A float32 that would be infinite is refused."""
+    told = fault(VALID | {"overrides": {"items": {"price": [1, 1e39, 2]}}}, request_type(priced(), SERVE))
+    assert told.errors[0].field == "overrides.items.price.1"
+
+
+def priced() -> Schema:
+    """The tiny world with a price without bounds."""
+    return changed(world.schema(), price={"minimum": None, "maximum": None, "log": False})
+
+
+def test_a_batch_is_a_list_and_names_the_place() -> None:
+    """At least one, at most as many as the parameters say; a broken element is told by its place."""
+    batch = pydantic.TypeAdapter(batch_type(ACCEPTED, SERVE))
+    assert [request.user_id for request in batch.validate_python([VALID, VALID | {"user_id": 2}])] == [1, 2]
+    for body, field in (([], "body"), ([VALID] * 3, "body"), ([VALID, VALID | {"k": 0}], "1.k")):
+        with pytest.raises(pydantic.ValidationError) as caught:
+            batch.validate_python(body)
+        assert [broken.field for broken in refusal_of(caught.value).errors] == [field]
+
+
+def test_a_thousand_candidates_are_checked_in_half_a_millisecond() -> None:
+    """From the bytes of a body to a request, in the best of some hundred runs: other processes are not ours."""
+    accepted = request_type(world.schema(), serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
+    body = json.dumps(VALID | {"candidates": list(range(10**6, 10**6 + 1000))}).encode()
+    assert min(timeit.repeat(lambda: accepted.model_validate_json(body), number=1, repeat=300)) < 5e-4
+
+
+def test_ids_have_the_type_of_the_schema() -> None:
+    """Where the log's ids are text, numbers are refused."""
+    text = changed(world.schema(), user_id={"dtype": DType.STRING}, item_id={"dtype": DType.STRING})
+    accepted = request_type(text, SERVE)
+    assert accepted(**example(text)).user_id == "1"
+    fields = [broken.field for broken in fault(VALID, accepted).errors]
+    assert fields == ["user_id", "candidates.0", "candidates.1", "candidates.2"]
+
+
+@pytest.mark.parametrize("name", ["schema", "_hour", "model_config", "in", "part of day"])
+def test_a_context_column_may_have_any_name(name: str) -> None:
+    """A name that no attribute can have is still a key."""
+    accepted = request_type(changed(world.schema(), hour={"name": name}), SERVE)
+    assert accepted(**VALID, context={name: 3}).context == {name: 3}
+
+
+def test_context_is_bounded_as_declared() -> None:
+    """Closed sets stay closed; what the encoder takes the logarithm of is not negative."""
+    feature = {"role": Role.FEATURE, "nullable": True}
+    columns = (
+        Column(name="device", dtype=DType.STRING, kind=Kind.CATEGORICAL, values=("ios", "web"), **feature),
+        Column(name="distance", dtype=DType.FLOAT32, kind=Kind.NUMERIC, log=True, **feature),
+        Column(name="words", dtype=DType.STRING_LIST, kind=Kind.MULTI_VALUED, length=2, **feature),
+    )
+    schema = dataclasses.replace(world.schema(), events=world.schema().events + columns)
+    accepted = request_type(schema, SERVE)
+    assert accepted(**VALID, context={"device": "web", "distance": 0.5, "words": ["a", "b", "c"]})
+    told = fault(VALID | {"context": {"device": "tv", "distance": -0.5, "words": "a"}}, accepted)
+    assert {broken.field for broken in told.errors} == {"context.device", "context.distance", "context.words"}
+
+
+def test_the_distance_of_the_simulation_may_come_with_a_request() -> None:
+    """In kilometres, whole or not, null or left out where nobody knows it; never negative."""
+    accepted = request_type(simulation.declare(PARAMS.dataset), SERVE)
+    body = {"user_id": 1, "scenario": "nearby", "candidates": [1, 2]}
+    for context in ({"distance_km": 0.8}, {"distance_km": 3}, {"distance_km": None}, {"device": "ios"}):
+        assert accepted(**body, context=context).context == context
+    assert fault(body | {"context": {"distance_km": -0.5}}, accepted).errors[0].field == "context.distance_km"
+
+
+def test_an_answer_stays_short() -> None:
+    """A thousand wrong items are not told one by one, and a long value is not repeated."""
+    accepted = request_type(world.schema(), serve(objective=SERVE.objective, limits=THOUSAND, log=LOG))
+    told = fault(VALID | {"candidates": ["x" * 10_000] * 1000}, accepted)
+    assert len(told.errors) == TOLD
+    assert told.detail.endswith("; and 990 more")
+    assert len(told.detail) < 2 * TOLD * SHOWN
+
+
+@given(st.dictionaries(st.sampled_from(list(RankRequest.model_fields)) | st.text(max_size=5), JSON) | JSON)
+def test_whatever_comes_is_accepted_or_told_as_json(body: Any) -> None:
+    """Any JSON at all, halves of characters too: a request, or a fault that every client can read."""
+    try:
+        ACCEPTED.model_validate(body)
+    except pydantic.ValidationError as error:
+        told = refusal_of(error)
+        assert json.loads(told.body())["errors"]

@@ -1,0 +1,102 @@
+"""What is served is what was evaluated: thousands of impressions through a real server, for both online stores."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.serving.servers import OURS, serve
+from benchmarks.serving.stores import REDIS, SQLITE, online_store
+from features.materialize import newest_snapshot
+from features.store.definitions import open_store
+from models.model_folder import Model, read_model
+from release.parity import draw, predict_offline
+from tests.support import artifacts
+
+ROWS = 10_000
+ATTEMPTS = 50  # of a request whose answer is degraded: a busy machine reads its store too late
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world with as many impressions."""
+    return artifacts.build(tmp_path_factory.mktemp("many"), rows=12_000)
+
+
+@pytest.fixture(scope="module")
+def impressions(project: Path) -> pa.Table:
+    """Logged impressions, all at the moment of the store."""
+    model, rows = read_model(project / artifacts.MODEL), project / "every.parquet"
+    parts = [pq.read_table(project / f"data/training/{part}.parquet") for part in ("train", "valid", "test")]
+    pq.write_table(pa.concat_tables(parts), rows)
+    return draw(model.schema, rows, ROWS, moment_of(project, model))
+
+
+def moment_of(project: Path, model: Model) -> datetime:
+    """Up to when the store was filled."""
+    return newest_snapshot(model.views, project / "data/features")
+
+
+@pytest.fixture(scope="module")
+def evaluated(project: Path, impressions: pa.Table) -> np.ndarray:
+    """Probabilities [N, O] by the way of evaluate: point-in-time join, encoder, network, batch by batch."""
+    model, registry = read_model(project / artifacts.MODEL), project / "evaluated.db"
+    store = open_store(
+        model.schema, model.views, features=project / "data/features", online=project / "none.db", registry=registry
+    )
+    return predict_offline(store, model, impressions, project / "joined.parquet")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", [SQLITE, REDIS])
+def test_scores_over_http_are_those_of_evaluate(
+    project: Path, impressions: pa.Table, evaluated: np.ndarray, kind: str
+) -> None:
+    """To 1e-6 of a probability, each of them."""
+    model = read_model(project / artifacts.MODEL)
+    sources = {"HINET_MODEL": str(project / artifacts.MODEL), "HINET_ONLINE_STORE": str(project / artifacts.ONLINE)}
+    with (
+        online_store(kind, model, project / "data/features") as environment,
+        serve(OURS, environment=sources | environment) as server,
+    ):
+        served = np.array(list(answers(server.url, model, impressions)))
+    assert len(served) == ROWS
+    np.testing.assert_allclose(served, evaluated, rtol=0, atol=1e-6)
+    assert np.ptp(served) > 0.5, "a network that says the same of everything proves nothing"
+
+
+def answers(url: str, model: Model, impressions: pa.Table) -> Iterator[list[float]]:
+    """The probabilities [O] of each impression, one request each."""
+    schema, connection = model.schema, http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    context = [column.name for column in schema.context]
+    for event in impressions.to_pylist():
+        body = {
+            "user_id": event[schema.user],
+            "scenario": event[schema.scenario],
+            "candidates": [event[schema.item]],
+            "context": {name: event[name] for name in context},
+        }
+        said = whole_answer(connection, json.dumps(body))
+        yield [said["probabilities"][name][0] for name in schema.output_names]
+    connection.close()
+
+
+def whole_answer(connection: http.client.HTTPConnection, body: str) -> dict:
+    """The answer to a request, asked again while it is degraded."""
+    for _ in range(ATTEMPTS):
+        connection.request("POST", "/rank", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        text = response.read()
+        assert response.status == 200, text
+        said: dict = json.loads(text)
+        if not said.get("degraded"):
+            return said
+    raise AssertionError(f"{ATTEMPTS} times in a row: {said['degraded']}")

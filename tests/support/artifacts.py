@@ -1,0 +1,125 @@
+"""The tiny world after the whole pipeline: what the service reads, laid out as in the root of the project."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common import params
+from features.encode import encode
+from features.encoding.encoder import Encoder
+from features.encoding.tensors import open_tensors
+from features.join import join
+from features.materialize import materialize
+from features.schema import read_schema
+from features.summarize import summarize
+from models.evaluation.reference_profile import behaviour_of
+from models.model_folder import NETWORKS, write_model
+from models.train import arguments_of
+from serving import service
+from serving.ranking.loaded_model import Sources
+from serving.ranking.ranker import Ranker, open_ranker
+from tests.support import world
+
+MODEL, ONLINE = Path("artifacts/models/hinet"), Path("artifacts/online.db")
+
+
+def build(root: Path, *, rows: int = 600, **changes: object) -> Path:
+    """Every stage from validated events to a model of random weights, under `root`; returns it."""
+    data, artifacts = root / "data", root / "artifacts"
+    data.mkdir(parents=True)
+    world.write_features(data, world.tables(rows=rows))
+    world.write_params(root, encode__minimum_count=2, **changes)
+    features, views, schema = data / "features", data / "features" / "views.json", data / "schema.json"
+    materialize(schema=schema, features=features, online=root / ONLINE)
+    with contextlib.chdir(root):
+        join(schema=schema, validated=data / "validated", features=features, out=data / "training")
+        encode(
+            schema=schema,
+            views=views,
+            training=data / "training",
+            encoder=artifacts / "encoder.json",
+            out=data / "tensors",
+        )
+        reference = artifacts / "reference.json"
+        summarize(schema=schema, encoder=artifacts / "encoder.json", training=data / "training", out=reference)
+        write_random_model(
+            root / MODEL,
+            schema=schema,
+            views=views,
+            encoder=artifacts / "encoder.json",
+            reference=reference,
+            valid=data / "tensors" / "valid",
+        )
+    return root
+
+
+def write_random_model(
+    folder: Path, *, schema: Path, views: Path, encoder: Path, reference: Path, valid: Path, seed: int = 0
+) -> None:
+    """A HiNet of random weights, large enough that its probabilities differ."""
+    layout, settings = Encoder.read(encoder).layout, params.load().train
+    arguments = arguments_of("hinet", layout, world.schema().tasks, settings)
+    torch.manual_seed(seed)
+    network = NETWORKS["hinet"](**arguments)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.2)
+    behaviour = behaviour_of(network, open_tensors(valid), Encoder.read(encoder), read_schema(schema))
+    write_model(
+        folder,
+        model_name="hinet",
+        network=network,
+        arguments=arguments,
+        summary={},
+        curves=[],
+        behaviour=behaviour,
+        schema=schema,
+        views=views,
+        encoder=encoder,
+        reference=reference,
+    )
+
+
+def patient(root: Path, *, store: Mapping[str, Any] | None = None, **changes: Any) -> params.Serve:
+    """The section `serve` of a project with changes; unless told, with time for a store on a busy machine."""
+    plain = params.load(root / "params.yaml").serve.model_dump()
+    patience = {"timeout_ms": 10_000.0} | dict(store or {})
+    return params.Serve(**plain | {"store": plain["store"] | patience} | changes)
+
+
+def ranker(root: Path, registry: Path, **changes: Any) -> Ranker:
+    """A ranker with the model and the stores of a project, and changes of its settings."""
+    return open_ranker(Sources(root / MODEL, root / ONLINE, registry), patient(root, **changes))
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a tiny project after the pipeline: data, online store and model. Read it, do not change it."""
+    return build(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def client(project: Path) -> Iterator[Any]:
+    """A client of the service on `project`, in this process; one per session: BentoML's metrics exist once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "settings", lambda: patient(project))
+        patch.setenv("BENTOML_HOME", str(project / "bentoml"))
+        patch.setenv("HINET_MODEL", str(project / MODEL))
+        patch.setenv("HINET_ONLINE_STORE", str(project / ONLINE))
+        with _client() as opened:
+            yield opened
+
+
+def _client() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # starlette's on httpx, pydantic's on BentoML
+        from starlette.testclient import TestClient
+
+        from serving.service import RankingService
+
+        return TestClient(RankingService.to_asgi(), raise_server_exceptions=False)

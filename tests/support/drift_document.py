@@ -1,0 +1,487 @@
+"""A drift.json as the stage `drift` writes it: 40 columns, six scenarios, every kind of finding, and nulls."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+SCENARIOS = {"home_feed": 0.40, "search": 0.25, "channel": 0.15, "flash_sale": 0.10, "nearby": 0.06, "late_night": 0.04}
+CURRENT_SHARES = (0.31, 0.36, 0.15, 0.09, 0.0596, 0.0004)  # late_night all but vanished
+REFERENCE_ROWS, CURRENT_ROWS, FEW = 400_000, 50_000, 100
+LIMITS = {"significance": 0.001, "fewest_rows": FEW, "scored_rows": 200_000} | {
+    f"{name}_{level}": limit
+    for name, *limits in (
+        ("psi", 0.1, 0.25),
+        ("missing", 0.05, 0.2),
+        ("unknown", 0.05, 0.15),
+        ("out_of_range", 0.1, 0.25),
+        ("fresh", 0.5, 0.8),
+        ("mix", 0.1, 0.2),
+        ("label_rate", 0.15, 0.3),
+        ("score", 0.1, 0.25),
+        ("calibration", 1.25, 1.5),
+        ("ranking", 0.03, 0.06),
+    )
+    for level, limit in zip(("watch", "act"), limits, strict=True)
+}
+ODD = "<script>alert('odd & \"quoted\"')</script>"
+NAMES = (
+    "price",
+    "user_click_rate_7d",
+    "item_orders_7d",
+    "city_tier",
+    "age_band",
+    "brand",
+    "rating",
+    "tags",
+    "hour",
+    "device",
+    "weekday",
+    "user_id",
+    "item_id",
+    "cuisine",
+    "preferred_cuisine",
+    "price_level",
+    "orders_last_year",
+    "user_recent_items",
+    "item_click_rate_7d",
+    "user_orders_7d",
+)
+KINDS = ("numeric", "numeric", "numeric", "categorical", "categorical", "categorical", "numeric", "multi_valued")
+MOVED = {
+    ("price", "search"): 1.1,
+    ("price", "flash_sale"): 0.5,
+    ("city_tier", "nearby"): 0.75,
+    ("tags", "channel"): 0.6,
+    ("age_band", "nearby"): 0.7,
+    ("user_click_rate_7d", "home_feed"): 0.4,
+    ("hour", "search"): 0.35,
+}
+HISTORY = [0.02, 0.03, 0.01, 0.025]
+FINDINGS = (
+    (
+        "unit",
+        "act",
+        "price",
+        "search",
+        None,
+        "psi",
+        5.2,
+        None,
+        "price in search is 100 times what it was, in mean and spread alike: as after a change of unit",
+    ),
+    (
+        "swapped",
+        "act",
+        "city_tier",
+        "nearby",
+        None,
+        "psi",
+        0.61,
+        None,
+        "value <1> and value <3> of city_tier have changed places in nearby",
+    ),
+    (
+        "missing",
+        "act",
+        "rating",
+        "nearby",
+        None,
+        "missing",
+        0.222,
+        0.021,
+        "rating is missing in 24.3% of the rows of nearby, usually in 2.1%",
+    ),
+    (
+        "stale",
+        "act",
+        "user_recent_items",
+        "all",
+        None,
+        "fresh",
+        0.98,
+        0.25,
+        "0.5% of user_recent_items in all scenarios have a value of the youngest days, usually 25.0%",
+    ),
+    (
+        "label_rate",
+        "act",
+        None,
+        "flash_sale",
+        "order",
+        "label_rate",
+        0.601,
+        0.0281,
+        "order in flash_sale is 1.12%, usually 2.81% on such weekdays (-60%)",
+    ),
+    (
+        "covariate",
+        "act",
+        "price",
+        "flash_sale",
+        None,
+        "psi",
+        0.31,
+        None,
+        "price is distributed differently in flash_sale: the share of 3.2 .. 5.1 has moved by -9.6 points",
+    ),
+    (
+        "ranking",
+        "act",
+        None,
+        "search",
+        "click",
+        "ranking",
+        0.063,
+        0.803,
+        "click in search is ranked worse: AUC 0.740, on the validation rows 0.803",
+    ),
+    (
+        "calibration",
+        "watch",
+        None,
+        "search",
+        "click",
+        "calibration",
+        1.31,
+        1.0,
+        "click in search: predicted over observed is 1.31, on the validation rows 1.00",
+    ),
+    (
+        "score",
+        "watch",
+        None,
+        "search",
+        "click",
+        "score",
+        0.16,
+        None,
+        "the scores of click in search are distributed differently: PSI 0.16",
+    ),
+    (
+        "mix",
+        "watch",
+        None,
+        "home_feed",
+        None,
+        "mix",
+        0.11,
+        None,
+        "home_feed makes 31.0% of the impressions, usually 40.0%",
+    ),
+    (
+        "new_values",
+        "watch",
+        "brand",
+        "all",
+        None,
+        "unknown",
+        0.11,
+        0.02,
+        "13.0% of the values of brand in all scenarios are new to the model, usually 2.0%",
+    ),
+    (
+        "range",
+        "watch",
+        "orders_last_year",
+        "channel",
+        None,
+        "out_of_range",
+        0.134,
+        0.0,
+        "13.4% of orders_last_year in channel lie beyond what training saw, usually 0.0%",
+    ),
+    ("covariate", "watch", "tags", "channel", None, "psi", 0.19, None, "tags is distributed differently in channel"),
+    ("covariate", "watch", "hour", "search", None, "psi", 0.12, None, "hour is distributed differently in search"),
+    (
+        "covariate",
+        "watch",
+        "user_click_rate_7d",
+        "home_feed",
+        None,
+        "psi",
+        0.11,
+        None,
+        "user_click_rate_7d is distributed differently in home_feed",
+    ),
+    ("covariate", "watch", ODD, "all", None, None, None, None, f"{ODD} could not be compared at all"),
+)
+
+Plain = dict[str, Any]
+
+
+def document(columns: int = 40) -> Plain:
+    """The whole document; the same at each call."""
+    generator = np.random.default_rng(7)
+    names = [*NAMES, *(f"user_statistic_{place}" for place in range(columns - len(NAMES) - 1))][: columns - 1]
+    return {
+        "verdict": "act",
+        "reason": "price in search is about 100 times what it was, and 4 more findings ask for action.",
+        "next_step": "Look at the log reader's price, then run `dvc repro` on the mended log.",
+        "dataset": "simulation",
+        "reference": {
+            "first_day": "2026-01-05",
+            "last_day": "2026-01-14",
+            "days": 10,
+            "rows": REFERENCE_ROWS,
+            "sha256": "3f" * 32,
+            "model": "hinet",
+            "tag": "a41c9e",
+        },
+        "current": {
+            "first_day": "2026-01-17",
+            "last_day": "2026-01-18",
+            "days": 2,
+            "rows": CURRENT_ROWS,
+            "sha256": "b0" * 32,
+            "source": "log",
+            "labelled_rows": 48_112,
+        },
+        "limits": LIMITS,
+        "mix": _mix(),
+        "findings": [_finding(*finding) for finding in FINDINGS],
+        "columns": [_column(generator, name, place) for place, name in enumerate([*names, ODD])],
+        "labels": [_label(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
+        "scores": [_scores(generator, scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
+        "performance": [_performance(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
+        "quality": {
+            "rows": CURRENT_ROWS,
+            "quarantined": {"events": 412, "users": 0, "items": 3},
+            "failed": [
+                _fault("events", "price out of bounds", "critical", 412),
+                _fault("items", "names are <unique>", "warning", None),
+            ],
+            "report": "../validation/index.html",
+        },
+    }
+
+
+def quiet(columns: int = 12) -> Plain:
+    """A document of a day on which nothing moved."""
+    calm = document(columns)
+    for column in calm["columns"]:
+        for cell in column["scenarios"].values():
+            cell.update(verdict="ok", psi=0.004, current=cell["reference"])
+    for row in (*calm["labels"], *calm["scores"], *calm["performance"]):
+        row.update(verdict="ok")
+    calm.update(verdict="ok", findings=[], reason="Nothing moved beyond its noise band.", next_step="Nothing to do.")
+    calm["mix"].update(verdict="ok", psi=0.002, corrected_p_values={"mix": 1.0})
+    calm["quality"] = {"rows": CURRENT_ROWS, "quarantined": {"events": 0}, "failed": [], "report": None}
+    return calm
+
+
+def nulls(columns: int = 3) -> Plain:
+    """A document whose every number that may be absent is absent."""
+    empty = document(columns)
+    for column in empty["columns"]:
+        column.update(importance=None, whole={"psi": None, "js": None, "wasserstein": None})
+        for cell in column["scenarios"].values():
+            cell.update(psi=None, noise=None, p_value=None, js=None, wasserstein=None, linf=None, linf_bin=None)
+            cell.update(missing=[None, None], fresh=None, effective_values=None, reference=[], current=[], verdict=None)
+            cell.update(histories={"psi": []}, corrected_p_values={"psi": None})
+    for finding in empty["findings"]:
+        finding.update(value=None, reference_value=None, limit=None, noise=None, p_value=None, importance=None)
+        finding.update(corrected_p_value=None, history=[])
+    for row in empty["labels"]:
+        row.update(
+            rate=None, reference_rate=None, low=None, high=None, p_value=None, corrected_p_values={}, verdict=None
+        )
+    for row in (*empty["scores"], *empty["performance"]):
+        row.update({key: None for key in row if key not in ("scenario", "task", "bins", "reference", "current")})
+        row.update(reliability=[], corrected_p_values={})
+    empty["mix"].update(verdict=None, psi=None, noise=None, corrected_p_values={"mix": None})
+    empty["quality"].update(rows=None, report=None)
+    return empty
+
+
+def _fault(table: str, rule: str, severity: str, broken: int | None) -> Plain:
+    return {"table": table, "rule": rule, "severity": severity, "broken": broken}
+
+
+def _mix() -> Plain:
+    rows = zip(SCENARIOS.items(), CURRENT_SHARES, strict=True)
+    scenarios = [
+        {
+            "scenario": name,
+            "reference_share": share,
+            "current_share": now,
+            "reference_rows": round(share * REFERENCE_ROWS),
+            "current_rows": round(now * CURRENT_ROWS),
+        }
+        for (name, share), now in rows
+    ]
+    return {
+        "psi": 0.1134,
+        "noise": 0.0007,
+        "p_value": 1e-12,
+        "corrected_p_values": {"mix": 1e-9},
+        "linf": -0.09,
+        "linf_bin": "home_feed",
+        "histories": {"mix": HISTORY},
+        "verdict": "watch",
+        "scenarios": scenarios,
+    }
+
+
+def _finding(kind: str, verdict: str, column: str | None, scenario: str, task: str | None, *rest: Any) -> Plain:
+    statistic, value, reference, sentence = rest
+    limit = None if statistic is None else LIMITS[f"{statistic}_{verdict}"]
+    noise = None if limit is None else limit * 0.2
+    importance = 0.012 if column == "price" else None if task or column is None else 0.0007
+    chance = {"watch": 0.0042, "act": 3e-9}[verdict] if value is not None else None
+    history = [] if statistic is None or statistic in ("score", "calibration", "ranking") else HISTORY
+    return {
+        "kind": kind,
+        "verdict": verdict,
+        "column": column,
+        "scenario": scenario,
+        "task": task,
+        "statistic": statistic,
+        "value": value,
+        "reference_value": reference,
+        "limit": limit,
+        "noise": noise,
+        "p_value": chance,
+        "corrected_p_value": chance,
+        "importance": importance,
+        "history": history,
+        "sentence": sentence,
+    }
+
+
+def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
+    kind = KINDS[place % len(KINDS)]
+    bins = _bins(kind, 10 + place % 5)
+    shares = generator.dirichlet(np.linspace(4, 9, len(bins)))
+    cells = {}
+    for index, scenario in enumerate(SCENARIOS):
+        own = shares * generator.uniform(0.7, 1.4, len(bins))
+        cells[scenario] = _cell(generator, bins, own / own.sum(), index, MOVED.get((name, scenario), 0.0))
+    psi = max(cell["psi"] for cell in cells.values() if cell["enough_rows"]) / 2
+    return {
+        "column": name,
+        "kind": kind,
+        "source": ("impression", "profile", "statistics")[place % 3],
+        "importance": None if place % 9 == 8 else 0.012 / (1 + place),
+        "bins": bins,
+        "scenarios": cells,
+        "whole": {"psi": psi, "js": psi / 8, "wasserstein": psi / 2 if kind == "numeric" else None},
+    }
+
+
+def _bins(kind: str, count: int) -> list[str]:
+    edges = [round(0.4 * 1.5**place, 1) for place in range(count)]
+    numeric = [f"< {edges[0]}", *(f"{low} .. {high}" for low, high in pairwise(edges))]
+    named = [f"value <{place}>" for place in range(count - 1)] + ["all others"]
+    return ["missing", "unknown", *(numeric if kind == "numeric" else named)]
+
+
+def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray, index: int, moved: float) -> Plain:
+    rows, before = round(CURRENT_SHARES[index] * CURRENT_ROWS), round(list(SCENARIOS.values())[index] * REFERENCE_ROWS)
+    tilted = reference * np.exp(moved * np.linspace(1.2, -1.2, len(bins)))
+    current = generator.multinomial(rows, tilted / tilted.sum()) / rows
+    psi = float(((current - reference) * np.log((current + 1e-4) / (reference + 1e-4))).sum())
+    noise, enough = 1.6 * (len(bins) - 1) * (1 / rows + 1 / before), rows >= FEW
+    verdict = "ok" if not enough or psi < 0.1 else "watch" if psi < 0.25 else "act"
+    worst = int(np.abs(current - reference).argmax())
+    return {
+        "rows": rows,
+        "reference_rows": before,
+        "enough_rows": enough,
+        "verdict": verdict,
+        "psi": psi,
+        "noise": noise,
+        "p_value": 1e-9 if psi > 0.1 else 0.31,
+        "js": psi / 8,
+        "wasserstein": psi / 2,
+        "linf": float(abs(current - reference)[worst]),
+        "linf_bin": bins[worst],
+        "missing": [float(reference[0]), float(current[0])],
+        "unknown": [float(reference[1]), float(current[1])],
+        "out_of_range": [0.0, 0.0004],
+        "fresh": [0.252, 0.243],
+        "effective_values": [8.1, 7.4] if len(bins) > 12 else None,
+        "commonest": [0.31, 0.28] if len(bins) > 12 else None,
+        "reference": reference.tolist(),
+        "current": current.tolist(),
+        "corrected_p_values": {"psi": 1e-6 if psi > 0.1 else 1.0},
+        "histories": {"psi": (noise * generator.uniform(0.5, 2, 9)).tolist()},
+    }
+
+
+def _label(scenario: str, task: str) -> Plain:
+    rows, off = 1_000 + 7 * len(scenario), (scenario, task) == ("flash_sale", "order")
+    rate = 0.11 if task == "click" else 0.028
+    found = 0.0112 if off else rate * 1.04
+    return {
+        "scenario": scenario,
+        "task": task,
+        "rows": rows,
+        "positives": round(rows * found),
+        "rate": found,
+        "reference_rate": rate,
+        "low": rate * 0.87,
+        "high": rate * 1.13,
+        "same_weekday": scenario != "nearby",
+        "verdict": "act" if off else "ok",
+        "p_value": 2e-6 if off else 0.3,
+        "enough_rows": True,
+        "corrected_p_values": {"label_rate": 1e-4 if off else 1.0},
+        "histories": {"label_rate": HISTORY},
+    }
+
+
+def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:
+    moved, labelled = (scenario, task) == ("search", "click"), scenario != "late_night"
+    reference = np.sort(generator.dirichlet(np.full(10, 3)))[::-1]
+    current = np.roll(reference, 1) if moved else reference * generator.uniform(0.9, 1.1, 10)
+    mean, ratio = (0.12 if task == "click" else 0.03), 1.31 if moved else 0.97
+    predicted = mean * np.linspace(0.2, 2.5, 8 * labelled)
+    points = [
+        {
+            "predicted": float(p),
+            "observed": float(p / ratio * generator.uniform(0.85, 1.15)),
+            "rows": int(900 / (place + 1)),
+        }
+        for place, p in enumerate(predicted)
+    ]
+    return {
+        "scenario": scenario,
+        "task": task,
+        "rows": 4_000,
+        "psi": 0.16 if moved else 0.004,
+        "noise": 0.006,
+        "verdict": "watch" if moved else "ok",
+        "bins": [f"{place / 100} .. {(place + 1) / 100}" for place in range(10)],
+        "reference": reference.tolist(),
+        "current": (current / current.sum()).tolist(),
+        "mean_predicted": mean,
+        "mean_observed": mean / ratio if labelled else None,
+        "ratio": ratio if labelled else None,
+        "low": ratio * 0.9 if labelled else None,
+        "high": ratio * 1.1 if labelled else None,
+        "calibration_verdict": ("watch" if moved else "ok") if labelled else None,
+        "reliability": points,
+    }
+
+
+def _performance(scenario: str, task: str) -> Plain:
+    known, usual = scenario != "late_night", 0.803
+    auc = 0.74 if (scenario, task) == ("search", "click") else 0.801
+    return {
+        "scenario": scenario,
+        "task": task,
+        "rows": 4_000 if known else 20,
+        "positives": 440 if known else 0,
+        "auc": auc if known else None,
+        "low": auc - 0.018 if known else None,
+        "high": auc + 0.018 if known else None,
+        "reference_auc": usual,
+        "reference_rows": 4_000,
+        "fall": usual - auc if known else None,
+        "noise": 0.032 if known else None,
+        "p_value": 1e-8 if auc < 0.8 else 0.42,
+        "verdict": ("act" if auc < 0.8 else "ok") if known else None,
+        "corrected_p_values": {"ranking": 1e-6 if auc < 0.8 else 1.0} if known else {},
+        "histories": {},
+    }
