@@ -14,9 +14,10 @@ PARTIAL = ".partial"  # ends the name of what is not whole yet; a kill can leave
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a new file, which replaces `path` when the block ends: a reader sees the old one or the new one.
+    """Yield the path of a new file, which replaces `path` when the block ends.
 
-    The bytes are on the disk before the rename. After an exception `path` is as it was.
+    A reader sees the old file or the new one: the bytes are on the disk before the rename. After an exception `path`
+    is as it was.
     """
     partial = partial_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,21 +6,17 @@ from typing import Annotated, Literal, Self
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from common.errors import ParameterError
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
-Units = Annotated[list[Positive], Field(min_length=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+from common.params_section import Positive, Section, Share
+from common.paths import PARAMS
+from common.serve_params import Release, Serve
+from common.train_params import Train
 
 
-class Change(_Section):
-    """What is planted in the embedded simulation, and when: see features/datasets/simulation/shifts.py."""
+class Shift(Section):
+    """The shift that the embedded simulation contains: see features/datasets/simulation/shifts.py."""
 
     kind: Literal[
         "none", "covariate", "mix", "new_items", "missing", "unit", "swapped", "conversion", "taste", "season"
@@ -29,8 +25,8 @@ class Change(_Section):
     scenario: Literal["home_feed", "search", "channel", "flash_sale", "nearby", "late_night"]
 
 
-class Simulation(_Section):
-    """Size and seed of the embedded simulation, and a change within it."""
+class Simulation(Section):
+    """Size and seed of the embedded simulation, and the shift that it contains."""
 
     impressions: Positive
     users: Positive
@@ -38,24 +34,24 @@ class Simulation(_Section):
     days: Annotated[int, Field(ge=3)]
     start: datetime.date = Field(strict=False)  # text in the YAML: DVC knows no dates
     seed: int
-    change: Change
+    shift: Shift
 
     @pydantic.model_validator(mode="after")
-    def _happens(self) -> Self:
-        """A change that begins after the last day would be found by nobody."""
-        if self.change.kind not in ("none", "season") and self.change.from_day > self.days:
-            raise ValueError(f"change.from_day must be one of the {self.days} days, found {self.change.from_day}")
+    def _check_first_day(self) -> Self:
+        """A shift that begins after the last day would have no effect."""
+        if self.shift.kind not in ("none", "season") and self.shift.from_day > self.days:
+            raise ValueError(f"shift.from_day must be one of the {self.days} days, found {self.shift.from_day}")
         return self
 
 
-class KuaiRand(_Section):
+class KuaiRand(Section):
     """Which tabs of KuaiRand-Pure are scenarios, and which of its logs are read."""
 
     scenarios: Annotated[list[str], Field(min_length=1)]
     logs: Annotated[list[Literal["standard", "random"]], Field(min_length=1)]
 
 
-class Tenrec(_Section):
+class Tenrec(Section):
     """Which column of Tenrec's QK-video is the scenario, with which values, and how many negatives are sampled."""
 
     scenario: Literal["video_category", "gender", "age"]
@@ -64,7 +60,7 @@ class Tenrec(_Section):
     seed: int
 
 
-class Dataset(_Section):
+class Dataset(Section):
     """Which log is read, and from where."""
 
     name: Literal["simulation", "movielens-1m", "kuairand-pure", "tenrec-qk-video"]
@@ -75,14 +71,14 @@ class Dataset(_Section):
     tenrec_qk_video: Tenrec = Field(alias="tenrec-qk-video")
 
 
-class Validate(_Section):
-    """How much of a table may be broken, and the last day (UTC) on which an event may lie."""
+class Validate(Section):
+    """Share of broken rows that the quality gate tolerates, and the last day (UTC) of an event."""
 
     tolerance: Share
     not_after: datetime.date | None = Field(strict=False)
 
 
-class Aggregate(_Section):
+class Aggregate(Section):
     """Daily statistics: windows in days, smoothing, length of the history, delay."""
 
     windows: list[Positive]
@@ -91,13 +87,13 @@ class Aggregate(_Section):
     delay_minutes: Annotated[int, Field(ge=0)]
 
 
-class Materialize(_Section):
-    """How far before its watermark an online store in use is looked through for rows that came late."""
+class Materialize(Section):
+    """How far before its watermark the incremental materialization looks for late rows."""
 
     overlap_hours: Annotated[float, Field(ge=0)]
 
 
-class Join(_Section):
+class Join(Section):
     """How impressions are split into train, valid and test."""
 
     split: Literal["time", "random"]
@@ -106,168 +102,38 @@ class Join(_Section):
     seed: int
 
 
-class Encode(_Section):
-    """What the model may see, and from how many sightings on a value has a row of its own."""
+class Encode(Section):
+    """The inputs of the model, and how often a value must occur to get an embedding."""
 
     minimum_count: Positive
     sources: Annotated[list[Literal["impression", "profile", "statistics"]], Field(min_length=1)]
 
 
-class Inspect(_Section):
-    """What the borders behind the gate accept: shares of rows and values, days, and entities that are compared."""
+class Inspect(Section):
+    """Tolerances of the quality gates of training set, tensors and online store, and the size of their sample."""
 
     missing_view_share: Share
-    stale_days: Annotated[float, Field(gt=0)]
+    outdated_days: Annotated[float, Field(gt=0)]
     unknown_share: Share
     sample: Positive
 
 
-class HiNetUnits(_Section):
-    """Shape of HiNet: see models/networks/hinet.py."""
-
-    sub_experts: Positive
-    expert_units: Units
-    task_experts: Positive
-    shared_experts: Positive
-    task_expert_units: Units
-    tower_units: Units
-    scenario_width: Positive
-    scenario_heads: bool
-    embedding_sets: Positive
-    interactions: list[Literal["fm", "cross"]]
-    cross_layers: Positive
-    normalize: bool
-    detach_gates: bool
-    scenario_view: list[Positive]
-    dropout: Share
-    scenario_attention: bool
-    hierarchy: bool
-
-    @pydantic.model_validator(mode="after")
-    def _fits(self) -> Self:
-        """What no network can be made of is refused here, before any data are read."""
-        if len(self.scenario_view) == 1:
-            raise ValueError(f"scenario_view needs two widths or more, or none: [], found {self.scenario_view}")
-        if self.scenario_view and self.embedding_sets > 1:
-            raise ValueError(
-                "embedding_sets are read apart, and a scenario_view joins them: use one of the two, "
-                f"found embedding_sets {self.embedding_sets} and scenario_view {self.scenario_view}"
-            )
-        if self.hierarchy and self.sub_experts % self.embedding_sets:
-            raise ValueError(
-                "sub_experts must be a multiple of embedding_sets, each of which is read by its share of them, "
-                f"found {self.sub_experts} and {self.embedding_sets}"
-            )
-        return self
-
-
-class SharedBottomUnits(_Section):
-    """Shape of the shared bottom: see models/peers/baselines.py."""
-
-    bottom_units: Units
-    tower_units: Units
-
-
-class PerceptronUnits(_Section):
-    """Shape of the shared perceptron, or of each scenario's: see models/peers/baselines.py."""
-
-    units: Units
-
-
-class MMoEUnits(_Section):
-    """Shape of MMoE: see models/peers/mixtures.py."""
-
-    experts: Positive
-    expert_units: Units
-    tower_units: Units
-    scenario_heads: bool
-
-
-class PLEUnits(_Section):
-    """Shape of PLE: see models/peers/mixtures.py."""
-
-    levels: Positive
-    task_experts: Positive
-    shared_experts: Positive
-    expert_units: Units
-    tower_units: Units
-    scenario_heads: bool
-
-
-class STARUnits(_Section):
-    """Shape of STAR: see models/peers/adaptive.py."""
-
-    units: Units
-    auxiliary_units: Units
-    scenario_width: Positive
-    partitioned_norm: bool
-
-
-class PEPNetUnits(_Section):
-    """Shape of PEPNet: see models/peers/adaptive.py."""
-
-    units: Units
-    gate_units: Positive
-    scenario_width: Positive
-
-
-class M3oEUnits(_Section):
-    """Shape of M3oE: see models/peers/mixtures.py."""
-
-    star_units: Annotated[list[Positive], Field(min_length=2)]
-    experts: Positive
-    expert_units: Units
-    tower_units: Units
-
-
-class Train(_Section):
-    """Optimisation, and the shape of each model."""
-
-    seed: int
-    epochs: Positive
-    patience: Positive
-    batch_size: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
-    table_weight_decay: Annotated[float, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    average: Share
-    unknown_share: Share
-    clip_gradient_norm: Annotated[float, Field(ge=0)]
-    lazy_tables: bool
-    precision: Literal["float32", "bfloat16"]
-    capture: bool
-    checkpoint_seconds: Annotated[float, Field(ge=0)]
-    processes: Positive
-    embedding_width: Positive
-    task_weights: dict[str, Annotated[float, Field(ge=0)]]
-    device: Literal["auto", "cpu", "cuda"]
-    hinet: HiNetUnits
-    shared_bottom: SharedBottomUnits
-    mlp_per_scenario: PerceptronUnits
-    shared_mlp: PerceptronUnits
-    mmoe: MMoEUnits
-    ple: PLEUnits
-    star: STARUnits
-    pepnet: PEPNetUnits
-    m3oe: M3oEUnits
-
-
-class Evaluate(_Section):
+class Evaluate(Section):
     """Bins of calibration and level of the confidence intervals."""
 
     bins: Annotated[int, Field(ge=2)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
-class Limits(_Section):
-    """From where on a statistic is to be watched, and from where on to be acted upon."""
+class Limits(Section):
+    """The limits of a statistic for the verdicts watch and act."""
 
     watch: Annotated[float, Field(gt=0)]
     act: Annotated[float, Field(gt=0)]
 
 
-class Drift(_Section):
-    """What makes a difference between two windows a finding: see monitoring/detection/verdict.py."""
+class Drift(Section):
+    """Limits beyond which a difference between two windows is a finding: see monitoring/detection/verdict.py."""
 
     significance: Share
     fewest_rows: Positive
@@ -284,83 +150,14 @@ class Drift(_Section):
     ranking: Limits
 
 
-class ServeLog(_Section):
-    """What is kept of the requests, and where: see serving/telemetry/impression_log.py."""
-
-    folder: str | None
-    sample: Annotated[float, Field(gt=0, le=1)]
-    rows_per_file: Positive
-    seconds: Annotated[float, Field(gt=0)]
-
-
-class ServeLimits(_Section):
-    """What a request may ask for, and what a worker takes on at once: see serving/http/limits.py."""
-
-    candidates: Positive
-    batch: Positive
-    body_bytes: Positive
-    concurrent: Positive
-    seconds: Annotated[float, Field(gt=0)]
-
-
-class ServeTracing(_Section):
-    """Where spans go, if anywhere, and of which share of the rankings: see serving/telemetry/tracing.py."""
-
-    exporter: Literal["console", "otlp"] | None
-    sample: Annotated[float, Field(gt=0, le=1)]
-
-
-class ServeStore(_Section):
-    """How long the online store is waited for, when it is given up and tried again, how many users are remembered."""
-
-    timeout_ms: Annotated[float, Field(gt=0)]
-    failures: Positive
-    pause_seconds: Annotated[float, Field(gt=0)]
-    remembered_users: Annotated[int, Field(ge=0)]
-
-
-class ServeShadow(_Section):
-    """A second model that is asked and not heard: see serving/shadow/client.py."""
-
-    model: str | None
-    share: Annotated[float, Field(gt=0, le=1)]
-    folder: str | None
-
-
-class Serve(_Section):
-    """Default weights of the tasks, limits of requests, ages and memory, the store, the log, and traces."""
-
-    objective: dict[str, Annotated[float, Field(ge=0)]]
-    limits: ServeLimits
-    stale_hours: Annotated[float, Field(gt=0)] | None
-    shares_megabytes: Annotated[float, Field(ge=0)]
-    reload_seconds: Annotated[float, Field(gt=0)]
-    store: ServeStore
-    log: ServeLog
-    tracing: ServeTracing
-    shadow: ServeShadow
-
-
-class Release(_Section):
-    """What a challenger is held to, and how much is kept: see release/policy.py."""
-
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    minimum_gain: Annotated[float, Field(ge=-1, lt=1)]
-    guard: Share
-    calibration: Annotated[float, Field(gt=1)]
-    sample: Positive
-    keep: Annotated[int, Field(ge=2)]
-    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Flows(_Section):
-    """Who is told, by the name of a Prefect block, and which deployment is started: see flows/."""
+class Flows(Section):
+    """The Prefect block that is notified, and the deployment that a verdict of act starts: see flows/."""
 
     notify: Annotated[str, Field(pattern="^[^/]+/[^/]+$")] | None
     on_act: Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
 
 
-class Params(_Section):
+class Params(Section):
     """The whole of params.yaml."""
 
     dataset: Dataset
@@ -378,7 +175,7 @@ class Params(_Section):
     flows: Flows
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def load(path: Path = PARAMS) -> Params:
     """The parameters in `path`; raises ParameterError that names each unknown key or wrong value."""
     if not path.is_file():
         raise ParameterError(f"{path.absolute()} does not exist: run from the folder of the project")

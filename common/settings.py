@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, description="Processes of the service")
     api_key: Annotated[str, AfterValidator(_check_key)] | None = Field(
         None,
-        description=f"Every request but the probes has to bring it as `Authorization: Bearer KEY`; {KEY_LENGTH} letters or more",
+        description="Required as `Authorization: Bearer KEY` by every path but the probes; "
+        f"{KEY_LENGTH} letters or more",
     )
     impression_log: Path | None = Field(
         None, description="Folder of the scored-impression log; overrides `serve.log.folder` of params.yaml"

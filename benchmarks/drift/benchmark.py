@@ -170,7 +170,7 @@ def make(folder: Path, seed: int, kind: str, *, features: Path | None = None) ->
     folder.mkdir()
     plain = yaml.safe_load((ROOT / "params.yaml").read_text())
     change = {"kind": kind, "from_day": PLANTED, "scenario": OF_ORDERS if kind == "conversion" else SCENARIO}
-    plain["dataset"]["simulation"] |= {**SIZE, "seed": seed, "change": change}
+    plain["dataset"]["simulation"] |= {**SIZE, "seed": seed, "shift": change}
     (folder / "params.yaml").write_text(yaml.safe_dump(plain))
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):
         ingest(schema=Path("schema.json"), out=Path("ingested"), truth=Path("truth"))

@@ -44,18 +44,18 @@ def test_a_wrong_value_is_named_with_its_section(tmp_path: Path, section: str, k
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("shift", "message"),
     [
-        ({"kind": "shift"}, r"dataset\.simulation\.change\.kind.*'season', found 'shift'"),
-        ({"scenario": "kitchen"}, r"dataset\.simulation\.change\.scenario.*found 'kitchen'"),
-        ({"from_day": 0}, r"dataset\.simulation\.change\.from_day.*found 0"),
+        ({"kind": "shift"}, r"dataset\.simulation\.shift\.kind.*'season', found 'shift'"),
+        ({"scenario": "kitchen"}, r"dataset\.simulation\.shift\.scenario.*found 'kitchen'"),
+        ({"from_day": 0}, r"dataset\.simulation\.shift\.from_day.*found 0"),
         ({"kind": "unit", "from_day": 15}, r"dataset\.simulation: .*one of the 14 days, found 15"),
     ],
 )
-def test_a_change_that_cannot_be_is_named(tmp_path: Path, change: dict, message: str) -> None:
+def test_a_shift_that_is_impossible_is_refused(tmp_path: Path, shift: dict, message: str) -> None:
     """Neither of another kind, nor in another scenario, nor before the first day, nor after the last."""
     simulation = PLAIN["dataset"]["simulation"]
-    changed = {**simulation, "change": {**simulation["change"], **change}}
+    changed = {**simulation, "shift": {**simulation["shift"], **shift}}
     with pytest.raises(ParameterError, match=message):
         load(tmp_path, {**PLAIN, "dataset": {**PLAIN["dataset"], "simulation": changed}})
 
@@ -64,12 +64,10 @@ def test_a_change_that_cannot_be_is_named(tmp_path: Path, change: dict, message:
     ("change", "message"),
     [
         ({"scenario_view": [64]}, r"scenario_view needs two widths or more, .* found \[64\]"),
-        ({"scenario_view": [64, 32], "embedding_sets": 3}, r"use one of the two, found embedding_sets 3 and .*64, 32"),
-        ({"sub_experts": 3, "embedding_sets": 2}, r"a multiple of embedding_sets, .* found 3 and 2"),
     ],
 )
 def test_a_shape_that_no_network_has_is_named(tmp_path: Path, change: dict, message: str) -> None:
-    """Options of HiNet that exclude each other are refused when the file is read, not when the network is made."""
+    """A shape of HiNet that is impossible is refused when the file is read, not when the network is made."""
     changed = {**PLAIN["train"], "hinet": {**PLAIN["train"]["hinet"], **change}}
     with pytest.raises(ParameterError, match=rf"train\.hinet: .*{message}"):
         load(tmp_path, {**PLAIN, "train": changed})

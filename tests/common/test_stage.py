@@ -1,18 +1,22 @@
-"""A stage on the command line: one clean sentence when it fails, a traceback when it is our fault."""
+"""A stage on the command line: one clean sentence when it fails, a traceback when it is our fault, a report."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from common import stage
 from common.paths import ROOT
+from common.stage_report import VARIABLE, read_report
+
+pytestmark = pytest.mark.process
 
 SCRIPT = """
 from pathlib import Path
-import stage
-from errors import SourceError
+from common import stage
+from common.errors import SourceError
 def work(*, out: Path) -> None:
     "Does some work."
     if out.name == "bad":
@@ -24,11 +28,11 @@ stage.run(work)
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The stage above as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def run(*arguments: str, report: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The stage above as a process; `report` names the file of its StageReport."""
+    environment = os.environ | ({VARIABLE: str(report)} if report else {})
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_stage_ends_with_its_time_and_memory() -> None:
@@ -62,10 +66,26 @@ def test_a_wrong_argument_is_refused() -> None:
     assert "--out" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("asked", "found"), [("1", 1), ("1000", None), ("", None), ("0", None), ("two", None)])
-def test_threads_are_the_cores_unless_fewer_are_asked_for(
-    asked: str, found: int | None, monkeypatch: pytest.MonkeyPatch
+def test_a_stage_reports_its_end_to_the_flow_that_started_it(tmp_path: Path) -> None:
+    """Status, error, seconds and memory, as JSON; a fault with a traceback leaves no report."""
+    run("--out", "somewhere", report=tmp_path / "done")
+    done = read_report(tmp_path / "done")
+    assert done is not None
+    assert (done.status, done.error) == (0, None)
+    assert done.seconds >= 0
+    assert done.peak_megabytes > 1
+    run("--out", "bad", report=tmp_path / "failed")
+    failed = read_report(tmp_path / "failed")
+    assert failed is not None
+    assert (failed.status, failed.error) == (1, "no archive: put it there")
+    run("--out", "fault", report=tmp_path / "fault")
+    assert read_report(tmp_path / "fault") is None
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1", 1), ("1000", None), ("", None), ("0", None), ("two", None)])
+def test_threads_are_the_cores_unless_limited(
+    limit: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OMP_NUM_THREADS lowers the number of threads; more than there are cores, or no number, changes nothing."""
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert stage.threads() == (found or len(os.sched_getaffinity(0)))
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert stage.threads() == (expected or len(os.sched_getaffinity(0)))

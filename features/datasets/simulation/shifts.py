@@ -57,14 +57,14 @@ class Conditions:
 def conditions(size: Simulation) -> tuple[Conditions, Conditions]:
     """What holds on a usual day, and on the days to which the change `applies`; raises ParameterError."""
     usual = Conditions(town=platform.found(size), shares=SHARES, devices=np.tile(DEVICE_SHARES, (len(SCENARIOS), 1)))
-    return _PLANTED[size.change.kind](usual, size)
+    return _PLANTED[size.shift.kind](usual, size)
 
 
 def applies(size: Simulation, day: int) -> bool:
     """Whether the change holds on this day of the log, counted from 0."""
-    if size.change.kind == "season":
+    if size.shift.kind == "season":
         return (size.start.weekday() + day) % 7 >= 5
-    return size.change.kind != "none" and day + 1 >= size.change.from_day
+    return size.shift.kind != "none" and day + 1 >= size.shift.from_day
 
 
 def redirected(random: np.random.Generator, today: Conditions, shown: Impressions) -> Impressions:
@@ -95,17 +95,17 @@ def _none(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
 
 def _covariate(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
     devices = usual.devices.copy()
-    devices[SCENARIOS.index(size.change.scenario)] = MOVED
+    devices[SCENARIOS.index(size.shift.scenario)] = MOVED
     return usual, dataclasses.replace(usual, devices=devices)
 
 
 def _mix(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
-    place = SCENARIOS.index(size.change.scenario)
+    place = SCENARIOS.index(size.shift.scenario)
     share = TRIPLED * SHARES[place]
     if share >= 1:
         raise ParameterError(
-            f"dataset.simulation.change: mix triples the share of a scenario, but {size.change.scenario} has "
-            f"{SHARES[place]:.0%} of the impressions: set dataset.simulation.change.scenario to a smaller one"
+            f"dataset.simulation.shift: mix triples the share of a scenario, but {size.shift.scenario} has "
+            f"{SHARES[place]:.0%} of the impressions: set dataset.simulation.shift.scenario to a smaller one"
         )
     shares = SHARES * (1 - share) / (1 - SHARES[place])
     shares[place] = share
@@ -145,19 +145,19 @@ def _with_launches(place: Town, size: Simulation) -> tuple[Town, np.ndarray]:
 
 def _listed(random: np.random.Generator, count: int, size: Simulation) -> platform.Integers:
     """Midnights [K] of listing from the day of the change on; the first item is there at once."""
-    first = size.change.from_day - 1
+    first = size.shift.from_day - 1
     day = random.integers(first, size.days, count)
     day[0] = first
     return clock.epoch(size.start) + clock.DAY * day
 
 
 def _fault(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
-    return usual, dataclasses.replace(usual, fault=cast(Fault, size.change.kind))
+    return usual, dataclasses.replace(usual, fault=cast(Fault, size.shift.kind))
 
 
 def _conversion(usual: Conditions, size: Simulation) -> tuple[Conditions, Conditions]:
     rates = RATES.copy()
-    rates[1, SCENARIOS.index(size.change.scenario)] *= KEPT
+    rates[1, SCENARIOS.index(size.shift.scenario)] *= KEPT
     return usual, dataclasses.replace(usual, town=platform.found(size, rates))
 
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from common.params import Change, Dataset, Simulation
+from common.params import Shift, Dataset, Simulation
 from features.datasets.simulation import clock, platform
 from features.datasets.simulation import dataset as simulation
 from features.datasets.simulation.platform import PAIR, RATES, SCENARIOS, SHARES
 
-UNCHANGED = Change(kind="none", from_day=13, scenario="channel")
+UNCHANGED = Shift(kind="none", from_day=13, scenario="channel")
 
 
 def dataset(**size: object) -> Dataset:
@@ -26,7 +26,7 @@ def dataset(**size: object) -> Dataset:
         "days": 14,
         "start": "2026-01-05",
         "seed": 7,
-        "change": UNCHANGED,
+        "shift": UNCHANGED,
     }
     sizes = pd.Series({**default, **size})
     return Dataset.model_construct(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ParameterError
-from common.params import Change
+from common.params import Shift
 from features.datasets.simulation import dataset as simulation
 from features.datasets.simulation.platform import DEVICE_SHARES, DEVICES, SCENARIOS, SHARES
 from features.datasets.simulation.shifts import FRESH, KEPT, LAUNCHED, MOVED, TRIPLED, WEEKEND
@@ -19,20 +19,20 @@ from tests.features.datasets.simulation.test_dataset import dataset, events
 
 SIZE = {"impressions": 40_000, "users": 1000, "items": 300}
 FIRST = pd.Timestamp("2026-01-14")  # day 10
-KINDS = get_args(Change.model_fields["kind"].annotation)
+KINDS = get_args(Shift.model_fields["kind"].annotation)
 LATER = tuple(kind for kind in KINDS if kind not in ("none", "season"))
 TRUTH = ["p_click", "p_order"]
 
 
-def planted(kind: str) -> Change:
+def planted(kind: str) -> Shift:
     """From day 10 on; in the flash sale, where it is in one scenario."""
-    return Change(kind=kind, from_day=10, scenario="flash_sale")
+    return Shift(kind=kind, from_day=10, scenario="flash_sale")
 
 
 @cache
 def log(kind: str) -> pd.DataFrame:
     """40,000 impressions of 14 days with this change."""
-    return events(**SIZE, change=planted(kind))
+    return events(**SIZE, shift=planted(kind))
 
 
 def sides(kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,7 +53,7 @@ def shares(rows: pd.DataFrame, column: str, values: tuple[str, ...]) -> Any:
 
 def test_the_scenarios_of_a_change_are_those_of_the_town() -> None:
     """What params.yaml may name is what there is."""
-    assert get_args(Change.model_fields["scenario"].annotation) == SCENARIOS
+    assert get_args(Shift.model_fields["scenario"].annotation) == SCENARIOS
 
 
 @pytest.mark.parametrize("kind", LATER)
@@ -67,10 +67,10 @@ def test_before_its_day_nothing_is_changed(kind: str) -> None:
 
 def test_without_a_change_its_day_and_scenario_do_not_matter() -> None:
     """`none` is none, whatever stands beside it; and `season` has no first day."""
-    other = Change(kind="none", from_day=2, scenario="search")
-    pd.testing.assert_frame_equal(events(**SIZE, change=other), log("none"))
-    other = Change(kind="season", from_day=2, scenario="search")
-    pd.testing.assert_frame_equal(events(**SIZE, change=other), log("season"))
+    other = Shift(kind="none", from_day=2, scenario="search")
+    pd.testing.assert_frame_equal(events(**SIZE, shift=other), log("none"))
+    other = Shift(kind="season", from_day=2, scenario="search")
+    pd.testing.assert_frame_equal(events(**SIZE, shift=other), log("season"))
 
 
 def test_covariate() -> None:
@@ -102,9 +102,9 @@ def test_mix() -> None:
 
 def test_a_share_that_cannot_be_tripled_is_refused() -> None:
     """The home feed has 40 % of the impressions; the message says what to set."""
-    change = Change(kind="mix", from_day=10, scenario="home_feed")
+    shift = Shift(kind="mix", from_day=10, scenario="home_feed")
     with pytest.raises(ParameterError, match=r"home_feed has 40%.*scenario to a smaller one"):
-        simulation.read(dataset(**SIZE, change=change))
+        simulation.read(dataset(**SIZE, shift=shift))
 
 
 def test_new_items() -> None:
@@ -120,7 +120,7 @@ def test_new_items() -> None:
 
 def test_new_items_are_listed() -> None:
     """New items have their place behind the others, which stay as they were, and are listed from the day on."""
-    items, without = (simulation.read(dataset(**SIZE, change=planted(kind))).items for kind in ("new_items", "none"))
+    items, without = (simulation.read(dataset(**SIZE, shift=planted(kind))).items for kind in ("new_items", "none"))
     pd.testing.assert_frame_equal(items.head(SIZE["items"]), without)
     new = items.iloc[SIZE["items"] :]
     assert len(new) == LAUNCHED * SIZE["items"]
@@ -205,8 +205,8 @@ def test_the_truth_stays_true(kind: str, task: str) -> None:
 @given(st.sampled_from(KINDS), st.sampled_from(SCENARIOS[2:]), st.integers(3, 9), st.data())
 def test_any_change_at_any_time(kind: str, scenario: str, days: int, data: st.DataObject) -> None:
     """As many rows as asked for, known users and items, nothing before it is listed, from the first day or the last."""
-    change = Change(kind=kind, from_day=data.draw(st.integers(1, days)), scenario=scenario)
-    source = simulation.read(dataset(impressions=2000, users=50, items=20, days=days, change=change))
+    shift = Shift(kind=kind, from_day=data.draw(st.integers(1, days)), scenario=scenario)
+    source = simulation.read(dataset(impressions=2000, users=50, items=20, days=days, shift=shift))
     frame = pd.concat(source.chunks())
     assert len(frame) == 2000
     assert frame["user_id"].isin(source.users["user_id"]).all()
