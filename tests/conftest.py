@@ -1,4 +1,4 @@
-"""What every test runs in: one thread, and nobody is told about it."""
+"""What every test runs in: one thread, no telemetry."""
 
 import os
 
@@ -10,7 +10,4 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
-pytest_plugins = [
-    "tests.support.artifacts",
-    "tests.support.flow_harness",
-]  # the fixtures `project`, `client`, `server`, `workspace`
+pytest_plugins = ["tests.support.fixtures"]  # `project`, `client`, `server`, `workspace`

@@ -19,7 +19,7 @@ from features.quality.gate import Suite
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.definitions import open_store
 from features.store.item_snapshot import snapshot_beside
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 SCHEMA = world.schema()
 
@@ -27,8 +27,8 @@ SCHEMA = world.schema()
 @pytest.fixture
 def online(project: Path, tmp_path: Path) -> Path:
     """A copy of the online store of the tiny project, to plant faults in, and of the item snapshot beside it."""
-    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
-    return Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    return Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
 
 
 def opened(project: Path, online: Path) -> FeatureStore:

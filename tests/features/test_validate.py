@@ -13,7 +13,7 @@ from features import validate
 from features.quality import expectations, partitions
 from features.schema import Schema, to_json
 from tests.support import world
-from tests.support.gate import (
+from tests.support.rich_world import (
     ROWS,
     as_text,
     digests,

@@ -20,7 +20,7 @@ from flows.process import python_module
 from monitoring.timeline import timeline
 from tests.support import world
 from tests.support.flow_harness import write_repository
-from tests.support.told import artifact
+from tests.support.played_processes import artifact
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -15,7 +15,7 @@ from prefect.states import State
 from flows import monitor as module
 from flows.ops import notify as notifying
 from flows.process import python_module
-from tests.support.told import Play, artifact, notify, played, webhook
+from tests.support.played_processes import Play, artifact, notify, played, webhook
 
 pytestmark = pytest.mark.usefixtures("server")
 

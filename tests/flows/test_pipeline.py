@@ -19,7 +19,7 @@ from flows.pipeline import pipeline
 from flows.process import python_module
 from flows.workspace.lock import FOLDER, alone
 from tests.support.flow_harness import newest_table, running, write_repository
-from tests.support.told import Play, notify, played
+from tests.support.played_processes import Play, notify, played
 
 DAY = datetime.date(2026, 1, 17)
 

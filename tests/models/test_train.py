@@ -18,7 +18,7 @@ from features.encoding.tensors import write_tensors
 from features.schema import inputs, to_json
 from models.model_folder import NETWORKS, read_model
 from models.train import arguments_of, cell_weights, recipe_of, train
-from tests.support import travel, world
+from tests.support import travel_log, world
 
 SCHEMA = world.schema()
 SETTINGS = params.load()
@@ -118,7 +118,7 @@ def test_arguments_are_the_rows_and_the_models_own_section(paths: dict[str, Path
 def test_every_network_has_a_logit_for_every_class(paths: dict[str, Path], name: str) -> None:
     """Classes of 3 and 4 and two choices: nine logits, in the scenario of the row."""
     layout = Encoder.read(paths["encoder"]).layout
-    network = NETWORKS[name](**arguments_of(name, layout, travel.schema().tasks, settings()))
+    network = NETWORKS[name](**arguments_of(name, layout, travel_log.schema().tasks, settings()))
     columns, lists = len(layout.categorical_tables), sum(layout.bag_lengths)
     rows = (torch.zeros(5, columns).int(), torch.zeros(5, lists).int(), torch.zeros(5, layout.numeric))
     assert network(*rows, torch.arange(5).int() % layout.scenarios).shape == (5, 9)

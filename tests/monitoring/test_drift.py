@@ -23,7 +23,7 @@ from features.encoding.histograms import Histograms
 from features.schema import newest_day
 from models.model_folder import read_model
 from monitoring.drift import days_of, drift, examine, rounded
-from tests.support import artifacts
+from tests.support import tiny_project
 from tests.support.drift_document import document
 
 
@@ -31,7 +31,7 @@ from tests.support.drift_document import document
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny project of 6,000 impressions in which 50 rows of a scenario are enough."""
     limits = {"drift__fewest_rows": 50}
-    return artifacts.build(tmp_path_factory.mktemp("project"), rows=6000, **limits)
+    return tiny_project.build(tmp_path_factory.mktemp("project"), rows=6000, **limits)
 
 
 def window(place: Path, path: Path, **changed: Any) -> Path:
@@ -47,7 +47,7 @@ def window(place: Path, path: Path, **changed: Any) -> Path:
 def judged(place: Path, current: Path) -> dict[str, Any]:
     """The report on the window."""
     with contextlib.chdir(place):
-        return examine(current, read_model(artifacts.MODEL), artifacts.MODEL, params.load().drift)
+        return examine(current, read_model(tiny_project.MODEL), tiny_project.MODEL, params.load().drift)
 
 
 def command(place: Path, current: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -59,7 +59,7 @@ def command(place: Path, current: Path, out: Path) -> subprocess.CompletedProces
         "--current",
         current,
         "--reference",
-        artifacts.MODEL,
+        tiny_project.MODEL,
         "--out",
         out,
     ]
@@ -114,7 +114,7 @@ def test_the_command_writes_its_files_and_tells_the_verdict_by_its_status(place:
     assert "act" in (tmp_path / "drift" / "index.html").read_text()
     assert (done.returncode, report["verdict"]) == (2, "act"), done.stderr
     assert report["current"]["source"] == "log"
-    assert report["reference"]["tag"] == read_model(place / artifacts.MODEL).tag
+    assert report["reference"]["tag"] == read_model(place / tiny_project.MODEL).tag
     before = (tmp_path / "drift" / "drift.json").read_bytes()
     absent = command(place, tmp_path / "absent.parquet", tmp_path / "drift")
     assert absent.returncode == 3
@@ -139,7 +139,7 @@ def test_report_only_leaves_the_pipeline_running(place: Path, tmp_path: Path) ->
     """As a stage it reports; whoever reads it acts."""
     broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
     with contextlib.chdir(place):
-        status = drift(current=broken, reference=artifacts.MODEL, out=tmp_path / "drift", report_only=True)
+        status = drift(current=broken, reference=tiny_project.MODEL, out=tmp_path / "drift", report_only=True)
     assert status == 0
 
 
@@ -147,7 +147,7 @@ def test_the_same_window_is_the_same_report_to_the_byte(place: Path, tmp_path: P
     """drift.json holds no clock and no chance."""
     for name in ("first", "second"):
         with contextlib.chdir(place):
-            drift(current=Path("data/training/test.parquet"), reference=artifacts.MODEL, out=tmp_path / name)
+            drift(current=Path("data/training/test.parquet"), reference=tiny_project.MODEL, out=tmp_path / name)
     first, second = ((tmp_path / name / "drift.json").read_bytes() for name in ("first", "second"))
     assert first == second
 
@@ -173,8 +173,8 @@ def test_a_day_of_the_log_is_a_window(place: Path) -> None:
         day = date(2026, 1, 9)
         found = examine(
             Path("data/training/*.parquet"),
-            read_model(artifacts.MODEL),
-            artifacts.MODEL,
+            read_model(tiny_project.MODEL),
+            tiny_project.MODEL,
             params.load().drift,
             days=(day, day),
         )
@@ -203,7 +203,7 @@ def test_great_expectations_says_the_same(place: Path, tmp_path: Path) -> None:
     """A column to be acted upon breaks a critical expectation and names the column; Data Docs show it."""
     broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
     with contextlib.chdir(place):
-        drift(current=broken, reference=artifacts.MODEL, out=tmp_path / "drift", report_only=True)
+        drift(current=broken, reference=tiny_project.MODEL, out=tmp_path / "drift", report_only=True)
     table = json.loads((tmp_path / "drift" / "expectations.json").read_text())["tables"]["statistics"]
     critical = {fault["rule"]: fault for fault in table["failed"] if fault["severity"] == "critical"}
     assert not table["passed"]
@@ -216,10 +216,10 @@ def test_only_some_rows_of_a_large_window_are_scored(place: Path, tmp_path: Path
     current = Path("data/training/test.parquet")
     with contextlib.chdir(place):
         few = params.load().drift.model_copy(update={"scored_rows": 200})
-        found = examine(current, read_model(artifacts.MODEL), artifacts.MODEL, few)
+        found = examine(current, read_model(tiny_project.MODEL), tiny_project.MODEL, few)
         whole = pq.read_metadata(current).num_rows
         nobody_came = window(place, tmp_path / "now.parquet", event_id=lambda held: [None] * len(held))
-        served = examine(nobody_came, read_model(artifacts.MODEL), artifacts.MODEL, few)
+        served = examine(nobody_came, read_model(tiny_project.MODEL), tiny_project.MODEL, few)
     for report in (found, served):
         assert 100 < report["current"]["scored_rows"] < 300
         assert report["current"]["rows"] == whole
@@ -245,7 +245,7 @@ def test_a_window_of_another_schema_is_refused(place: Path, tmp_path: Path) -> N
 
 def test_the_model_folder_carries_its_reference(place: Path, tmp_path: Path) -> None:
     """A copy of the folder elsewhere judges the same window by the same histograms."""
-    shutil.copytree(place / artifacts.MODEL, tmp_path / "model")
+    shutil.copytree(place / tiny_project.MODEL, tmp_path / "model")
     kept = Histograms.read(tmp_path / "model" / "reference.json")
     assert kept.rows.sum() == pq.read_metadata(place / "data" / "training" / "train.parquet").num_rows
 

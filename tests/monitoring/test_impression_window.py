@@ -14,7 +14,7 @@ import pytest
 from benchmarks.serving.servers import OURS, serve
 from common.paths import ROOT
 from features.schema import read_schema
-from tests.support import artifacts
+from tests.support import tiny_project
 
 REQUESTS, ITEMS, NIGHT = 1_500, 9, 3  # of which `serve.log.sample` are kept; every item of the tiny world; an hour
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -23,11 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny world, and beside it `log`: what a service on it was asked, always at three at night."""
-    root = artifacts.build(tmp_path_factory.mktemp("served"), rows=6000, drift__fewest_rows=50)
+    root = tiny_project.build(tmp_path_factory.mktemp("served"), rows=6000, drift__fewest_rows=50)
     sources = {
-        "HINET_MODEL": str(root / artifacts.MODEL),
-        "HINET_ONLINE_STORE": str(root / artifacts.ONLINE),
-        "HINET_SERVED_LOG": str(root / "log"),
+        "HINET_MODEL": str(root / tiny_project.MODEL),
+        "HINET_ONLINE_STORE": str(root / tiny_project.ONLINE),
+        "HINET_IMPRESSION_LOG": str(root / "log"),
     }
     with serve(OURS, environment=sources) as server:
         connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
@@ -79,7 +79,7 @@ def judged(project: Path, out: str) -> tuple[int, dict, str]:
     )
     assert made.returncode == 0, made.stderr
     done = command(
-        project, "monitoring.drift", "--reference", artifacts.MODEL, "--out", out, "--current", "served.parquet"
+        project, "monitoring.drift", "--reference", tiny_project.MODEL, "--out", out, "--current", "served.parquet"
     )
     assert (project / out / "drift.json").is_file(), done.stderr
     return (

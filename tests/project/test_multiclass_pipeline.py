@@ -32,9 +32,9 @@ from models.train import arguments_of, curves_of
 from models.training.loop import fit, repeatable
 from models.training.optim import Recipe
 from serving.ranking.scorer import as_probabilities
-from tests.support import gate, travel, world
+from tests.support import rich_world, travel_log, world
 
-SCHEMA = travel.schema()
+SCHEMA = travel_log.schema()
 SMALL = {
     "sub_experts": 2,
     "expert_units": [32, 16],
@@ -58,7 +58,7 @@ RECIPE = Recipe(
     patience=9,
     batch_size=512,
     learning_rate=0.006,
-    table_weight_decay=0.0,
+    embedding_weight_decay=0.0,
     weight_decay=0.0,
     average=0.99,
     unknown_share=0.0,
@@ -90,8 +90,8 @@ def run_gate() -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stage after stage on 540 trips, from what ingest writes to tensors, split at random."""
     folder = tmp_path_factory.mktemp("travel")
-    frames, _ = travel.tables(trips=540)
-    gate.write(folder / "ingested", as_arrow(frames))
+    frames, _ = travel_log.tables(trips=540)
+    rich_world.write(folder / "ingested", as_arrow(frames))
     (folder / "schema.json").write_text(to_json(SCHEMA))
     world.write_params(folder, join__split="random", encode__minimum_count=1)
     schema, features = Path("schema.json"), Path("features")
@@ -133,9 +133,9 @@ def test_the_gate_lets_the_log_pass_and_stops_a_class_that_is_not_declared(
 ) -> None:
     """Every row of a valid log goes on; a stranger among the classes is a broken row."""
     assert sum(pq.read_metadata(path).num_rows for path in built.glob("validated/events/*/*.parquet")) == 540 * 9
-    frames, _ = travel.tables(trips=30)
+    frames, _ = travel_log.tables(trips=30)
     frames["events"].loc[frames["events"]["how"].notna().idxmax(), "how"] = 50
-    gate.write(tmp_path / "ingested", as_arrow(frames))
+    rich_world.write(tmp_path / "ingested", as_arrow(frames))
     (tmp_path / "schema.json").write_text(to_json(SCHEMA))
     world.write_params(tmp_path, validate__tolerance=0.0)
     monkeypatch.chdir(tmp_path)
@@ -169,7 +169,7 @@ def test_labels_are_places_of_classes_and_sets_are_codes(built: Path) -> None:
             open_tensors(built / "tensors" / split),
         )
         expected = [
-            [place_of(row["when"], travel.WHEN), place_of(row["how"], travel.HOW), row["where"], row["via"]]
+            [place_of(row["when"], travel_log.WHEN), place_of(row["how"], travel_log.HOW), row["where"], row["via"]]
             for row in rows
         ]
         np.testing.assert_array_equal(tensors.labels, np.array(expected, dtype=np.float32))
@@ -207,8 +207,8 @@ def test_hinet_comes_near_the_best_possible_in_every_purpose(
         blind = found["majority"] if metric == "accuracy" else found["chance"]
         assert found[metric] > best[metric] - 0.06, (found, best)
         assert found[metric] - blind > 0.8 * (best[metric] - blind), (found, best)
-        if found["task"] in travel.SURE:
-            assert best["accuracy"] == pytest.approx(travel.SURE[found["task"]], abs=0.06)
+        if found["task"] in travel_log.SURE:
+            assert best["accuracy"] == pytest.approx(travel_log.SURE[found["task"]], abs=0.06)
     assert report["hinet"]["mean"] == pytest.approx(
         np.mean([cell[cell["metric"]] for cell in report["hinet"]["cells"]]), abs=1e-6
     )
@@ -221,13 +221,13 @@ def write_tensors_of(folder: Path) -> pd.DataFrame:
 
     Returns the truth of the test rows.
     """
-    columns = inputs(SCHEMA, travel.views())
-    stored = arrow_schema((*SCHEMA.events, *(column for view in travel.views() for column in view.columns)))
+    columns = inputs(SCHEMA, travel_log.views())
+    stored = arrow_schema((*SCHEMA.events, *(column for view in travel_log.views() for column in view.columns)))
     (folder / "schema.json").write_text(to_json(SCHEMA))
-    (folder / "views.json").write_text(to_json(travel.views()))
+    (folder / "views.json").write_text(to_json(travel_log.views()))
     world.write_params(folder)
     for seed, (split, trips) in enumerate(zip(SPLITS, (4000, 2000, 4000), strict=True), start=1):
-        frames, truth = travel.tables(trips=trips, seed=seed)
+        frames, truth = travel_log.tables(trips=trips, seed=seed)
         joined = frames["events"].merge(frames["users"]).merge(frames["items"]).sort_values("event_id")
         pq.write_table(pa.Table.from_pandas(joined, stored, preserve_index=False), folder / f"{split}.parquet")
         if split == "train":
@@ -308,7 +308,7 @@ def place_of(value: Any, classes: tuple[Any, ...]) -> int | None:
 
 def test_a_class_that_is_not_declared_cannot_be_encoded(tmp_path: Path) -> None:
     """The message names the task, the value and the classes."""
-    events = as_arrow(travel.tables(trips=5)[0])["events"]
+    events = as_arrow(travel_log.tables(trips=5)[0])["events"]
     strange = pa.array(["dusk"] + [None] * (len(events) - 1))
     events = events.set_column(events.column_names.index("when"), "when", strange)
     pq.write_table(events, tmp_path / "train.parquet")

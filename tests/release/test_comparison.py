@@ -23,7 +23,7 @@ from models.evaluation.delong import mean
 from models.evaluation.predict import predict
 from models.model_folder import Model, read_model
 from release.comparison import Truth, compare, unseen
-from tests.support import artifacts, travel, world
+from tests.support import tiny_project, travel_log, world
 
 DAY = timedelta(days=1)
 
@@ -39,7 +39,7 @@ def champion(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     write_tensors(encoder, world.schema(), project / "data/training/valid.parquet", root / "valid")
     shutil.copyfile(project / "params.yaml", root / "params.yaml")
     with contextlib.chdir(root):
-        artifacts.write_random_model(
+        tiny_project.write_random_model(
             root / "model",
             schema=project / "data/schema.json",
             views=project / "data/features/views.json",
@@ -53,7 +53,7 @@ def champion(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def test_the_figures_are_those_of_evaluate(project: Path) -> None:
     """Mean, AUC of every cell and calibration, to the digits that evaluate writes; the tensors are the same rows."""
-    model, rows = read_model(project / artifacts.MODEL), project / "data/training/test.parquet"
+    model, rows = read_model(project / tiny_project.MODEL), project / "data/training/test.parquet"
     found = compare(model, None, rows, 0.95)
     test = open_tensors(project / "data/tensors/test")
     said = accuracy.probabilities_of(predict(model.network, test, "hinet"), model.schema.tasks)
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_evaluate(project: Path) -> None:
 
 def test_each_is_scored_by_its_own_encoder(project: Path, champion: Model) -> None:
     """Vocabularies of other sizes: each model has the figures that it has alone, and the gain is their difference."""
-    model, rows = read_model(project / artifacts.MODEL), project / "data/training/test.parquet"
+    model, rows = read_model(project / tiny_project.MODEL), project / "data/training/test.parquet"
     assert champion.encoder.layout != model.encoder.layout
     found, alone, other = (
         compare(model, champion, rows, 0.95),
@@ -86,7 +86,7 @@ def test_each_is_scored_by_its_own_encoder(project: Path, champion: Model) -> No
 
 def test_a_model_gains_nothing_over_itself(project: Path) -> None:
     """To the last bit, in every cell; and it is known for the same."""
-    model, rows = read_model(project / artifacts.MODEL), project / "data/training/test.parquet"
+    model, rows = read_model(project / tiny_project.MODEL), project / "data/training/test.parquet"
     found = compare(model, model, rows, 0.95)
     assert found.same
     for gain in (found.gain, *(cell.gain for cell in found.cells)):
@@ -98,12 +98,12 @@ def test_a_champion_that_reads_what_is_there_no_more_is_told(project: Path, cham
     rows = pq.read_table(project / "data/training/test.parquet").drop_columns(["price"])
     pq.write_table(rows, tmp_path / "test.parquet")
     with pytest.raises(ReleaseError, match=r"reads the columns \['price'\], which .*test.parquet has no more"):
-        compare(read_model(project / artifacts.MODEL), champion, tmp_path / "test.parquet", 0.95)
+        compare(read_model(project / tiny_project.MODEL), champion, tmp_path / "test.parquet", 0.95)
 
 
 def test_rows_that_the_champion_may_have_learnt_do_not_count(project: Path, champion: Model, tmp_path: Path) -> None:
     """From a day on: the figures are those of a file that begins there; where nothing is left, that is said."""
-    model, rows = read_model(project / artifacts.MODEL), project / "data/training/train.parquet"
+    model, rows = read_model(project / tiny_project.MODEL), project / "data/training/train.parquet"
     table = pq.read_table(rows)
     days = sorted({moment.date() for moment in table["timestamp"].to_pylist()})
     later = table.filter(pc.greater_equal(table["timestamp"], datetime.combine(days[1], time())))
@@ -122,7 +122,7 @@ def test_rows_that_the_champion_may_have_learnt_do_not_count(project: Path, cham
 
 def test_a_champion_of_fewer_days_knows_nothing_of_the_next_one(project: Path, tmp_path: Path) -> None:
     """Trained on the same rows, both know none of the test rows; trained up to a day, all until then may be known."""
-    model = project / artifacts.MODEL
+    model = project / tiny_project.MODEL
     assert unseen(model, model) is None
     older = shutil.copytree(model, tmp_path / "older") / "reference.json"
     plain = json.loads(older.read_text())
@@ -135,7 +135,7 @@ def test_too_few_rows_are_told(project: Path, tmp_path: Path) -> None:
     """Where no cell has two rows of each class, nothing is judged."""
     pq.write_table(pq.read_table(project / "data/training/test.parquet").slice(0, 1), tmp_path / "test.parquet")
     with pytest.raises(ReleaseError, match="no cell has two rows of each class"):
-        compare(read_model(project / artifacts.MODEL), None, tmp_path / "test.parquet", 0.95)
+        compare(read_model(project / tiny_project.MODEL), None, tmp_path / "test.parquet", 0.95)
 
 
 def test_the_interval_of_calibration_is_that_of_the_positives(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_interval_of_calibration_is_that_of_the_positives(tmp_path: Path) ->
 
 def test_classes_and_choices_have_a_chance_and_a_calibration_of_their_own(tmp_path: Path) -> None:
     """Of classes the share of the commonest, of choices the mean of 1 / candidates; a ratio for each class."""
-    schema, (tables, truth) = travel.schema(), travel.tables(trips=400)
+    schema, (tables, truth) = travel_log.schema(), travel_log.tables(trips=400)
     events = tables["events"]
     names = [schema.scenario, *schema.task_names, schema.choice_set]
     pq.write_table(pa.Table.from_pandas(events[names], preserve_index=False), tmp_path / "rows.parquet")
@@ -160,14 +160,14 @@ def test_classes_and_choices_have_a_chance_and_a_calibration_of_their_own(tmp_pa
     best = np.stack([truth[f"p_{name}"] for name in schema.output_names], axis=1)
     cells = found.estimate(best)
     assert len(cells) == len(schema.scenarios) * len(schema.tasks)
-    assert found.chance("commute/where") == pytest.approx(1 / travel.WHERE)
-    assert found.chance("commute/via") == pytest.approx(1 / travel.VIA)
+    assert found.chance("commute/where") == pytest.approx(1 / travel_log.WHERE)
+    assert found.chance("commute/via") == pytest.approx(1 / travel_log.VIA)
     inside = events[(events[schema.scenario] == "commute") & events["when"].notna()]
     assert found.chance("commute/when") == pytest.approx(inside["when"].value_counts(normalize=True).max())
     assert mean(list(cells.values())).value > np.mean([found.chance(name) for name in cells]) + 0.1
     ratios = found.calibration(best, 0.999)
-    assert {f"commute/when={name}" for name in travel.WHEN} <= set(ratios)
+    assert {f"commute/when={name}" for name in travel_log.WHEN} <= set(ratios)
     place = places(schema.tasks)[0]
     outside = [name for name, ratio in ratios.items() if ratio.low > 1.3 or ratio.high < 1 / 1.3]
     assert outside == []
-    assert best[:, place].shape[1] == len(travel.WHEN)
+    assert best[:, place].shape[1] == len(travel_log.WHEN)

@@ -19,7 +19,7 @@ from features.schema import read_views
 from features.store.definitions import SERVICE, open_store
 from models.evaluation.predict import predict
 from models.model_folder import Model, read_model
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 SCHEMA = world.schema()
 
@@ -61,9 +61,9 @@ def impressions(pairs: pd.DataFrame, moment: datetime) -> pa.Table:
 
 def test_the_served_encoder_is_the_trained_one(project: Path) -> None:
     """The encoder in the model folder is that of `encode`, byte for byte, and makes of the test rows its tensors."""
-    trained, served = project / "artifacts" / "encoder.json", project / artifacts.MODEL / "encoder.json"
+    trained, served = project / "artifacts" / "encoder.json", project / tiny_project.MODEL / "encoder.json"
     assert served.read_bytes() == trained.read_bytes()
-    batch = read_model(project / artifacts.MODEL).encoder.encode(pq.read_table(project / "data/training/test.parquet"))
+    batch = read_model(project / tiny_project.MODEL).encoder.encode(pq.read_table(project / "data/training/test.parquet"))
     tensors = open_tensors(project / "data/tensors/test")
     for name, values in vars(batch).items():
         np.testing.assert_array_equal(values, getattr(tensors, name), err_msg=name)
@@ -76,7 +76,7 @@ def test_logits_over_http_are_logits_of_evaluate(project: Path, client: Any) -> 
     online store -> probabilities as JSON.
     """
     pairs = every_pair(users=14, items=11)
-    model, views = read_model(project / artifacts.MODEL), read_views(project / "data/features/views.json")
+    model, views = read_model(project / tiny_project.MODEL), read_views(project / "data/features/views.json")
     expected = _batch_logits(project, model, impressions(pairs, newest_snapshot(views, project / "data/features")))
     found = np.concatenate([_logits(client, *key, group) for key, group in pairs.groupby(["user_id", "scenario"])])
     order = np.concatenate([group.index for _, group in pairs.groupby(["user_id", "scenario"])])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from common.params import Release
+from common.serve_params import Release
 from features.schema import Schema
 from models.evaluation.accuracy import Interval
 from models.evaluation.delong import estimate_cells, mean

@@ -31,7 +31,7 @@ from serving.ranking.loaded_model import Sources
 from serving.ranking.ranker import open_ranker
 from serving.ranking.request import request_type
 from serving.service import source
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
 LENIENT = {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12}  # weights are random here
@@ -47,7 +47,7 @@ def root(project: Path, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "project"
     (folder / "artifacts").mkdir(parents=True)
     (folder / "data").symlink_to(project / "data")
-    stores = (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE))
+    stores = (tiny_project.ONLINE, snapshot_beside(tiny_project.ONLINE))
     for name in (ENCODER, *stores, Path("artifacts/reference.json")):
         shutil.copyfile(project / name, folder / name)
     settings = {f"release__{name}": value for name, value in LENIENT.items()}
@@ -80,11 +80,11 @@ def git(*command: str) -> str:
 
 def make_challenger(*, seed: int) -> str:
     """Another model of random weights where the pipeline writes it, and a bento of it; returns the model's tag."""
-    shutil.rmtree(artifacts.MODEL, ignore_errors=True)
+    shutil.rmtree(tiny_project.MODEL, ignore_errors=True)
     shutil.rmtree(BENTO, ignore_errors=True)
     data = Path("data")
-    artifacts.write_random_model(
-        artifacts.MODEL,
+    tiny_project.write_random_model(
+        tiny_project.MODEL,
         schema=data / "schema.json",
         views=data / "features" / "views.json",
         encoder=ENCODER,
@@ -92,9 +92,9 @@ def make_challenger(*, seed: int) -> str:
         valid=data / "tensors" / "valid",
         seed=seed,
     )
-    tag = read_model(artifacts.MODEL).tag
-    shutil.copytree(artifacts.MODEL, BENTO / "src" / artifacts.MODEL)
-    shutil.copyfile(artifacts.ONLINE, BENTO / "src" / artifacts.ONLINE)
+    tag = read_model(tiny_project.MODEL).tag
+    shutil.copytree(tiny_project.MODEL, BENTO / "src" / tiny_project.MODEL)
+    shutil.copyfile(tiny_project.ONLINE, BENTO / "src" / tiny_project.ONLINE)
     (BENTO / "bento.yaml").write_text(yaml.safe_dump({"name": "hinet", "version": tag}))
     return tag
 
@@ -118,7 +118,7 @@ def everything() -> dict[str, bytes]:
 
 def test_the_first_release_is_recorded_and_committed_and_touches_no_work(root: Path) -> None:
     """Tree, index and HEAD are as before to the byte; the branch has lock, reports, parameters and the record."""
-    tag, before = read_model(artifacts.MODEL).tag, everything()
+    tag, before = read_model(tiny_project.MODEL).tag, everything()
     assert release() == 0
     assert everything() == before
     assert champion().startswith(f"{tag}-")
@@ -155,7 +155,7 @@ def answers() -> list[bytes]:
         patch.setenv("HINET_MODEL", str(Path.cwd() / RELEASES / CHAMPION / "model"))
         folder, api, settings = source("HINET_MODEL"), API(), params.load().serve
         ranker = open_ranker(
-            Sources(folder, artifacts.ONLINE, Path("artifacts/registry.db")), artifacts.patient(Path())
+            Sources(folder, tiny_project.ONLINE, Path("artifacts/registry.db")), tiny_project.with_read_timeout(Path())
         )
         api.open(ranker, request_type(read_schema(folder / "schema.json"), settings), settings, model=dict)
         client = TestClient(Front(api=api))
@@ -242,7 +242,7 @@ def closed_by(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_an_online_store_that_differs_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Values that somebody wrote over are found, and so is what the service would have made of them."""
-    with contextlib.closing(sqlite3.connect(artifacts.ONLINE)) as connection:
+    with contextlib.closing(sqlite3.connect(tiny_project.ONLINE)) as connection:
         for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
             feature, value = connection.execute(f'select feature_name, value from "{table}" limit 1').fetchone()
             connection.execute(f'update "{table}" set value = ? where feature_name = ?', (value, feature))
@@ -305,7 +305,7 @@ def test_without_git_a_release_has_no_commit(root: Path) -> None:
 
 def test_what_is_missing_is_named(root: Path) -> None:
     """With what makes it."""
-    for path in (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE)):
+    for path in (tiny_project.ONLINE, snapshot_beside(tiny_project.ONLINE)):
         path.unlink()
     shutil.rmtree(BENTO)
     names = r"bento/bento.yaml, artifacts/online.db, artifacts/online.items.parquet"

@@ -20,7 +20,7 @@ from models.evaluation.accuracy import probabilities_of
 from models.model_folder import read_model
 from release.comparison import score
 from release.replay import FIGURES, SERVED, replay
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 DAY = date(2026, 1, 10)  # the last of the tiny world
 MORNING = datetime(2026, 1, 10, 1)  # its statistics are known an hour after midnight
@@ -39,8 +39,8 @@ def given(project: Path, tmp_path: Path) -> dict[str, Any]:
         "features": data / "features",
         "online": tmp_path / "online.db",
         "moment": MORNING,
-        "model": project / artifacts.MODEL,
-        "frozen": project / artifacts.MODEL,
+        "model": project / tiny_project.MODEL,
+        "frozen": project / tiny_project.MODEL,
         "out": tmp_path / "out",
     }
     fill(found)
@@ -71,7 +71,7 @@ def run(given: dict[str, Any], **chosen: Any) -> dict[str, Any]:
 def test_the_rows_are_those_of_the_day_with_what_the_model_says(given: dict[str, Any], project: Path) -> None:
     """Features as of each impression, as the training set has them; probabilities of the model of the day."""
     figures = run(given)
-    served, model = pq.read_table(given["out"] / SERVED), read_model(project / artifacts.MODEL)
+    served, model = pq.read_table(given["out"] / SERVED), read_model(project / tiny_project.MODEL)
     known = pq.read_table([project / f"data/training/{split}.parquet" for split in ("train", "valid", "test")])
     same = known.filter(np.isin(known["event_id"].to_numpy(), served["event_id"].to_numpy())).sort_by("event_id")
     assert served.select(known.column_names).equals(same)

@@ -24,7 +24,7 @@ from features.store.item_snapshot import snapshot_beside
 from models.model_folder import read_model
 from serving.manifest import MANIFEST, check_manifest
 from serving.package import PACKAGES, package
-from tests.support import artifacts
+from tests.support import tiny_project
 
 ROOT, SECRET = ROOT, "a-secret-that-nobody-is-to-see"
 REQUESTS = (
@@ -42,7 +42,7 @@ def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HINET_API_KEY", "AWS_SECRET_ACCESS_KEY", "BENTOML_SOMETHING"):
             patch.setenv(name, SECRET)
-        package(model=project / artifacts.MODEL, online=project / artifacts.ONLINE, out=out)
+        package(model=project / tiny_project.MODEL, online=project / tiny_project.ONLINE, out=out)
     return out
 
 
@@ -53,8 +53,8 @@ def names(folder: Path) -> set[str]:
 
 def test_the_bento_is_the_same_to_the_byte_when_built_again(bento: Path, project: Path, tmp_path: Path) -> None:
     """In another process, at another time, with another order of hashes."""
-    command = [sys.executable, "-m", "serving.package", "--model", project / artifacts.MODEL]
-    command += ["--online", project / artifacts.ONLINE, "--out", tmp_path / "again"]
+    command = [sys.executable, "-m", "serving.package", "--model", project / tiny_project.MODEL]
+    command += ["--online", project / tiny_project.ONLINE, "--out", tmp_path / "again"]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "7"}, check=True)
     assert names(tmp_path / "again") == names(bento)
     assert filecmp.cmpfiles(bento, tmp_path / "again", names(bento), shallow=False)[1:] == ([], [])
@@ -62,11 +62,11 @@ def test_the_bento_is_the_same_to_the_byte_when_built_again(bento: Path, project
 
 def test_the_bento_holds_model_store_and_parameters_as_they_are(bento: Path, project: Path) -> None:
     """Byte for byte; its version is the model's tag, and its labels name schema and store."""
-    stores = (artifacts.ONLINE, snapshot_beside(artifacts.ONLINE))
-    for name in (*stores, *(artifacts.MODEL / path.name for path in (project / artifacts.MODEL).iterdir())):
+    stores = (tiny_project.ONLINE, snapshot_beside(tiny_project.ONLINE))
+    for name in (*stores, *(tiny_project.MODEL / path.name for path in (project / tiny_project.MODEL).iterdir())):
         assert (bento / "src" / name).read_bytes() == (project / name).read_bytes()
     assert (bento / "src" / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-    model, facts = read_model(bento / "src" / artifacts.MODEL), yaml.safe_load((bento / "bento.yaml").read_text())
+    model, facts = read_model(bento / "src" / tiny_project.MODEL), yaml.safe_load((bento / "bento.yaml").read_text())
     assert facts["version"] == facts["labels"]["model"] == model.tag
     assert facts["labels"]["schema"] == model.schema.fingerprint()
     assert "creation_time" not in facts
@@ -101,7 +101,7 @@ def test_the_bento_is_held_against_its_sha256(bento: Path, tmp_path: Path) -> No
     check_manifest(moved / "src")
     listed = set(json.loads((moved / "src" / MANIFEST).read_text()))
     assert listed == names(moved / "src") - {MANIFEST}
-    with (moved / "src" / artifacts.ONLINE).open("ab") as store:
+    with (moved / "src" / tiny_project.ONLINE).open("ab") as store:
         store.write(b"x")
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "bentoml", "serve", moved, "--port", "0"]
@@ -144,16 +144,16 @@ def test_the_bento_describes_its_api(bento: Path) -> None:
 def test_a_missing_store_is_told(project: Path, tmp_path: Path) -> None:
     """The message names the file and what makes it."""
     with pytest.raises(ModelError, match=r"nowhere.db does not exist: run `dvc repro materialize`"):
-        package(model=project / artifacts.MODEL, online=tmp_path / "nowhere.db", out=tmp_path / "bento")
+        package(model=project / tiny_project.MODEL, online=tmp_path / "nowhere.db", out=tmp_path / "bento")
 
 
 def test_a_changed_model_is_not_packed(project: Path, tmp_path: Path) -> None:
     """A byte more in the weights than model.json knows of stops the stage."""
-    shutil.copytree(project / artifacts.MODEL, tmp_path / "model")
+    shutil.copytree(project / tiny_project.MODEL, tmp_path / "model")
     with (tmp_path / "model" / "weights.safetensors").open("ab") as weights:
         weights.write(b"x")
     with pytest.raises(ModelError, match=r"weights.safetensors: expected sha256"):
-        package(model=tmp_path / "model", online=project / artifacts.ONLINE, out=tmp_path / "bento")
+        package(model=tmp_path / "model", online=project / tiny_project.ONLINE, out=tmp_path / "bento")
 
 
 def test_bentoml_serve_answers_the_same_in_the_root_and_from_the_bento(
@@ -164,7 +164,7 @@ def test_bentoml_serve_answers_the_same_in_the_root_and_from_the_bento(
     Both are alive, ready, measured and described; both listen on this machine alone.
     """
     shutil.copytree(bento, tmp_path / "moved")
-    sources = {"HINET_MODEL": project / artifacts.MODEL, "HINET_ONLINE_STORE": project / artifacts.ONLINE}
+    sources = {"HINET_MODEL": project / tiny_project.MODEL, "HINET_ONLINE_STORE": project / tiny_project.ONLINE}
     with (
         serving([], ROOT, tmp_path / "root", sources) as root,
         serving([tmp_path / "moved"], tmp_path, tmp_path / "home", {}) as packed,

@@ -18,7 +18,7 @@ from features.materialize import newest_snapshot
 from features.store.definitions import open_store
 from models.model_folder import Model, read_model
 from release.parity import draw, predict_offline
-from tests.support import artifacts
+from tests.support import tiny_project
 
 ROWS = 10_000
 ATTEMPTS = 50  # of a request whose answer is degraded: a busy machine reads its store too late
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny world with as many impressions."""
-    return artifacts.build(tmp_path_factory.mktemp("many"), rows=12_000)
+    return tiny_project.build(tmp_path_factory.mktemp("many"), rows=12_000)
 
 
 @pytest.fixture(scope="module")
 def impressions(project: Path) -> pa.Table:
     """Logged impressions, all at the moment of the store."""
-    model, rows = read_model(project / artifacts.MODEL), project / "every.parquet"
+    model, rows = read_model(project / tiny_project.MODEL), project / "every.parquet"
     parts = [pq.read_table(project / f"data/training/{part}.parquet") for part in ("train", "valid", "test")]
     pq.write_table(pa.concat_tables(parts), rows)
     return draw(model.schema, rows, ROWS, moment_of(project, model))
@@ -48,7 +48,7 @@ def moment_of(project: Path, model: Model) -> datetime:
 @pytest.fixture(scope="module")
 def evaluated(project: Path, impressions: pa.Table) -> np.ndarray:
     """Probabilities [N, O] by the way of evaluate: point-in-time join, encoder, network, batch by batch."""
-    model, registry = read_model(project / artifacts.MODEL), project / "evaluated.db"
+    model, registry = read_model(project / tiny_project.MODEL), project / "evaluated.db"
     store = open_store(
         model.schema, model.views, features=project / "data/features", online=project / "none.db", registry=registry
     )
@@ -61,8 +61,8 @@ def test_scores_over_http_are_those_of_evaluate(
     project: Path, impressions: pa.Table, evaluated: np.ndarray, kind: str
 ) -> None:
     """To 1e-6 of a probability, each of them."""
-    model = read_model(project / artifacts.MODEL)
-    sources = {"HINET_MODEL": str(project / artifacts.MODEL), "HINET_ONLINE_STORE": str(project / artifacts.ONLINE)}
+    model = read_model(project / tiny_project.MODEL)
+    sources = {"HINET_MODEL": str(project / tiny_project.MODEL), "HINET_ONLINE_STORE": str(project / tiny_project.ONLINE)}
     with (
         online_store(kind, model, project / "data/features") as environment,
         serve(OURS, environment=sources | environment) as server,

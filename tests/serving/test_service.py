@@ -24,7 +24,7 @@ from serving.http.model_info import card_of
 from serving.http.problem_details import Refused
 from serving.ranking.request import request_type
 from serving.service import RankingService, settle
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 ITEMS = list(range(9))  # all that the tiny world has
 STRANGERS, STRANGE_ITEM = (1000, 1001), 2000
@@ -112,7 +112,7 @@ def test_unknown_ids_are_served_by_the_unknown_row_and_marked(client: Any) -> No
 
 def test_the_answer_names_the_model(client: Any, project: Path) -> None:
     """The tag is the first digits of the sha256 of the weights."""
-    weights = (project / artifacts.MODEL / "weights.safetensors").read_bytes()
+    weights = (project / tiny_project.MODEL / "weights.safetensors").read_bytes()
     assert rank(client)["model"] == hashlib.sha256(weights).hexdigest()[:12]
 
 
@@ -193,11 +193,11 @@ def test_the_model_tells_of_itself(client: Any, project: Path) -> None:
 
 def test_the_metrics_of_the_kept_epoch_are_told(project: Path, tmp_path: Path) -> None:
     """Those on the validation rows, by scenario and task; while another model takes its place it is a 503."""
-    folder, limits = shutil.copytree(project / artifacts.MODEL, tmp_path / "model"), artifacts.patient(project).limits
+    folder, limits = shutil.copytree(project / tiny_project.MODEL, tmp_path / "model"), tiny_project.with_read_timeout(project).limits
     (folder / "curves.json").write_text(json.dumps([{"epoch": n, "cells": {"feed/click": n / 10}} for n in (1, 2, 3)]))
     facts = json.loads((folder / "model.json").read_text()) | {"summary": {"best_epoch": 2}}
     (folder / "model.json").write_text(json.dumps(facts))
-    state = artifacts.ranker(project, tmp_path / "registry.db").state
+    state = tiny_project.ranker(project, tmp_path / "registry.db").state
     state = dataclasses.replace(state, sources=dataclasses.replace(state.sources, model=folder))
     assert card_of(state, limits)["metrics"] == {"feed/click": 0.2}
     (folder / "model.json").write_text(json.dumps(facts | {"sha256": {"weights.safetensors": "other"}}))
@@ -268,17 +268,17 @@ def test_whatever_is_asked_is_answered_or_refused(client: Any, body: dict, compl
 
 def test_serving_does_not_change_what_it_reads(client: Any, project: Path) -> None:
     """The online store is DVC's: not one byte of it changes, and no file appears beside it."""
-    before = (project / artifacts.ONLINE).read_bytes()
+    before = (project / tiny_project.ONLINE).read_bytes()
     rank(client)
-    assert (project / artifacts.ONLINE).read_bytes() == before
-    assert {path.name for path in (project / artifacts.ONLINE).parent.glob("online.db*")} == {"online.db"}
+    assert (project / tiny_project.ONLINE).read_bytes() == before
+    assert {path.name for path in (project / tiny_project.ONLINE).parent.glob("online.db*")} == {"online.db"}
 
 
 @pytest.mark.parametrize("sources", [["impression"], ["impression", "profile"], ["profile", "statistics"]], ids=str)
 def test_a_model_may_see_less(tmp_path: Path, sources: list[str]) -> None:
     """What encode.sources leaves out is not read; where the model sees no ids, none is unknown."""
-    root = artifacts.build(tmp_path, encode__sources=sources)
-    ranker = artifacts.ranker(root, tmp_path / "registry.db")
+    root = tiny_project.build(tmp_path, encode__sources=sources)
+    ranker = tiny_project.ranker(root, tmp_path / "registry.db")
     accepted = request_type(world.schema(), params.load(root / "params.yaml").serve)
     found = ranker.rank(accepted(user_id=STRANGERS[0], scenario="feed", candidates=[1, STRANGE_ITEM, 2]))
     assert sorted(found.items) == [1, 2, STRANGE_ITEM]

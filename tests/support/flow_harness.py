@@ -1,29 +1,11 @@
-"""What flows are tested in: Prefect's server with a database of its own, and tiny DVC repositories."""
+"""Tiny DVC repositories for flows to run in, and what runs leave on Prefect's server."""
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[None]:
-    """A temporary Prefect server for the session; what flows leave there can be read back through its API."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to run in: flows take the current folder for their workspace."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def write_repository(root: Path, **stages: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from benchmarks.serving.bare import answer
 from benchmarks.serving.load import departures, load
 from benchmarks.serving.proxy import proxy
 from common.errors import ParameterError
-from tests.support.stand_in import SLOW, stand_in
+from tests.support.slow_server import SLOW, stand_in
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from benchmarks.serving.stores import REDIS, SQLITE, fill_redis, online_store
 from common.errors import ParameterError, PipelineError
 from features.store.item_snapshot import snapshot_beside
 from models.model_folder import read_model
-from tests.support import artifacts
-from tests.support.stand_in import SLOW, stand_in
+from tests.support import tiny_project
+from tests.support.slow_server import SLOW, stand_in
 
 NO_REDIS = shutil.which("redis-server") is None
 needs_redis = pytest.mark.skipif(NO_REDIS, reason="there is no redis-server: apt-get install redis-server")
@@ -181,7 +181,7 @@ def test_a_worker_without_work_is_seen_and_so_is_a_host_that_takes() -> None:
 
 def test_variants_are_exchanged_by_renames(project: Path, tmp_path: Path) -> None:
     """Two whole models of other tags behind one link, two snapshots of other bytes at one place; the same stays put."""
-    world = Variants(project / artifacts.MODEL, project / artifacts.ONLINE, tmp_path)
+    world = Variants(project / tiny_project.MODEL, project / tiny_project.ONLINE, tmp_path)
     tags, snapshots = [], []
     for pair in (0, 1):
         world.use(pair, pair)
@@ -199,9 +199,9 @@ def test_variants_are_exchanged_by_renames(project: Path, tmp_path: Path) -> Non
 def broken(project: Path, tmp_path: Path) -> Iterator[World]:
     """Copies of the tiny model and its stores, and a Redis behind a proxy that holds one value."""
     model, online = tmp_path / "model", tmp_path / "online.db"
-    shutil.copytree(project / artifacts.MODEL, model)
-    shutil.copyfile(project / artifacts.ONLINE, online)
-    shutil.copyfile(snapshot_beside(project / artifacts.ONLINE), snapshot_beside(online))
+    shutil.copytree(project / tiny_project.MODEL, model)
+    shutil.copyfile(project / tiny_project.ONLINE, online)
+    shutil.copyfile(snapshot_beside(project / tiny_project.ONLINE), snapshot_beside(online))
     with Redis(tmp_path) as server, proxy(server.port) as between:
         with contextlib.closing(server.client()) as client:
             client.set("kept", "value")
@@ -258,7 +258,7 @@ def test_errors_count_from_the_start_and_degraded_answers_while_it_is_broken() -
 @needs_redis
 def test_redis_is_filled_with_the_rows_of_users(project: Path) -> None:
     """The environment names it, and every user of the tiny world is there; SQLite needs nothing."""
-    model = read_model(project / artifacts.MODEL)
+    model = read_model(project / tiny_project.MODEL)
     with online_store(SQLITE, model, Path("nowhere")) as environment:
         assert environment == {}
     with online_store(REDIS, model, project / "data" / "features") as environment:

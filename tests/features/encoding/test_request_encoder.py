@@ -14,9 +14,9 @@ from features.encoding.request_encoder import RowEncoder
 from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, inputs
 from models.model_folder import read_model
-from tests.support import gate
+from tests.support import rich_world
 
-SCHEMA = gate.rich_schema()
+SCHEMA = rich_world.rich_schema()
 COLUMNS = (*inputs(SCHEMA, ()), *SCHEMA.profile("users"), *SCHEMA.profile("items"))
 TABLES: dict[str, list[Any]] = {
     column.vocabulary: ["b", "c", "red"] if "string" in column.dtype else [1, 3, 2**40]

@@ -21,8 +21,8 @@ from features.ingest import ingest
 from features.quality import datadocs, partitions
 from features.schema import to_json
 from features.validate import validate
-from tests.support import gate, world
-from tests.support.damage import MOMENTS, ROWS, SCHEMA, SPOILED, TEXTS, damage, names, rows_of, spoiled, write
+from tests.support import rich_world, world
+from tests.support.damaged_files import MOMENTS, ROWS, SCHEMA, SPOILED, TEXTS, damage, names, rows_of, spoiled, write
 
 ARCHIVES, TABLES = 120, 80  # cases
 
@@ -61,9 +61,9 @@ def project(folder: Path, **params: Any) -> Any:
     champion.symlink_to("abc")
     world.write_params(folder, **params)
     with contextlib.chdir(folder):
-        before = gate.digests(folder)
+        before = rich_world.digests(folder)
         yield
-        after = gate.digests(folder)
+        after = rich_world.digests(folder)
     assert before == {name: after.get(name) for name in before}
     assert str(champion.readlink()) == "abc"
 
@@ -77,7 +77,7 @@ def check(schema: str = "schema.json") -> dict[str, Any]:
 
 def account(tables: dict[str, Any], rows: dict[str, int]) -> dict[str, list[str]]:
     """The accepted rows as text; every row that came in is accepted or in quarantine with its reasons."""
-    accepted = {name: list(map(gate.as_text, gate.read(Path("out"), name))) for name in tables}
+    accepted = {name: list(map(rich_world.as_text, rich_world.read(Path("out"), name))) for name in tables}
     for name, told in tables.items():
         aside = pq.read_table(f"aside/{name}.parquet")
         assert all(aside["reasons"].to_pylist()) or not aside.num_rows
@@ -95,9 +95,9 @@ def run(source: Path, name: str) -> tuple[dict[str, list[str]], dict[str, Any]]:
         ingest(schema=Path("schema.json"), out=Path("ingested"), truth=Path("truth"))
         counts = json.loads(Path("ingested/counts.json").read_text())
         ingested = {table: partitions.count(partitions.files(Path("ingested"), table)) for table in SCHEMA.tables}
-        before = gate.digests(Path("ingested"))
+        before = rich_world.digests(Path("ingested"))
         tables = check()
-        assert gate.digests(Path("ingested")) == before
+        assert rich_world.digests(Path("ingested")) == before
         accepted = account(tables, ingested)
         assert counts["rows_read"] == ingested["events"] + sum(counts["left_out"].values()) + counts["repeated_rows"]
     aside = {table: told["quarantined"] for table, told in tables.items()}
@@ -125,13 +125,13 @@ def test_a_broken_archive_is_refused_by_its_name_or_its_broken_rows_step_aside(
     with TemporaryDirectory() as folder:
         source = write(Path(folder), name, texts)
         source.write_bytes(change(source.read_bytes()) if change else source.read_bytes())
-        before = gate.digests(Path(folder))
+        before = rich_world.digests(Path(folder))
         found = attempt(lambda: run(source, name))
         if isinstance(found, str):
             assert source.name in found or "rows in quarantine" in found
         else:
             assert found[1] != whole[name][1] if texts else found[0] == whole[name][0]
-        assert gate.digests(Path(folder)) == before
+        assert rich_world.digests(Path(folder)) == before
 
 
 def attempt(action: Callable[[], Any]) -> Any:
@@ -163,7 +163,7 @@ def test_a_broken_table_is_refused_by_its_name_or_its_broken_rows_step_aside(cas
     """A named error, the closed gate with its report, or rows in quarantine; what came in stays as it came."""
     table, place, change, fault = case
     with TemporaryDirectory() as folder:
-        ingested = gate.write(Path(folder) / "ingested", gate.rich_tables(rows=40))
+        ingested = rich_world.write(Path(folder) / "ingested", rich_world.rich_tables(rows=40))
         (Path(folder) / "schema.json").write_text(to_json(SCHEMA))
         paths = partitions.files(ingested, table)
         path = paths[place % len(paths)]

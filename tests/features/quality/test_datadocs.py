@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from features import validate
-from tests.support.gate import digests, examine, judge_broken_rows, rich_schema, rich_tables, write
+from tests.support.rich_world import digests, examine, judge_broken_rows, rich_schema, rich_tables, write
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from features.engine.arrow_types import arrow_schema
 from features.quality import expectations, results
 from features.schema import Column, DType, Schema
-from tests.support import broken
-from tests.support.broken import EPOCH
-from tests.support.gate import (
+from tests.support import broken_tables
+from tests.support.broken_tables import EPOCH
+from tests.support.rich_world import (
     END,
     ROWS,
     as_text,
@@ -31,7 +31,7 @@ from tests.support.gate import (
 )
 
 DAY = datetime.timedelta(days=1)
-TABLES = broken.tables(rich_schema())
+TABLES = broken_tables.tables(rich_schema())
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_crash_of_a_metric_is_our_fault():
         results.evaluate(results.quiet_context(), [rule], pd.DataFrame({"here": [1]}))
 
 
-def obvious(schema: Schema, table: str, rows: list[broken.Row], days: list, known: dict) -> list[list[str]]:
+def obvious(schema: Schema, table: str, rows: list[broken_tables.Row], days: list, known: dict) -> list[list[str]]:
     """The reasons of each row, written down rule by rule: slow and plain."""
     key = {"events": "event_id", "users": "user_id", "items": "item_id"}[table]
     ids = [row[key] for row in rows]
@@ -120,7 +120,7 @@ def _of_value(column: Column, value: object) -> list[str]:
     return [f"{name} out of bounds"] * out + [f"{name} outside its values"] * foreign
 
 
-def _of_event(row: broken.Row, day: datetime.date, known: dict) -> list[str]:
+def _of_event(row: broken_tables.Row, day: datetime.date, known: dict) -> list[str]:
     why, moment = [], row["timestamp"]
     why += ["timestamp outside its day"] * (moment is not None and moment.date() != day)
     for table, key, known_at in (("users", "user_id", "registered_at"), ("items", "item_id", "listed_at")):
@@ -170,7 +170,7 @@ def test_equals_the_obvious_check(tmp_path_factory, cells, batch_rows):
         assert counts == Counter(reason for why in reasons for reason in why)
 
 
-def corrupted(schema: Schema, cells: list[tuple[str, int, int, int]]) -> tuple[broken.Tables, list[datetime.date]]:
+def corrupted(schema: Schema, cells: list[tuple[str, int, int, int]]) -> tuple[broken_tables.Tables, list[datetime.date]]:
     """Valid tables with a few cells (table, row, column, value) replaced, and the days of the files of the events."""
     rows = {name: table.to_pylist() for name, table in rich_tables(rows=60).items()}
     days = [row["timestamp"].date() for row in rows["events"]]

@@ -11,7 +11,7 @@ from common.errors import ValidationError
 from features.quality import gate
 from features.quality.gate import Border, Facts, Suite, as_wanted, none_at_all
 from features.quality.results import Outcome, quiet_context
-from tests.support.gate import digests
+from tests.support.rich_world import digests
 
 BORDER = Border(title="Some border", remedy="Mend it.")
 RULES = (none_at_all("faults", ["first"], "No <fault>"), as_wanted("rows lost", "rows", "Every row is there"))

@@ -8,9 +8,9 @@ import pytest
 
 from common.errors import SchemaError
 from features.schema import Column, DType, Role, Schema, Task, TaskKind, places, read_schema, tasks_of, to_json
-from tests.support import travel, world
+from tests.support import travel_log, world
 
-SCHEMA = travel.schema()
+SCHEMA = travel_log.schema()
 
 
 def test_a_schema_with_every_kind_is_the_same_after_json(tmp_path: Path) -> None:

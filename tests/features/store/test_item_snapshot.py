@@ -13,7 +13,7 @@ from features.inspect_online import check_snapshot
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.definitions import open_store
 from features.store.item_snapshot import read_snapshot, snapshot_beside, write_snapshot
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 SCHEMA = world.schema()
 
@@ -21,7 +21,7 @@ SCHEMA = world.schema()
 @pytest.fixture
 def path(project: Path, tmp_path: Path) -> Path:
     """A copy of the snapshot of the tiny project, to damage."""
-    return Path(shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path))
+    return Path(shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path))
 
 
 def views(project: Path) -> tuple:
@@ -31,7 +31,7 @@ def views(project: Path) -> tuple:
 
 def test_the_snapshot_holds_what_the_online_store_holds(project: Path, path: Path, tmp_path: Path) -> None:
     """Every item, every feature, value by value, as Feast reads it; and the moment of the store."""
-    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
+    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
     store = open_store(
         SCHEMA, views(project), features=project / "data/features", online=online, registry=tmp_path / "registry.db"
     )

@@ -17,7 +17,7 @@ from benchmarks.pipeline.stack import Stack, stack, wait_for
 from flows.ops.automations import LATE
 from tests.project.test_end_to_end import clone
 from tests.support.flow_harness import write_repository
-from tests.support.told import webhook
+from tests.support.played_processes import webhook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STAGES = {

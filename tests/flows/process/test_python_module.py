@@ -8,7 +8,7 @@ import pytest
 
 from flows.process import python_module
 from flows.process.python_module import CommandError, cause, run_module
-from tests.support.told import played
+from tests.support.played_processes import played
 
 
 @pytest.mark.parametrize(

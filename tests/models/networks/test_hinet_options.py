@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.networks.hinet import ExpertsOfSets, HiNet
 from tests.models.networks.test_hinet import SHAPE, network, rows
-from tests.support.plain import apply
+from tests.support.plain_blocks import apply
 
 OFF: dict[str, Any] = {
     "embedding_sets": 1,

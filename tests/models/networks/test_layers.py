@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.networks import layers
 from models.networks.layers import FeatureEmbedding, Gates, StackedExperts, StackedLinear, StackedTowers, own
-from tests.support.plain import apply
+from tests.support.plain_blocks import apply
 
 
 def a_loop(stack: StackedExperts, expert: int, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from models.networks.sparse_embeddings import make_lazy, tables_of
 from models.peers.mixtures import MMoE
 from models.training.loop import fit, repeatable
 from models.training.optim import Recipe
-from tests.support.plain import LAYOUT, rows
+from tests.support.plain_blocks import LAYOUT, rows
 
 USERS, ITEMS, OUTCOMES, WIDTH = 6, 5, 4, 3
 SHAPE: dict[str, Any] = {
@@ -162,7 +162,7 @@ def test_neighbours_are_two_more_fields_of_x(name: str) -> None:
 
 def test_lazy_tables_are_refused() -> None:
     """Most rows of the tables are named in every step: the error says what to switch off."""
-    with pytest.raises(ValueError, match="lazy_tables and neighbours exclude each other"):
+    with pytest.raises(ValueError, match="sparse_embeddings and neighbours exclude each other"):
         make_lazy(HiNet(**LAYOUT, **SHAPE, neighbours=2))
 
 
@@ -233,7 +233,7 @@ def _fitted(train: Tensors, test: Tensors, outcomes: int) -> float:
         patience=3,
         batch_size=250,
         learning_rate=0.01,
-        table_weight_decay=1e-4,
+        embedding_weight_decay=1e-4,
         weight_decay=0,
         average=0.9,
         unknown_share=0.02,

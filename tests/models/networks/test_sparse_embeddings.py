@@ -16,7 +16,7 @@ from models.training.distributed import Group
 from models.training.train_state import Average, State
 from tests.models.training.test_loop import changed, fitted, hinet, opposite
 
-LAZY = changed(lazy_tables=True, table_weight_decay=1e-3)
+LAZY = changed(sparse_embeddings=True, embedding_weight_decay=1e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +50,14 @@ def test_only_named_rows_move() -> None:
     moved = (tables_of(state.network)[0] != before).any(dim=1).nonzero().flatten().tolist()
     assert set(moved) <= named
     assert len(moved) >= 2
-    dense, before = stepped(changed(table_weight_decay=1e-3), slice(0, 1))
+    dense, before = stepped(changed(embedding_weight_decay=1e-3), slice(0, 1))
     assert (tables_of(dense.network)[0] != before).any(dim=1).all()
 
 
 def test_the_first_step_is_adams() -> None:
     """Where every moment is still zero a named row moves as under Adam over the whole table."""
     lazy, before = stepped(LAZY, slice(0, 100))
-    dense, _ = stepped(changed(table_weight_decay=1e-3), slice(0, 100))
+    dense, _ = stepped(changed(embedding_weight_decay=1e-3), slice(0, 100))
     one, other = tables_of(lazy.network)[0], tables_of(dense.network)[0]
     named = (one != before).any(dim=1)
     assert named.sum() > 5
@@ -86,7 +86,7 @@ def test_the_average_of_rows_that_stood_still_is_the_average(steps: list[set[int
 
 def test_a_lazy_fit_learns() -> None:
     """The opposite tastes of two scenarios are found as well as with Adam over the table: 0.80 is the best possible."""
-    found = fitted(hinet(), changed(lazy_tables=True, epochs=8, patience=8, average=0.5))
+    found = fitted(hinet(), changed(sparse_embeddings=True, epochs=8, patience=8, average=0.5))
     assert found.best.valid_mean_auc > 0.77
 
 
@@ -130,5 +130,5 @@ def test_sparse_gradients_are_cut_with_the_others() -> None:
 
 def test_several_processes_are_refused() -> None:
     """Sparse gradients are not added up over processes: the sentence says what to set."""
-    with pytest.raises(TrainingError, match=r"lazy_tables needs train\.processes 1"):
+    with pytest.raises(TrainingError, match=r"sparse_embeddings needs train\.processes 1"):
         fitted(hinet(), LAZY, group=Group(0, 2))

@@ -12,8 +12,8 @@ from features.encoding.tensors import Tensors
 from models.evaluation.predict import predict
 from models.peers import adaptive
 from models.peers.adaptive import STAR, PartitionedNorm, PEPNet, StarLinear
-from tests.support import plain
-from tests.support.plain import LAYOUT, SCENARIOS, TASKS, rows
+from tests.support import plain_blocks
+from tests.support.plain_blocks import LAYOUT, SCENARIOS, TASKS, rows
 
 STAR_: dict[str, Any] = {**LAYOUT, "units": (8, 6), "auxiliary_units": (5,), "scenario_width": 3}
 PEPNET: dict[str, Any] = {**LAYOUT, "units": (8, 6), "gate_units": 7, "scenario_width": 3}
@@ -36,14 +36,14 @@ def star_row(network: STAR, x: Tensor, normal: Tensor, s: int) -> Tensor:
         normal = weight @ normal + layer.bias[s] + layer.shared.bias[0]
         normal = torch.relu(normal) if layer.rectify else normal
     told = torch.cat([x, network.scenario.weight[s]])
-    return normal + plain.apply(network.auxiliary, 0, told)
+    return normal + plain_blocks.apply(network.auxiliary, 0, told)
 
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_star_is_the_papers_formula(norm: bool) -> None:
     """Each layer's weights are those of the scenario times the shared ones; the auxiliary network is added."""
-    network = plain.wild(STAR(**STAR_, partitioned_norm=norm))
-    x, found, scenarios, scenario = plain.scored(network)
+    network = plain_blocks.wild(STAR(**STAR_, partitioned_norm=norm))
+    x, found, scenarios, scenario = plain_blocks.scored(network)
     normal = network.norm(x, scenario) if norm else x
     made = [star_row(network, *row) for row in zip(x, normal, scenarios, strict=True)]
     torch.testing.assert_close(found, torch.stack(made))
@@ -62,7 +62,7 @@ def test_star_trains_no_other_scenarios_weights() -> None:
     network = STAR(**STAR_, partitioned_norm=True).train()
     own = [parameter for layer in network.star for parameter in (layer.weight, layer.bias)]
     own += [network.norm.scale, network.norm.shift, network.scenario.weight]
-    assert plain.of_other_scenarios(network, own) == [False, True, False]
+    assert plain_blocks.of_other_scenarios(network, own) == [False, True, False]
 
 
 def test_a_batch_is_normalized_by_scenario() -> None:
@@ -123,22 +123,22 @@ def pepnet_row(network: PEPNet, x: Tensor, s: int) -> Tensor:
     """Logits [T] of a row x [D] of scenario s."""
 
     def gate(unit: Any, task: int, told: Tensor) -> Tensor:
-        return 2 * torch.sigmoid(plain.apply([unit.hidden, unit.scores], task, told))
+        return 2 * torch.sigmoid(plain_blocks.apply([unit.hidden, unit.scores], task, told))
 
     chosen = x * gate(network.choice, 0, torch.cat([network.scenario.weight[s], x]))
     logits = []
     for task in range(TASKS):
         h = chosen
         for layer, unit in zip(network.layers, network.gates, strict=True):
-            h = plain.apply([layer], task, h) * gate(unit, task, torch.cat([x, chosen]))
-        logits.append(plain.apply([network.logits], task, h)[0])
+            h = plain_blocks.apply([layer], task, h) * gate(unit, task, torch.cat([x, chosen]))
+        logits.append(plain_blocks.apply([network.logits], task, h)[0])
     return torch.stack(logits)
 
 
 def test_pepnet_is_the_papers_formula() -> None:
     """The scenario scales the features, the prior scales each hidden layer of each task's tower."""
-    network = plain.wild(PEPNet(**PEPNET))
-    x, found, scenarios, _ = plain.scored(network)
+    network = plain_blocks.wild(PEPNet(**PEPNET))
+    x, found, scenarios, _ = plain_blocks.scored(network)
     made = [pepnet_row(network, *row) for row in zip(x, scenarios, strict=True)]
     torch.testing.assert_close(found, torch.stack(made))
 
@@ -169,7 +169,7 @@ def test_pepnets_gates_teach_what_they_stop_at_nothing() -> None:
 def test_every_parameter_is_trained(make: Any) -> None:
     """A batch with rows of every scenario leaves a gradient in every parameter."""
     torch.manual_seed(0)
-    assert plain.untrained(make()) == []
+    assert plain_blocks.untrained(make()) == []
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -177,4 +177,4 @@ def test_a_row_does_not_depend_on_its_batch(make: Any) -> None:
     """Once trained, scored alone or among others, a row gets the same logits."""
     network = make().train()
     network(*rows())
-    torch.testing.assert_close(network.eval()(*rows()), plain.alone(network), rtol=0, atol=1e-6)
+    torch.testing.assert_close(network.eval()(*rows()), plain_blocks.alone(network), rtol=0, atol=1e-6)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.peers import mixtures
 from models.peers.mixtures import PLE, Balance, Extraction, M3oE, MMoE
-from tests.support import plain
-from tests.support.plain import LAYOUT, SCENARIOS, TASKS, mixture, rows
+from tests.support import plain_blocks
+from tests.support.plain_blocks import LAYOUT, SCENARIOS, TASKS, mixture, rows
 
 MMOE: dict[str, Any] = {**LAYOUT, "experts": 3, "expert_units": (8, 6), "tower_units": (5,)}
 PLE_: dict[str, Any] = {
@@ -38,13 +38,13 @@ def test_the_examples_in_the_docstrings_run() -> None:
 @pytest.mark.parametrize("heads", [False, True])
 def test_mmoe_is_the_papers_formula(heads: bool) -> None:
     """Each task's tower reads its own mixture of the experts that all share."""
-    network = plain.wild(MMoE(**MMOE, scenario_heads=heads))
-    x, found, scenarios, _ = plain.scored(network)
+    network = plain_blocks.wild(MMoE(**MMOE, scenario_heads=heads))
+    x, found, scenarios, _ = plain_blocks.scored(network)
     for row, scenario in enumerate(scenarios):
-        experts = [plain.apply([network.experts], k, x[row]) for k in range(3)]
+        experts = [plain_blocks.apply([network.experts], k, x[row]) for k in range(3)]
         for task in range(TASKS):
             read = mixture(network.gates.logits.weight[task] @ x[row], experts)
-            expected = plain.tower(network.towers, scenario * TASKS + task if heads else task, read)
+            expected = plain_blocks.tower(network.towers, scenario * TASKS + task if heads else task, read)
             torch.testing.assert_close(found[row, task], expected)
 
 
@@ -52,7 +52,7 @@ def level(extraction: Extraction, states: list[Tensor]) -> list[Tensor]:
     """One row's states of the tasks and then the shared one [T + 1] after a level of PLE."""
     per, shared = 2, 3
     read = [state for state in states[:TASKS] for _ in range(per)] + [states[TASKS]] * shared
-    experts = [plain.apply([extraction.experts], e, one) for e, one in enumerate(read)]
+    experts = [plain_blocks.apply([extraction.experts], e, one) for e, one in enumerate(read)]
     made = []
     for task in range(TASKS):
         of_task = experts[task * per : (task + 1) * per] + experts[TASKS * per :]
@@ -65,14 +65,14 @@ def level(extraction: Extraction, states: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_ple_is_the_papers_formula(levels: int) -> None:
     """Tasks read their own and the shared experts at each level; what is shared reads them all but at the last."""
-    network = plain.wild(PLE(**PLE_, levels=levels))
-    x, found, scenarios, _ = plain.scored(network)
+    network = plain_blocks.wild(PLE(**PLE_, levels=levels))
+    x, found, scenarios, _ = plain_blocks.scored(network)
     for row in range(len(scenarios)):
         states = [x[row]] * (TASKS + 1)
         for extraction in network.levels:
             states = level(extraction, states)
         assert len(states) == TASKS
-        expected = torch.stack([plain.tower(network.towers, task, state) for task, state in enumerate(states)])
+        expected = torch.stack([plain_blocks.tower(network.towers, task, state) for task, state in enumerate(states)])
         torch.testing.assert_close(found[row], expected)
 
 
@@ -86,8 +86,8 @@ def m3oe_row(network: M3oE, x: Tensor, s: int) -> Tensor:
     """Logits [T] of a row x [D] of scenario s."""
     star = (network.view.star.weight[s] * network.view.star.shared.weight[0]) @ x + network.view.star.bias[s]
     star = star + network.view.star.shared.bias[0]
-    view = plain.apply([network.view.after_star], 0, star) + plain.apply([network.view.beside_star], 0, x)
-    experts = [plain.apply([network.experts], e, view) for e in range(4 + SCENARIOS + TASKS)]
+    view = plain_blocks.apply([network.view.after_star], 0, star) + plain_blocks.apply([network.view.beside_star], 0, x)
+    experts = [plain_blocks.apply([network.experts], e, view) for e in range(4 + SCENARIOS + TASKS)]
     shared, of_scenarios, of_tasks = experts[:4], experts[4 : 4 + SCENARIOS], experts[4 + SCENARIOS :]
     logits = []
     for task in range(TASKS):
@@ -95,14 +95,14 @@ def m3oe_row(network: M3oE, x: Tensor, s: int) -> Tensor:
         fused = mixture(network.gates.logits.weight[cell] @ view, shared)
         fused = fused + network.weights[0].sigmoid() * balanced(network.of_scenarios.logit, of_scenarios, s)
         fused = fused + network.weights[1].sigmoid() * balanced(network.of_tasks.logit, of_tasks, task)
-        logits.append(plain.tower(network.towers, cell, fused))
+        logits.append(plain_blocks.tower(network.towers, cell, fused))
     return torch.stack(logits)
 
 
 def test_m3oe_is_the_formula_of_its_documentation() -> None:
     """Star view, three kinds of experts, fusion in two levels, a tower per cell, row by row."""
-    network = plain.wild(M3oE(**M3OE))
-    x, found, scenarios, _ = plain.scored(network)
+    network = plain_blocks.wild(M3oE(**M3OE))
+    x, found, scenarios, _ = plain_blocks.scored(network)
     expected = torch.stack([m3oe_row(network, one, s) for one, s in zip(x, scenarios, strict=True)])
     torch.testing.assert_close(found, expected)
 
@@ -120,7 +120,7 @@ def test_m3oe_trains_no_other_scenarios_parts() -> None:
     """Rows of scenario 1 leave no gradient in star weights, gates and towers of 0 and 2."""
     network = M3oE(**M3OE)
     own = [network.view.star.weight, network.view.star.bias, *network.gates.parameters(), *network.towers.parameters()]
-    assert plain.of_other_scenarios(network, own) == [False, True, False]
+    assert plain_blocks.of_other_scenarios(network, own) == [False, True, False]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -138,14 +138,14 @@ def test_balance_gives_each_its_share(count: int) -> None:
 def test_every_parameter_is_trained(make: Any) -> None:
     """A batch with rows of every scenario leaves a gradient in every parameter."""
     torch.manual_seed(0)
-    assert plain.untrained(make()) == []
+    assert plain_blocks.untrained(make()) == []
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_a_row_does_not_depend_on_its_batch(make: Any) -> None:
     """Scored alone or among others, a row gets the same logits."""
     network = make()
-    torch.testing.assert_close(network(*rows()), plain.alone(network), rtol=0, atol=1e-6)
+    torch.testing.assert_close(network(*rows()), plain_blocks.alone(network), rtol=0, atol=1e-6)
 
 
 def test_one_scenario_and_one_task_will_do() -> None:

@@ -38,7 +38,7 @@ RECIPE = Recipe(
     patience=3,
     batch_size=128,
     learning_rate=0.01,
-    table_weight_decay=0.0,
+    embedding_weight_decay=0.0,
     weight_decay=0.0,
     average=0.9,
     unknown_share=0.0,
@@ -144,7 +144,7 @@ def test_a_seed_makes_a_run_repeatable_to_the_bit(threads: int) -> None:
 
 def test_the_loop_is_the_plain_one_to_the_bit() -> None:
     """Shares, clipping and checkpoints change nothing where they are off: weights are those of the loop written out."""
-    recipe = changed(average=0.0, unknown_share=0.1, epochs=2, table_weight_decay=1e-3)
+    recipe = changed(average=0.0, unknown_share=0.1, epochs=2, embedding_weight_decay=1e-3)
     network, plain, rows = hinet(), hinet(), Rows(opposite(1000, 0), torch.device("cpu")).resident
     epochs = fitted(network, recipe).epochs
     optimizer = optimizers(plain, recipe)[0]
@@ -198,7 +198,7 @@ def test_fault_7_decay_really_shrinks_the_tables_and_only_them() -> None:
     norms = {}
     for name, decays in {"none": (0, 0), "tables": (0.1, 0), "rest": (0, 0.1)}.items():
         network = hinet()
-        fitted(network, changed(table_weight_decay=decays[0], weight_decay=decays[1]))
+        fitted(network, changed(embedding_weight_decay=decays[0], weight_decay=decays[1]))
         rest = sum(p.square().sum().item() for n, p in network.named_parameters() if n != "embedding.weight")
         norms[name] = (network.embedding.weight.square().sum().item(), rest)
     assert norms["tables"][0] < 0.5 * norms["none"][0]
@@ -209,7 +209,7 @@ def test_fault_7_decay_really_shrinks_the_tables_and_only_them() -> None:
 def test_adam_is_adam_with_the_decay_in_the_gradient() -> None:
     """One step equals Adam's formula on gradient + decay * weight, with its own decay for tables and rest."""
     network = SharedBottom(**INPUTS, bottom_units=(4,), tower_units=(4,))
-    recipe = changed(table_weight_decay=0.3, weight_decay=0.1)
+    recipe = changed(embedding_weight_decay=0.3, weight_decay=0.1)
     optimizer, before = optimizers(network, recipe)[0], copy.deepcopy(dict(network.named_parameters()))
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)

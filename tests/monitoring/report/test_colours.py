@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.paths import ROOT
-from tests.support.colours import SEEN, apart, contrast, palettes
+from tests.support.colour_contrast import SEEN, apart, contrast, palettes
 
 DRIFT, DOCS = ROOT / "monitoring/page/style.css", ROOT / "features/datadocs/style.css"
 TEXT = {

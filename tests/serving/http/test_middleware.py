@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 
 from common import params
-from common.params import Serve
 from common.paths import ROOT
+from common.serve_params import Serve
 from serving.http.middleware import ENDS, Front
 from serving.http.routes import API
 from serving.ranking.request import RankRequest, example, request_type

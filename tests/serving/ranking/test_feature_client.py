@@ -33,7 +33,7 @@ from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import Ranked
 from serving.ranking.scorer import as_probabilities, forward
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 NEWEST = datetime(2026, 1, 11, 1, tzinfo=UTC)
 USERS = (*range(12), 1000)  # all of the tiny world, and a stranger
@@ -138,19 +138,19 @@ def filled(project: Path, server: Server, tmp_path_factory: pytest.TempPathFacto
 
 def opened(project: Path, sources: Sources, **store: Any) -> Ranker:
     """A ranker that opens its breaker after two failures and tries again at once."""
-    return open_ranker(sources, artifacts.patient(project, store={"failures": 2, "pause_seconds": 0.05} | store))
+    return open_ranker(sources, tiny_project.with_read_timeout(project, store={"failures": 2, "pause_seconds": 0.05} | store))
 
 
 @pytest.fixture
 def on_redis(project: Path, server: Server, filled: Path, tmp_path: Path) -> Ranker:
     """A ranker whose online store is Redis, with half a second of patience."""
-    sources = Sources(project / artifacts.MODEL, filled / "online.db", tmp_path / "registry.db", server.address)
+    sources = Sources(project / tiny_project.MODEL, filled / "online.db", tmp_path / "registry.db", server.address)
     return opened(project, sources, timeout_ms=500.0)
 
 
 def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> Ranked:
     """All items for a user."""
-    accepted = request_type(ranker.state.schema, artifacts.patient(ROOT))
+    accepted = request_type(ranker.state.schema, tiny_project.with_read_timeout(ROOT))
     return ranker.rank(accepted(user_id=user, scenario=scenario, candidates="all"))
 
 
@@ -172,7 +172,7 @@ def test_both_stores_give_what_evaluate_gives(
     project: Path, on_redis: Ranker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Every user in every scenario, all items: the plain forward of rows from Feast, to 1e-6, from either store."""
-    on_sqlite = artifacts.ranker(project, tmp_path_factory.mktemp("sqlite") / "registry.db")
+    on_sqlite = tiny_project.ranker(project, tmp_path_factory.mktemp("sqlite") / "registry.db")
     state = on_sqlite.state
     for user in USERS:
         for scenario in state.schema.scenarios:
@@ -192,7 +192,7 @@ def test_the_row_of_a_user_is_what_feast_reads(
 ) -> None:
     """Values and moments of every view, of every user in every scenario, as get_online_features gives them."""
     on_redis = store == "redis"
-    ranker = request.getfixturevalue("on_redis") if on_redis else artifacts.ranker(project, tmp_path / "registry.db")
+    ranker = request.getfixturevalue("on_redis") if on_redis else tiny_project.ranker(project, tmp_path / "registry.db")
     users, schema = ranker.state.users, ranker.state.schema
     wanted = [f"{view}:{name}" for view, names in users.columns.items() for name in names]
     for user in USERS:
@@ -316,7 +316,7 @@ def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
     server = Server(tmp_path)
     try:
         fill(project, tmp_path, server.address)
-        sources = Sources(project / artifacts.MODEL, tmp_path / "online.db", tmp_path / "r.db", server.address)
+        sources = Sources(project / tiny_project.MODEL, tmp_path / "online.db", tmp_path / "r.db", server.address)
         ranker = opened(project, sources, timeout_ms=500.0, remembered_users=0)
         whole = rank(ranker)
         server.stop()
@@ -336,9 +336,9 @@ def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
 
 def test_a_locked_sqlite_is_not_waited_for(project: Path, tmp_path: Path) -> None:
     """A writer that keeps others out: flagged, bounded, and whole when it has gone."""
-    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
-    ranker = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
+    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    ranker = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
     whole = rank(ranker)
     with contextlib.closing(functools.partial(sqlite3.connect, isolation_level=None)(online)) as writer:
         writer.execute("begin exclusive")
@@ -354,11 +354,11 @@ def test_a_locked_sqlite_is_not_waited_for(project: Path, tmp_path: Path) -> Non
 
 def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) -> None:
     """Another process holds the file for itself: it opens at once, answers flagged, and is whole when that one ends."""
-    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
+    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
     with locked_by_another(online) as holder:
         began = time.perf_counter()
-        ranker = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
+        ranker = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
         assert time.perf_counter() - began < BUSY, "it waited for the file"
         found = [rank(ranker, user) for user in (1, 2, 3)]
         assert all("the user's features are unknown" in str(answer.degraded) for answer in found)
@@ -366,15 +366,15 @@ def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) 
         holder.kill()
         holder.wait()
         recovers(ranker)
-    whole = artifacts.ranker(project, tmp_path / "other.db")
+    whole = tiny_project.ranker(project, tmp_path / "other.db")
     np.testing.assert_array_equal(rank(ranker).scores, rank(whole).scores)
 
 
 def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path) -> None:
     """Many readers of one connection wait no longer than a request, and a thread beside them goes on all the time."""
-    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
-    users = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0).state.users
+    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    users = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0).state.users
     moments = [time.perf_counter()]
     with locked_by_another(online) as holder, ThreadPoolExecutor(4) as threads:
         reads = [threads.submit(users._read, (1, "search")) for _ in range(8)]
@@ -389,9 +389,9 @@ def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path
 
 def test_what_sqlite_gives_is_of_one_moment(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes between the views of a read waits until it is over; then all of it is seen."""
-    online = Path(shutil.copy(project / artifacts.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
-    users = opened(project, Sources(project / artifacts.MODEL, online, tmp_path / "r.db")).state.users
+    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
+    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    users = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db")).state.users
     before, read, views = users._read((1, "search")).moments, users._online.online_read, []
 
     def move() -> None:
@@ -418,7 +418,7 @@ def test_what_sqlite_gives_is_of_one_moment(project: Path, tmp_path: Path, monke
 
 def test_the_last_users_are_remembered_and_no_more(project: Path, tmp_path: Path) -> None:
     """As many as the parameters say, the latest first."""
-    ranker = artifacts.ranker(project, tmp_path / "r.db", store={"remembered_users": 2})
+    ranker = tiny_project.ranker(project, tmp_path / "r.db", store={"remembered_users": 2})
     for user in (1, 2, 1, 3):
         rank(ranker, user)
     assert [keys[0] for keys in ranker.state.users._remembered] == [1, 3]

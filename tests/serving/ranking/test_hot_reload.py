@@ -23,7 +23,7 @@ from serving.ranking.loaded_model import Sources, State
 from serving.ranking.ranker import EVERY, Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import Ranked
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 EARLIER, LATER = datetime(2026, 1, 9, 12, tzinfo=UTC), datetime(2026, 1, 11, 1, tzinfo=UTC)
 Wait = Callable[[Callable[[], bool]], None]
@@ -34,7 +34,7 @@ def second(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of other weights."""
     folder, data = tmp_path_factory.mktemp("second") / "hinet", project / "data"
     with contextlib.chdir(project):
-        artifacts.write_random_model(
+        tiny_project.write_random_model(
             folder,
             schema=data / "schema.json",
             views=data / "features/views.json",
@@ -51,9 +51,9 @@ class Place:
 
     def __init__(self, project: Path, second: Path, folder: Path) -> None:
         self.project, self.folder, self.link = project, folder, folder / "champion"
-        for name, model in (("a", project / artifacts.MODEL), ("b", second)):
+        for name, model in (("a", project / tiny_project.MODEL), ("b", second)):
             shutil.copytree(model, folder / name)
-        self.online = Path(shutil.copy(project / artifacts.ONLINE, folder))
+        self.online = Path(shutil.copy(project / tiny_project.ONLINE, folder))
         self.point("a")
         self.snapshot(LATER)
 
@@ -87,7 +87,7 @@ def reloader(place: Place) -> Iterator[Reloader]:
 
 def opened(place: Place, **changes: Any) -> Iterator[Reloader]:
     """A reloader of a ranker of a place, closed at the end."""
-    settings = artifacts.patient(place.project, **changes)
+    settings = tiny_project.with_read_timeout(place.project, **changes)
     made = Reloader(open_ranker(place.sources("registry"), settings), place.sources("registry"), settings)
     yield made
     made.close()
@@ -95,7 +95,7 @@ def opened(place: Place, **changes: Any) -> Iterator[Reloader]:
 
 def requests(ranker: Ranker) -> list[Any]:
     """Some requests that are answered in every state."""
-    accepted = request_type(ranker.state.schema, artifacts.patient(ROOT))
+    accepted = request_type(ranker.state.schema, tiny_project.with_read_timeout(ROOT))
     users = ({"user_id": user, "scenario": scenario} for user in (1, 5) for scenario in ("feed", "search"))
     return [accepted(**user, candidates=candidates) for user in users for candidates in ([3, 1, 7], "all")]
 
@@ -220,11 +220,11 @@ def test_at_the_start_damage_is_an_error_with_a_name(place: Place) -> None:
 
     damage_snapshot(place)
     with pytest.raises(SnapshotError, match=r"online.items.parquet is no whole Parquet file"):
-        open_ranker(place.sources("a"), artifacts.patient(place.project))
+        open_ranker(place.sources("a"), tiny_project.with_read_timeout(place.project))
     place.snapshot(LATER)
     damage_model(place)
     with pytest.raises(ModelError, match="expected sha256"):
-        open_ranker(place.sources("b"), artifacts.patient(place.project))
+        open_ranker(place.sources("b"), tiny_project.with_read_timeout(place.project))
 
 
 def test_a_model_of_another_schema_asks_for_a_restart(place: Place, reloader: Reloader) -> None:
@@ -276,7 +276,7 @@ def test_a_store_that_is_made_anew_is_opened_with_its_snapshot(place: Place, rel
     sqlite3.connect(place.online).close()
     assert not reloader.look()
     assert [said(reloader.ranker.rank(request)) for request in asked] == whole
-    Path(shutil.copy(place.project / artifacts.ONLINE, place.folder / "filled.db")).replace(place.online)
+    Path(shutil.copy(place.project / tiny_project.ONLINE, place.folder / "filled.db")).replace(place.online)
     place.snapshot(EARLIER)
     assert reloader.look()
     assert reloader.ranker.state.users is not users

@@ -23,7 +23,7 @@ from serving.ranking.ranker import Ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import Ranked
 from serving.ranking.scorer import Scorer, as_probabilities, forward
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 ITEMS = list(range(9))
 STRANGE_ITEM, STRANGER = 2000, 1000
@@ -32,13 +32,13 @@ STRANGE_ITEM, STRANGER = 2000, 1000
 @pytest.fixture(scope="module")
 def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     """A ranker of the tiny project that calls nothing stale."""
-    return artifacts.ranker(project, tmp_path_factory.mktemp("registry") / "registry.db", stale_hours=None)
+    return tiny_project.ranker(project, tmp_path_factory.mktemp("registry") / "registry.db", outdated_hours=None)
 
 
 def request(ranker: Ranker, **changes: Any) -> Any:
     """A valid request with changes."""
     schema, views = ranker.state.schema, ranker.state.model.views
-    accepted = request_type(schema, artifacts.patient(ROOT), views)
+    accepted = request_type(schema, tiny_project.with_read_timeout(ROOT), views)
     return accepted(**{"user_id": 1, "scenario": "search", "candidates": ITEMS} | changes)
 
 
@@ -153,7 +153,7 @@ def test_an_item_without_features_keeps_its_id(ranker: Ranker) -> None:
 
 def test_old_rows_are_counted_by_view(project: Path, tmp_path: Path) -> None:
     """Against a limit in hours: the user's rows and the items'; without a limit none, within it none."""
-    log_of_2026 = artifacts.ranker(project, tmp_path / "a.db", stale_hours=1.0)
+    log_of_2026 = tiny_project.ranker(project, tmp_path / "a.db", outdated_hours=1.0)
     assert rank(log_of_2026).stale == {"user": 1, "user_in_scenario": 1, "item": 9}
     assert rank(log_of_2026, candidates=[1, STRANGE_ITEM], user_id=STRANGER).stale == {"item": 1}
     hours = (time.time() - world.START.timestamp()) / 3600 + 24 * 365
@@ -209,7 +209,7 @@ def test_where_the_model_fails_the_label_rates_rank(
     found = rank(ranker, candidates=[*ITEMS, STRANGE_ITEM])
     assert found.degraded
     assert found.degraded.startswith("model: ")
-    labels = json.loads((project / artifacts.MODEL / REFERENCE).read_text())["labels"]["click"]
+    labels = json.loads((project / tiny_project.MODEL / REFERENCE).read_text())["labels"]["click"]
     observed, positive = np.array(labels).sum(axis=0)[1]
     assert said(found)[STRANGE_ITEM] == pytest.approx(positive / observed)
     rates = ranker.state.catalogue.rows["item_click_rate_all"].to_pylist()  # item 0 first
@@ -221,7 +221,7 @@ def test_where_the_model_fails_the_label_rates_rank(
 def test_features_of_pairs_are_refused(ranker: Ranker) -> None:
     """A model that reads features by user and item cannot be served at one read per request, and says so."""
     pair = View(name="pair", keys=("user_id", "item_id"), columns=(ranker.state.model.views[1].columns[0],))
-    settings = artifacts.patient(ROOT).store
+    settings = tiny_project.with_read_timeout(ROOT).store
     with pytest.raises(ModelError, match="view pair"):
         UserFeatures(ranker.state.users.store, ranker.state.schema, (pair,), frozenset({"price"}), settings)
 

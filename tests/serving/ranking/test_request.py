@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from common import params
 from common.errors import ParameterError
-from common.params import Serve, ServeLimits, ServeLog
 from common.paths import ROOT
+from common.serve_params import Serve, ServeLimits, ServeLog
 from features.aggregate import feature_views
 from features.datasets.simulation import dataset as simulation
 from features.schema import Column, DType, Kind, Role, Schema
 from serving.http.problem_details import SHOWN, TOLD, Refused, refusal_of
 from serving.ranking.request import RankRequest, batch_type, example, request_type
-from tests.support import travel, world
+from tests.support import travel_log, world
 
 PARAMS = params.load(ROOT / "params.yaml")
 LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
@@ -71,13 +71,13 @@ def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
 
 def test_classes_are_not_in_the_score() -> None:
     """The objective is of what has a rate; a weight for a task of classes is a wrong parameter that says why."""
-    accepted = request_type(travel.schema(), serve(objective={"where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+    accepted = request_type(travel_log.schema(), serve(objective={"where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
     request = accepted(user_id=1, scenario="commute", candidates=[1, 2])
     assert request.objective == {"where": 1.0, "via": 0.5}
     with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
-        request_type(travel.schema(), serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
-    events = tuple(c for c in travel.schema().events if c.name not in ("where", "via", "trip"))
-    classes = dataclasses.replace(travel.schema(), tasks=travel.schema().tasks[:2], events=events)
+        request_type(travel_log.schema(), serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+    events = tuple(c for c in travel_log.schema().events if c.name not in ("where", "via", "trip"))
+    classes = dataclasses.replace(travel_log.schema(), tasks=travel_log.schema().tasks[:2], events=events)
     with pytest.raises(ParameterError, match="nothing to rank items by"):
         request_type(classes, SERVE)
 

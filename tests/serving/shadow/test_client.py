@@ -21,7 +21,7 @@ from benchmarks.serving.servers import OURS, Server, get, post, serve
 from benchmarks.serving.variants import perturbed_model
 from common import params
 from common.errors import ParameterError
-from common.params import ServeShadow
+from common.serve_params import ServeShadow
 from features.store.item_snapshot import snapshot_beside
 from models.model_folder import read_model
 from serving.ranking.loaded_model import Sources
@@ -33,7 +33,7 @@ from serving.shadow.client import WAITING, Shadow, chosen_shadow, line_of, open_
 from serving.shadow.worker import Compared, Metrics, Second
 from serving.telemetry.impression_log import ServedLog
 from tests.serving.telemetry.test_prometheus import read
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 PATIENCE = 20.0  # seconds
 METRICS = Metrics()  # one: values of the same name are the same in a process whose metrics are shared
@@ -42,7 +42,7 @@ METRICS = Metrics()  # one: values of the same name are the same in a process wh
 @pytest.fixture(scope="module")
 def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     """The model that is heard."""
-    return artifacts.ranker(project, tmp_path_factory.mktemp("first") / "registry.db")
+    return tiny_project.ranker(project, tmp_path_factory.mktemp("first") / "registry.db")
 
 
 @pytest.fixture(scope="module")
@@ -291,10 +291,10 @@ def test_a_degraded_answer_of_the_second_model_is_not_compared(
 ) -> None:
     """Without the user's features it says something else; that is counted, and no difference of the models."""
     online = tmp_path / "online.db"
-    shutil.copy(project / artifacts.ONLINE, online)
-    shutil.copy(snapshot_beside(project / artifacts.ONLINE), tmp_path)
-    settings = artifacts.patient(project, store={"timeout_ms": 100.0})
-    blind = second(open_ranker(Sources(project / artifacts.MODEL, online, tmp_path / "r.db"), settings), accepted)
+    shutil.copy(project / tiny_project.ONLINE, online)
+    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    settings = tiny_project.with_read_timeout(project, store={"timeout_ms": 100.0})
+    blind = second(open_ranker(Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), settings), accepted)
     before = sample(blind, "hinet_shadow_requests_total", outcome="degraded")
     with contextlib.closing(sqlite3.connect(online, isolation_level=None)) as writer:
         writer.execute("begin exclusive")
@@ -310,11 +310,11 @@ WAIT = 300.0  # seconds for a process of the lowest priority on a busy machine
 @pytest.mark.timeout(900)
 def test_a_real_service_asks_a_second_model(project: Path, tmp_path: Path) -> None:
     """Each answer of 200 is compared with that of a model with some noise: Prometheus and the Parquet files say how."""
-    perturbed_model(project / artifacts.MODEL, tmp_path / "noisy")
-    tags = [read_model(folder).tag for folder in (project / artifacts.MODEL, tmp_path / "noisy")]
+    perturbed_model(project / tiny_project.MODEL, tmp_path / "noisy")
+    tags = [read_model(folder).tag for folder in (project / tiny_project.MODEL, tmp_path / "noisy")]
     environment = {
-        "HINET_MODEL": project / artifacts.MODEL,
-        "HINET_ONLINE_STORE": project / artifacts.ONLINE,
+        "HINET_MODEL": project / tiny_project.MODEL,
+        "HINET_ONLINE_STORE": project / tiny_project.ONLINE,
         "HINET_SHADOW": tmp_path / "noisy",
         "HINET_SHADOW_SHARE": 1,
         "HINET_SHADOW_LOG": tmp_path / "both",

@@ -22,7 +22,7 @@ from serving.http.middleware import Front
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import request_type
 from serving.telemetry.impression_log import Scored, ServedLog, sampled
-from tests.support import artifacts, world
+from tests.support import tiny_project, world
 
 SCHEMA, NOON = world.schema(), datetime(2026, 1, 12, 12)
 ITEMS = [4, 1, 7]
@@ -54,7 +54,7 @@ def rows_in(folder: Path) -> list[dict]:
 def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     """The model of the tiny project."""
     registry = tmp_path_factory.mktemp("registry") / "registry.db"
-    return artifacts.ranker(project, registry)
+    return tiny_project.ranker(project, registry)
 
 
 def request(project: Path, **changes: Any) -> Any:
@@ -103,9 +103,9 @@ def test_a_sequence_that_came_with_the_request_has_no_age(ranker: Ranker, projec
 def root(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The environment of a service on the tiny project; what the one that others use answers comes back."""
     before = dict(vars(service.api))
-    monkeypatch.setattr(service, "settings", lambda: artifacts.patient(project))
-    monkeypatch.setenv("HINET_MODEL", str(project / artifacts.MODEL))
-    monkeypatch.setenv("HINET_ONLINE_STORE", str(project / artifacts.ONLINE))
+    monkeypatch.setattr(service, "settings", lambda: tiny_project.with_read_timeout(project))
+    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
+    monkeypatch.setenv("HINET_ONLINE_STORE", str(project / tiny_project.ONLINE))
     yield monkeypatch
     vars(service.api).update(before)
 
@@ -114,9 +114,9 @@ def answers(folder: Path | None, root: pytest.MonkeyPatch) -> tuple[list[bytes],
     """What a service of its own answers, with a log in `folder`, and the log."""
     from starlette.testclient import TestClient
 
-    root.delenv("HINET_SERVED_LOG", raising=False)
+    root.delenv("HINET_IMPRESSION_LOG", raising=False)
     if folder:
-        root.setenv("HINET_SERVED_LOG", str(folder))
+        root.setenv("HINET_IMPRESSION_LOG", str(folder))
     served = service.RankingService.inner()
     if served.log:
         served.log.sample = 1.0

@@ -14,7 +14,7 @@ from prometheus_client.values import MutexValue
 from serving.ranking.result import Ranked
 from serving.telemetry.prometheus import SECONDS, Metrics
 from tests.serving.test_package import ROOT, serving, wait_until_ready
-from tests.support import artifacts
+from tests.support import tiny_project
 
 SCENARIOS = ("feed", "search")
 
@@ -141,7 +141,7 @@ def test_paths_that_nobody_serves_make_no_series(client: Any) -> None:
 def two_workers(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Path]]:
     """A server with two workers, and the home of BentoML."""
     home = tmp_path_factory.mktemp("home")
-    sources = {"HINET_MODEL": project / artifacts.MODEL, "HINET_ONLINE_STORE": project / artifacts.ONLINE}
+    sources = {"HINET_MODEL": project / tiny_project.MODEL, "HINET_ONLINE_STORE": project / tiny_project.ONLINE}
     with serving([], ROOT, home, sources | {"HINET_WORKERS": Path("2")}) as client:
         wait_until_ready(client)
         yield client, home

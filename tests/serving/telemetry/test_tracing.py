@@ -7,8 +7,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from common import params
-from common.params import ServeTracing
 from common.paths import ROOT
+from common.serve_params import ServeTracing
 from serving.http.middleware import Front
 from serving.telemetry.tracing import Tracing, open_tracing
 from tests.serving.http.test_middleware import VALID, Counts, ask, front

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from common.params import Shift, Dataset, Simulation
+from common.params import Dataset, Shift, Simulation
 from features.datasets.simulation import clock, platform
 from features.datasets.simulation import dataset as simulation
 from features.datasets.simulation.platform import PAIR, RATES, SCENARIOS, SHARES

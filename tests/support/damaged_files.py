@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from features.engine.arrow_types import TYPES
 from features.schema import DType
 from tests.features.datasets import test_kuairand, test_movielens, test_tenrec
-from tests.support import broken, gate
+from tests.support import broken_tables, rich_world
 
-SCHEMA = gate.rich_schema()
+SCHEMA = rich_world.rich_schema()
 FUTURE, PAST = "4102444800", "-86400"  # 2100 and 1969, in seconds
 
 
@@ -144,7 +144,7 @@ def spoiled(rows: pa.Table, how: str, name: str) -> pa.Table:
         return pa.concat_tables([rows, rows.slice(0, 1)]) if how == "twice" else wider
     values, kind = rows[name], TYPES[TYPED[name].dtype]
     if how == "type":
-        changed = values.cast(broken.OTHER_TYPE[TYPED[name].dtype])
+        changed = values.cast(broken_tables.OTHER_TYPE[TYPED[name].dtype])
     elif how == "not UTF-8":
         binary = pa.array([b"\xff\xfe", *values.cast(pa.binary()).to_pylist()[1:]], pa.binary())
         changed = pa.Array.from_buffers(pa.string(), len(binary), binary.buffers())

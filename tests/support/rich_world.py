@@ -13,7 +13,7 @@ from features import validate
 from features.engine.arrow_types import arrow_schema
 from features.quality import partitions
 from features.schema import Column, DType, Kind, Role, Schema
-from tests.support import broken, world
+from tests.support import broken_tables, world
 
 END = datetime.datetime(2026, 6, 1)  # no event lies later
 
@@ -41,7 +41,7 @@ def rich_schema() -> Schema:
     )
 
 
-def rich_tables(rows: int = 400) -> broken.Tables:
+def rich_tables(rows: int = 400) -> broken_tables.Tables:
     """Valid tables of `rich_schema`, as Arrow."""
     frames, schema = world.tables(rows=rows), rich_schema()
     users, items = len(frames["users"]), len(frames["items"])
@@ -54,7 +54,7 @@ def rich_tables(rows: int = 400) -> broken.Tables:
     }
 
 
-def write(folder: Path, tables: broken.Tables, days: list[datetime.date] | None = None) -> Path:
+def write(folder: Path, tables: broken_tables.Tables, days: list[datetime.date] | None = None) -> Path:
     """Write tables as `ingest` would; `days` are those of the files of the events, else of their timestamps."""
     for name in ("users", "items"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def write(folder: Path, tables: broken.Tables, days: list[datetime.date] | None 
     return folder
 
 
-def read(folder: Path, name: str) -> list[broken.Row]:
+def read(folder: Path, name: str) -> list[broken_tables.Row]:
     """The rows of a table that a stage wrote, in order."""
     parts = [pq.ParquetFile(path).read().to_pylist() for path in partitions.files(folder, name)]
     return [row for part in parts for row in part]
@@ -95,12 +95,12 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def as_text(row: broken.Row) -> str:
+def as_text(row: broken_tables.Row) -> str:
     """A row as text: equal for equal values, NaN too."""
     return repr(sorted(row.items()))
 
 
-ROWS = broken.rows(rich_schema(), rich_tables())
+ROWS = broken_tables.rows(rich_schema(), rich_tables())
 
 
 def judge_broken_rows(folder: Path) -> dict[str, validate.Verdict]:

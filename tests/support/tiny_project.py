@@ -1,4 +1,4 @@
-"""The tiny world after the whole pipeline: what the service reads, laid out as in the root of the project."""
+"""A tiny project after the whole pipeline: what the service reads, laid out as in the root of the project."""
 
 import contextlib
 import warnings
@@ -85,29 +85,23 @@ def write_random_model(
     )
 
 
-def patient(root: Path, *, store: Mapping[str, Any] | None = None, **changes: Any) -> params.Serve:
-    """The section `serve` of a project with changes; unless told, with time for a store on a busy machine."""
+def with_read_timeout(root: Path, *, store: Mapping[str, Any] | None = None, **changes: Any) -> params.Serve:
+    """The section `serve` of a project with changes; by default with a read timeout for a busy machine."""
     plain = params.load(root / "params.yaml").serve.model_dump()
-    patience = {"timeout_ms": 10_000.0} | dict(store or {})
-    return params.Serve(**plain | {"store": plain["store"] | patience} | changes)
+    timeout = {"timeout_ms": 10_000.0} | dict(store or {})
+    return params.Serve(**plain | {"store": plain["store"] | timeout} | changes)
 
 
 def ranker(root: Path, registry: Path, **changes: Any) -> Ranker:
     """A ranker with the model and the stores of a project, and changes of its settings."""
-    return open_ranker(Sources(root / MODEL, root / ONLINE, registry), patient(root, **changes))
+    return open_ranker(Sources(root / MODEL, root / ONLINE, registry), with_read_timeout(root, **changes))
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a tiny project after the pipeline: data, online store and model. Read it, do not change it."""
-    return build(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="session")
-def client(project: Path) -> Iterator[Any]:
-    """A client of the service on `project`, in this process; one per session: BentoML's metrics exist once."""
+@contextlib.contextmanager
+def open_client(project: Path) -> Iterator[Any]:
+    """A client of the service on `project`, in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "settings", lambda: patient(project))
+        patch.setattr(service, "settings", lambda: with_read_timeout(project))
         patch.setenv("BENTOML_HOME", str(project / "bentoml"))
         patch.setenv("HINET_MODEL", str(project / MODEL))
         patch.setenv("HINET_ONLINE_STORE", str(project / ONLINE))

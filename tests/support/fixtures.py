@@ -1,0 +1,40 @@
+"""The fixtures that tests of several packages share. What they need is imported when one of them is asked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a tiny project after the pipeline: data, online store and model. Read it, do not change it."""
+    from tests.support.tiny_project import build
+
+    return build(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def client(project: Path) -> Iterator[Any]:
+    """A client of the service on `project`, in this process; one per session: BentoML's metrics exist once."""
+    from tests.support.tiny_project import open_client
+
+    with open_client(project) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[None]:
+    """A temporary Prefect server for the session; what flows leave there can be read back through its API."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in: flows take the current folder for their workspace."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
