@@ -30,7 +30,10 @@ def constants(root: Path, tree: ast.Module) -> dict[str, Any]:
     """The constants of a module, and those that it imports from other modules of the project, as far as they are plain."""
     names: dict[str, Any] = {"Path": Path, "datetime": datetime, **vars(paths)}
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (file := root / f"{(node.module or '').replace('.', '/')}.py").is_file():
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (file := root / f"{(node.module or '').replace('.', '/')}.py").is_file()
+        ):
             found = constants(root, ast.parse(file.read_text()))
             names |= {one.asname or one.name: found[one.name] for one in node.names if one.name in found}
         elif isinstance(node, ast.Assign):
@@ -76,7 +79,9 @@ def parser_options(tree: ast.Module, names: dict[str, Any]) -> Iterator[Option]:
     for call in sorted((one for one in calls if _called(one) == "add_argument"), key=lambda one: one.lineno):
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         text = evaluate(given["help"], names) if "help" in given else None
-        yield Option(evaluate(call.args[0], names), _parsed_kind(given, names), _parsed_default(given, names), text or "")
+        yield Option(
+            evaluate(call.args[0], names), _parsed_kind(given, names), _parsed_default(given, names), text or ""
+        )
 
 
 def _called(call: ast.Call) -> str:
@@ -88,8 +93,8 @@ def _parsed_kind(given: dict[str | None, ast.expr], names: dict[str, Any]) -> st
         return "flag"
     if "choices" in given:
         return ", ".join(value(one) for one in evaluate(given["choices"], names))
-    kind = ast.unparse(given["type"]).split(".")[-1 if "iso" not in ast.unparse(given["type"]) else -2] if "type" in given else "str"
-    return _kind(kind)
+    kind = ast.unparse(given["type"]) if "type" in given else "str"
+    return _kind(kind.removesuffix(".fromisoformat").rsplit(".", 1)[-1])
 
 
 def _parsed_default(given: dict[str | None, ast.expr], names: dict[str, Any]) -> str:
@@ -109,4 +114,4 @@ def _kind(annotation: str) -> str:
 
 def _shown(default: ast.expr, names: dict[str, Any]) -> str:
     held = evaluate(default, names)
-    return "" if held in (None, [], ()) else value(str(held) if isinstance(held, Path) else held)
+    return "" if held in (None, "", [], ()) else value(str(held) if isinstance(held, Path) else held)

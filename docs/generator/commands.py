@@ -1,4 +1,4 @@
-"""The page of the commands: Make targets, `python -m` modules with their options, exit statuses.
+"""The commands: Make targets, `python -m` modules with their options, exit statuses.
 
 The modules are read as source text and not imported: importing them all would load torch, Feast, Great Expectations and
 BentoML.
@@ -13,17 +13,15 @@ from typing import Any
 
 from common import exit_status
 from docs.generator.arguments import Option, constants, parser_options, signature_options
-from docs.generator.markdown import page, table
+from docs.generator.markdown import table
 from docs.generator.pipeline import declared
 
 PACKAGES = ("features", "models", "serving", "release", "monitoring", "flows", "benchmarks")
 INTERNAL = ("flows.process.guard", "serving.shadow.worker")  # started by the project itself
 RUNNERS = ("stage.run", "cyclopts.run")
+GROUPS = {"flows": "Flows", "benchmarks": "Benchmarks"}
+DRIFT = "`python -m monitoring.drift`"
 TARGET = re.compile(r"^([a-z-]+):.*## (.*)$", re.MULTILINE)
-INTRODUCTION = """
-Run commands in the root of the project, with `.venv` active. Every module also answers `--help`.
-
-An option without a default is required. A flag takes no value."""
 
 
 @dataclass(frozen=True)
@@ -35,41 +33,33 @@ class Command:
     options: tuple[Option, ...]
 
 
-def commands_page(root: Path) -> str:
-    """The page of the project in the folder `root`."""
+def sections(root: Path) -> str:
+    """The commands of the project in the folder `root`, in groups, each with its options."""
     found = {command.module: command for command in commands(root)}
     stages = [stage["cmd"].split("python -m ")[1].split()[0] for stage in declared(root).values()]
-    groups = {
-        "Stages": stages,
-        "Other commands": [name for name in found if name not in stages and _package(name) not in ("flows", "benchmarks")],
-        "Flows": [name for name in found if _package(name) == "flows"],
-        "Benchmarks": [name for name in found if _package(name) == "benchmarks"],
-    }
-    return page(
-        "Commands",
-        "the Makefile, the modules and common/exit_status.py",
-        INTRODUCTION,
-        "## Make targets\n\n" + table(["target", "purpose"], targets(root)),
-        "## Exit statuses\n\n" + table(["command", "status", "meaning"], statuses()),
-        *(_group(title, [found[name] for name in names]) for title, names in groups.items()),
-    )
+    groups = {"Stages": stages, "Other commands": [], "Flows": [], "Benchmarks": []}
+    for name in (name for name in found if name not in stages):
+        groups[GROUPS.get(name.split(".")[0], "Other commands")].append(name)
+    return "\n\n".join(_group(title, [found[name] for name in names]) for title, names in groups.items())
 
 
-def targets(root: Path) -> list[tuple[str, str]]:
+def targets(root: Path) -> str:
     """Name and purpose of each target of the Makefile."""
     found = TARGET.findall((root / "Makefile").read_text())
-    return [(f"`make {name}`", purpose) for name, purpose in found]
+    return table(["target", "purpose"], ((f"`make {name}`", purpose) for name, purpose in found))
 
 
-def statuses() -> Iterator[tuple[str, str, str]]:
+def statuses() -> str:
     """Command, exit status and meaning."""
-    yield "every command", f"{exit_status.DONE}", "done, or nothing to do"
-    yield "every command", f"{exit_status.FAILED}", "stopped: a sentence says why and what to do next"
-    for verdict, status in exit_status.VERDICTS.items():
-        yield "`python -m monitoring.drift`", f"{status}", f"the verdict is {verdict}"
-    yield "`python -m monitoring.drift`", f"{exit_status.NO_VERDICT}", "there is no verdict: the report could not be made"
-    yield "`python -m release.promote`", f"{exit_status.REJECTED}", "the promotion policy keeps the champion"
-    yield "`python -m features.refresh`", f"{exit_status.LOCKED}", "the online store is locked or unreachable: run it again later"
+    rows = [
+        ("every command", exit_status.DONE, "done, or nothing to do"),
+        ("every command", exit_status.FAILED, "stopped: a sentence says why and what to do next"),
+        *((DRIFT, status, f"the verdict is {verdict}") for verdict, status in exit_status.VERDICTS.items()),
+        (DRIFT, exit_status.NO_VERDICT, "no verdict: the report could not be made"),
+        ("`python -m release.promote`", exit_status.REJECTED, "the promotion policy keeps the champion"),
+        ("`python -m features.refresh`", exit_status.LOCKED, "the online store is locked or unreachable: run it later"),
+    ]
+    return table(["command", "status", "meaning"], ((command, str(status), text) for command, status, text in rows))
 
 
 def commands(root: Path) -> Iterator[Command]:
@@ -96,15 +86,13 @@ def _command(module: str, tree: ast.Module, main: ast.If, names: dict[str, Any])
     return Command(module, ast.get_docstring(tree) or "", tuple(parser_options(tree, names)))
 
 
-def _package(module: str) -> str:
-    return module.split(".")[0]
-
-
 def _group(title: str, found: list[Command]) -> str:
     return "\n\n".join([f"## {title}", *(_section(command) for command in found)])
 
 
 def _section(command: Command) -> str:
-    rows = ((f"`{option.name}`", option.type, option.default, option.meaning) for option in command.options)
-    options = table(["option", "type", "default", "meaning"], rows) if command.options else "No options."
+    rows = [(f"`{option.name}`", option.type, option.default, option.meaning) for option in command.options]
+    width = 4 if any(option.meaning for option in command.options) else 3
+    header = ["option", "type", "default", "meaning"][:width]
+    options = table(header, (row[:width] for row in rows)) if rows else "No options."
     return f"### {command.module}\n\n{command.description}\n\n{options}"

@@ -5,13 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+HUGE = 1e18  # a bound beyond it is that of the type: 64-bit integers, 32-bit floats
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
-
-
-def page(title: str, source: str, *parts: str) -> str:
-    """A generated page: a mark that names its source, a heading, then the parts."""
-    mark = f"<!-- Written by `python -m docs.generate` from {source}. Do not edit. -->"
-    return "\n\n".join([mark, f"# {title}", *(part.strip() for part in parts if part.strip())]) + "\n"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -22,7 +17,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def code(text: str, language: str = "") -> str:
     """A fenced code block."""
-    return f"```{language}\n{text.strip()}\n```"
+    return f"```{language}\n{text.strip(chr(10))}\n```"
 
 
 def value(plain: Any) -> str:
@@ -55,7 +50,7 @@ def _plain_type(schema: Mapping[str, Any]) -> str:
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
-    bounds = [f"{sign} {schema[name]:g}" for name, sign in BOUNDS.items() if name in schema]
+    bounds = [f"{sign} {schema[name]:g}" for name, sign in BOUNDS.items() if abs(schema.get(name, HUGE)) < HUGE]
     return f" {' and '.join(bounds)}" if bounds else ""
 
 

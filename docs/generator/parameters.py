@@ -1,4 +1,4 @@
-"""The page of params.yaml: every key with its type and bounds (common/params.py), value and comment (params.yaml)."""
+"""Every key of params.yaml with its type and bounds (common/params.py), value and comment (params.yaml)."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,25 +8,17 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from common.params import Params
-from docs.generator.markdown import page, table, type_of, value
+from docs.generator.markdown import table, type_of, value
 
 LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
-INTRODUCTION = """
-All parameters stand in `params.yaml`. An unknown key or a wrong value is an error that names the key. DVC runs a stage
-again when a parameter of its section has changed; the sections of each stage are on the page [Pipeline](pipeline.md).
-Change one for a single run with `dvc exp run -S KEY=VALUE`. Every key below is required; the column "value" shows the
-one in the repository."""
 
 
-def parameters_page(root: Path) -> str:
-    """The page, from params.yaml in the folder `root`."""
+def parameters(root: Path) -> str:
+    """A table for each section of params.yaml in the folder `root`."""
     text = (root / "params.yaml").read_text()
-    plain = YAML(typ="safe").load(text)
-    schema = Params.model_json_schema()
-    sections = (
-        _section(name, schema["properties"][name], plain[name], (schema["$defs"], comments(text))) for name in plain
-    )
-    return page("Parameters", "common/params.py and params.yaml", INTRODUCTION, *sections)
+    plain, schema = YAML(typ="safe").load(text), Params.model_json_schema()
+    facts = schema["$defs"], comments(text)
+    return "\n\n".join(_section(name, schema["properties"][name], plain[name], facts) for name in plain)
 
 
 def comments(text: str) -> dict[str, str]:
@@ -61,11 +53,16 @@ def _rows(
     for name, field in schema["properties"].items():
         key, inner = f"{path}.{name}", _resolved(field, definitions)
         if "properties" not in inner:
-            yield f"`{key}`", type_of(inner), value(plain[name]), meaning.get(key, "")
+            yield f"`{key}`", type_of(inner), value(plain[name]), _meaning(inner, meaning.get(key, ""))
             continue
         if key in meaning:
             yield f"`{key}`", "mapping", "", meaning[key]
         yield from _rows(key, inner, plain[name], facts)
+
+
+def _meaning(schema: Mapping[str, Any], comment: str) -> str:
+    """A comment that lists the possible values says no more than the type."""
+    return "" if comment == " | ".join(map(str, schema.get("enum", []))) else comment
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:

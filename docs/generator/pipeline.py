@@ -1,4 +1,4 @@
-"""The page of the pipeline: the graph as DVC draws it, and what each stage of dvc.yaml reads and writes."""
+"""The graph as DVC draws it, and what each stage of dvc.yaml reads and writes."""
 
 import subprocess
 import sys
@@ -8,30 +8,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from docs.generator.markdown import code, page, table
+from docs.generator.markdown import code, table
 
 DATA = ("data/", "artifacts/", "reports/", "${")  # dependencies that start otherwise are code or settings
-INTRODUCTION = """
-`dvc.yaml` is the only graph of the project. DVC alone decides which stage is out of date. A stage is one module, one
-section of `params.yaml` and one test file."""
-GATES = """
-The stages `validate`, `inspect_training`, `inspect_tensors` and `inspect_online` are quality gates. A critical rule that
-is broken beyond its tolerance closes the gate: the stage writes its report, then fails, and no later stage runs. A
-warning does not close a gate."""
-
-
-def pipeline_page(root: Path) -> str:
-    """The page, from dvc.yaml in the folder `root`."""
-    stages = declared(root)
-    return page(
-        "Pipeline",
-        "dvc.yaml",
-        INTRODUCTION,
-        "## Graph\n\n" + code(graph(root), "mermaid"),
-        "## Stages\n\n" + stages_table(stages),
-        GATES,
-        *(_details(name, stage) for name, stage in stages.items()),
-    )
 
 
 def declared(root: Path) -> dict[str, dict[str, Any]]:
@@ -43,13 +22,18 @@ def declared(root: Path) -> dict[str, dict[str, Any]]:
 def graph(root: Path) -> str:
     """The graph of stages as a Mermaid flowchart, drawn by DVC."""
     command = [sys.executable, "-m", "dvc", "dag", "--mermaid"]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    return code(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout, "mermaid")
 
 
-def stages_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
+def stages(root: Path) -> str:
     """Name and description of every stage."""
-    rows = ((f"[`{name}`](#{name})", described(stage)) for name, stage in stages.items())
+    rows = ((f"[`{name}`](#{name})", described(stage)) for name, stage in declared(root).items())
     return table(["stage", "what it does"], rows)
+
+
+def details(root: Path) -> str:
+    """A section for each stage: command, inputs, code, parameters, outputs, limits."""
+    return "\n\n".join(_details(name, stage) for name, stage in declared(root).items())
 
 
 def described(stage: Mapping[str, Any]) -> str:
