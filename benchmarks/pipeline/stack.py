@@ -93,7 +93,7 @@ class Stack:
         wait_for(lambda: self.get("health"), bool)
 
     def start_worker(self) -> None:
-        """What docs/operations.md says to do for a worker: pool, automations, deployments, worker."""
+        """What docs/operations/index.md says to do for a worker: pool, automations, deployments, worker."""
         self.run(*PREFECT, "work-pool", "create", "hinet", "--type", "process", "--overwrite")
         self.run(sys.executable, "-m", "flows.ops.automations")
         self.run(*PREFECT, "--no-prompt", "deploy", "--all")

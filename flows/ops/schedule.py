@@ -1,7 +1,7 @@
 """Everything on schedule, on one machine, in one process: `python -m flows.ops.schedule` (or `make schedule`).
 
 Starts a Prefect server where none answers (and again, should it die), brings the automations up, and serves every
-deployment of prefect.yaml. A team registers the same deployments for workers instead: docs/operations.md.
+deployment of prefect.yaml. A team registers the same deployments for workers instead: docs/operations/index.md.
 """
 
 import argparse

@@ -45,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(project: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """A command line of docs/operations.md, in the project."""
+    """A command line of docs/operations/index.md, in the project."""
     return subprocess.run(
         [sys.executable, "-m", *map(str, words)],
         cwd=project,
