@@ -1,4 +1,4 @@
-# Everything a person does here has a target. `make` lists them.
+# Every task of a user or a developer has a target. `make` lists them.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK := 1
@@ -10,17 +10,17 @@ export BENTOML_HOME := $(CURDIR)/artifacts/bentoml
 PYTHON ?= python3.11
 READY := .venv/ready
 
-.PHONY: help setup run table serve release rollback champion schedule plots test slow bench check clean
+.PHONY: help setup run table serve release rollback champion schedule plots unit test slow bench check docs docs-check audit clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(READY) ## .venv with the tested set of packages
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	pip install --quiet --constraint constraints.txt torch
-	pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	pip check
 	@touch $@
 
@@ -36,10 +36,10 @@ table: $(READY) ## the result of the last run
 serve: $(READY) ## the ranking service on the model just trained: http://127.0.0.1:3000
 	bentoml serve
 
-release: $(READY) ## the model just trained becomes the champion, if the gate opens
+release: $(READY) ## promote the model just trained to champion, if the promotion policy accepts it
 	@python -m release.promote
 
-rollback: $(READY) ## back to the champion before
+rollback: $(READY) ## roll back to the previous champion
 	@python -m release.promote --rollback
 
 champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
@@ -48,12 +48,15 @@ champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
 	HINET_ONLINE_STORE="$${HINET_ONLINE_STORE:-$(CURDIR)/artifacts/online.db}" \
 	  bentoml serve "$$(realpath artifacts/releases/champion)/bento"
 
-schedule: $(READY) ## everything by itself, in one process: a Prefect server, automations, deployments
+schedule: $(READY) ## Prefect server, automations and all deployments in one process
 	@python -m flows.ops.schedule
 
 plots: $(READY) ## one page with every plot: reports/page/index.html
 	dvc plots show
 	@python -m monitoring.index
+
+unit: $(READY) ## the pure tests, in a minute
+	pytest -n 2 -m 'unit and not slow'
 
 test: $(READY) ## the suite that has to pass
 	pytest -n 2 -m 'not slow'
@@ -62,13 +65,24 @@ slow: $(READY) ## the long tests: kill -9 in every stage, several seeds
 	pytest -m slow
 
 bench: $(READY) ## every network with five seeds on the simulation (an hour)
-	python -m benchmarks.accuracy.benchmark
+	python -m benchmarks.accuracy
 
 check: $(READY) ## lint, types, import contracts
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+	codespell
+
+docs: $(READY) ## the documentation as a site: artifacts/site/index.html
+	python -m docs.generate
+	mkdocs build --strict
+
+docs-check: $(READY) ## whether the generated pages and blocks are those of the code
+	python -m docs.generate --check
+
+audit: $(READY) ## known vulnerabilities of the pinned packages (asks a database on the network)
+	pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean: ## removes what the pipeline made (not the releases, not the archives, not the cache of DVC)
 	find artifacts -mindepth 1 -maxdepth 1 ! -name releases -exec rm -rf {} +

@@ -8,7 +8,6 @@ import pandas as pd
 import yaml
 
 from common.paths import ROOT
-from features.aggregate import aggregate
 from features.schema import Column, DType, Kind, Role, Schema, Task, to_json
 
 START = pd.Timestamp("2026-01-05")
@@ -128,6 +127,8 @@ def write_params(folder: Path, **changes: object) -> None:
 
 def write_features(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
     """Write `tables` as validated data with their schema, and run `aggregate` on them; returns the folder."""
+    from features.aggregate import aggregate  # DuckDB, which the schema alone does not need
+
     write_validated(folder / "validated", tables)
     (folder / "schema.json").write_text(to_json(schema()))
     write_params(folder)
