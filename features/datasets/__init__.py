@@ -1,11 +1,11 @@
-"""The logs that the pipeline can read. Yours is one more file here and one more line below.
+"""The logs that the pipeline can read. To add a data set, add a file here and a line below.
 
 A data set is a module with two functions:
 
     declare(dataset: params.Dataset) -> Schema     its columns, scenarios and tasks, without touching the log
     read(dataset: params.Dataset) -> Log           the log itself, opened (see log.py)
 
-Its name stands here and in the Literal of params.Dataset.name.
+Its name is a key of SOURCES below and a value of the Literal in common.params.Dataset.name.
 """
 
 from typing import Protocol
@@ -18,7 +18,7 @@ from features.schema import Schema
 
 
 class Source(Protocol):
-    """What a module of this folder offers."""
+    """The functions of a module of this folder."""
 
     def declare(self, dataset: Dataset) -> Schema:
         """The columns, scenarios and tasks of the log."""

@@ -1,12 +1,10 @@
-"""Where the official archive of a log comes from: a folder of yours, the one kept here, or its own address."""
+"""Official archives: where the archive of a log is, its download, and checked reading of the files in it."""
 
 import csv
-import hashlib
 import io
 import lzma
 import struct
 import tarfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,12 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
+import pooch
 import pyarrow as pa
-from tqdm import tqdm
 
 from common.errors import SourceError
+from common.files import replacing
+from common.paths import ARCHIVES
 
-KEPT = Path("data/archives")  # where a download stays
 _BLOCK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
 _UNREADABLE = (
@@ -32,14 +31,14 @@ _UNREADABLE = (
     struct.error,
     EOFError,
     OSError,
-    RuntimeError,  # zipfile's, of a member that seems to be encrypted or packed in a way of its own
+    RuntimeError,  # zipfile's, of a member that seems to be encrypted or compressed by an unknown method
 )
-_FOREIGN = (ValueError, OverflowError, TypeError, csv.Error)  # pandas' and Arrow's own errors are ValueErrors, too
+_FOREIGN = (ValueError, OverflowError, TypeError, csv.Error)  # pandas' and Arrow's errors are ValueErrors, too
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An official archive: file name, address, and the MD5 sum that its publisher (or its mirrors) name."""
+    """An official archive: file name, address, and the MD5 sum that its publisher (or its mirrors) names."""
 
     name: str
     url: str
@@ -47,96 +46,86 @@ class Archive:
 
 
 def find(archive: Archive, folder: str) -> Path:
-    """The archive in `folder` (dataset.path); it is downloaded once where that is the project's own, KEPT.
+    """The archive in `folder` (dataset.path); in the project's own folder, ARCHIVES, it is downloaded once.
 
-    Raises SourceError that says which file to put where.
+    An archive that is there is taken as it is. Raises SourceError, which says which file is expected where.
     """
-    if Path(folder) != KEPT:
-        return given(Path(folder), (archive.name,), archive.url)
-    kept = KEPT / archive.name
-    return kept if kept.is_file() else _download(archive, kept)
+    if Path(folder) != ARCHIVES:
+        return find_file(Path(folder), (archive.name,), archive.url)
+    path = ARCHIVES / archive.name
+    if not path.is_file():
+        _download(archive, path)
+    return path
 
 
-def given(folder: Path, names: tuple[str, ...], url: str) -> Path:
+def find_file(folder: Path, names: tuple[str, ...], url: str) -> Path:
     """The first of the files `names` that is in `folder` (dataset.path); raises SourceError if there is none."""
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    there = sorted(entry.name for entry in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
-    wanted = " or ".join(names)
+    content = sorted(entry.name for entry in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
+    expected = " or ".join(names)
     raise SourceError(
-        f"dataset.path is {folder}, but there is no {wanted} in it (found: {there}).\n"
-        f"dataset.path must name the folder that holds the official {wanted}, from {url}"
+        f"dataset.path is {folder}, but there is no {expected} in it (found: {content}).\n"
+        f"dataset.path must name the folder that holds the official {expected}, from {url}"
     )
 
 
-def _download(archive: Archive, kept: Path) -> Path:
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_name(kept.name + ".part")
+def _download(archive: Archive, path: Path) -> None:
+    """Download `archive` to `path`, which is complete and has the right checksum, or does not exist."""
     try:
-        _fetch(archive, part)
+        with replacing(path) as partial:
+            print(f"downloading {archive.url}", flush=True)
+            pooch.HTTPDownloader(progressbar=True, chunk_size=_BLOCK, timeout=_TIMEOUT)(archive.url, str(partial), None)
+            _check_md5(archive, partial)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise SourceError(
-            f"{archive.name} is neither in {KEPT} nor could it be downloaded from {archive.url} ({error}).\n"
+            f"{archive.name} is neither in {ARCHIVES} nor could it be downloaded from {archive.url} ({error}).\n"
             f"Without a network: put {archive.name} into a folder of yours and set dataset.path to that folder, "
-            f"or put it into {kept.parent.absolute()}"
+            f"or put it into {path.parent.absolute()}"
         ) from error
-    if (found := digest(part)) != archive.md5:
-        part.unlink()
+
+
+def _check_md5(archive: Archive, path: Path) -> None:
+    if (md5 := pooch.file_hash(str(path), alg="md5")) != archive.md5:
         raise SourceError(
-            f"{archive.url} gave a file that is not {archive.name}: MD5 {archive.md5} expected, {found} found.\n"
-            "Run again; if it stays so, the address serves something else: download by hand and set dataset.path"
+            f"{archive.url} gave a file that is not {archive.name}: MD5 {archive.md5} expected, {md5} found.\n"
+            "Run again; if the error persists, the address serves another file: download by hand and set dataset.path"
         )
-    part.replace(kept)
-    return kept
-
-
-def _fetch(archive: Archive, part: Path) -> None:
-    with urllib.request.urlopen(archive.url, timeout=_TIMEOUT) as answer, part.open("wb") as file:
-        size = int(answer.headers.get("Content-Length") or 0) or None
-        with tqdm(total=size, desc=f"download {archive.name}", unit="B", unit_scale=True) as bar:
-            while block := answer.read(_BLOCK):
-                file.write(block)
-                bar.update(len(block))
-
-
-def digest(path: Path) -> str:
-    """MD5 sum of a file, as publishers name it beside their archives."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever a broken archive raises within the block into a SourceError that names the archive."""
+    """Turn every exception that a broken archive raises within the block into a SourceError that names it."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} holds text that is not UTF-8 ({error})") from error
     except _UNREADABLE as error:
-        raise SourceError(f"{path} cannot be read to its end: truncated, or no such archive ({error!r})") from error
+        raise SourceError(
+            f"{path} cannot be read to its end: truncated, or not an archive of this kind ({error!r})"
+        ) from error
     except _FOREIGN as error:
         raise SourceError(f"{path} holds a file that is not in its official layout ({error})") from error
 
 
-def require(path: Path, found: set[str], needed: set[str]) -> None:
-    """Raises SourceError that names the files which the archive should hold and does not."""
-    if missing := sorted(needed - found):
+def require(path: Path, present: set[str], needed: set[str]) -> None:
+    """Raise a SourceError that names the files which the archive should hold and does not."""
+    if missing := sorted(needed - present):
         raise SourceError(
             f"{path} lacks {', '.join(missing)}: not the official archive, or not all of it.\n"
-            f"It holds {', '.join(sorted(found)[:10]) or 'nothing'}"
+            f"It holds {', '.join(sorted(present)[:10]) or 'nothing'}"
         )
 
 
-def require_columns(path: Path, name: str, found: set[str], needed: set[str]) -> None:
-    """Raises SourceError that names the columns which a file of the archive should have and does not."""
-    if missing := sorted(needed - found):
-        raise SourceError(f"{path}: {name} lacks the columns {missing}; it has {sorted(found)}")
+def require_columns(path: Path, name: str, present: set[str], needed: set[str]) -> None:
+    """Raise a SourceError that names the columns which a file of the archive should have and does not."""
+    if missing := sorted(needed - present):
+        raise SourceError(f"{path}: {name} lacks the columns {missing}; it has {sorted(present)}")
 
 
-class _Text(io.RawIOBase):
-    """A stream of bytes without a zero byte: pandas would take it for the end of a cell, and read on."""
+class _TextStream(io.RawIOBase):
+    """A stream of bytes that refuses a zero byte: pandas would take it for the end of a cell, and read on."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -147,20 +136,20 @@ class _Text(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         block = self._stream.read(len(buffer))
         if b"\0" in block:
-            raise ValueError("zero bytes in it: no text")
+            raise ValueError("it contains zero bytes: not text")
         buffer[: len(block)] = block
         return len(block)
 
 
 def text(stream: IO[bytes]) -> io.BufferedReader:
     """The same stream; reading it raises ValueError at a zero byte."""
-    return io.BufferedReader(_Text(stream), _BLOCK)
+    return io.BufferedReader(_TextStream(stream), _BLOCK)
 
 
 def table(stream: IO[bytes], types: dict[str, Any]) -> pd.DataFrame:
     """The columns `types` of a CSV file in UTF-8, in this order; raises ValueError where a line is not as its header.
 
-    pandas cuts a line that is too long and fills up one that is too short; here both are refused, line by line.
+    pandas truncates a line that is too long and fills up one that is too short; here both are refused, line by line.
     """
     content = text(stream).read().decode()
     lines = csv.reader(io.StringIO(content, newline=""), strict=True)
@@ -181,7 +170,7 @@ def refuse_longer(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def whole(values: pd.Series, dtype: str = "int64") -> pd.Series:
-    """Numbers as integers; raises ValueError where one is missing, too large or not whole: nothing is cut off."""
+    """Numbers as integers; raises ValueError where one is missing, too large or not a whole number."""
     return pd.Series(pa.array(values.to_numpy()).cast(dtype).to_numpy(), index=values.index, name=values.name)
 
 

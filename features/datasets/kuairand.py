@@ -1,17 +1,17 @@
 """KuaiRand-Pure: short videos shown in tabs; scenarios = tabs, tasks = click, long view and like.
 
-Measured on the standard log of 2022-04-25 to 2022-05-08 (228,329 rows), and what is done about it:
+Properties measured on the standard log of 2022-04-25 to 2022-05-08 (228,329 rows), and how each is handled:
 
-- 5,460 rows repeat another one in all 19 columns: one of them is kept. Rows that agree in user, video and moment
-  but not in what came of it (425) are all kept.
-- A long view without a click (250 rows) and a like without a click (691) do happen, so no task requires another.
+- 5,460 rows repeat another one in all 19 columns: one of them is kept. Rows that agree in user, video and timestamp
+  but not in the labels (425) are all kept.
+- A long view without a click (250 rows) and a like without a click (691) occur, so no task requires another.
 - -124 stands for an unknown value (`is_live_streamer` of 21,127 users): every negative value is read as missing.
-- `date` disagrees with `time_ms` for 0.9 % of the rows; the moment is `time_ms` (UTC), the hour that of Beijing.
+- `date` disagrees with `time_ms` for 0.9 % of the rows; the timestamp is `time_ms` (UTC), the hour that of Beijing.
 - Play time, stay times and the other reactions are outcomes, and the file of video statistics is made of totals
   over the whole period: none of them is an input.
 
 The standard log is what the production policy showed. The random log (`is_rand`) is another policy with other
-rates in the same two weeks: it is read only where `logs` in params.yaml asks for it, as the published protocol does.
+rates in the same two weeks: it is read only where `logs` in params.yaml names it, as the published protocol does.
 Owner: Kuaishou and USTC, CC BY-SA 4.0.
 """
 
@@ -25,7 +25,7 @@ import pandas as pd
 from common.errors import SourceError
 from common.params import Dataset
 from features.datasets import archive
-from features.datasets.log import ROW, Counts, Log, moment
+from features.datasets.log import ROW, Counts, Log, seconds_of
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
 ARCHIVE = archive.Archive(
@@ -36,7 +36,7 @@ ARCHIVE = archive.Archive(
 _USERS, _VIDEOS = "user_features_pure.csv", "video_features_basic_pure.csv"
 _LOG = re.compile(r"log_(standard|random)_.*\.csv")
 _CHUNK, _BLOCK = 100_000, 1 << 20  # rows, bytes
-_FIRST_DAY, _END = "2022-04-07", "2022-05-10"  # of the log, less and plus a day
+_FIRST_DAY, _END = "2022-04-07", "2022-05-10"  # of the log, with a margin of a day
 _BEIJING = pd.Timedelta(hours=8)
 _LABELS = {"click": "is_click", "long_view": "long_view", "like": "is_like"}
 _LOG_COLUMNS = {"user_id", "video_id", "time_ms", "tab", *_LABELS.values()}
@@ -55,7 +55,7 @@ _VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
 
 
 def declare(dataset: Dataset) -> Schema:
-    """27 categorical fields (the id is one) and 4 numbers of a user; 7 of a video, its tags, and 3 numbers."""
+    """27 categorical fields (with the id) and 4 numbers of a user; 6 such fields, 3 numbers and the tags of a video."""
     tabs = tuple(dataset.kuairand_pure.scenarios)
     hours = tuple(range(24))
     user = Column(name="user_id", role=Role.USER, dtype=DType.INT64, kind=Kind.CATEGORICAL)
@@ -66,8 +66,8 @@ def declare(dataset: Dataset) -> Schema:
             name="timestamp",
             role=Role.TIMESTAMP,
             dtype=DType.TIMESTAMP,
-            minimum=moment(_FIRST_DAY),
-            maximum=moment(_END),
+            minimum=seconds_of(_FIRST_DAY),
+            maximum=seconds_of(_END),
         ),
         user,
         video,
@@ -121,13 +121,15 @@ def _logs(path: Path, kinds: tuple[str, ...]) -> list[str]:
     """Names of the log files to read, in the order of the archive."""
     with archive.reading(path), tarfile.open(path, "r:*") as tar:
         names = [Path(member.name).name for member in tar if member.isfile()]
-        while tar.fileobj.read(_BLOCK):  # to the end: the checksum of it all stands there
+        while tar.fileobj and tar.fileobj.read(_BLOCK):  # to the end, which holds the checksum of the whole
             pass
     archive.require(path, set(names), {_USERS, _VIDEOS})
-    found = [name for name in names if (match := _LOG.fullmatch(name)) and match[1] in kinds]
-    if missing := [kind for kind in kinds if not any(name.startswith(f"log_{kind}_") for name in found)]:
-        raise SourceError(f"{path} holds no log_{missing[0]}_*.csv, which `logs` asks for; it holds {sorted(names)}")
-    return found
+    logs = [name for name in names if (match := _LOG.fullmatch(name)) and match[1] in kinds]
+    if missing := [kind for kind in kinds if not any(name.startswith(f"log_{kind}_") for name in logs)]:
+        raise SourceError(
+            f"{path} holds no log_{missing[0]}_*.csv, which `logs` in params.yaml names; it holds {sorted(names)}"
+        )
+    return logs
 
 
 def _users(path: Path, counts: Counts) -> pd.DataFrame:
@@ -140,7 +142,7 @@ def _videos(path: Path, counts: Counts) -> pd.DataFrame:
     frame = _table(path, _VIDEOS, "video_id", (*_VIDEO_TEXT, "tag"), numbers)
     with archive.reading(path):
         tags = [[int(tag) for tag in tags.split(",") if tag] for tags in frame["tag"].fillna("")]
-    return _without_negatives(frame, numbers, counts).assign(tag=tags)
+    return _without_negatives(frame, numbers, counts).assign(tag=pd.Series(tags, frame.index, dtype=object))
 
 
 def _table(path: Path, name: str, key: str, text: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
@@ -151,7 +153,7 @@ def _table(path: Path, name: str, key: str, text: tuple[str, ...], numbers: tupl
 
 def _without_negatives(frame: pd.DataFrame, columns: tuple[str, ...], counts: Counts) -> pd.DataFrame:
     negative = frame[list(columns)] < 0
-    counts.made_null.update({name: int(n) for name, n in negative.sum().items() if n})
+    counts.made_null.update({str(name): int(n) for name, n in negative.sum().items() if n})
     return frame.assign(**frame[list(columns)].mask(negative))
 
 
@@ -159,9 +161,8 @@ def _events(path: Path, logs: list[str], tabs: tuple[str, ...], counts: Counts) 
     with archive.reading(path), tarfile.open(path, "r:*") as tar:
         for member in tar:
             if (name := Path(member.name).name) in logs and (stream := tar.extractfile(member)):
-                # one type for all: a row must have one fingerprint whatever else stands in its chunk
-                chunks = pd.read_csv(archive.text(stream), chunksize=_CHUNK, dtype="float64")
-                for frame in chunks:
+                # one type for all: the fingerprint of a row must not depend on the other rows of its chunk
+                for frame in pd.read_csv(archive.text(stream), chunksize=_CHUNK, dtype="float64"):
                     archive.require_columns(path, name, set(frame.columns), _LOG_COLUMNS)
                     yield _impressions(archive.refuse_longer(frame), tabs, counts)
 

@@ -2,7 +2,7 @@
 
     click = rating > 3, like = rating > 4; S1 = age codes 1 and 18, S2 = 25, S3 = 35 and above.
 
-The rating is the outcome and its moment only orders the rows: neither is a feature. What a model may see are the
+The rating is the label and its timestamp only orders the rows: neither is a feature. The inputs of a model are the
 eight fields of the published protocol: user, movie, gender, age, occupation, zip code, first genre, scenario.
 Owner: GroupLens, University of Minnesota; research use only, no redistribution.
 """
@@ -19,7 +19,7 @@ import pandas as pd
 from common.errors import SourceError
 from common.params import Dataset
 from features.datasets import archive
-from features.datasets.log import ROW, Counts, Log, moment
+from features.datasets.log import ROW, Counts, Log, seconds_of
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
 ARCHIVE = archive.Archive(
@@ -62,9 +62,9 @@ def declare(dataset: Dataset) -> Schema:
             name="timestamp",
             role=Role.TIMESTAMP,
             dtype=DType.TIMESTAMP,
-            minimum=moment(_FIRST_DAY),
-            maximum=moment(_END),
-            desc="moment of the rating",
+            minimum=seconds_of(_FIRST_DAY),
+            maximum=seconds_of(_END),
+            desc="time of the rating",
         ),
         _categorical("user_id", Role.USER, DType.INT64),
         _categorical("movie_id", Role.ITEM, DType.INT64),
@@ -120,12 +120,12 @@ def _fields(stream: IO[bytes], names: list[str], *, text: tuple[str, ...] = ()) 
 
 
 def _chunks(stream: IO[bytes], names: list[str], text: tuple[str, ...], rows: int | None) -> Iterator[pd.DataFrame]:
-    """Lines of `a::b::c`, read at full speed as fields between single colons of which each second one is empty.
+    """Lines of `a::b::c`, read by the C parser of pandas as fields between single colons, every second one empty.
 
-    Raises ValueError where a line has more or fewer fields: pandas cuts such lines where it skips columns, so that
-    all of them are read.
+    Raises ValueError where a line has more or fewer fields. pandas truncates such lines where it skips columns, which
+    is why all columns are read.
     """
-    between = [f"behind {name}" for name in names[:-1]]
+    between = [f"after {name}" for name in names[:-1]]
     columns = [column for pair in zip(names, [*between, ""], strict=True) for column in pair][:-1]
     types = {name: str if name in text else "int64" for name in names} | dict.fromkeys(between, "category")
     frames = pd.read_csv(
@@ -140,11 +140,11 @@ def _chunks(stream: IO[bytes], names: list[str], text: tuple[str, ...], rows: in
         engine="c",
         quoting=csv.QUOTE_NONE,
     )
-    checked = (_fields_alone(archive.refuse_longer(frame), names, between) for frame in frames)
+    checked = (_without_separators(archive.refuse_longer(frame), names, between) for frame in frames)
     yield from checked if rows else [pd.concat(checked)]
 
 
-def _fields_alone(frame: pd.DataFrame, names: list[str], between: list[str]) -> pd.DataFrame:
+def _without_separators(frame: pd.DataFrame, names: list[str], between: list[str]) -> pd.DataFrame:
     for name in between:
         if list(frame[name].cat.categories) != [""] or frame[name].isna().any():
             raise ValueError(f"a line does not have the {len(names)} fields {'::'.join(names)}")
@@ -152,7 +152,7 @@ def _fields_alone(frame: pd.DataFrame, names: list[str], between: list[str]) -> 
 
 
 def _movies(text: str) -> pd.DataFrame:
-    """Titles hold colons of their own: id is before the first `::`, genres after the last."""
+    """Ids and first genres; titles contain colons: the id is before the first `::`, the genres after the last."""
     lines = [line for line in text.splitlines() if line]
     if short := [line for line in lines if line.count("::") < 2]:
         raise ValueError(f"a movie is id::title::genres, found {short[0][:60]!r}")

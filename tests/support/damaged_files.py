@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from features.engine.arrow_types import TYPES
 from features.schema import DType
-from tests.features.datasets import test_kuairand, test_movielens, test_tenrec
-from tests.support import broken_tables, rich_world
+from tests.support import broken_tables, kuairand_archive, movielens_archive, rich_world, tenrec_file
 
 SCHEMA = rich_world.rich_schema()
 FUTURE, PAST = "4102444800", "-86400"  # 2100 and 1969, in seconds
@@ -73,17 +72,17 @@ def _csv(name: str, text: str, numbers: tuple[int, ...], **more: Any) -> Text:
 
 TEXTS = {
     "movielens-1m": (
-        _dat("ratings", test_movielens.RATINGS, (0, 1, 2, 3), moment=3, left_out=1),
-        _dat("users", test_movielens.USERS, (0, 2, 3)),
-        _dat("movies", test_movielens.MOVIES, (0,)),
+        _dat("ratings", movielens_archive.RATINGS, (0, 1, 2, 3), moment=3, left_out=1),
+        _dat("users", movielens_archive.USERS, (0, 2, 3)),
+        _dat("movies", movielens_archive.MOVIES, (0,)),
     ),
     "kuairand-pure": (
-        _csv("log_standard_4_08_to_4_21_pure", test_kuairand.FIRST, (0, 1, 4, 5, 18), moment=4),
-        _csv("log_standard_4_22_to_5_08_pure", test_kuairand.SECOND, (0, 1, 4, 5, 18), moment=4, left_out=1),
-        _csv("user_features_pure", test_kuairand.USERS.replace('"[100,1k)"', "a").replace('"[30,60)"', "b"), (0, 2)),
-        _csv("video_features_basic_pure", test_kuairand.VIDEOS.replace('"20,43"', "20"), (0, 1)),
+        _csv("log_standard_4_08_to_4_21_pure", kuairand_archive.FIRST, (0, 1, 4, 5, 18), moment=4),
+        _csv("log_standard_4_22_to_5_08_pure", kuairand_archive.SECOND, (0, 1, 4, 5, 18), moment=4, left_out=1),
+        _csv("user_features_pure", kuairand_archive.USERS.replace('"[100,1k)"', "a").replace('"[30,60)"', "b"), (0, 2)),
+        _csv("video_features_basic_pure", kuairand_archive.VIDEOS.replace('"20,43"', "20"), (0, 1)),
     ),
-    "tenrec-qk-video": (_csv("rows", f"{test_tenrec.COLUMNS}\n{test_tenrec.ROWS}", (0, 1, 2, 8, 9, 10)),),
+    "tenrec-qk-video": (_csv("rows", f"{tenrec_file.COLUMNS}\n{tenrec_file.ROWS}", (0, 1, 2, 8, 9, 10)),),
 }
 
 
@@ -95,7 +94,7 @@ def write(folder: Path, name: str, changes: dict[str, str | None]) -> Path:
             if texts["rows"] is not None:
                 made.writestr("Tenrec/ctr_data_1M.csv", texts["rows"].encode(errors="surrogateescape"))
         return folder / "Tenrec.zip"
-    maker = test_movielens if name == "movielens-1m" else test_kuairand
+    maker = movielens_archive if name == "movielens-1m" else kuairand_archive
     return maker.write(folder, **{text.name: text.text for text in TEXTS[name]} | changes)
 
 

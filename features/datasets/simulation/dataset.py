@@ -1,18 +1,18 @@
-"""A food-delivery platform that never was: six scenarios, click and order, and the true probabilities.
+"""A food-delivery platform that is simulated: six scenarios, click and order, and the true probabilities.
 
 Whether an impression is clicked, and whether the click becomes an order, depends on
 
     appetite of the user, quality of the item     shared by all scenarios
     daypart x cuisine, device, weekend            shared
-    distance of the kitchen                       shared: farther is less
+    distance of the kitchen                       shared: a longer distance lowers both
     taste x matrix x flavour                      the matrix: a shared part + the pair's + the scenario's own
-    price sensitivity x price                     the pair's, with signs that contradict each other
+    price sensitivity x price                     the pair's, with opposite signs between pairs and tasks
     popularity                                    the pair's, likewise
 
-Scenarios come in pairs that want the same, a large one and a smaller one: home_feed and channel, search and nearby,
-flash_sale and late_night. What draws clicks in one pair repels them in the others, and what is clicked is partly what
-would not be ordered. Profiles are noisy views of the latents, and of one distance in a hundred the log knows nothing.
-The numbers stand in town.py; change.py can plant a change from one day on.
+Scenarios come in pairs with similar preferences, a large one and a smaller one: home_feed and channel, search and
+nearby, flash_sale and late_night. An item that attracts clicks in one pair gets fewer in the others, and an item that
+attracts clicks is ordered less often after one. Profiles are noisy views of the latents, and one distance in a hundred
+is missing in the log. The numbers are in design.py; shifts.py can change the platform from one day on.
 Deterministic by seed; drawn in chunks, so that memory does not grow with the impressions.
 """
 
@@ -23,21 +23,24 @@ import numpy as np
 import pandas as pd
 
 from common.params import Dataset, Simulation
-from features.datasets.log import Counts, Log, moment
-from features.datasets.simulation import clock, platform, shifts
-from features.datasets.simulation.platform import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, TAGS
+from features.datasets.log import Counts, Log, seconds_of
+from features.datasets.simulation import clock, shifts
+from features.datasets.simulation.clock import Integers
+from features.datasets.simulation.design import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, TAGS
+from features.datasets.simulation.platform import draw_impressions, logits, sigmoid
+from features.datasets.simulation.population import Items, Users
 from features.datasets.simulation.shifts import Conditions
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 VOLUME = np.array([0.92, 0.90, 0.93, 0.97, 1.12, 1.20, 1.08])  # impressions by weekday
 CHUNK = 100_000  # impressions
-LOST = 0.01  # share of the distances that are not recorded
+MISSING_DISTANCE_RATE = 0.01  # share of the distances that are not recorded
 
 
 def declare(dataset: Dataset) -> Schema:
     """Context of an impression, profiles of users and items, click and order (order only after click)."""
-    start = moment(dataset.simulation.start.isoformat())
+    start = seconds_of(dataset.simulation.start.isoformat())
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
         Column(
@@ -117,86 +120,90 @@ def _category(name: str, values: tuple[str, ...], *, nullable: bool = False) -> 
 
 
 def read(dataset: Dataset) -> Log:
-    """The log that `dataset.simulation` asks for; its chunks carry p_click and p_order beside the labels.
+    """The log that `dataset.simulation` describes; its chunks hold p_click and p_order in addition to the labels.
 
-    Raises ParameterError on a change that cannot be planted.
+    Raises ParameterError where the shift is impossible.
     """
     size, counts = dataset.simulation, Counts()
-    usual, changed = shifts.conditions(size)
-    place = usual.town
+    usual, shifted = shifts.conditions(size)
     random = np.random.default_rng([size.seed, 1])
     return Log(
         schema=declare(dataset),
-        users=_users(random, place.people),
-        items=_items(random, place.menu, size),
-        chunks=lambda: _chunks(size, usual, changed, counts),
+        users=_users(random, usual.platform.users),
+        items=_items(random, usual.platform.items, size),
+        chunks=lambda: _chunks(size, usual, shifted, counts),
         counts=counts,
         rows=size.impressions,
     )
 
 
-def _users(random: np.random.Generator, people: platform.People) -> pd.DataFrame:
-    """Profiles: age and city as they are, the rest through noise."""
-    felt = people.sensitivity + 0.4 * random.normal(size=len(people.sensitivity))
-    orders = random.poisson(np.exp(2.5 + 0.8 * people.appetite + 0.2 * random.normal(size=len(people.appetite))))
+def _users(random: np.random.Generator, users: Users) -> pd.DataFrame:
+    """Profiles: age and city exact, the other columns with noise."""
+    observed = users.sensitivity + 0.4 * random.normal(size=len(users.sensitivity))
+    orders = random.poisson(np.exp(2.5 + 0.8 * users.appetite + 0.2 * random.normal(size=len(users.appetite))))
     return pd.DataFrame(
         {
-            "user_id": np.arange(1, len(felt) + 1),
-            "registered_at": people.since.astype("datetime64[us]"),
-            "age_band": pd.Categorical.from_codes(people.age, list(AGES)),
-            "city_tier": pd.Categorical.from_codes(people.city, list(CITIES)),
-            "price_level": 1 + np.digitize(felt, np.quantile(felt, [0.2, 0.4, 0.6, 0.8])),
-            "preferred_cuisine": pd.Categorical.from_codes(people.stated, list(CUISINES)),
+            "user_id": np.arange(1, len(observed) + 1),
+            "registered_at": users.since.astype("datetime64[us]"),
+            "age_band": _categorical(users.age, AGES),
+            "city_tier": _categorical(users.city, CITIES),
+            "price_level": 1 + np.digitize(observed, np.quantile(observed, [0.2, 0.4, 0.6, 0.8])),
+            "preferred_cuisine": _categorical(users.stated, CUISINES),
             "orders_last_year": orders,
         }
     )
 
 
-def _items(random: np.random.Generator, menu: platform.Menu, size: Simulation) -> pd.DataFrame:
-    stars = np.clip(4.0 + 0.45 * menu.quality + 0.2 * random.normal(size=len(menu.quality)), 1, 5).round(1)
+def _items(random: np.random.Generator, items: Items, size: Simulation) -> pd.DataFrame:
+    stars = np.clip(4.0 + 0.45 * items.quality + 0.2 * random.normal(size=len(items.quality)), 1, 5).round(1)
     return pd.DataFrame(
         {
             "item_id": np.arange(1, len(stars) + 1),
-            "listed_at": menu.since.astype("datetime64[us]"),
-            "cuisine": pd.Categorical.from_codes(menu.cuisine, list(CUISINES)),
-            "brand": menu.brand,
-            "price": np.exp(menu.log_price).clip(0.5, 500).round(2).astype("float32"),
-            "rating": np.where(menu.since < clock.epoch(size.start), stars, np.nan).astype("float32"),
-            "tags": [[TAGS[tag] for tag in np.flatnonzero(row)] for row in menu.tags],
+            "listed_at": items.since.astype("datetime64[us]"),
+            "cuisine": _categorical(items.cuisine, CUISINES),
+            "brand": items.brand,
+            "price": np.exp(items.log_price).clip(0.5, 500).round(2).astype("float32"),
+            "rating": np.where(items.since < clock.midnight_of(size.start), stars, np.nan).astype("float32"),
+            "tags": [[TAGS[tag] for tag in np.flatnonzero(row)] for row in items.tags],
         }
     )
 
 
-def _chunks(size: Simulation, usual: Conditions, changed: Conditions, counts: Counts) -> Iterator[pd.DataFrame]:
+def _categorical(codes: Integers, names: tuple[str, ...]) -> "pd.Categorical[str]":
+    """The names of `codes`; -1 is a missing value."""
+    return pd.Categorical.from_codes(codes, pd.Index(list(names)))
+
+
+def _chunks(size: Simulation, usual: Conditions, shifted: Conditions, counts: Counts) -> Iterator[pd.DataFrame]:
     weekday = (size.start.weekday() + np.arange(size.days)) % 7
     weight = VOLUME[weekday] / VOLUME[weekday].sum()
     volumes = np.random.default_rng([size.seed, 2]).multinomial(size.impressions, weight)
     for day, volume in enumerate(volumes):
-        today = changed if shifts.applies(size, day) else usual
+        today = shifted if shifts.applies(size, day) else usual
         for part in range(math.ceil(volume / CHUNK)):
             rows = int(min(CHUNK, volume - part * CHUNK))
             counts.rows_read += rows
             random = np.random.default_rng([size.seed, 3, day, part])
-            yield _impressions(random, today, clock.epoch(size.start) + clock.DAY * day, rows)
+            yield _impressions(random, today, clock.midnight_of(size.start) + clock.DAY * day, rows)
 
 
 def _impressions(random: np.random.Generator, today: Conditions, midnight: int, rows: int) -> pd.DataFrame:
     scenario = random.choice(len(SCENARIOS), rows, p=today.shares)
-    shown = platform.show(random, today.town, scenario, midnight, today.devices)
-    shown = shifts.redirected(random.spawn(1)[0], today, shown)
-    click, order = platform.sigmoid(platform.logits(today.town, shown))
-    clicked, ordered, lost = (random.random(rows) < chance for chance in (click, order, LOST))
-    seen = shifts.recorded(today, shown)
+    shown = draw_impressions(random, today.platform, scenario, midnight, today.devices)
+    shown = shifts.redirect_to_new_items(random.spawn(1)[0], today, shown)
+    click, order = sigmoid(logits(today.platform, shown))
+    clicked, ordered, missing = (random.random(rows) < rate for rate in (click, order, MISSING_DISTANCE_RATE))
+    recorded = shifts.record(today, shown)
     return pd.DataFrame(
         {
-            "timestamp": seen.moment.astype("datetime64[us]"),
-            "user_id": seen.user + 1,
-            "item_id": seen.item + 1,
-            "scenario": pd.Categorical.from_codes(seen.scenario, list(SCENARIOS)),
-            "hour": clock.hour(seen.moment),
-            "weekday": pd.Categorical.from_codes(clock.weekday(seen.moment), list(DAYS)),
-            "device": pd.Categorical.from_codes(seen.device, list(DEVICES)),
-            "distance_km": np.where(lost, np.nan, seen.distance).astype(np.float32),
+            "timestamp": recorded.timestamp.astype("datetime64[us]"),
+            "user_id": recorded.user + 1,
+            "item_id": recorded.item + 1,
+            "scenario": _categorical(recorded.scenario, SCENARIOS),
+            "hour": clock.hour(recorded.timestamp),
+            "weekday": _categorical(clock.weekday(recorded.timestamp), DAYS),
+            "device": _categorical(recorded.device, DEVICES),
+            "distance_km": np.where(missing, np.nan, recorded.distance).astype(np.float32),
             "click": clicked.astype(np.int8),
             "order": (clicked & ordered).astype(np.int8),
             "p_click": click,

@@ -31,14 +31,14 @@ from features.encoding.encoder import Encoder
 from features.encoding.tensors import open_tensors
 from features.schema import read_schema
 from models.networks.neighbours import Neighbours
-from tests.features.datasets import test_movielens
+from tests.support import movielens_archive
 
 TRAIN = params.load().train
 PROTOCOL = "a protocol"
 
 
 def ratings(count: int) -> str:
-    """Ratings of the four users of test_movielens, in the official layout; movie 1 is liked, movie 2 is not."""
+    """Ratings of the four users of the tiny archive, in the official layout; movie 1 is liked, movie 2 is not."""
     random = np.random.default_rng(0)
     lines = ((1 + i % 4, 1 + i % 2, int(random.integers(3, 6)) - i % 2 * 2) for i in range(count))
     return "".join(f"{user}::{movie}::{stars}::{978300760 + i}\n" for i, (user, movie, stars) in enumerate(lines))
@@ -47,7 +47,7 @@ def ratings(count: int) -> str:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """A folder with a small ml-1m.zip."""
-    test_movielens.write(tmp_path, ratings=ratings(400))
+    movielens_archive.write(tmp_path, ratings=ratings(400))
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def test_movielens_has_eight_fields_and_both_labels_on_every_row(archive: Path, 
     """Rows are encoded by the eight categorical fields alone; every rating has a click and a like."""
     (tmp_path / "out").mkdir()
     settings = params.load()
-    movielens(settings.model_copy(update={"dataset": test_movielens.dataset(archive)}), tmp_path / "out")
+    movielens(settings.model_copy(update={"dataset": movielens_archive.dataset(archive)}), tmp_path / "out")
     columns = {column.name for column in Encoder.read(tmp_path / "out" / ENCODER).columns}
     assert columns == {"user_id", "movie_id", "gender", "age", "occupation", "zip_code", "genre", "scenario"}
     train = open_tensors(tmp_path / "out" / TENSORS / "train")

@@ -1,72 +1,20 @@
 """The reader of KuaiRand-Pure, on a tiny archive in the official layout."""
 
-import io
 import os
-import tarfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from common.errors import SourceError
-from common.params import Dataset, KuaiRand
+from common.params import Dataset
+from common.paths import ARCHIVES
 from features.datasets import kuairand
-from features.datasets.archive import KEPT
 from features.datasets.log import ROW
 from features.schema import FEATURE_ROLES
+from tests.support.kuairand_archive import FIRST, dataset, write
 
-COLUMNS = (
-    "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
-    "play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
-)
-FIRST = f"""{COLUMNS}
-7,1,20220425,0,1650812741436,1,0,0,0,0,0,1,61802,49866,0,0,0,0,1
-8,2,20220425,0,1650834000000,0,1,0,0,0,0,0,1184,11933,0,0,0,0,0
-7,1,20220425,0,1650812741436,1,0,0,0,0,0,1,61802,49866,0,0,0,0,1
-"""
-SECOND = f"""{COLUMNS}
-7,1,20220425,0,1650812741436,1,0,0,0,0,0,1,11111,49866,0,0,0,0,1
-8,1,20220426,0,1650900000000,0,0,0,0,0,0,1,0,49866,0,0,0,0,12
-"""
-RANDOM = f"{COLUMNS}\n8,2,20220425,0,1650834000001,1,0,0,0,0,0,0,5,11933,0,0,0,1,0\n"
-USERS = f"""user_id,user_active_degree,is_lowactive_period,is_live_streamer,is_video_author,follow_user_num,\
-follow_user_num_range,fans_user_num,fans_user_num_range,friend_user_num,friend_user_num_range,register_days,\
-register_days_range,{",".join(f"onehot_feat{i}" for i in range(18))}
-7,full_active,0,1,1,514,500+,150,"[100,1k)",34,"[30,60)",799,730+,1,1,29,949,1.0,0,0,14,135,6,3,0,0.0,1.0,0.0,0.0,0.0,0.0
-8,UNKNOWN,0,-124,1,-124,500+,20,"[10,100)",3,"[1,5)",1474,730+,1,3,2,1160,,0,0,31,283,6,2,2,,,,,,
-"""
-VIDEOS = """video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,server_width,\
-server_height,music_id,music_type,tag
-1,7349781,NORMAL,2022-04-10,LongImport,0.0,87433.0,720.0,1280.0,9155697141,9.0,39
-2,2103883,AD,2022-04-10,Kmovie,0.0,,720.0,1280.0,6355810746,,"20,43"
-3,2103883,NORMAL,2022-04-10,Kmovie,0.0,5000.0,720.0,1280.0,6355810746,9.0,
-"""
-
-
-def write(folder: Path, **files: str | None) -> Path:
-    """KuaiRand-Pure.tar.gz in `folder`, with the official files or those given instead (None: without it)."""
-    official = {
-        "log_standard_4_08_to_4_21_pure": FIRST,
-        "log_standard_4_22_to_5_08_pure": SECOND,
-        "log_random_4_22_to_5_08_pure": RANDOM,
-        "user_features_pure": USERS,
-        "video_features_basic_pure": VIDEOS,
-        "video_features_statistic_pure": "video_id,counts\n1,3\n",
-    }
-    with tarfile.open(folder / "KuaiRand-Pure.tar.gz", "w:gz") as made:
-        for name, text in {**official, **files}.items():
-            if text is not None:
-                member = tarfile.TarInfo(f"KuaiRand-Pure/data/{name}.csv")
-                content = text.encode(errors="surrogateescape")
-                member.size = len(content)
-                made.addfile(member, io.BytesIO(content))
-    return folder / "KuaiRand-Pure.tar.gz"
-
-
-def dataset(folder: Path, *, scenarios: tuple[str, ...] = ("1", "0"), logs: tuple[str, ...] = ("standard",)):
-    """The part of params.yaml that the reader looks at."""
-    kuai = KuaiRand(scenarios=list(scenarios), logs=list(logs))
-    return Dataset.model_construct(name="kuairand-pure", path=str(folder), kuairand_pure=kuai)
+pytestmark = pytest.mark.unit
 
 
 def events(source: Dataset) -> pd.DataFrame:
@@ -75,7 +23,7 @@ def events(source: Dataset) -> pd.DataFrame:
 
 
 def test_events(tmp_path):
-    """Every standard log is read; tab, hour in Beijing, the moment in UTC, and three labels come of a row."""
+    """Every standard log is read; a row gives tab, hour in Beijing, timestamp in UTC, and three labels."""
     write(tmp_path)
     expected = pd.DataFrame(
         {
@@ -92,8 +40,8 @@ def test_events(tmp_path):
     pd.testing.assert_frame_equal(events(dataset(tmp_path)).drop(columns=ROW), expected, check_dtype=False)
 
 
-def test_repeats_are_told_apart(tmp_path):
-    """A row that repeats another in all columns has its fingerprint; one with another play time has not."""
+def test_duplicates_have_the_same_fingerprint(tmp_path):
+    """A row that equals another in all columns has its fingerprint; one with another play time has not."""
     write(tmp_path)
     first, _, repeat, other = events(dataset(tmp_path))[ROW]
     assert first == repeat != other
@@ -108,7 +56,7 @@ def test_other_tabs_are_counted(tmp_path):
 
 
 def test_random_log_on_request(tmp_path):
-    """The random log is another policy: read only where params.yaml asks for it."""
+    """The random log is another policy: it is read only where params.yaml names it."""
     write(tmp_path)
     assert len(events(dataset(tmp_path, logs=("standard", "random")))) == 5
     assert len(events(dataset(tmp_path, logs=("random",)))) == 1
@@ -129,9 +77,9 @@ def test_tags(tmp_path):
     assert kuairand.read(dataset(tmp_path)).items["tag"].tolist() == [[39], [20, 43], []]
 
 
-def test_outcomes_are_no_features():
+def test_labels_are_no_features():
     """27 categorical fields and 4 numbers of the user; nothing that is known only after the impression."""
-    schema = kuairand.declare(dataset(KEPT))
+    schema = kuairand.declare(dataset(ARCHIVES))
     kinds = [column.kind for column in schema.users if column.role in FEATURE_ROLES]
     assert (kinds.count("categorical"), kinds.count("numeric")) == (27, 4)
     assert {c.name for c in schema.events if c.is_feature} == {"user_id", "video_id", "tab", "hour"}
@@ -147,7 +95,7 @@ def test_missing_file_is_named(tmp_path, name):
 
 
 def test_missing_log_is_named(tmp_path):
-    """An archive without the log that is asked for is refused."""
+    """An archive without the requested log is refused."""
     write(tmp_path, log_random_4_22_to_5_08_pure=None)
     with pytest.raises(SourceError, match=r"no log_random_\*.csv"):
         kuairand.read(dataset(tmp_path, logs=("standard", "random")))
@@ -170,7 +118,7 @@ def test_truncated(tmp_path, share):
 
 
 @pytest.mark.skipif("HINET_DATA" not in os.environ, reason="HINET_DATA: folder with the official archives")
-def test_the_real_one():
+def test_the_official_archive():
     """The slice of two weeks has 228,329 rows, 5,460 of them repeats; the whole standard log has 1,436,609."""
     tabs = tuple(str(tab) for tab in range(15))
     source = kuairand.read(dataset(Path(os.environ["HINET_DATA"]), scenarios=tabs))

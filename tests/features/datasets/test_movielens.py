@@ -1,40 +1,23 @@
 """The reader of MovieLens-1M, on a tiny archive in the official layout."""
 
 import os
-import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from common.errors import SourceError
-from common.params import Dataset
-from features.datasets import archive, movielens
+from common.paths import ARCHIVES
+from features.datasets import movielens
 from features.datasets.log import ROW
 from features.schema import FEATURE_ROLES
+from tests.support.movielens_archive import dataset, write
 
-USERS = "1::F::1::10::48067\n2::M::56::16::70072\n3::M::25::15::55117-1234\n4::F::18::0::01234\n"
-MOVIES = "1::Toy Story (1995)::Animation|Children's|Comedy\n2::Alien: Part 2 :: Café (1986)::Action|Sci-Fi\n"
-RATINGS = "1::1::5::978300760\n2::1::4::978302109\n3::2::3::978301968\n4::2::1::978300275\n9::2::5::978300276\n"
-
-
-def write(folder: Path, **files: str) -> Path:
-    """ml-1m.zip in `folder`, with the official files or those given instead (None: without it)."""
-    texts = {"ratings": RATINGS, "users": USERS, "movies": MOVIES, **files}
-    with zipfile.ZipFile(folder / "ml-1m.zip", "w", zipfile.ZIP_DEFLATED) as made:
-        for name, text in texts.items():
-            if text is not None:
-                made.writestr(f"ml-1m/{name}.dat", text.encode("latin-1", "surrogateescape"))
-    return folder / "ml-1m.zip"
-
-
-def dataset(folder: Path) -> Dataset:
-    """The part of params.yaml that the reader looks at."""
-    return Dataset.model_construct(name="movielens-1m", path=str(folder))
+pytestmark = pytest.mark.unit
 
 
 def test_events(tmp_path):
-    """Click is a rating above 3, like one above 4, the scenario is the user's age; the rating itself is gone."""
+    """Click is a rating above 3, like one above 4, the scenario is the user's age; the rating itself is no column."""
     write(tmp_path)
     log = movielens.read(dataset(tmp_path))
     expected = pd.DataFrame(
@@ -51,7 +34,7 @@ def test_events(tmp_path):
 
 
 def test_users_and_movies(tmp_path):
-    """Zip codes keep their zeros, and titles with colons and accents do not confuse the first genre."""
+    """Zip codes keep their leading zeros; titles with colons and accents do not affect the first genre."""
     write(tmp_path)
     log = movielens.read(dataset(tmp_path))
     assert log.users["zip_code"].tolist() == ["48067", "70072", "55117-1234", "01234"]
@@ -59,7 +42,7 @@ def test_users_and_movies(tmp_path):
 
 
 def test_unknown_user_is_counted(tmp_path):
-    """A rating by somebody who is not in users.dat has no scenario: left out, and counted."""
+    """A rating by a user who is not in users.dat has no scenario: it is left out and counted."""
     write(tmp_path)
     log = movielens.read(dataset(tmp_path))
     assert sum(map(len, log.chunks())) == 4
@@ -67,8 +50,8 @@ def test_unknown_user_is_counted(tmp_path):
 
 
 def test_eight_fields():
-    """A model may see exactly the eight fields of the protocol: no title, no time, no rating."""
-    schema = movielens.declare(dataset(archive.KEPT))
+    """The features are exactly the eight fields of the protocol: no title, no time, no rating."""
+    schema = movielens.declare(dataset(ARCHIVES))
     names = {c.name for table in schema.tables.values() for c in table if c.role in FEATURE_ROLES}
     assert names == {"user_id", "movie_id", "scenario", "gender", "age", "occupation", "zip_code", "genre"}
     assert [(task.name, task.requires) for task in schema.tasks] == [("click", None), ("like", "click")]
@@ -105,7 +88,7 @@ def test_unknown_age(tmp_path):
 
 
 def test_no_archive_at_path(tmp_path):
-    """A path without the archive: the message says which file belongs there and what was found."""
+    """A path without the archive: the message says which file belongs there and what the folder holds."""
     (tmp_path / "other.zip").touch()
     with pytest.raises(SourceError, match=r"no ml-1m.zip in it \(found: \['other.zip'\]\)"):
         movielens.read(dataset(tmp_path))
@@ -113,41 +96,8 @@ def test_no_archive_at_path(tmp_path):
         movielens.read(dataset(tmp_path / "nowhere"))
 
 
-@pytest.fixture
-def official(tmp_path, monkeypatch):
-    """The official address, moved to a file of the test; downloads are kept under the test's folder."""
-    (tmp_path / "server").mkdir()
-    made = write(tmp_path / "server")
-    monkeypatch.setattr(archive, "KEPT", tmp_path / "kept")
-    return archive.Archive(name=made.name, url=made.as_uri(), md5=archive.digest(made))
-
-
-def test_download_once(official, tmp_path):
-    """Without a path the archive is downloaded, checked and kept; the second time it is found there."""
-    found = archive.find(official, str(archive.KEPT))
-    assert found == tmp_path / "kept" / "ml-1m.zip"
-    (tmp_path / "server" / "ml-1m.zip").unlink()
-    assert archive.find(official, str(archive.KEPT)) == found
-    assert [entry.name for entry in (tmp_path / "kept").iterdir()] == ["ml-1m.zip"]
-
-
-def test_download_of_something_else(official, tmp_path):
-    """A download with another checksum is refused and leaves nothing behind."""
-    (tmp_path / "server" / "ml-1m.zip").write_bytes(b"<html>moved</html>")
-    with pytest.raises(SourceError, match=r"MD5 .* expected, .* found"):
-        archive.find(official, str(archive.KEPT))
-    assert list((tmp_path / "kept").iterdir()) == []
-
-
-def test_no_network(official, tmp_path):
-    """Neither archive nor network: the message says which file to put where, and how to set dataset.path."""
-    (tmp_path / "server" / "ml-1m.zip").unlink()
-    with pytest.raises(SourceError, match=r"put ml-1m.zip into a folder of yours and set dataset.path"):
-        archive.find(official, str(archive.KEPT))
-
-
 @pytest.mark.skipif("HINET_DATA" not in os.environ, reason="HINET_DATA: folder with the official archives")
-def test_the_real_one():
+def test_the_official_archive():
     """MovieLens-1M has 1,000,209 ratings: 210,747, 395,556 and 393,906 in the three scenarios."""
     log = movielens.read(dataset(Path(os.environ["HINET_DATA"])))
     rows = pd.concat(chunk["scenario"] for chunk in log.chunks()).value_counts()

@@ -1,4 +1,4 @@
-"""The simulation: what it declares, what is planted, and that it is the same each time."""
+"""The simulation: its schema, the effects that it contains, and that it is the same each time."""
 
 import dataclasses
 
@@ -9,58 +9,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from common.params import Dataset, Shift, Simulation
 from features.datasets.simulation import clock, platform
 from features.datasets.simulation import dataset as simulation
-from features.datasets.simulation.platform import PAIR, RATES, SCENARIOS, SHARES
+from features.datasets.simulation.design import DEVICE_SHARES, PAIR, PRICE, RATES, SCENARIOS, SHARES
+from tests.support.simulation_log import dataset, events
 
-UNCHANGED = Shift(kind="none", from_day=13, scenario="channel")
-
-
-def dataset(**size: object) -> Dataset:
-    """A simulation of 150,000 impressions, or of the size given."""
-    default = {
-        "impressions": 150_000,
-        "users": 3000,
-        "items": 800,
-        "days": 14,
-        "start": "2026-01-05",
-        "seed": 7,
-        "shift": UNCHANGED,
-    }
-    sizes = pd.Series({**default, **size})
-    return Dataset.model_construct(
-        name="simulation",
-        path=None,
-        simulation=Simulation.model_construct(**{**sizes, "start": pd.Timestamp(sizes["start"]).date()}),
-    )
-
-
-def events(**size: object) -> pd.DataFrame:
-    """All chunks as one frame."""
-    frame = pd.concat(simulation.read(dataset(**size)).chunks(), ignore_index=True)
-    return frame.assign(scenario=frame["scenario"].astype(str))
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def log() -> pd.DataFrame:
-    """One default log for all tests that only look at it."""
+    """One default log for all tests that only read it."""
     return events()
 
 
 def test_shares(log):
     """Scenarios are of very unequal size: 40, 25, 15, 10, 6 and 4 % of the impressions."""
-    found = log["scenario"].value_counts(normalize=True).reindex(list(SCENARIOS))
-    np.testing.assert_allclose(found, SHARES, atol=0.005)
+    shares = log["scenario"].value_counts(normalize=True).reindex(list(SCENARIOS))
+    np.testing.assert_allclose(shares, SHARES, atol=0.005)
 
 
 def test_size(log):
-    """As many impressions as params.yaml asks for, to the row."""
+    """The log has exactly as many impressions as params.yaml requests."""
     assert len(log) == 150_000
 
 
 def test_true_rates(log):
-    """Each scenario clicks at 3-15 % and orders from 4 % down to 0.3 % of its impressions."""
+    """The click rates of the scenarios are 3 to 15 %, their order rates 0.3 to 4 % of the impressions."""
     true = log.groupby("scenario")[["p_click", "p_order"]].mean().reindex(list(SCENARIOS))
     np.testing.assert_allclose(true["p_click"], RATES[0], rtol=0.1)
     np.testing.assert_allclose(true["p_order"], RATES[1], rtol=0.15)
@@ -77,58 +52,56 @@ def test_order_needs_click(log):
 
 @pytest.mark.parametrize("task", ["click", "order"])
 def test_truth_is_calibrated(log, task):
-    """In each tenth of the true probability, the labels come up as often as it says (within 4 standard errors)."""
+    """In each tenth of the true probability, the rate of the labels is that probability (within 4 standard errors)."""
     tenth = pd.qcut(log[f"p_{task}"], 10, labels=False)
-    found, true = log.groupby(tenth)[task].mean(), log.groupby(tenth)[f"p_{task}"].mean()
+    observed, true = log.groupby(tenth)[task].mean(), log.groupby(tenth)[f"p_{task}"].mean()
     error = np.sqrt(
         (log[f"p_{task}"] * (1 - log[f"p_{task}"])).groupby(tenth).mean() / tenth.value_counts().sort_index()
     )
-    assert ((found - true).abs() < 4 * error).all()
+    assert ((observed - true).abs() < 4 * error).all()
 
 
-def test_the_limit_is_sane(log):
-    """The best possible AUC of a click is between 0.76 and 0.88 in every scenario: neither noise nor a giveaway."""
+def test_the_best_possible_auc_is_plausible(log):
+    """The best possible AUC of a click is between 0.76 and 0.88 in every scenario."""
     for scenario, rows in log.groupby("scenario"):
         assert 0.76 < roc_auc_score(rows["click"], rows["p_click"]) < 0.88, scenario
 
 
 def _correlations(task: int, seed: int) -> np.ndarray:
-    """Correlation [S, S] of the true logits of the scenarios over the same users, items and moments."""
+    """Correlation [S, S] of the true logits of the scenarios over the same users, items and timestamps."""
     size = dataset(seed=seed).simulation
-    place, random = platform.found(size), np.random.default_rng(0)
-    same = platform.Impressions(
+    simulated, random = platform.build_platform(size), np.random.default_rng(0)
+    shown = platform.Impressions(
         scenario=np.zeros(5000, dtype=int),
-        moment=np.full(5000, clock.epoch(size.start)),
+        timestamp=np.full(5000, clock.midnight_of(size.start)),
         user=random.integers(0, size.users, 5000),
         item=random.integers(0, size.items, 5000),
         device=np.zeros(5000, dtype=int),
         distance=np.ones(5000),
     )
-    places = [dataclasses.replace(same, scenario=np.full(5000, s)) for s in range(len(SCENARIOS))]
-    return np.corrcoef([platform.logits(place, shown)[task] for shown in places])
+    by_scenario = [dataclasses.replace(shown, scenario=np.full(5000, s)) for s in range(len(SCENARIOS))]
+    return np.corrcoef([platform.logits(simulated, one)[task] for one in by_scenario])
 
 
 @pytest.mark.parametrize("seed", [1, 7])
 @pytest.mark.parametrize("task", [0, 1])
-def test_relatives_agree(task, seed):
-    """The truths of the two scenarios of a pair correlate more than those of any two scenarios of two pairs."""
+def test_scenarios_of_a_pair_are_alike(task, seed):
+    """The true logits of two scenarios of a pair correlate more than those of any two scenarios of two pairs."""
     correlation = _correlations(task, seed)
     related = PAIR[:, None] == PAIR[None, :]
     assert correlation[related].min() > correlation[~related].max() + 0.1
 
 
-def test_price_contradicts_itself():
-    """What price sensitivity does to a click has one sign in the feed and the other in the flash sale."""
-    price = platform.PRICE[0, PAIR]
+def test_the_effect_of_price_changes_its_sign():
+    """The effect of price on a click has opposite signs in the feed and in the flash sale."""
+    price = PRICE[0, PAIR]
     assert price[SCENARIOS.index("home_feed")] > 0.2
     assert price[SCENARIOS.index("flash_sale")] < -0.2
-    assert (
-        platform.PRICE[0, 0] * platform.PRICE[1, 0] < 0
-    )  # and within the feed, an order wants the opposite of a click
+    assert PRICE[0, 0] * PRICE[1, 0] < 0  # and, within the feed, on a click and on an order
 
 
-def test_nobody_before_joining(log):
-    """No impression is before its user registered or its item was listed, though some of both are new."""
+def test_no_impression_before_registration_or_listing(log):
+    """No impression is before its user registered or its item was listed, although some of both are new."""
     source = simulation.read(dataset())
     joined = log.merge(source.users, on="user_id").merge(source.items, on="item_id")
     assert len(joined) == len(log)
@@ -139,7 +112,7 @@ def test_nobody_before_joining(log):
 
 
 def test_distances(log):
-    """Kitchens are nearer in `nearby` and farther in the sprawl of tier 3; one distance in a hundred is not known."""
+    """Distances are short in `nearby` and long in cities of tier 3; one in a hundred is missing."""
     home = log.merge(simulation.read(dataset()).users, on="user_id")
     middle = home.pivot_table("distance_km", "scenario", "city_tier", aggfunc="median", observed=True)
     assert (middle.loc["nearby"] < 0.5 * middle.drop(index="nearby")).all(axis=None)
@@ -150,21 +123,20 @@ def test_distances(log):
 
 
 @pytest.mark.parametrize(("task", "deviation"), [(0, 0.25), (1, 0.20)])
-def test_farther_is_less(task, deviation):
-    """Of two impressions that differ in distance alone the farther has the smaller logit; its deviation is planned."""
+def test_a_longer_distance_lowers_the_logit(task, deviation):
+    """Of two impressions that differ in distance only, the farther has the smaller logit; its deviation is designed."""
     size, random = dataset().simulation, np.random.default_rng(0)
-    place, search = platform.found(size), np.full(20_000, SCENARIOS.index("search"))
-    shown = platform.show(
-        random, place, search, clock.epoch(size.start), np.tile(platform.DEVICE_SHARES, (len(SCENARIOS), 1))
-    )
+    simulated, search = platform.build_platform(size), np.full(20_000, SCENARIOS.index("search"))
+    devices = np.tile(DEVICE_SHARES, (len(SCENARIOS), 1))
+    shown = platform.draw_impressions(random, simulated, search, clock.midnight_of(size.start), devices)
     near = dataclasses.replace(shown, distance=np.ones(20_000))
-    effect = (platform.logits(place, shown) - platform.logits(place, near))[task]
+    effect = (platform.logits(simulated, shown) - platform.logits(simulated, near))[task]
     assert effect.std() == pytest.approx(deviation, rel=0.03)
     assert np.corrcoef(effect, np.log(shown.distance))[0, 1] == pytest.approx(-1)
 
 
 def test_days(log):
-    """Every impression is on one of the days asked for; weekends are busier; night is for late_night."""
+    """Every impression is on one of the requested days; weekends have more; late_night has the night hours only."""
     day = log["timestamp"].dt.normalize()
     assert day.min() == pd.Timestamp("2026-01-05")
     assert day.nunique() == 14
@@ -174,13 +146,13 @@ def test_days(log):
     assert log.loc[log["scenario"] == "late_night", "hour"].isin([0, 1, 2, 3, 4, 5, 20, 21, 22, 23]).all()
 
 
-def test_profiles_show_the_latents():
-    """Profiles are noisy views: stated cuisine, price level, orders and rating tell much of the truth, not all."""
-    source, place = simulation.read(dataset()), platform.found(dataset().simulation)
+def test_profiles_correlate_with_the_latents():
+    """Profiles are noisy views: price level, orders and rating correlate with the latents, but not perfectly."""
+    source, simulated = simulation.read(dataset()), platform.build_platform(dataset().simulation)
     users, items = source.users, source.items.dropna(subset="rating")
-    assert 0.85 < np.corrcoef(users["price_level"], place.people.sensitivity)[0, 1] < 0.99
-    assert 0.8 < np.corrcoef(np.log1p(users["orders_last_year"]), place.people.appetite)[0, 1] < 0.99
-    assert 0.8 < np.corrcoef(items["rating"], place.menu.quality[items.index])[0, 1] < 0.99
+    assert 0.85 < np.corrcoef(users["price_level"], simulated.users.sensitivity)[0, 1] < 0.99
+    assert 0.8 < np.corrcoef(np.log1p(users["orders_last_year"]), simulated.users.appetite)[0, 1] < 0.99
+    assert 0.8 < np.corrcoef(items["rating"], simulated.items.quality[items.index])[0, 1] < 0.99
 
 
 def test_popularity_is_skewed(log):
@@ -205,7 +177,7 @@ def test_same_seed_same_log():
     seed=st.integers(0, 2**31),
 )
 def test_any_size(impressions, users, items, days, seed):
-    """Any size gives as many rows as asked for, with known users and items and values within the declaration."""
+    """Any size gives the requested number of rows, with known users and items and values within the declared bounds."""
     size = dataset(impressions=impressions, users=max(users, 20), items=max(items, 20), days=days, seed=seed)
     source = simulation.read(size)
     frame = pd.concat(source.chunks())
@@ -213,7 +185,7 @@ def test_any_size(impressions, users, items, days, seed):
     assert frame["user_id"].isin(source.users["user_id"]).all()
     assert frame["item_id"].isin(source.items["item_id"]).all()
     declared = simulation.declare(size)
-    for column, found in [(c, source.items) for c in declared.items] + [(c, frame) for c in declared.context]:
+    for column, rows in [(c, source.items) for c in declared.items] + [(c, frame) for c in declared.context]:
         if column.minimum is not None:
-            most = np.inf if column.maximum is None else column.maximum
-            assert found[column.name].dropna().between(column.minimum, most).all(), column.name
+            maximum = np.inf if column.maximum is None else column.maximum
+            assert rows[column.name].dropna().between(column.minimum, maximum).all(), column.name
