@@ -19,6 +19,8 @@ Each message is for the person who reads it: what, where, expected, found, what 
 class PipelineError(Exception):
     """Whatever stops a stage for a reason that its reader can act upon."""
 
+    exit_status: int | None = None  # of the command that it stops; None: that of the command's other errors
+
 
 class ParameterError(PipelineError):
     """params.yaml holds an unknown key or a wrong value."""

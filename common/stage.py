@@ -17,10 +17,11 @@ from common.stage_report import StageReport, write_report
 def run(function: Callable[..., Any], *, failed: int = FAILED) -> None:
     """Run `function` with the arguments of the command line, then print its time and peak memory.
 
-    Each keyword of the function is an option (`out: Path` is `--out`). A PipelineError ends the process with
-    its message and exit status `failed`; anything else is a fault of ours and keeps its traceback. A number that the
-    function returns is the exit status. What a stage needs of torch, Feast, Great Expectations and BentoML it imports
-    inside `function`, after the arguments are parsed: `--help` and a mistyped option do not pay for it.
+    Each keyword of the function is an option (`out: Path` is `--out`). A PipelineError ends the process with its
+    message and exit status `failed`, or that of the error's class; anything else is a fault of ours and keeps its
+    traceback. A number that the function returns is the exit status. What a stage needs of torch, Feast, Great
+    Expectations and BentoML it imports inside `function`, after the arguments are parsed: `--help` and a mistyped
+    option do not pay for it.
     """
     started = time.perf_counter()
     app = cyclopts.App(name=f"python -m {_module()}", help=function.__doc__, result_action="return_value")
@@ -29,7 +30,7 @@ def run(function: Callable[..., Any], *, failed: int = FAILED) -> None:
     try:
         status = int(app() or 0)
     except PipelineError as stopped:
-        status, error = failed, str(stopped)
+        status, error = stopped.exit_status or failed, str(stopped)
         print(f"\n{_module()} stopped: {error}", file=sys.stderr, flush=True)
     seconds, megabytes = time.perf_counter() - started, _peak_megabytes()
     write_report(StageReport(module=_module(), status=status, error=error, seconds=seconds, peak_megabytes=megabytes))

@@ -1,20 +1,19 @@
-"""reports/index.html, written anew when a flow has changed what it leads to."""
+"""reports/index.html, written anew when a flow has changed the pages that it links to."""
 
 import sys
-from pathlib import Path
 
 from prefect.logging import get_run_logger
 
-from flows.process.child_process import run_process
-from flows.process.python_module import cause
+from common.paths import INDEX, REPORTS
+from flows.process.reported import cause_of, run_reported
 
 MODULE = "monitoring.index"
 
 
 async def write_index() -> None:
-    """Run `python -m monitoring.index` where there are reports; that it could not is a warning, no more."""
-    if not Path("reports").is_dir():
+    """Run `python -m monitoring.index` where there are reports; a failure is logged as a warning."""
+    if not REPORTS.is_dir():
         return
-    lines: list[str] = []
-    if await run_process([sys.executable, "-m", MODULE], cwd=Path(), log=lines.append):
-        get_run_logger().warning("reports/index.html is not of this run: %s", cause(lines))
+    result = await run_reported([sys.executable, "-m", MODULE], log=lambda _: None)
+    if result.status:
+        get_run_logger().warning("%s is not of this run: %s", INDEX, cause_of(MODULE, result))

@@ -1,7 +1,7 @@
 """Everything on schedule, on one machine, in one process: `python -m flows.ops.schedule` (or `make schedule`).
 
-Starts a Prefect server where none answers (and again, should it die), brings the automations up, and serves every
-deployment of prefect.yaml. A team registers the same deployments for workers instead: docs/operations/index.md.
+Starts a Prefect server where none answers (and restarts it, should it die), applies the automations, and serves every
+deployment of prefect.yaml. A team registers the same deployments for workers instead: docs/operations.
 """
 
 import argparse
@@ -28,59 +28,59 @@ from prefect.schedules import Cron, Interval, Schedule
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from common.paths import ROOT
-from flows.ops.automations import bring_up
+from flows.ops.automations import apply_automations
 
-PATIENCE = 90.0  # seconds that a server may take to come up
-BACK_SECONDS = 3.0  # until it is started again after it died
+STARTUP_SECONDS = 90.0  # that a server may take to answer
+RESTART_SECONDS = 3.0  # until it is restarted after it died
 
 
 def deployments(path: Path = ROOT / "prefect.yaml") -> list[RunnerDeployment]:
-    """Those that prefect.yaml declares, to be served by this process."""
-    return [_deployment(plain) for plain in yaml.safe_load(path.read_text())["deployments"]]
+    """The deployments that prefect.yaml declares, to be served by this process."""
+    return [_deployment(declared) for declared in yaml.safe_load(path.read_text())["deployments"]]
 
 
-def _deployment(plain: dict[str, Any]) -> RunnerDeployment:
-    found: Flow[..., Any] = load_flow_from_entrypoint(plain["entrypoint"])
-    return found.to_deployment(  # type: ignore[return-value]
-        name=plain["name"],
-        description=plain["description"],
-        tags=plain["tags"],
-        schedules=[_schedule(one) for one in plain["schedules"]],
-        parameters=plain.get("parameters", {}),
-        concurrency_limit=ConcurrencyLimitConfig(**plain["concurrency_limit"]),
+def _deployment(declared: dict[str, Any]) -> RunnerDeployment:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(declared["entrypoint"])
+    return flow.to_deployment(  # type: ignore[return-value]
+        name=declared["name"],
+        description=declared["description"],
+        tags=declared["tags"],
+        schedules=[_schedule(one) for one in declared["schedules"]],
+        parameters=declared.get("parameters", {}),
+        concurrency_limit=ConcurrencyLimitConfig(**declared["concurrency_limit"]),
     )
 
 
-def _schedule(plain: dict[str, Any]) -> Schedule:
-    if "interval" in plain:
-        return Interval(plain["interval"], timezone=plain["timezone"])  # seconds
-    return Cron(plain["cron"], timezone=plain["timezone"])
+def _schedule(declared: dict[str, Any]) -> Schedule:
+    if "interval" in declared:
+        return Interval(declared["interval"], timezone=declared["timezone"])  # seconds
+    return Cron(declared["cron"], timezone=declared["timezone"])
 
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """The address of a Prefect server that answers: the one of the settings, else one of our own on its port."""
+    """The API address of a Prefect server that answers: that of the settings, else one of our own on its port."""
     url = get_current_settings().api.url or f"http://127.0.0.1:{get_current_settings().server.api.port}/api"
     if _answers(url):
         yield url
         return
     port = url.split(":")[-1].split("/")[0]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-    kept = Kept(command, os.environ | {"PREFECT_SERVER_API_PORT": port})
+    supervised = Supervised(command, os.environ | {"PREFECT_SERVER_API_PORT": port})
     try:
-        _wait_for(url, kept.process)
+        _wait_for(url, supervised.process)
         yield url
     finally:
-        kept.stop()
+        supervised.stop()
 
 
-class Kept:
-    """A process that is started again when it dies: without the server, no run starts and none can say how it ended."""
+class Supervised:
+    """A process that is restarted when it dies: without the server, no run starts and none can report its end."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.command, self.environment, self.stopped = command, environment, threading.Event()
         self.process = self._start()
-        threading.Thread(target=self._keep, daemon=True).start()
+        threading.Thread(target=self._supervise, daemon=True).start()
 
     def stop(self) -> None:
         """End it, with all that it started."""
@@ -92,39 +92,38 @@ class Kept:
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self.command, env=self.environment, start_new_session=True)
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         while not self.stopped.is_set():
             status = self.process.wait()
-            if not self.stopped.wait(BACK_SECONDS):
-                print(f"the Prefect server ended with {status}: started again", flush=True)
+            if not self.stopped.wait(RESTART_SECONDS):
+                print(f"the Prefect server ended with {status}: restarted", flush=True)
                 self.process = self._start()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + STARTUP_SECONDS
     while not _answers(url):
-        if process.poll() is not None or time.monotonic() > until:
-            sys.exit(f"the Prefect server did not come up at {url}: its reason stands above; is the port taken?")
+        if process.poll() is not None or time.monotonic() > deadline:
+            sys.exit(f"the Prefect server did not come up at {url}: its log above has the reason; is the port in use?")
         time.sleep(0.5)
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
 def main() -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m flows.ops.schedule", description=__doc__)
-    parser.parse_args()
+    argparse.ArgumentParser(prog="python -m flows.ops.schedule", description=__doc__).parse_args()
     os.chdir(ROOT)
     with server() as url:
         os.environ["PREFECT_API_URL"] = url  # for the processes of the runs
         with temporary_settings({PREFECT_API_URL: url}):
-            for name in asyncio.run(bring_up()):
+            for name in asyncio.run(apply_automations()):
                 print(f"automation: {name}")
             print(f"server: {url.removesuffix('/api')}", flush=True)
             serve(*deployments())

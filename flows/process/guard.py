@@ -1,7 +1,7 @@
-"""Runs a command and ends it, with all that it started, as soon as the process that asked for it is gone.
+"""Runs a command and ends it, with all that it started, as soon as the process that requested it is gone.
 
-Run as a file, in a session of its own, with a pipe as standard input that the asking process holds open: however that
-process dies (kill -9 too), the pipe closes. An orphan would go on writing outputs beside the next run.
+Run as a file, in its own session, with a pipe as standard input that the requesting process holds open: however
+that process dies (kill -9 too), the pipe closes. An orphan would go on writing outputs beside the next run.
 """
 
 import os
@@ -11,24 +11,24 @@ import sys
 import threading
 import time
 
-GRACE = 5.0  # seconds between asking (SIGINT) and killing: DVC gives its locks back when asked
+GRACE_SECONDS = 5.0  # between SIGINT and SIGKILL: on SIGINT, DVC releases its locks
 
 
 def main(command: list[str]) -> int:
-    """The exit status of the command; 128 + n after signal n, as a shell has it."""
+    """Run `command` and return its exit status; 128 + n after signal n, as a shell has it."""
     signal.signal(signal.SIGINT, lambda *_: None)  # a handler: what is ignored would be ignored by the command, too
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    threading.Thread(target=end_with_the_asker, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     status = child.wait()
     return status if status >= 0 else 128 - status
 
 
-def end_with_the_asker() -> None:
+def end_with_parent() -> None:
     """Wait for the pipe to close, then end the whole group, this process included."""
     while os.read(0, 1):
         pass
     os.killpg(0, signal.SIGINT)
-    time.sleep(GRACE)
+    time.sleep(GRACE_SECONDS)
     os.killpg(0, signal.SIGKILL)
 
 

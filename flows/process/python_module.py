@@ -1,47 +1,35 @@
-"""A module of the project as a process of a flow: its lines in the run's log, its reason where it stops."""
+"""A module of the project as a process of a flow: its output goes to the log of the run."""
 
 import shlex
 import sys
-from pathlib import Path
+from collections.abc import Collection
 
 from prefect.logging import get_run_logger
 
-from flows.process.child_process import run_process
+from common.exit_status import DONE
+from flows.process.reported import ProcessResult, cause_of, run_reported
 
 
 class CommandError(Exception):
-    """A command stopped: why, in one line, and the command to look closer in the next. `status` is its exit status."""
+    """A command failed: the cause in one line, the command to look closer in the next. `status`: its exit status."""
 
-    def __init__(self, status: int, lines: list[str], module: str, options: dict[str, str]) -> None:
-        self.status = status
-        super().__init__(f"{cause(lines)}\nlook closer: {shlex.join(['python', '-m', module, *words(options)])}")
+    def __init__(self, result: ProcessResult, module: str, options: dict[str, str]) -> None:
+        self.status = result.status
+        command = shlex.join(["python", "-m", module, *words(options)])
+        super().__init__(f"{cause_of(module, result)}\nlook closer: {command}")
 
 
-async def run_module(module: str, options: dict[str, str], *, good: tuple[int, ...] = (0,)) -> int:
-    """Run `python -m module` with `options` in the root of the project; its exit status, which has to be a `good` one.
+async def run_module(module: str, options: dict[str, str], *, expected: Collection[int] = (DONE,)) -> int:
+    """Run `python -m module` with `options` in the current folder and return its exit status.
 
-    Raises CommandError where it is another.
+    Raises CommandError where the status is not an `expected` one.
     """
-    logger, lines = get_run_logger(), list[str]()
-
-    def keep(line: str) -> None:
-        lines.append(line)
-        logger.info(line)
-
-    status = await run_process([sys.executable, "-m", module, *words(options)], cwd=Path(), log=keep)
-    if status not in good:
-        raise CommandError(status, lines, module, options)
-    return status
+    result = await run_reported([sys.executable, "-m", module, *words(options)], log=get_run_logger().info)
+    if result.status not in expected:
+        raise CommandError(result, module, options)
+    return result.status
 
 
 def words(options: dict[str, str]) -> list[str]:
-    """`options` as words of a command line."""
+    """`options` as the words of a command line."""
     return [word for pair in options.items() for word in pair]
-
-
-def cause(lines: list[str]) -> str:
-    """Why a module stopped: that line and the one that goes on about it; else its last one, that of a traceback."""
-    places = [place for place, line in enumerate(lines) if " stopped: " in line]
-    if places:
-        return " ".join(lines[places[-1] : places[-1] + 2])
-    return lines[-1] if lines else "it ended without a word"

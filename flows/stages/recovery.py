@@ -1,6 +1,6 @@
-"""DVC's own files after a kill: it writes them in place, so one killed meanwhile leaves half of them, for ever.
+"""Repairs DVC's own files after a kill: it overwrites them, so that a kill leaves half a file behind for ever.
 
-A copy of dvc.lock is kept while a run goes on; a copy that is there before a run begins is left by one that died.
+A copy of dvc.lock is kept during a run; a copy that exists before a run begins was left by a run that died.
 """
 
 import asyncio
@@ -16,42 +16,41 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import load_yaml
 from dvc.utils.strictyaml import validate
 
+from common.files import replacing
+from common.paths import FLOWS
 from flows.process.child_process import Log
-from flows.workspace.lock import FOLDER
 
-LOCK_FILE, KEPT = Path("dvc.lock"), FOLDER / "dvc.lock"
+LOCK_FILE, COPY = Path("dvc.lock"), FLOWS / "dvc.lock"
 
 
 @contextlib.asynccontextmanager
 async def recovery(*, log: Log) -> AsyncIterator[None]:
-    """Mend what a run before this one left, keep a copy meanwhile, mend what this one leaves. Hold the workspace."""
-    await asyncio.to_thread(check, log)
+    """Repair what an earlier run left, keep a copy meanwhile, repair what this run leaves. Needs the workspace lock."""
+    await asyncio.to_thread(repair, log)
     try:
         yield
     finally:
-        check(log)
-        KEPT.unlink(missing_ok=True)
+        repair(log)
+        COPY.unlink(missing_ok=True)
 
 
-def check(log: Log) -> None:
-    """Mend DVC's files if they are cut off, else keep a copy; waits while a DVC has its lock, as when it writes."""
+def repair(log: Log) -> None:
+    """Repair DVC's files if they are cut off, else keep a copy; waits while a DVC process holds its lock to write."""
     with contextlib.closing(Repo(_wait_for_lock=True)) as repo, repo.lock:
-        writers = Path(repo.tmp_dir or ".dvc/tmp") / "rwlock"
-        if writers.exists() and not _is_json(writers):
-            writers.unlink()
-            log(f"{writers.name} of DVC was cut off by a kill: removed")
-        if _stages(KEPT) - _stages(LOCK_FILE):
-            _copy(KEPT, LOCK_FILE)
+        users = Path(repo.tmp_dir or ".dvc/tmp") / "rwlock"
+        if users.exists() and not _is_json(users):
+            users.unlink()
+            log(f"{users.name} of DVC was cut off by a kill: removed")
+        if _stages(COPY) - _stages(LOCK_FILE):
+            _copy(COPY, LOCK_FILE)
             log("dvc.lock was cut off by a kill: put back as of the last whole stage")
         elif LOCK_FILE.exists():
-            _copy(LOCK_FILE, KEPT)
+            _copy(LOCK_FILE, COPY)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """By rename: the copy is whole, or it is not there."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, FOLDER / "dvc.lock.new")
-    (FOLDER / "dvc.lock.new").replace(target)
+    with replacing(target) as partial:
+        shutil.copy(source, partial)
 
 
 def _stages(path: Path) -> set[str]:

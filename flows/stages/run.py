@@ -1,114 +1,106 @@
-"""The stages of dvc.yaml as tasks: DVC says which there are, in which order, and which are stale."""
+"""The stages of dvc.yaml as Prefect tasks: DVC says which stages there are, their order, and which are out of date."""
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
-import re
-import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, task
+from prefect import State, Task, task
 from prefect.artifacts import acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 
-from flows.process.child_process import Log, run_process
+from flows.stages.attempt import attempt
 from flows.stages.graph import Stage, read_graph, reasons
-from flows.stages.recovery import check, recovery
+from flows.stages.recovery import recovery
+from flows.stages.reproduce import RAN, RESTORED, UP_TO_DATE
 
-PEAK = re.compile(r"^[\w.]+: [\d.,]+ s, peak memory ([\d,]+ MB)$")  # the last line of a stage, see stage.py
-STOPPED = re.compile(r"^[\w.]+ stopped: ")  # its one sentence when it fails
-VERDICTS = {  # DVC's, and the states that they are shown as
-    "cached": re.compile(r"^Stage '.*' didn't change, skipping"),
-    "restored": re.compile(r"^Stage '.*' is cached - skipping run, checking out outputs"),
-}
-KILLED = re.compile(r"exited with (?:-9|137)$")
-BUSY = "is busy, it is being blocked by"
-BUSY_SECONDS, BUSY_TIMES = 10.0, 360  # another DVC writes what this stage reads: an hour
+CACHED, FAILED, NOT_REACHED = "cached", "failed", "not reached"
+STATES = {RAN: RAN, RESTORED: RESTORED, UP_TO_DATE: CACHED}  # of a stage whose outputs are up to date, by DVC's word
+COLUMNS = ("stage", "state", "seconds", "peak_memory", "why")
 
 
 @dataclasses.dataclass(kw_only=True)
-class Outcome:
-    """What became of a stage: a row of the table."""
+class StageResult:
+    """What became of a stage: a row of the table of a run; `cause` of a failure, in one line."""
 
     stage: str
-    state: str = "not reached"
+    state: str = NOT_REACHED
     seconds: float | None = None
     peak_memory: str | None = None
     why: str | None = None
-    cause: str | None = None  # of a failure, in one line
+    cause: str | None = None
 
     @property
-    def good(self) -> bool:
-        """Whether what the stage makes is there and up to date."""
-        return self.state in ("cached", "restored", "ran")
+    def up_to_date(self) -> bool:
+        """Whether the outputs of the stage exist and are up to date."""
+        return self.state in STATES.values()
 
 
-async def run_stages(*, at_once: int = 2, until: Path | None = None) -> list[Outcome]:
-    """Run every stage that DVC holds to be stale, each as a task, `at_once` of them at most (one on the GPU).
+async def run_stages(*, concurrency: int = 2, output: Path | None = None) -> list[StageResult]:
+    """Run every stage that DVC holds to be out of date, each as a task, `concurrency` at once (one on the GPU).
 
-    `until`: only those that make that output, and what they wait for. After a failure nothing new is started. A row for
-    each stage, in order, whatever became of it.
+    `output`: only the stages that this output needs. After a failure no further stage starts. Returns a result for
+    each stage, in order, and writes them to the artifact `stages`, whatever became of the run.
     """
     async with recovery(log=get_run_logger().warning):
-        stages = await asyncio.to_thread(read_graph, until)
-        names = None if until is None else [stage.name for stage in stages]
-        run = Run(await asyncio.to_thread(reasons, names), at_once=at_once)
+        stages = await asyncio.to_thread(read_graph, output)
+        names = None if output is None else [stage.name for stage in stages]
+        run = GraphRun(await asyncio.to_thread(reasons, names), concurrency=concurrency)
         try:
             async with asyncio.TaskGroup() as group:
                 for stage in stages:
-                    run.outcomes[stage.name] = Outcome(stage=stage.name)
-                    run.ended[stage.name] = group.create_task(run.one(stage))
+                    run.results[stage.name] = StageResult(stage=stage.name)
+                    run.final_states[stage.name] = group.create_task(run.run_stage(stage))
         finally:
-            await tell_stages(list(run.outcomes.values()))
-        return list(run.outcomes.values())
+            await write_table(list(run.results.values()))
+        return list(run.results.values())
 
 
-class Run:
-    """One run of the graph: what is stale, what has ended, and who may start."""
+class GraphRun:
+    """One run of the graph: the reasons of the stages that are out of date, the results, and the limits."""
 
-    def __init__(self, stale: dict[str, str], *, at_once: int) -> None:
-        self.stale = stale
-        self.outcomes: dict[str, Outcome] = {}
-        self.ended: dict[str, asyncio.Task[State | None]] = {}
-        self.processes, self.gpu, self.asking = asyncio.Semaphore(at_once), asyncio.Semaphore(1), asyncio.Lock()
+    def __init__(self, out_of_date: dict[str, str], *, concurrency: int) -> None:
+        self.out_of_date = out_of_date
+        self.results: dict[str, StageResult] = {}
+        self.final_states: dict[str, asyncio.Task[State | None]] = {}
+        self.processes, self.gpu, self.status = asyncio.Semaphore(concurrency), asyncio.Semaphore(1), asyncio.Lock()
 
-    async def one(self, stage: Stage) -> State | None:
-        """The final state of the stage's task; None where it was not reached."""
-        before = [await self.ended[name] for name in stage.after]
-        if not all(self.outcomes[name].good for name in stage.after):
+    async def run_stage(self, stage: Stage) -> State | None:
+        """Run the stage after its upstream stages; the final state of its task, None where it was not reached."""
+        upstream = [await self.final_states[name] for name in stage.upstream]
+        if not all(self.results[name].up_to_date for name in stage.upstream):
             return None
-        if not await self._is_stale(stage):
-            return await self._run(stage, before)
+        if not await self._is_out_of_date(stage):
+            return await self._run_task(stage, upstream)
         async with self.gpu if stage.gpu else contextlib.nullcontext(), self.processes:
-            failed = any(outcome.state == "failed" for outcome in self.outcomes.values())
-            return None if failed else await self._run(stage, before)
+            failed = any(result.state == FAILED for result in self.results.values())
+            return None if failed else await self._run_task(stage, upstream)
 
-    async def _is_stale(self, stage: Stage) -> bool:
-        """As DVC had it when the run began; behind a stage that ran, as DVC has it now."""
-        if any(self.outcomes[name].state != "cached" for name in stage.after):
-            self.stale.pop(stage.name, None)
-            async with self.asking:  # DVC looks for its lock twice a second only
-                self.stale |= await asyncio.to_thread(reasons, [stage.name])
-        return stage.name in self.stale
+    async def _is_out_of_date(self, stage: Stage) -> bool:
+        """By DVC's status as of the start of the run; behind a stage that ran, by its status now."""
+        if any(self.results[name].state != CACHED for name in stage.upstream):
+            self.out_of_date.pop(stage.name, None)
+            async with self.status:  # DVC tries its lock twice a second only
+                self.out_of_date |= await asyncio.to_thread(reasons, [stage.name])
+        return stage.name in self.out_of_date
 
-    async def _run(self, stage: Stage, before: list[State | None]) -> State:
-        outcome = self.outcomes[stage.name]
-        outcome.why = self.stale.get(stage.name)
-        state: State = await as_task(stage, outcome)(return_state=True, wait_for=before)  # type: ignore[misc]
-        if not outcome.good:
-            outcome.state = "failed"
-            outcome.cause = outcome.cause or f"{stage.name}: {state.message}"
+    async def _run_task(self, stage: Stage, upstream: list[State | None]) -> State:
+        result = self.results[stage.name]
+        result.why = self.out_of_date.get(stage.name)
+        state: State = await as_task(stage, result)(return_state=True, wait_for=upstream)  # type: ignore[misc]
+        if not result.up_to_date:
+            result.state = FAILED
+            result.cause = result.cause or f"{stage.name}: {state.message}"
         return state
 
 
-def as_task(stage: Stage, outcome: Outcome) -> Task[[], Coroutine[Any, Any, State]]:
-    """The stage as a task, with the hints of its `meta`; what comes of it is written to `outcome`."""
+def as_task(stage: Stage, result: StageResult) -> Task[[], Coroutine[Any, Any, State]]:
+    """The stage as a task with the options of its `meta`; what becomes of it is written to `result`."""
 
     @task(
         name=stage.name,
@@ -121,64 +113,44 @@ def as_task(stage: Stage, outcome: Outcome) -> Task[[], Coroutine[Any, Any, Stat
         tags=["gpu"] if stage.gpu else [],
     )
     async def reproduce() -> State:
-        if outcome.why is None:
-            outcome.state = "cached"
+        if result.why is None:
+            result.state = CACHED
             return Completed(name="Cached", message="up to date")
         started = time.perf_counter()
         try:
-            return await _reproduce(stage, outcome)
+            return await _reproduce(stage, result)
         finally:
-            outcome.seconds = round(time.perf_counter() - started, 1)
+            result.seconds = round(time.perf_counter() - started, 1)
 
     return reproduce
 
 
-async def _reproduce(stage: Stage, outcome: Outcome) -> State:
-    logger, outcome.cause = get_run_logger(), None
-    logger.info(f"runs, for {outcome.why}")
-    status, lines = await _dvc_repro(stage.name, logger.info)
-    if status:
-        outcome.cause = cause(stage.name, lines)
-        return Failed(message=outcome.cause)
-    outcome.peak_memory = next((found[1] for found in map(PEAK.match, reversed(lines)) if found), None)
-    outcome.state = next((state for state, said in VERDICTS.items() if any(map(said.match, lines))), "ran")
-    return Completed(name=None if outcome.state == "ran" else outcome.state.capitalize())
+async def _reproduce(stage: Stage, result: StageResult) -> State:
+    logger, result.cause = get_run_logger(), None
+    logger.info(f"out of date: {result.why}")
+    made = await attempt(stage.name, logger.info)
+    if made.reproduction.state not in STATES:
+        result.cause = made.cause
+        return Failed(message=result.cause)
+    result.peak_memory, result.state = made.peak_memory, STATES[made.reproduction.state]
+    return Completed(name=None if result.state == RAN else result.state.capitalize())
 
 
-async def _dvc_repro(name: str, log: Log) -> tuple[int, list[str]]:
-    """Exit status and last lines of DVC; while another DVC writes what this stage reads, wait and try again.
-
-    `--wait-for-lock`: without it, a stage that ends while another one is being hashed for 3 s is lost.
-    """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-    lines: collections.deque[str] = collections.deque(maxlen=200)
-
-    def told(line: str) -> None:
-        lines.append(line)
-        log(line)
-
-    for _ in range(BUSY_TIMES):
-        lines.clear()
-        await asyncio.to_thread(check, log)
-        status = await run_process(command, cwd=Path(), log=told)
-        if not status or not any(BUSY in line for line in lines):
-            break
-        log(f"waits {BUSY_SECONDS:g} s for another DVC")
-        await asyncio.sleep(BUSY_SECONDS)
-    return status, list(lines)
-
-
-def cause(name: str, lines: list[str]) -> str:
-    """Why a stage failed, in one line: its own sentence, else that it was killed, else the last thing it said."""
-    said = [line for line in lines if STOPPED.match(line)]
-    if not said and any(KILLED.search(line) for line in lines):
-        return f"{name} was killed (signal 9): did the machine run out of memory?"
-    said = said or [line for line in lines if not line.startswith("ERROR: failed to reproduce")] or lines
-    return said[-1] if said else f"{name} failed without a word"
-
-
-async def tell_stages(outcomes: list[Outcome]) -> None:
-    """The table of a run as an artifact: what became of each stage, how long, how much memory, and why it ran."""
-    columns = ("stage", "state", "seconds", "peak_memory", "why")
-    table = [{column: getattr(outcome, column) for column in columns} for outcome in outcomes]
+async def write_table(results: list[StageResult]) -> None:
+    """Write the table of a run as an artifact: what became of each stage, seconds, peak memory, and why it ran."""
+    table = [{column: getattr(result, column) for column in COLUMNS} for result in results]
     await acreate_table_artifact(key="stages", table=table, description="What became of each stage")
+
+
+def failure_of(results: list[StageResult]) -> str | None:
+    """The cause of the first failure and the command to look closer, in two lines; None without a failure."""
+    if all(result.up_to_date for result in results):
+        return None
+    first = next(result for result in results if result.cause)
+    return f"{first.cause}\nlook closer: dvc repro --single-item {first.stage}"
+
+
+def summary(results: list[StageResult]) -> str:
+    """How many stages are in each state, such as "3 cached, 2 ran"."""
+    states = [result.state for result in results]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

@@ -1,55 +1,56 @@
-"""What each flow has done, by logical date: done twice is done once, and nothing runs behind a newer date."""
+"""The newest logical date that each flow has finished: a date runs once, and never after a newer one."""
 
 import datetime
-import fcntl
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
-from prefect.states import Completed, State
+from prefect import State
+from prefect.states import Completed
 
 from common.errors import PipelineError
-from flows.workspace.lock import FOLDER
+from common.files import exclusive_lock, write_text
+from common.paths import FLOWS
 
-Moment = datetime.date | datetime.datetime
+LogicalDate = datetime.date | datetime.datetime
 SKIPPED = {"done": "{} is done", "newer": "a date newer than {} is done"}
 
 
-def claim(flow: str, as_of: Moment) -> Literal["run", "done", "newer"]:
-    """Whether `flow` has to run for `as_of`: "run", "done" (this date was finished), "newer" (a newer one was).
+def progress(flow: str, as_of: LogicalDate) -> Literal["due", "done", "newer"]:
+    """Whether `flow` is due for `as_of`, has done it, or has done a newer date.
 
-    Two that ask at once are both told to run: ask while the workspace is held (flows.workspace.lock.alone).
+    Two callers at once may both get "due": call it while you hold the workspace (flows.workspace.lock).
     """
-    newest = _newest(FOLDER / f"{flow}.json")
-    if newest is None or newest < _moment(as_of):
-        return "run"
-    return "done" if newest == _moment(as_of) else "newer"
+    newest = _newest(_state_file(flow))
+    if newest is None or newest < _timestamp(as_of):
+        return "due"
+    return "done" if newest == _timestamp(as_of) else "newer"
 
 
-def skipped(flow: str, as_of: Moment) -> State | None:
-    """The final state of a run that has nothing to do, None for one that has."""
-    found = claim(flow, as_of)
-    return None if found == "run" else Completed(name="Skipped", message=SKIPPED[found].format(as_of))
+def skipped(flow: str, as_of: LogicalDate) -> State | None:
+    """The final state of a run that has nothing to do, None for a run that has."""
+    state = progress(flow, as_of)
+    return None if state == "due" else Completed(name="Skipped", message=SKIPPED[state].format(as_of))
 
 
-def finish(flow: str, as_of: Moment) -> None:
-    """Remember that `flow` is done for `as_of`; an older date than the one remembered changes nothing."""
-    path = FOLDER / f"{flow}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may finish another date just now
-        if claim(flow, as_of) == "run":
-            _write(path, {"done": _moment(as_of).isoformat()})
+def mark_done(flow: str, as_of: LogicalDate) -> None:
+    """Record that `flow` is done for `as_of`; a date older than the recorded one changes nothing."""
+    path = _state_file(flow)
+    with exclusive_lock(path.with_suffix(".lock"), wait=True):  # another process may finish another date just now
+        if progress(flow, as_of) == "due":
+            write_text(path, json.dumps({"done": _timestamp(as_of).isoformat()}))
 
 
-def _moment(as_of: Moment) -> datetime.datetime:
-    """A date is its midnight (UTC); a moment has to say its zone."""
+def _state_file(flow: str) -> Path:
+    return FLOWS / f"{flow}.json"
+
+
+def _timestamp(as_of: LogicalDate) -> datetime.datetime:
+    """A date as its midnight in UTC, a timestamp in UTC; raises PipelineError for a timestamp without a time zone."""
     if not isinstance(as_of, datetime.datetime):
         return datetime.datetime(as_of.year, as_of.month, as_of.day, tzinfo=datetime.UTC)
     if as_of.tzinfo is None:
-        raise PipelineError(f"as_of: expected a date, or a moment with its zone, found {as_of.isoformat()}")
+        raise PipelineError(f"as_of: expected a date, or a timestamp with its zone, found {as_of.isoformat()}")
     return as_of.astimezone(datetime.UTC)
 
 
@@ -57,15 +58,8 @@ def _newest(path: Path) -> datetime.datetime | None:
     if not path.exists():
         return None
     try:
-        return _moment(datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]))
+        return _timestamp(datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise PipelineError(f'{path}: expected {{"done": <moment>}}, found {error}; remove it to run anew') from error
-
-
-def _write(path: Path, document: dict[str, str]) -> None:
-    """All or nothing: a reader sees the old file or the new one."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+        raise PipelineError(
+            f'{path}: expected {{"done": <timestamp>}}, found {error}; remove it to run anew'
+        ) from error

@@ -1,45 +1,40 @@
-"""One run at a time in a workspace: the others wait. The kernel holds the lock, so a kill -9 gives it back."""
+"""The lock of a workspace: one run at a time, the others wait. The kernel holds it, so that a kill -9 releases it."""
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import TextIO
 
+from common.files import exclusive_lock
+from common.paths import FLOWS
 from flows.process.child_process import Log
 
-FOLDER = Path("artifacts/flows")  # in a workspace, which is the current folder: its lock, and what its flows have done
-TELL_SECONDS = 60.0
+LOCK, HOLDER = FLOWS / "lock", FLOWS / "lock.holder"  # in the current folder, which is the workspace
+LOG_SECONDS = 60.0  # between two log lines of a run that waits
 
 
 @contextlib.asynccontextmanager
-async def alone(*, log: Log) -> AsyncIterator[None]:
-    """Hold the workspace (the current folder); wait for whoever holds it, telling `log` for whom. Do not nest."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("a+") as file:  # closing it gives the lock back
-        await _wait_for(file, log)
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+async def workspace_lock(*, log: Log) -> AsyncIterator[None]:
+    """Hold the workspace (the current folder); wait for the process that holds it and name it in `log`. Do not nest."""
+    with contextlib.ExitStack() as held:
+        logged_at = float("-inf")
+        while not _acquire(held):
+            if time.monotonic() - logged_at > LOG_SECONDS:
+                log(f"waits until {_holder()} is done here")
+                logged_at = time.monotonic()
+            await asyncio.sleep(0.5)
+        HOLDER.write_text(f"process {os.getpid()}")
         yield
 
 
-async def _wait_for(file: TextIO, log: Log) -> None:
-    told = float("-inf")
-    while not _locked(file):
-        if time.monotonic() - told > TELL_SECONDS:
-            file.seek(0)
-            log(f"waits until {file.read() or 'another run'} is done here")
-            told = time.monotonic()
-        await asyncio.sleep(0.5)
-
-
-def _locked(file: TextIO) -> bool:
+def _acquire(held: contextlib.ExitStack) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.enter_context(exclusive_lock(LOCK))
     except BlockingIOError:
         return False
     return True
+
+
+def _holder() -> str:
+    return (HOLDER.read_text() if HOLDER.exists() else "") or "another run"

@@ -1,0 +1,49 @@
+"""A command that may leave a stage report: its exit status, its report, and the cause of a failure in one line."""
+
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.stage_report import VARIABLE, StageReport, read_report
+from flows.process.child_process import Log, run_process
+
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit statuses: of subprocess, of a shell
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessResult:
+    """How a process ended: exit status, the report of the last stage that it ran, the last line of its output."""
+
+    status: int
+    report: StageReport | None = None
+    last_line: str | None = None
+
+
+async def run_reported(command: list[str], *, log: Log) -> ProcessResult:
+    """Run `command` in the current folder; a stage that it runs finds in its environment where the report goes."""
+    last_line: str | None = None
+
+    def keep(line: str) -> None:
+        nonlocal last_line
+        last_line = line
+        log(line)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "report.json"
+        status = await run_process(command, cwd=Path(), log=keep, environment={VARIABLE: str(path)})
+        return ProcessResult(status=status, report=read_report(path), last_line=last_line)
+
+
+def cause_of(name: str, result: ProcessResult) -> str:
+    """Why the stage or module `name` failed, in one line.
+
+    That is the error of its report (two lines of it at most); without one, that it was killed, or the last line of
+    its output, such as that of a traceback.
+    """
+    report = result.report
+    if report is not None and report.error is not None:
+        return f"{report.module} stopped: {' '.join(report.error.splitlines()[:2])}"
+    if result.status in KILLED:
+        return f"{name} was killed (signal 9): did the machine run out of memory?"
+    return result.last_line or f"{name} failed without output"
