@@ -1,46 +1,34 @@
-"""Stage: the newest features of every user and item into the online store (Feast), and of items into a snapshot.
+"""Stage: the newest features of every user and item into the online store (Feast), and of every item into a snapshot.
 
-The online store holds the values as of `end`: the moment after the last snapshot. It is made from nothing, into a
-file of its own, so it is a step from files to files like any other; a store that others read while it changes (Redis)
-is filled by the flow of the same name, with the same function.
+The online store holds the values as of the newest row of all views. It is made from nothing, into a file of its own: a
+step from files to files. A store that others read while it changes is updated by `features.refresh`.
 """
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
-import ibis
-
 from common import stage
-from features.schema import EVENT_TIMESTAMP, View, read_schema, read_views
-from features.store.definitions import open_store
-from features.store.item_snapshot import snapshot_beside, write_snapshot
-
-_BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
+from features.schema import read_schema, read_views
 
 
 def materialize(*, schema: Path, features: Path, online: Path) -> None:
-    """Write the SQLite online store `online`, and beside it the item snapshot, from the views under `features`."""
+    """Write the SQLite online store `online`, and next to it the item snapshot, from the views under `features`."""
+    from features.store.definitions import open_store
+    from features.store.incremental import BEGINNING
+    from features.store.item_snapshot import item_snapshot_path, write_snapshot
+    from features.store.offline_store import configure_feast, newest_timestamp
+
     declared, views = read_schema(schema), read_views(features / "views.json")
     online.parent.mkdir(parents=True, exist_ok=True)
     online.unlink(missing_ok=True)
-    ibis.set_backend(ibis.duckdb.connect(threads=1))  # one thread: rows in one order, the same bytes every time
+    configure_feast(threads=1)  # one thread: rows in one order, the same bytes every time
     store = open_store(declared, views, features=features, online=online, registry=online.parent / "registry.db")
-    end = newest_snapshot(views, features)
-    store.materialize(_BEGINNING, end)
-    items = write_snapshot(declared, views, features=features, moment=end, path=snapshot_beside(online))
+    as_of = newest_timestamp(views, features)
+    store.materialize(BEGINNING, as_of)
+    items = write_snapshot(declared, views, features=features, as_of=as_of, path=item_snapshot_path(online))
     print(
-        f"online store {online} and the snapshot of {items:,} items hold the features as of {end:%Y-%m-%d %H:%M} UTC",
+        f"online store {online} and the snapshot of {items:,} items hold the features as of {as_of:%Y-%m-%d %H:%M} UTC",
         flush=True,
     )
-
-
-def newest_snapshot(views: tuple[View, ...], features: Path) -> datetime:
-    """The moment of the newest snapshot of all views, UTC."""
-    files = [(features / f"{view.name}.parquet").as_posix() for view in views]
-    newest = duckdb.sql(f"select max({EVENT_TIMESTAMP}) from read_parquet({files}, union_by_name = true)").fetchone()
-    assert newest is not None
-    return newest[0].replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,16 @@ from features.schema.columns import (
     DType,
     Kind,
     Role,
-    Schema,
     View,
-    inputs,
     newest_day,
-    read_schema,
-    read_views,
-    to_json,
 )
+from features.schema.schema import SPLITS, Schema, inputs, read_schema, read_views, to_json
 from features.schema.targets import Task, TaskKind, mean_title, places, tasks_of
 
 __all__ = [
     "EVENT_TIMESTAMP",
     "FEATURE_ROLES",
+    "SPLITS",
     "Column",
     "DType",
     "Kind",

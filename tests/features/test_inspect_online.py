@@ -14,11 +14,12 @@ from feast import FeatureStore
 from feast.protos.feast.types.Value_pb2 import Value
 
 from common.errors import ValidationError
-from features.inspect_online import check_online, inspect_online
+from features.inspect_online import inspect_online
 from features.quality.gate import Suite
+from features.quality.online_store import check_online
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.definitions import open_store
-from features.store.item_snapshot import snapshot_beside
+from features.store.item_snapshot import item_snapshot_path
 from tests.support import tiny_project, world
 
 SCHEMA = world.schema()
@@ -27,7 +28,7 @@ SCHEMA = world.schema()
 @pytest.fixture
 def online(project: Path, tmp_path: Path) -> Path:
     """A copy of the online store of the tiny project, to plant faults in, and of the item snapshot beside it."""
-    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
     return Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
 
 
@@ -42,7 +43,7 @@ def check(project: Path, online: Path, sample: int = 500, moment: datetime | Non
     """The suites on the online store `online`."""
     features = project / "data/features"
     views = read_views(features / "views.json")
-    return check_online(opened(project, online), SCHEMA, views, features, sample, moment=moment)
+    return check_online(opened(project, online), SCHEMA, views, features, sample, as_of=moment)
 
 
 def failed(suites: list[Suite]) -> dict[tuple[str, str, str], list[dict]]:

@@ -12,11 +12,13 @@ import pytest
 
 from common import params
 from common.errors import ValidationError
-from features import inspect_tensors as border
 from features.encoding.encoder import LIMIT, Encoder
 from features.encoding.tensors import open_tensors
-from features.inspect_tensors import check_tensors
-from features.quality.gate import SPLITS, Suite
+from features.inspect_tensors import inspect_tensors
+from features.quality import tensors as border
+from features.quality.gate import Suite
+from features.quality.tensors import check_tensors
+from features.schema import SPLITS
 from tests.support import world
 
 SETTINGS = params.Inspect(**world.section("inspect"))
@@ -149,7 +151,7 @@ def test_the_stage_says_what_was_found(data: Path) -> None:
     edit_array(data, "test", "numeric", put((4, 0), np.nan))
     places = {name: Path(name) for name in ("training", "tensors")}
     with contextlib.chdir(data), pytest.raises(ValidationError, match=r"test: not finite.*user_impressions_7d"):
-        border.inspect_tensors(
+        inspect_tensors(
             schema=Path("schema.json"), encoder=Path("encoder.json"), **places, report=Path("i.json"), docs=Path("i")
         )
     (fault,) = json.loads((data / "i.json").read_text())["tables"]["test"]["failed"]

@@ -15,9 +15,10 @@ import pytest
 
 from common import params
 from common.errors import ValidationError
-from features.inspect_training import check_training, inspect_training
-from features.quality.gate import SPLITS, Suite
-from features.schema import EVENT_TIMESTAMP, read_views
+from features.inspect_training import inspect_training
+from features.quality.gate import Suite
+from features.quality.training_set import check_training
+from features.schema import EVENT_TIMESTAMP, SPLITS, read_views
 from tests.support import world
 
 Change = Callable[[Path], None]
@@ -166,7 +167,7 @@ FAULTS: list[tuple[tuple[Change, ...], set[tuple[str, str, str]]]] = [
     (
         (stop_a_view, date_a_view_ahead, empty_a_view, lose_a_view),
         {
-            ("critical", "together", "stale view"),
+            ("critical", "together", "outdated view"),
             ("warning", "together", "view ahead of its time"),
             ("critical", "together", "view without rows"),
             ("warning", "test", "view missing too often"),

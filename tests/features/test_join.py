@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from common.errors import JoinError
 from common.params import Join
-from features.join import _random_split, _time_split, join, join_features
+from features.join import join
 from features.schema import Column, DType, Kind, Role, View
 from features.store.definitions import open_store
+from features.store.point_in_time import join_features
+from features.store.splits import random_split, time_split
 from tests.support import world
 
 SCHEMA = world.schema()
@@ -111,7 +113,7 @@ def split(**changes: object) -> Join:
 def test_time_split_cuts_at_midnights_and_holds_its_shares() -> None:
     """Test is the fewest whole last days with a fifth of the rows, valid the fewest before it with a tenth."""
     daily = [(date(2026, 1, day), 10) for day in range(1, 11)]
-    assign = _time_split(daily, SCHEMA, split())
+    assign = time_split(daily, SCHEMA, split())
     moments = pa.table({"timestamp": pa.array(pd.date_range("2026-01-01", periods=40, freq="6h"), pa.timestamp("us"))})
     assert assign(moments).tolist() == [0] * 28 + [1] * 4 + [2] * 8
 
@@ -119,16 +121,16 @@ def test_time_split_cuts_at_midnights_and_holds_its_shares() -> None:
 def test_time_split_of_a_log_too_short_says_so() -> None:
     """With nothing left to train on the join stops and names the days it found."""
     with pytest.raises(JoinError, match="at least three days with rows, found 2"):
-        _time_split([(date(2026, 1, 1), 5), (date(2026, 1, 2), 5)], SCHEMA, split())
+        time_split([(date(2026, 1, 1), 5), (date(2026, 1, 2), 5)], SCHEMA, split())
 
 
 @given(rows=st.integers(20, 3000), seed=st.integers(0, 50))
 def test_random_split_holds_its_shares_and_repeats_by_seed(rows: int, seed: int) -> None:
     """Shares are exact to a row, every row has one split, and the seed alone decides."""
     events = pa.table({"event_id": np.arange(rows)})
-    codes = _random_split(rows, SCHEMA, split(split="random", seed=seed))(events)
+    codes = random_split(rows, SCHEMA, split(split="random", seed=seed))(events)
     assert np.bincount(codes, minlength=3).tolist() == pytest.approx([0.7 * rows, 0.1 * rows, 0.2 * rows], abs=1)
-    assert (codes == _random_split(rows, SCHEMA, split(split="random", seed=seed))(events)).all()
+    assert (codes == random_split(rows, SCHEMA, split(split="random", seed=seed))(events)).all()
 
 
 @pytest.mark.parametrize("how", ["time", "random"])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from features.materialize import materialize, newest_snapshot
+from features.materialize import materialize
 from features.schema import read_views
+from features.store.offline_store import newest_timestamp
 from tests.support import world
 
 
@@ -40,5 +41,5 @@ def test_every_entity_has_one_value_per_feature(featured: Path, tmp_path: Path) 
 
 def test_the_store_holds_the_morning_after_the_last_day(featured: Path) -> None:
     """The newest snapshot is that of the day after the log's last, known an hour after midnight."""
-    newest = newest_snapshot(read_views(featured / "features" / "views.json"), featured / "features")
+    newest = newest_timestamp(read_views(featured / "features" / "views.json"), featured / "features")
     assert newest.isoformat() == "2026-01-11T01:00:00+00:00"

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
@@ -21,14 +22,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ParameterError, StoreError, ValidationError
+from common.exit_status import LOCKED
 from common.paths import ROOT
-from features import refresh as module
+from features import refresh as refreshing
 from features.quality import gate
-from features.refresh import LOCKED, WATERMARK, beside, refresh
+from features.quality import online_store as quality
+from features.refresh import refresh
 from features.schema import EVENT_TIMESTAMP, read_views
+from features.store import online_store
 from features.store.definitions import open_store
 from features.store.incremental import BEGINNING, Watermark
-from features.store.item_snapshot import read_snapshot, snapshot_beside
+from features.store.item_snapshot import item_snapshot_path, read_snapshot
+from features.store.online_store import WATERMARK, state_dir
 from tests.support import world
 
 FIRST, DAY = datetime(2026, 1, 6, 12, tzinfo=UTC), timedelta(days=1)
@@ -131,11 +136,11 @@ def test_what_was_brought_further_is_left_alone(place: Path) -> None:
     """A moment before the watermark is skipped with a sentence that names it; a snapshot that lacks is written."""
     bring(place, FIRST + DAY)
     before = stored(place / ONLINE)
-    snapshot_beside(place / ONLINE).unlink()
+    item_snapshot_path(place / ONLINE).unlink()
     assert "up to 2026-01-07 12:00 UTC already" in bring(place, FIRST)["skipped"]
     assert stored(place / ONLINE) == before
     views = read_views(place / FEATURES / "views.json")
-    assert read_snapshot(snapshot_beside(place / ONLINE), world.schema(), views).moment == FIRST + DAY
+    assert read_snapshot(item_snapshot_path(place / ONLINE), world.schema(), views).moment == FIRST + DAY
 
 
 def test_a_late_row_gets_in(place: Path, tmp_path: Path) -> None:
@@ -196,7 +201,7 @@ def test_the_future_stays_out(place: Path, tmp_path: Path) -> None:
         f"select * from rows union all (select * {future} from rows where item_id = 4 limit 1)",
     )
     assert bring(place, LAST)["views"]["item"]["later"] == 1
-    assert Watermark.read(beside(place / ONLINE) / WATERMARK).views["item"] == LAST
+    assert Watermark.read(state_dir(place / ONLINE) / WATERMARK).views["item"] == LAST
     assert stored(place / ONLINE) == from_nothing(place, LAST, tmp_path)
 
 
@@ -212,9 +217,12 @@ def dies(function: Callable[..., Any], call: int) -> Callable[..., Any]:
     return dying
 
 
-@pytest.mark.parametrize(("name", "call"), [("enter", 1), ("check_online", 0), ("replace", 0)])
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [(online_store, "record_written", 1), (quality, "check_online", 0), (refreshing, "write_text", 0)],
+)
 def test_a_killed_run_is_run_again(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, call: int
 ) -> None:
     """Wherever it dies, the same command ends it; one that would go back before it says what to run instead."""
     bring(place, FIRST)
@@ -222,7 +230,7 @@ def test_a_killed_run_is_run_again(
         patch.setattr(module, name, dies(getattr(module, name), call))
         with pytest.raises(KeyboardInterrupt):
             bring(place, FIRST + DAY)
-    if name != "replace":  # the last of all: the store is done
+    if name != "write_text":  # the last of all: the store is done
         with pytest.raises(ParameterError, match=r"(?s)begun.*Run again with --as-of 2026-01-07T12:00:00 or later"):
             bring(place, FIRST + DAY / 2)
     bring(place, FIRST + DAY)
@@ -266,7 +274,7 @@ def test_a_locked_store_asks_for_later(
 ) -> None:
     """Another refresh, or another writer: the status says try again, the sentence why; then it goes on."""
     bring(place, FIRST)
-    with (beside(place / ONLINE) / "lock").open("w") as lock:
+    with (state_dir(place / ONLINE) / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         bring(place, FIRST + DAY, status=LOCKED)
     assert "another refresh is at work" in capsys.readouterr().err
@@ -281,7 +289,7 @@ def test_a_locked_store_asks_for_later(
 def test_a_full_disk_is_told_and_nothing_is_called_done(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room for another page: a sentence; watermark and item snapshot stay, and with room it goes on."""
     bring(place, FIRST)
-    before, items = Watermark.read(beside(place / ONLINE) / WATERMARK), snapshot_beside(place / ONLINE).read_bytes()
+    before, items = Watermark.read(state_dir(place / ONLINE) / WATERMARK), item_snapshot_path(place / ONLINE).read_bytes()
 
     def without_room(*values: Any, **named: Any) -> Any:
         store = open_store(*values, **named)
@@ -290,12 +298,12 @@ def test_a_full_disk_is_told_and_nothing_is_called_done(place: Path, monkeypatch
         return store
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "open_store", without_room)
+        patch.setattr(online_store, "open_store", without_room)
         with pytest.raises(StoreError, match=r"(?s)online.db is full: .* view \w+, found "):
             bring(place, LAST)
-    after = Watermark.read(beside(place / ONLINE) / WATERMARK)
+    after = Watermark.read(state_dir(place / ONLINE) / WATERMARK)
     assert (after.views, after.begun) == (before.views, LAST)
-    assert snapshot_beside(place / ONLINE).read_bytes() == items
+    assert item_snapshot_path(place / ONLINE).read_bytes() == items
     assert bring(place, LAST)["skipped"] is None
 
 
@@ -313,10 +321,10 @@ def test_damage_before_the_overlap_is_found_and_mended(place: Path, tmp_path: Pa
 def test_a_difference_that_stays_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a whole rewrite does not help, it fails with what differs and what to do, and the watermark stays."""
     bring(place, FIRST)
-    monkeypatch.setattr(module, "check_online", functools.partial(spoiled, module.check_online))
+    monkeypatch.setattr(quality, "check_online", functools.partial(spoiled, quality.check_online))
     with pytest.raises(ValidationError, match=r"(?s)item: online value differs.*online.db.written, then run it again"):
         bring(place, FIRST + DAY)
-    assert Watermark.read(beside(place / ONLINE) / WATERMARK).views == {}
+    assert Watermark.read(state_dir(place / ONLINE) / WATERMARK).views == {}
 
 
 def spoiled(check: Callable[..., Any], *values: Any, **named: Any) -> Any:

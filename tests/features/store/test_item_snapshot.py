@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import SnapshotError
-from features.inspect_online import check_snapshot
+from features.quality.online_store import check_snapshot
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.definitions import open_store
-from features.store.item_snapshot import read_snapshot, snapshot_beside, write_snapshot
+from features.store.item_snapshot import item_snapshot_path, read_snapshot, write_snapshot
 from tests.support import tiny_project, world
 
 SCHEMA = world.schema()
@@ -21,7 +21,7 @@ SCHEMA = world.schema()
 @pytest.fixture
 def path(project: Path, tmp_path: Path) -> Path:
     """A copy of the snapshot of the tiny project, to damage."""
-    return Path(shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path))
+    return Path(shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path))
 
 
 def views(project: Path) -> tuple:
@@ -45,24 +45,24 @@ def test_the_snapshot_holds_what_the_online_store_holds(project: Path, path: Pat
     assert [row["item_id"] for row in rows] == list(range(9))
     for column in view.columns:
         assert [row[column.name] for row in rows] == found[column.name]
-    assert snapshot.moment == datetime(2026, 1, 11, 1, tzinfo=UTC)
+    assert snapshot.as_of == datetime(2026, 1, 11, 1, tzinfo=UTC)
 
 
 def test_the_same_features_are_the_same_bytes(project: Path, path: Path, tmp_path: Path) -> None:
     """A stage of DVC writes it."""
     moment = datetime(2026, 1, 11, 1, tzinfo=UTC)
     again = tmp_path / "again.parquet"
-    write_snapshot(SCHEMA, views(project), features=project / "data/features", moment=moment, path=again)
+    write_snapshot(SCHEMA, views(project), features=project / "data/features", as_of=moment, path=again)
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_the_future_stays_out(project: Path, tmp_path: Path) -> None:
     """As of a moment, no row is newer, and each item has its newest up to then."""
     moment, path = datetime(2026, 1, 8, tzinfo=UTC), tmp_path / "items.parquet"
-    write_snapshot(SCHEMA, views(project), features=project / "data/features", moment=moment, path=path)
+    write_snapshot(SCHEMA, views(project), features=project / "data/features", as_of=moment, path=path)
     found = read_snapshot(path, SCHEMA, views(project))
     assert max(found.rows[EVENT_TIMESTAMP].to_pylist()) <= moment.replace(tzinfo=None)
-    assert not check_snapshot(path, SCHEMA, views(project), project / "data/features", 500, moment=moment).faults
+    assert not check_snapshot(found.rows, SCHEMA, views(project), project / "data/features", 500, as_of=moment).faults
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])

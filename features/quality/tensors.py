@@ -1,0 +1,288 @@
+"""The quality gate of the tensors: the encoded train, valid and test against the Parquet files of the training set.
+
+Every row of the training set is there, in its order; every id lies within its embedding table, every number is finite
+and within the encoder's clipping limit, every label is one of its task, and few ids are unknown. The arrays are read
+in blocks, memory-mapped.
+"""
+
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import great_expectations.expectations as gxe
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from great_expectations.data_context import AbstractDataContext
+
+from common.params import Inspect
+from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder, Layout
+from features.encoding.tensors import Tensors, open_tensors
+from features.engine.connection import connect
+from features.quality import gate
+from features.quality.expectations import Rule, expect
+from features.quality.gate import Border, Facts, Suite, as_wanted, none_at_all
+from features.quality.results import quiet_context
+from features.schema import SPLITS, Kind, Schema, Task
+
+BLOCK_ROWS = 500_000
+GATE = Border(
+    title="Tensors",
+    remedy="Run `dvc repro --force encode` again; if it comes back, look at features/encode.py.",
+)
+
+
+def check_tensors(schema: Schema, encoder: Encoder, settings: Inspect, *, training: Path, tensors: Path) -> list[Suite]:
+    """A suite per split. The values of a split are checked only where every array has its type and shape."""
+    context, suites = quiet_context(), []
+    for name in SPLITS:
+        rows = training / f"{name}.parquet"
+        outcomes = gate.judge(context, _arrays(schema, encoder.layout, tensors / name, _count(rows)))
+        if all(outcome.success for outcome in outcomes):
+            outcomes += _judge_values(context, schema, encoder, settings, rows, open_tensors(tensors / name))
+        suites.append(Suite(name=name, rows=_count(rows), outcomes=outcomes))
+    return suites
+
+
+def _judge_values(
+    context: AbstractDataContext, schema: Schema, encoder: Encoder, settings: Inspect, rows: Path, tensors: Tensors
+) -> list[Any]:
+    facts = (
+        _events(schema, rows, tensors),
+        _ids(encoder, tensors, settings),
+        _numbers(encoder, tensors),
+        _labels(schema, tensors),
+    )
+    return gate.judge(context, *(table for table in facts if len(table.rows) and len(tensors.event_id)))
+
+
+def _count(rows: Path) -> int:
+    return int(pq.read_metadata(rows).num_rows)
+
+
+def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Facts:
+    """Actual and expected rows and type of each array."""
+    wanted = {
+        "categorical": ("int32", len(layout.categorical_tables)),
+        "bags": ("int32", sum(layout.bag_lengths)),
+        "numeric": ("float32", layout.numeric),
+        "scenario": ("int32", None),
+        "labels": ("float32", len(schema.tasks)),
+        "event_id": ("int64", None),
+        "user": ("int64", None),
+        **({} if schema.choice_set is None else {"choice_set": ("int64", None)}),
+    }
+    actual = [_shape(folder / f"{name}.npy") for name in wanted]
+    rules = (
+        as_wanted("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
+        as_wanted("array of another type", "type", "Every array is there, with its type and width"),
+    )
+    types = [_type_name(*pair) for pair in wanted.values()]
+    table = pa.table(
+        {
+            "array": list(wanted),
+            "rows": [count for count, _ in actual],
+            "wanted rows": [rows] * len(wanted),
+            "type": [text for _, text in actual],
+            "wanted type": types,
+        }
+    )
+    return Facts(key="array", rows=table, rules=rules)
+
+
+def _shape(path: Path) -> tuple[int, str]:
+    """Rows and type of an array; 0 rows of the type "unreadable" where it is absent or cut short."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return 0, "unreadable"
+    return len(array), _type_name(str(array.dtype), array.shape[1] if array.ndim > 1 else None)
+
+
+def _type_name(dtype: str, width: int | None) -> str:
+    return dtype if width is None else f"{dtype} x {width}"
+
+
+def _events(schema: Schema, rows: Path, tensors: Tensors) -> Facts:
+    """The event ids against those of the Parquet file, row by row."""
+    first: list[int] = []
+    other = start = 0
+    for batch in pq.ParquetFile(rows).iter_batches(BLOCK_ROWS, columns=[schema.event_id]):
+        ids = tensors.event_id[start : start + len(batch)]
+        differing = ids[ids != batch.column(0).to_numpy()]
+        first, other, start = [*first, *differing[: gate.SHOWN]], other + len(differing), start + len(batch)
+    repeated = _repeated(tensors.event_id)
+    facts = {
+        "array": "event_id",
+        "other events": other,
+        "first others": gate.shown(first),
+        "repeated events": len(repeated),
+        "first repeated": gate.shown(repeated),
+    }
+    rules = (
+        none_at_all(
+            "other events", ["other events", "first others"], "Row i is that of the event of row i of the file"
+        ),
+        none_at_all("repeated events", ["repeated events", "first repeated"], "No event occurs twice"),
+    )
+    return Facts(key="array", rows=pa.Table.from_pylist([facts]), rules=rules)
+
+
+def _repeated(ids: np.ndarray) -> list[int]:
+    """Ids that occur more than once, in order; DuckDB spills to disk what does not fit."""
+    table = pa.table({"id": pa.array(np.asarray(ids))})
+    with connect() as connection:
+        connection.register("event_ids", table)
+        query = "select id from event_ids group by id having count(*) > 1 order by id"
+        return [id_ for (id_,) in connection.execute(query).fetchall()]
+
+
+def _ids(encoder: Encoder, tensors: Tensors, settings: Inspect) -> Facts:
+    """Lowest and highest id of each input, the rows of its table, and the share that is unknown."""
+    facts = [*_categorical(encoder, tensors), *_bags(encoder, tensors), _scenario(encoder, tensors)]
+    types = pa.schema(
+        [
+            ("input", pa.string()),
+            ("least", pa.int64()),
+            ("lowest", pa.int64()),
+            ("highest", pa.int64()),
+            ("rows of its table", pa.int64()),
+            ("unknown", pa.float64()),
+        ]
+    )
+    return Facts(key="input", rows=pa.Table.from_pylist(facts, types), rules=tuple(_in_table(settings.unknown_share)))
+
+
+def _in_table(limit: float) -> Iterator[Rule]:
+    kind = gxe.ExpectColumnPairValuesAToBeGreaterThanB
+    yield expect(
+        kind,
+        "row",
+        "id beyond its table",
+        ["highest", "rows of its table"],
+        "Every id names a row of its table",
+        column_A="rows of its table",
+        column_B="highest",
+        ignore_row_if="neither",
+    )
+    yield expect(
+        kind,
+        "row",
+        "id below its table",
+        ["lowest", "least"],
+        f"No id lies below 0; in a list, below {PADDING} (padding)",
+        column_A="lowest",
+        column_B="least",
+        or_equal=True,
+        ignore_row_if="neither",
+    )
+    yield expect(
+        gxe.ExpectColumnValuesToBeBetween,
+        "row",
+        "unknown too often",
+        ["unknown"],
+        f"At most {limit:.0%} of the values of an input are unknown to the encoder, or missing",
+        severity="warning",
+        column="unknown",
+        max_value=limit,
+    )
+
+
+def _categorical(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:
+    layout, names = encoder.layout, [c.name for c in encoder.columns if c.kind is Kind.CATEGORICAL]
+    if names:
+        low, high = _extremes(tensors.categorical)
+        unknown = sum(np.count_nonzero(block == UNKNOWN, axis=0) for block in _blocks(tensors.categorical))
+    for index, (name, table) in enumerate(zip(names, layout.categorical_tables, strict=True)):
+        yield {
+            "input": name,
+            "least": 0,
+            "lowest": int(low[index]),
+            "highest": int(high[index]),
+            "rows of its table": layout.table_rows[table],
+            "unknown": round(float(unknown[index]) / len(tensors.event_id), 4),
+        }
+
+
+def _bags(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:
+    layout, start = encoder.layout, 0
+    lists = [column.name for column in encoder.columns if column.is_list]
+    for name, table, length in zip(lists, layout.bag_tables, layout.bag_lengths, strict=True):
+        bag, start = tensors.bags[:, start : start + length], start + length
+        low, high = _extremes(bag)
+        unknown, values = (
+            sum(np.count_nonzero(test(block)) for block in _blocks(bag))
+            for test in (lambda block: block == UNKNOWN, lambda block: block != PADDING)
+        )
+        yield {
+            "input": name,
+            "least": PADDING,
+            "lowest": int(low.min()),
+            "highest": int(high.max()),
+            "rows of its table": layout.table_rows[table],
+            "unknown": round(unknown / values, 4) if values else None,
+        }
+
+
+def _scenario(encoder: Encoder, tensors: Tensors) -> dict[str, Any]:
+    low, high = _extremes(tensors.scenario)
+    return {
+        "input": f"{encoder.scenario} (code)",
+        "least": 0,
+        "lowest": int(low),
+        "highest": int(high),
+        "rows of its table": len(encoder.scenarios),
+        "unknown": None,
+    }
+
+
+def _numbers(encoder: Encoder, tensors: Tensors) -> Facts:
+    """How many values of each number are not finite, and how many lie beyond the limit."""
+    columns = [column for column in encoder.columns if column.kind is Kind.NUMERIC]
+    names = [name for c in columns for name in (c.name, *[f"{c.name} (missing)"] * c.nullable)]
+    wild = sum(np.count_nonzero(~np.isfinite(block), axis=0) for block in _blocks(tensors.numeric))
+    far = sum(np.count_nonzero(np.abs(block) > LIMIT, axis=0) for block in _blocks(tensors.numeric))
+    rules = (
+        none_at_all("not finite", ["not finite"], "Every number is finite"),
+        none_at_all(
+            "beyond the limit", ["beyond the limit"], f"Every number lies within {LIMIT:g} standard deviations"
+        ),
+    )
+    counts = {
+        "not finite": pa.array(np.atleast_1d(wild)[: len(names)], pa.int64()),
+        "beyond the limit": pa.array(np.atleast_1d(far)[: len(names)], pa.int64()),
+    }
+    return Facts(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
+
+
+def _labels(schema: Schema, tensors: Tensors) -> Facts:
+    """How many labels of each task are neither one of its classes nor unobserved (NaN)."""
+    strange = sum(
+        np.array([_strange(task, block[:, index]) for index, task in enumerate(schema.tasks)])
+        for block in _blocks(tensors.labels)
+    )
+    rule = none_at_all(
+        "label outside its classes",
+        ["label outside its classes"],
+        "Every label is 0 or 1, or the index of a class, or NaN where it was not observed",
+    )
+    counts = pa.array(np.atleast_1d(strange), pa.int64())
+    table = pa.table({"task": list(schema.task_names), "label outside its classes": counts})
+    return Facts(key="task", rows=table, rules=(rule,))
+
+
+def _strange(task: Task, labels: np.ndarray) -> int:
+    classes = np.arange(2 if task.classes is None else len(task.classes))
+    return int(np.count_nonzero(~np.isnan(labels) & ~np.isin(labels, classes)))
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(array), BLOCK_ROWS):
+        yield array[start : start + BLOCK_ROWS]
+
+
+def _extremes(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest value of each column."""
+    low = reduce(np.minimum, (block.min(axis=0) for block in _blocks(array)))
+    return low, reduce(np.maximum, (block.max(axis=0) for block in _blocks(array)))

@@ -1,0 +1,190 @@
+"""The schema of a data set: its columns, scenarios and tasks. Knows no tool.
+
+A data set declares its columns once. Everything else (expectations, Parquet types, Feast views, the encoder, embedding
+sizes, the request type of the service) is derived from this declaration, by the role of each column.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from common.errors import SchemaError
+from features.schema.columns import FEATURE_ROLES, Column, DType, Role, View
+from features.schema.targets import Task, TaskKind
+
+SPLITS = ("train", "valid", "test")  # of the joined impressions, in order of time where they are split by time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """A data set: three tables (events, users, items), the scenarios and the tasks."""
+
+    name: str
+    scenarios: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    events: tuple[Column, ...]
+    users: tuple[Column, ...]
+    items: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that contradicts itself; raises SchemaError."""
+        for role in (Role.EVENT_ID, Role.TIMESTAMP, Role.USER, Role.ITEM, Role.SCENARIO):
+            _exactly_one(self.name, "events", self.events, role)
+        _exactly_one(self.name, "users", self.users, Role.USER)
+        _exactly_one(self.name, "items", self.items, Role.ITEM)
+        self._check_names()
+        self._check_tasks()
+        self._check_kinds()
+
+    def _check_names(self) -> None:
+        shared = {self.user, self.item}
+        names = Counter(column.name for table in self.tables.values() for column in table)
+        twice = sorted(name for name, count in names.items() if count > 1 + (name in shared))
+        if twice:
+            raise SchemaError(f"data set {self.name}: columns {twice} are declared twice; names must be unique")
+        if len(set(self.scenarios)) != len(self.scenarios) or not self.scenarios:
+            raise SchemaError(f"data set {self.name}: scenarios must be distinct and at least one: {self.scenarios}")
+
+    def _check_tasks(self) -> None:
+        labels = [column.name for column in self.by_role(Role.LABEL)]
+        if sorted(labels) != sorted(self.task_names):
+            raise SchemaError(f"data set {self.name}: label columns {labels} and tasks {self.task_names} must agree")
+        for task in self.tasks:
+            if task.requires is not None and task.requires not in self.task_names:
+                raise SchemaError(f"data set {self.name}: task {task.name} requires unknown task {task.requires}")
+            if task.requires is not None and not {task.name, task.requires} <= set(self.rated):
+                raise SchemaError(
+                    f"data set {self.name}: task {task.name} requires {task.requires}, but `requires` is "
+                    "between labels of 0 and 1: neither may be multi_class"
+                )
+
+    def _check_kinds(self) -> None:
+        sets = self.by_role(Role.CHOICE_SET)
+        if len(sets) != any(task.kind is TaskKind.CHOICE for task in self.tasks):
+            raise SchemaError(
+                f"data set {self.name}: a schema with a choice task, and no other, has one column of "
+                f"role choice_set, found {[column.name for column in sets]}"
+            )
+        for column in sets:
+            if column.nullable or column.dtype not in (DType.INT64, DType.STRING):
+                raise SchemaError(
+                    f"column {column.name}: a choice_set is an int64 or string that is never null (a row "
+                    "outside every choice has a set of its own)"
+                )
+        labels = {column.name: column for column in self.by_role(Role.LABEL)}
+        for task in self.tasks:
+            task.check_label(labels[task.name].dtype, labels[task.name].values)
+
+    @property
+    def tables(self) -> dict[str, tuple[Column, ...]]:
+        """The columns of each table by its name: events, users, items."""
+        return {"events": self.events, "users": self.users, "items": self.items}
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The names of the tasks, in the order of the model's outputs."""
+        return tuple(task.name for task in self.tasks)
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of a network's logits, in their order: see Task.output_names."""
+        return tuple(name for task in self.tasks for name in task.output_names)
+
+    @property
+    def rated(self) -> tuple[str, ...]:
+        """The names of the tasks whose labels are 0 or 1, so that they have a rate: all but the multi-class ones."""
+        return tuple(task.name for task in self.tasks if task.kind is not TaskKind.MULTI_CLASS)
+
+    @property
+    def event_id(self) -> str:
+        """Name of the column that identifies an event."""
+        return self.by_role(Role.EVENT_ID)[0].name
+
+    @property
+    def timestamp(self) -> str:
+        """Name of the column with the moment of the impression."""
+        return self.by_role(Role.TIMESTAMP)[0].name
+
+    @cached_property
+    def user(self) -> str:
+        """Name of the user id, in events and users."""
+        return self.by_role(Role.USER)[0].name
+
+    @cached_property
+    def item(self) -> str:
+        """Name of the item id, in events and items."""
+        return self.by_role(Role.ITEM)[0].name
+
+    @cached_property
+    def scenario(self) -> str:
+        """Name of the scenario column of events."""
+        return self.by_role(Role.SCENARIO)[0].name
+
+    @property
+    def choice_set(self) -> str | None:
+        """Name of the column that says which candidates were offered together; None without a choice task."""
+        return next((column.name for column in self.by_role(Role.CHOICE_SET)), None)
+
+    def by_role(self, *roles: Role) -> tuple[Column, ...]:
+        """The columns of events that have one of these roles, in declared order."""
+        return tuple(column for column in self.events if column.role in roles)
+
+    def known_at(self, table: str) -> str | None:
+        """Name of the column of `users` or `items` from which a row exists, or None."""
+        return next((c.name for c in self.tables[table] if c.role is Role.KNOWN_AT), None)
+
+    def profile(self, table: str) -> tuple[Column, ...]:
+        """The features of `users` or `items` beside the id."""
+        return tuple(column for column in self.tables[table] if column.role is Role.FEATURE)
+
+    @property
+    def context(self) -> tuple[Column, ...]:
+        """The features that come with the impression itself (hour, device, ...)."""
+        return self.by_role(Role.FEATURE)
+
+    def fingerprint(self) -> str:
+        """sha256 of the declaration: two schemas are the same if and only if these agree."""
+        return hashlib.sha256(to_json(self).encode()).hexdigest()
+
+
+def _exactly_one(name: str, table: str, columns: Iterable[Column], role: Role) -> None:
+    found = [column.name for column in columns if column.role is role]
+    if len(found) != 1:
+        raise SchemaError(f"data set {name}: table {table} needs exactly one column of role {role}, found {found}")
+
+
+def inputs(schema: Schema, views: Iterable[View]) -> tuple[Column, ...]:
+    """Every column that a model may see, in a fixed order: those of the event first, then each view's."""
+    return schema.by_role(*FEATURE_ROLES) + tuple(c for view in views for c in view.columns if c.is_feature)
+
+
+def to_json(declaration: Schema | tuple[View, ...]) -> str:
+    """A schema or its views as JSON: stable to the byte. The kind of a binary task goes without saying."""
+    if not isinstance(declaration, Schema):
+        return json.dumps([dataclasses.asdict(view) for view in declaration], indent=1) + "\n"
+    plain = dataclasses.asdict(declaration)
+    for task in plain["tasks"]:
+        if task["kind"] is TaskKind.BINARY:
+            del task["kind"], task["classes"]
+    return json.dumps(plain, indent=1) + "\n"
+
+
+def read_schema(path: Path) -> Schema:
+    """The schema that `ingest` wrote beside the data."""
+    plain = json.loads(path.read_text())
+    tables = {table: tuple(Column.of(c) for c in plain[table]) for table in ("events", "users", "items")}
+    tasks = tuple(Task.of(task) for task in plain["tasks"])
+    return Schema(name=plain["name"], scenarios=tuple(plain["scenarios"]), tasks=tasks, **tables)
+
+
+def read_views(path: Path) -> tuple[View, ...]:
+    """The views that `aggregate` wrote beside the features."""
+    return tuple(
+        View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(Column.of(c) for c in view["columns"]))
+        for view in json.loads(path.read_text())
+    )

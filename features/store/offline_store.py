@@ -1,0 +1,33 @@
+"""The offline store: one Parquet file per view, read by DuckDB and, through ibis, by Feast."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ibis
+
+from features.engine import sql
+from features.engine.connection import connect, connection_settings
+from features.schema import EVENT_TIMESTAMP, View
+
+
+def view_path(features: Path, view: View) -> Path:
+    """The Parquet file of a view."""
+    return features / f"{view.name}.parquet"
+
+
+def newest_timestamp(views: Iterable[View], features: Path) -> datetime:
+    """The newest event_timestamp of all views (UTC)."""
+    newest = " union all ".join(
+        f"select max({EVENT_TIMESTAMP}) as newest from {sql.parquet(view_path(features, view))}" for view in views
+    )
+    with connect() as connection:
+        row = connection.execute(f"select max(newest) from ({newest})").fetchone()
+    assert row is not None
+    timestamp: datetime = row[0]
+    return timestamp.replace(tzinfo=UTC)
+
+
+def configure_feast(scratch: Path | None = None, threads: int | None = None) -> None:
+    """Set the DuckDB connection with which Feast reads the offline store: see features.engine.connection.connect."""
+    ibis.set_backend(ibis.duckdb.connect(**connection_settings(scratch, threads)))

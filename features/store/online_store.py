@@ -1,0 +1,185 @@
+"""An online store in use: its lock, its recorded state, and the writes that others may read meanwhile."""
+
+import dataclasses
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import redis
+from feast import FeatureStore
+
+from common.errors import ParameterError, StoreError
+from common.files import exclusive_lock, sha256_of
+from common.settings import read_settings, variable
+from features.schema import Schema, View, read_schema, read_views
+from features.store.definitions import open_store
+from features.store.incremental import BEGINNING, Increment, Watermark, record_written, select_increment
+from features.store.item_snapshot import item_snapshot_path, write_snapshot
+from features.store.offline_store import configure_feast
+
+WATERMARK = "watermark.json"
+
+
+class StoreUnavailable(Exception):
+    """The online store is locked or unreachable now; the same command may succeed later."""
+
+
+@contextmanager
+def exclusive_access(online: Path) -> Iterator[None]:
+    """Hold the lock of the online store `online`: one refresh at a time, and a killed one releases it.
+
+    Raises StoreUnavailable where another process holds the lock or the SQLite file, or where Redis is unreachable.
+    """
+    try:
+        with exclusive_lock(state_dir(online) / "lock"):
+            yield
+    except BlockingIOError:
+        raise StoreUnavailable(f"{online} is locked: another refresh is at work") from None
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        raise StoreUnavailable(f"{online} is locked: another process writes to it") from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnavailable(f"the Redis of {variable('redis')}: {error}") from error
+
+
+def state_dir(online: Path) -> Path:
+    """The folder next to the online store that records what was written to it."""
+    return online.with_name(f"{online.name}.written")
+
+
+class OnlineStore:
+    """An online store and its recorded state: the SQLite file `online`, or the Redis that the environment names."""
+
+    def __init__(self, *, schema: Path, features: Path, online: Path, overlap: timedelta) -> None:
+        self.schema: Schema = read_schema(schema)
+        self.views: tuple[View, ...] = read_views(features / "views.json")
+        self.features, self.online, self.overlap, self.state_dir = features, online, overlap, state_dir(online)
+        self.declared = sha256_of(features / "views.json")
+        self.watermark = Watermark.read(self.state_dir / WATERMARK)
+        self.redis = read_settings().redis
+
+    @property
+    def snapshot(self) -> Path:
+        """The item snapshot of this store."""
+        return item_snapshot_path(self.online)
+
+    @property
+    def needs_rewrite(self) -> bool:
+        """Whether the content is unknown: the store is absent or new, or the views have other columns."""
+        exists = self.redis is not None or self.online.exists()
+        return not exists or not self.watermark.views or self.watermark.declared != self.declared
+
+    def check_target(self, as_of: datetime) -> None:
+        """Raises ParameterError where an incomplete run had a later target than `as_of`."""
+        begun = self.watermark.begun
+        if begun is not None and begun > as_of:
+            raise ParameterError(
+                f"--as-of {as_of:%Y-%m-%dT%H:%M}: a run up to {begun:%Y-%m-%dT%H:%M} was begun and did not end, so "
+                f"{self.online} may hold values of that time. "
+                f"Run again with --as-of {begun:%Y-%m-%dT%H:%M:%S} or later."
+            )
+
+    def write(self, as_of: datetime, *, rewrite: bool) -> dict[str, Increment]:
+        """Write the increment of each view through Feast, and record it; `rewrite`: write every entity."""
+        self._begin(as_of, rewrite=rewrite)
+        if self.redis is None:
+            _enable_concurrent_reads(self.online)
+        with TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            configure_feast(scratch)
+            counts = {view.name: self._select(view, scratch, as_of) for view in self.views}
+            store = self.open(scratch, scratch)
+            for view in self.views:
+                started = time.perf_counter()
+                if counts[view.name].written:
+                    with self._name_full_store(view, counts[view.name].written):
+                        store.materialize(BEGINNING, as_of, feature_views=[view.name])
+                    record_written(view, scratch / f"{view.name}.parquet", self._ledger(view))
+                print(_summary(view, counts[view.name], time.perf_counter() - started), flush=True)
+        return counts
+
+    def write_snapshot(self, as_of: datetime) -> None:
+        """Replace the item snapshot by the newest rows up to `as_of`."""
+        items = write_snapshot(self.schema, self.views, features=self.features, as_of=as_of, path=self.snapshot)
+        print(f"{self.snapshot}: {items:,} items", flush=True)
+
+    def complete(self, as_of: datetime) -> None:
+        """Record that every view is materialized up to `as_of`."""
+        views = dict.fromkeys((view.name for view in self.views), as_of)
+        Watermark(views=views, declared=self.declared).write(self.state_dir / WATERMARK)
+
+    def open(self, features: Path, scratch: Path) -> FeatureStore:
+        """The store as Feast opens it, with the offline store under `features` and the registry under `scratch`."""
+        registry = scratch / "registry.db"
+        return open_store(
+            self.schema, self.views, features=features, online=self.online, registry=registry, redis=self.redis
+        )
+
+    def _begin(self, as_of: datetime, *, rewrite: bool) -> None:
+        """Record the target before anything is written; `rewrite`: forget what was written before."""
+        if rewrite:
+            self.watermark = Watermark()
+        self.watermark = dataclasses.replace(self.watermark, begun=as_of)
+        self.watermark.write(self.state_dir / WATERMARK)
+        if rewrite:
+            for ledger in self.state_dir.glob("*.parquet"):
+                ledger.unlink()
+
+    def _select(self, view: View, scratch: Path, as_of: datetime) -> Increment:
+        return select_increment(
+            view,
+            self.features,
+            self._ledger(view),
+            scratch / f"{view.name}.parquet",
+            watermark=self.watermark.views.get(view.name, BEGINNING),
+            overlap=self.overlap,
+            as_of=as_of,
+        )
+
+    def _ledger(self, view: View) -> Path:
+        return self.state_dir / f"{view.name}.parquet"
+
+    @contextmanager
+    def _name_full_store(self, view: View, rows: int) -> Iterator[None]:
+        """Raises StoreError where the Redis or the disk has no space for the `rows` of `view`."""
+        try:
+            yield
+        except redis.OutOfMemoryError as error:
+            address = str(self.redis).split(",")[0]  # without its password
+            remedy = (
+                "memory (`redis-cli config set maxmemory 4gb`, and in its configuration) or remove what else it holds"
+            )
+            raise self._full(
+                f"the Redis of {variable('redis')} ({address})", view, rows, error, remedy=remedy
+            ) from error
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            remedy = "space: `df -h` shows what is left"
+            raise self._full(f"the disk of {self.online}", view, rows, error, remedy=remedy) from error
+
+    def _full(self, what: str, view: View, rows: int, error: Exception, *, remedy: str) -> StoreError:
+        return StoreError(
+            f"{what} is full: expected space for {rows:,} rows of the view {view.name}, found {error}. Watermark and "
+            f"item snapshot of {self.online} stay as they were, services read on. Give it {remedy}, then run the "
+            "same command again: it writes what is still missing."
+        )
+
+
+def _enable_concurrent_reads(online: Path) -> None:
+    """Set SQLite's write-ahead log, which the file keeps: readers see the last complete batch and never wait."""
+    with closing(sqlite3.connect(online)) as connection:
+        connection.execute("pragma journal_mode = wal")
+
+
+def _summary(view: View, count: Increment, seconds: float) -> str:
+    late = f" ({count.late:,} late)" if count.late else ""
+    reasons = {"unchanged": count.unchanged, "older than what is online": count.older, "of the future": count.later}
+    left_out = "".join(f", {rows:,} {reason}" for reason, rows in reasons.items() if rows)
+    rate = f", {count.written / max(seconds, 1e-9):,.0f} rows/s" if count.written else ""
+    return f"{view.name}: {count.written:,} rows written{late}{left_out}; {seconds:.1f} s{rate}"
