@@ -1,19 +1,19 @@
 """A model on disk: everything that serving it needs, and nothing that could run code (no pickle).
 
     weights.safetensors   the network's parameters
-    model.json            name, arguments of the network's constructor, summary, fingerprint of the schema,
+    model.json            the network's name, the arguments it is rebuilt from, summary, fingerprint of the schema,
                           sha256 of every other file
-    schema.json  views.json  encoder.json   copies of what the model was trained with
-    reference.json        histograms of the training rows: what drift is measured against
-    curves.json           what each epoch came to
-    behaviour.json        scores on the validation rows, and the importance of each column
+    schema.json  views.json  encoder.json   copies of those that the model was trained with
+    reference.json        histograms of the training rows: the reference of drift monitoring
+    curves.json           losses and metrics of each epoch
+    behaviour.json        the reference profile: scores on the validation rows, and the importance of each column
 
-The same model is the same bytes: no clock, no host, no order of chance.
+The same model is the same bytes: no clock, no host, no random order.
 """
 
 import dataclasses
-import hashlib
 import json
+import pkgutil
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,26 +25,24 @@ from safetensors.torch import load, save
 from torch import nn
 
 from common.errors import ModelError
+from common.files import replacing_folder, sha256_of
 from features.encoding.encoder import Encoder
 from features.schema import Schema, View, read_schema, read_views
-from models.networks.hinet import HiNet
-from models.peers.adaptive import STAR, PEPNet
-from models.peers.baselines import MLPPerScenario, SharedBottom, SharedMLP
-from models.peers.mixtures import PLE, M3oE, MMoE
+from models.networks.data_spec import DataSpec
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "hinet": HiNet,
-    "shared_bottom": SharedBottom,
-    "mlp_per_scenario": MLPPerScenario,
-    "shared_mlp": SharedMLP,
-    "mmoe": MMoE,
-    "ple": PLE,
-    "star": STAR,
-    "pepnet": PEPNet,
-    "m3oe": M3oE,
-}  # each by the name of its section of params.train
+NETWORKS = {  # by the name of the network's section of params.train: where its class is, imported when it is built
+    "hinet": "models.networks.hinet:HiNet",
+    "shared_bottom": "models.networks.shared_bottom:SharedBottom",
+    "mlp_per_scenario": "models.peers.mlp_per_scenario:MLPPerScenario",
+    "shared_mlp": "models.peers.shared_mlp:SharedMLP",
+    "mmoe": "models.peers.mmoe:MMoE",
+    "ple": "models.peers.ple:PLE",
+    "star": "models.peers.star:STAR",
+    "pepnet": "models.peers.pepnet:PEPNet",
+    "m3oe": "models.peers.m3oe:M3oE",
+}
 MODEL = "model.json"
-FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, BEHAVIOUR) = (
+FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, PROFILE) = (
     "weights.safetensors",
     "schema.json",
     "views.json",
@@ -72,6 +70,18 @@ class Model:
     tag: str
 
 
+def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build the network called `name` with new weights from plain arguments, as model.json holds them.
+
+    `arguments` are the fields of DataSpec ("data") and those of the network's config ("config"). Raises TypeError or
+    ValueError if they do not fit the network.
+    """
+    network_class = pkgutil.resolve_name(NETWORKS[name])
+    config = network_class.config_class(**arguments["config"])
+    network: nn.Module = network_class(DataSpec(**arguments["data"]), config)
+    return network
+
+
 def write_model(
     folder: Path,
     *,
@@ -80,90 +90,102 @@ def write_model(
     arguments: Mapping[str, Any],
     summary: Mapping[str, Any],
     curves: Any,
-    behaviour: Any,
+    profile: Any,
     schema: Path,
     views: Path,
     encoder: Path,
     reference: Path,
 ) -> None:
-    """Write a model folder beside `folder`, then put it in its place: what stands there is whole or not there.
+    """Write a model folder; a reader sees the whole new folder or none.
 
     Raises ModelError on a network with neighbours, which reads the training rows: no folder holds those.
+
+    Args:
+        folder: the model folder; an earlier one is replaced.
+        model_name: a name in NETWORKS.
+        network: the trained network.
+        arguments: those that `build_network` rebuilds the network from.
+        summary: what `Model.summary` holds.
+        curves: losses and metrics of each epoch.
+        profile: the reference profile.
+        schema: path of the schema, which is copied.
+        views: path of the views, which is copied.
+        encoder: path of the encoder, which is copied.
+        reference: path of the histograms of the training rows, which is copied.
     """
     _refuse_neighbours(folder, model_name, arguments)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / WEIGHTS).write_bytes(save({name: value.cpu() for name, value in network.state_dict().items()}))
-    (partial / CURVES).write_text(_json(curves))
-    (partial / BEHAVIOUR).write_text(_json(behaviour))
-    for name, source in ((SCHEMA, schema), (VIEWS, views), (ENCODER, encoder), (REFERENCE, reference)):
-        shutil.copyfile(source, partial / name)
-    facts = {
-        "name": model_name,
-        "arguments": arguments,
-        "summary": summary,
-        "schema": read_schema(schema).fingerprint(),
-        "sha256": {name: _sha256(partial / name) for name in FILES},
-    }
-    (partial / MODEL).write_text(_json(facts))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replacing_folder(folder) as partial:
+        (partial / WEIGHTS).write_bytes(save({name: value.cpu() for name, value in network.state_dict().items()}))
+        (partial / CURVES).write_text(_json(curves))
+        (partial / PROFILE).write_text(_json(profile))
+        for name, source in ((SCHEMA, schema), (VIEWS, views), (ENCODER, encoder), (REFERENCE, reference)):
+            shutil.copyfile(source, partial / name)
+        description = {
+            "name": model_name,
+            "arguments": arguments,
+            "summary": summary,
+            "schema": read_schema(schema).fingerprint(),
+            "sha256": {name: sha256_of(partial / name) for name in FILES},
+        }
+        (partial / MODEL).write_text(_json(description))
 
 
 def read_model(folder: Path) -> Model:
-    """The model in `folder`, after every file was held against its sha256; raises ModelError on any difference."""
-    facts = _facts(folder)
-    for name, expected in facts["sha256"].items():
+    """Read the model in `folder` after the sha256 of every file is checked; raises ModelError on any difference."""
+    description = _description(folder)
+    for name, expected in description["sha256"].items():
         _verify(folder / name, expected)
     schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
-    if schema.fingerprint() != facts["schema"]:
-        _differs(folder / SCHEMA, "a schema with fingerprint", facts["schema"], schema.fingerprint())
+    if schema.fingerprint() != description["schema"]:
+        _differs(folder / SCHEMA, "a schema with fingerprint", description["schema"], schema.fingerprint())
     return Model(
-        name=facts["name"],
-        network=_network(folder, facts, encoder),
+        name=description["name"],
+        network=_network(folder, description, encoder),
         schema=schema,
         views=read_views(folder / VIEWS),
         encoder=encoder,
-        summary=facts["summary"],
-        tag=facts["sha256"][WEIGHTS][:TAG_DIGITS],
+        summary=description["summary"],
+        tag=description["sha256"][WEIGHTS][:TAG_DIGITS],
     )
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _description(folder: Path) -> dict[str, Any]:
     path = folder / MODEL
     if not path.is_file():
         raise ModelError(f"{path} does not exist: {folder} is no model folder, or `dvc repro` did not train it yet")
     try:
-        facts = json.loads(path.read_text())
+        description: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}): the folder is damaged; train again") from error
-    expected = {"name", "arguments", "summary", "schema", "sha256"}
-    if not isinstance(facts, dict) or set(facts) != expected:
-        _differs(path, "the keys", sorted(expected), sorted(facts))
-    if set(facts["sha256"]) != set(FILES):
-        _differs(path, "sha256 of", sorted(FILES), sorted(facts["sha256"]))
-    return facts
+    _check_keys(path, "the keys", {"name", "arguments", "summary", "schema", "sha256"}, description)
+    _check_keys(path, "sha256 of", set(FILES), description["sha256"])
+    _check_keys(path, "arguments with the keys", {"data", "config"}, description["arguments"])
+    return description
+
+
+def _check_keys(path: Path, what: str, expected: set[str], value: Any) -> None:
+    if not isinstance(value, dict) or set(value) != expected:
+        _differs(path, what, sorted(expected), sorted(value) if isinstance(value, dict) else value)
 
 
 def _verify(path: Path, expected: str) -> None:
     if not path.is_file():
         raise ModelError(f"{path} does not exist, but {MODEL} names it: take the folder from its source or train again")
-    found = _sha256(path)
-    if found != expected:
-        _differs(path, "sha256", expected, found)
+    actual = sha256_of(path)
+    if actual != expected:
+        _differs(path, "sha256", expected, actual)
 
 
-def _network(folder: Path, facts: Mapping[str, Any], encoder: Encoder) -> nn.Module:
-    name, arguments = facts["name"], facts["arguments"]
+def _network(folder: Path, description: Mapping[str, Any], encoder: Encoder) -> nn.Module:
+    name, arguments = description["name"], description["arguments"]
     if name not in NETWORKS:
         _differs(folder / MODEL, "a name out of", sorted(NETWORKS), name)
     _refuse_neighbours(folder, name, arguments)
     for field, value in json.loads(json.dumps(dataclasses.asdict(encoder.layout))).items():
-        if arguments.get(field) != value:
-            _differs(folder / MODEL, f"the encoder's {field}", value, arguments.get(field))
+        if arguments["data"].get(field) != value:
+            _differs(folder / MODEL, f"the encoder's {field}", value, arguments["data"].get(field))
     try:
-        network = NETWORKS[name](**arguments)
+        network = build_network(name, arguments)
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder}: the weights do not fit a {name} of these arguments: {error}") from error
@@ -171,23 +193,18 @@ def _network(folder: Path, facts: Mapping[str, Any], encoder: Encoder) -> nn.Mod
 
 
 def _refuse_neighbours(folder: Path, name: str, arguments: Mapping[str, Any]) -> None:
-    if arguments.get("neighbours"):
+    if arguments["config"].get("neighbours"):
         raise ModelError(
             f"{folder}: {name} with neighbours reads the training rows, which a model folder does not hold: "
             "it is for benchmarks; train without neighbours"
         )
 
 
-def _differs(path: Path, what: str, expected: object, found: object) -> None:
+def _differs(path: Path, what: str, expected: object, actual: object) -> None:
     raise ModelError(
-        f"{path}: expected {what} {expected}, found {found}: the folder was changed after it was written; "
+        f"{path}: expected {what} {expected}, found {actual}: the folder was changed after it was written; "
         "take it from its source or train again"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(plain: Any) -> str:

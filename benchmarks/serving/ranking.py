@@ -23,7 +23,8 @@ from common import params, stage
 from features.encoding.encoder import Batch
 from models.inference.partial_activations import Columns
 from models.inference.ranking import Sharing
-from models.networks.hinet import HiNet
+from models.networks.data_spec import DataSpec
+from models.networks.hinet import HiNet, HiNetConfig
 
 SCENARIOS, TASKS, WIDTH, FIELDS, NUMBERS, RECENT = 6, 2, 16, 20, 20, 20
 ITEM = Columns(categorical=tuple(range(FIELDS // 2)), bags=(), numeric=tuple(range(NUMBERS // 2)))  # column 0: its id
@@ -71,17 +72,16 @@ class Request:
         torch.manual_seed(1)
         tables = (catalogue, users, OTHER_VALUES)
         columns = (0, *[2] * (FIELDS // 2 - 1), 1, *[2] * (FIELDS - FIELDS // 2 - 1))
-        self.network = HiNet(
+        data = DataSpec(
             table_rows=tables,
             categorical_tables=columns,
             bag_tables=(0,),
             bag_lengths=(RECENT,),
             numeric=NUMBERS,
             scenarios=SCENARIOS,
-            tasks=TASKS,
-            embedding_width=WIDTH,
-            **units,
-        ).eval()
+            task_outputs=(1,) * TASKS,
+        )
+        self.network = HiNet(data, HiNetConfig(embedding_width=WIDTH, **units)).eval()
         _enlarge(self.network)
         self.sharing = Sharing(self.network, ITEM)
         random = np.random.default_rng(1)

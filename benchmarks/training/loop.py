@@ -12,7 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from models.networks.data_spec import DataSpec
+from models.networks.hinet import HiNetConfig
 from models.training.batches import Part
+
+Arguments = tuple[DataSpec, HiNetConfig]  # of a network
 
 
 def perceptron(inputs: int, units: Sequence[int]) -> nn.Sequential:
@@ -38,38 +42,23 @@ class Mixture(nn.Module):
 
 
 class LoopHiNet(nn.Module):
-    """HiNet of categorical fields, the paper's options only; arguments as HiNet's."""
+    """HiNet of categorical fields without its options; arguments as HiNet's."""
 
-    def __init__(
-        self,
-        *,
-        table_rows: Sequence[int],
-        scenarios: int,
-        tasks: int,
-        embedding_width: int,
-        sub_experts: int,
-        expert_units: Sequence[int],
-        task_experts: int,
-        shared_experts: int,
-        task_expert_units: Sequence[int],
-        tower_units: Sequence[int],
-        scenario_width: int,
-        **_: Any,
-    ) -> None:
+    def __init__(self, data: DataSpec, config: HiNetConfig) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(rows, embedding_width) for rows in table_rows)
-        inputs, self.scenarios = len(table_rows) * embedding_width, scenarios
-        self.mixtures = nn.ModuleList(Mixture(sub_experts, inputs, expert_units) for _ in range(1 + scenarios))
-        self.scenario = nn.Embedding(scenarios, scenario_width)
-        self.attention = nn.Linear(scenario_width, scenarios, bias=False)
-        width = 3 * expert_units[-1]
-        self.of_tasks = nn.ModuleList(
-            Mixture(task_experts, width, task_expert_units, shared_experts) for _ in range(tasks)
+        self.tables = nn.ModuleList(nn.Embedding(rows, config.embedding_width) for rows in data.table_rows)
+        inputs, self.scenarios = len(data.table_rows) * config.embedding_width, data.scenarios
+        self.mixtures = nn.ModuleList(
+            Mixture(config.sub_experts, inputs, config.expert_units) for _ in range(1 + self.scenarios)
         )
-        self.shared = nn.ModuleList(perceptron(width, task_expert_units) for _ in range(shared_experts))
+        self.scenario = nn.Embedding(self.scenarios, config.scenario_width)
+        self.attention = nn.Linear(config.scenario_width, self.scenarios, bias=False)
+        width, units, shared = 3 * config.expert_units[-1], config.task_expert_units, config.shared_experts
+        self.of_tasks = nn.ModuleList(Mixture(config.task_experts, width, units, shared) for _ in range(data.tasks))
+        self.shared = nn.ModuleList(perceptron(width, units) for _ in range(shared))
         self.towers = nn.ModuleList(
-            nn.Sequential(perceptron(task_expert_units[-1], tower_units), nn.Linear(tower_units[-1], 1))
-            for _ in range(tasks)
+            nn.Sequential(perceptron(units[-1], config.tower_units), nn.Linear(config.tower_units[-1], 1))
+            for _ in range(data.tasks)
         )
 
     def forward(self, categorical: Tensor, scenario: Tensor) -> Tensor:
@@ -137,7 +126,7 @@ def step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tens
 class Elsewhere:
     """Steps of the loop in a process of its own, on demand: what our loop sets for its process does not help it."""
 
-    def __init__(self, arguments: dict[str, Any], rows: Part, batch_size: int, *, by_loader: bool) -> None:
+    def __init__(self, arguments: Arguments, rows: Part, batch_size: int, *, by_loader: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.here, there = context.Pipe()
         given = (there, arguments, rows, batch_size, by_loader, torch.get_num_threads())
@@ -156,10 +145,10 @@ class Elsewhere:
 
 
 def _serve(
-    there: Connection, arguments: dict[str, Any], rows: Part, batch_size: int, by_loader: bool, threads: int
+    there: Connection, arguments: Arguments, rows: Part, batch_size: int, by_loader: bool, threads: int
 ) -> None:
     torch.set_num_threads(threads)
-    network = LoopHiNet(**arguments)
+    network = LoopHiNet(*arguments)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     batches = loaded(rows, batch_size) if by_loader else in_memory(rows, batch_size)
     while there.recv():

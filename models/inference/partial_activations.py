@@ -15,8 +15,9 @@ from torch import Tensor
 
 from features.encoding.encoder import Batch, Encoder
 from features.schema import Kind, Schema, View
-from models.networks.cpu_kernels import wide
-from models.networks.layers import FeatureEmbedding, StackedLinear
+from models.networks.cpu_kernels import wide_linear
+from models.networks.feature_embedding import FeatureEmbedding
+from models.networks.layers import StackedLinear
 
 
 class Columns(NamedTuple):
@@ -70,7 +71,7 @@ class Part:
     def __call__(self, batch: Batch) -> Share:
         """The share of the columns of rows."""
         x = self.embedding(batch)
-        return Share(wide(x, self.weight, self.bias, rectify=False), self.gate(x))
+        return Share(wide_linear(x, self.weight, self.bias, relu=False), self.gate(x))
 
     def of_first(self, batch: Batch) -> Share:
         """The share, N = 1, of the first of the rows: a product of a matrix and a vector."""

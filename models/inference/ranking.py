@@ -24,7 +24,8 @@ from torch import Tensor
 from features.encoding.encoder import Batch
 from models.inference.fused import Together
 from models.inference.partial_activations import Columns, Part, Share, detached, others
-from models.networks.cpu_kernels import FEW, rectified
+from models.networks.cpu_kernels import SMALL_PRODUCT as FEW
+from models.networks.cpu_kernels import linear_relu as rectified
 from models.networks.hinet import CustomizedGateControl, HiNet, SubExpertIntegration
 from models.networks.layers import StackedExperts, StackedLinear
 
@@ -37,7 +38,7 @@ class Sharing:
 
     `items` are the columns that depend on the item alone (see `item_columns`). The first layer's weights are copied,
     split by columns, when this is made: a network that learns on needs a new one. Raises ValueError where there is no
-    such layer: without `hierarchy`, with several `embedding_sets`, `interactions`, a `scenario_view` or `neighbours`.
+    such layer: without `hierarchy`, with `interactions`, a `scenario_view` or `neighbours`.
     """
 
     def __init__(self, network: HiNet, items: Columns) -> None:
@@ -160,8 +161,6 @@ def _checked(network: HiNet) -> tuple[SubExpertIntegration, StackedExperts]:
     """The scenario layer and its sub-experts, whose first layer reads all of x; raises ValueError if there is none."""
     if network.integration is None:
         raise ValueError("a HiNet without hierarchy has no scenario layer to share: score plain rows instead")
-    if not isinstance(network.integration.experts, StackedExperts):
-        raise ValueError("with several embedding_sets sub-experts read parts of x: score plain rows instead")
     if len(network.interactions):
         raise ValueError(f"interactions {list(network.interactions)} read all of x: score plain rows instead")
     if network.view is not None:

@@ -28,7 +28,7 @@ IDS = 80
 
 def copied(stacked: HiNet) -> LoopHiNet:
     """The loop with the weights of the stack."""
-    plain = LoopHiNet(**benchmark.arguments(SHAPE, IDS))
+    plain = LoopHiNet(*benchmark.arguments(SHAPE, IDS))
     integration, control = stacked.integration, stacked.control
     for table, weight in zip(plain.tables, stacked.embedding.weight.split(IDS // benchmark.FIELDS), strict=True):
         table.weight.data.copy_(weight)
@@ -55,7 +55,7 @@ def copied(stacked: HiNet) -> LoopHiNet:
 def test_the_loop_is_the_network() -> None:
     """With the same weights the loop over modules has the logits of the stacked network: a fair comparison."""
     torch.manual_seed(0)
-    stacked = HiNet(**benchmark.arguments(SHAPE, IDS))
+    stacked = HiNet(*benchmark.arguments(SHAPE, IDS))
     rows = Rows(benchmark.random_rows(50, IDS // benchmark.FIELDS, 3), torch.device("cpu")).resident
     found = copied(stacked)(rows.categorical, rows.scenario)
     torch.testing.assert_close(found, stacked(*rows[:4]), rtol=1e-4, atol=1e-5)
@@ -78,7 +78,7 @@ def test_the_limit_counts_every_product_of_the_network(monkeypatch: pytest.Monke
         return [lambda: ran.append((inputs, outputs))] * 3
 
     monkeypatch.setattr(benchmark, "products_of_shape", noted)
-    network = HiNet(**benchmark.arguments(SHAPE, IDS))
+    network = HiNet(*benchmark.arguments(SHAPE, IDS))
     benchmark.products(network, 16, 1)()
     experts, gates = 4 * 2 * 2 + (2 * 2 + 1) + 2, 4 + 2
     assert len(ran) == 3 * (experts + gates + 2)

@@ -16,16 +16,19 @@ from models.inference import ranking
 from models.inference.partial_activations import Columns
 from models.inference.ranking import Sharing
 from models.networks import cpu_kernels
-from models.networks.hinet import HiNet
+from models.networks.data_spec import DataSpec
+from models.networks.hinet import HiNet, HiNetConfig
 
-SHAPE: dict[str, Any] = {
+DATA: dict[str, Any] = {
     "table_rows": (11, 7, 5),
     "categorical_tables": (0, 1, 1, 2),
     "bag_tables": (2, 0),
     "bag_lengths": (3, 2),
     "numeric": 4,
     "scenarios": 4,
-    "tasks": 2,
+    "task_outputs": (1, 1),
+}
+CONFIG: dict[str, Any] = {
     "embedding_width": 4,
     "sub_experts": 3,
     "expert_units": (9, 6),
@@ -43,7 +46,9 @@ ROWS = 50
 def network(**changes: Any) -> HiNet:
     """A small HiNet whose logits are as large as trained ones."""
     torch.manual_seed(3)
-    made = HiNet(**SHAPE | changes)
+    data, config = ({name: changes.get(name, fields[name]) for name in fields} for fields in (DATA, CONFIG))
+    options = {name: value for name, value in changes.items() if name not in DATA}
+    made = HiNet(DataSpec(**data), HiNetConfig(**config | options))
     with torch.no_grad():
         for weight in (parameter for parameter in made.parameters() if parameter.dim() == 3):
             weight.normal_(std=(2 / weight.shape[2]) ** 0.5)
@@ -91,7 +96,6 @@ def of_others(batch: Batch) -> Batch:
         {"scenarios": 1},
         {"scenarios": 2},
         {"scenario_attention": False},
-        {"normalize": True},
         {"expert_units": (6,)},
         {"expert_units": (9, 7, 6), "tower_units": (7, 3)},
         {"task_outputs": (3, 1)},
@@ -102,7 +106,7 @@ def of_others(batch: Batch) -> Batch:
 def test_shares_add_up_to_the_plain_forward(changes: dict[str, Any], few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept shares of items, all or picked ones, and shares made in the request give the plain logits, to 1e-5."""
     monkeypatch.setattr(ranking, "FEW", few)
-    monkeypatch.setattr(cpu_kernels, "FEW", few)
+    monkeypatch.setattr(cpu_kernels, "SMALL_PRODUCT", few)
     made = network(**changes)
     sharing = Sharing(made, ITEMS)
     picked = torch.tensor([7, 3, 3, 49, 0])
@@ -144,7 +148,6 @@ def test_what_an_item_takes() -> None:
     ("changes", "named"),
     [
         ({"hierarchy": False}, "hierarchy"),
-        ({"embedding_sets": 3}, "embedding_sets"),
         ({"interactions": ("fm",)}, r"interactions \['fm'\]"),
         ({"scenario_view": (8, 6)}, "scenario_view"),
         ({"neighbours": 4}, "neighbours are no columns of a row"),

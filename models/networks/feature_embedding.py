@@ -1,0 +1,85 @@
+"""The features of a row side by side: embedded ids, means of bags of ids, numbers.
+
+Letters: B rows, F categorical columns, L ids of all bags, P numbers, E embedding width, D width of a row's features.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.data_spec import DataSpec
+from models.networks.neighbours import Neighbours
+
+INITIAL_DEVIATION = 0.05  # of the embeddings; the unit deviation of nn.Embedding drowns the numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingConfig:
+    """What the configs of all networks have in common.
+
+    Args:
+        embedding_width: E, the width of an embedded id.
+        neighbours: the number of outcomes that a training row can have, 0: off. See Neighbours; the user and the item
+            are then the first two categorical columns.
+    """
+
+    embedding_width: int
+    neighbours: int = 0
+
+
+class FeatureEmbedding(nn.Module):
+    """A row's features side by side: embedded ids, the mean of each bag of ids, and the numbers as they are.
+
+    All embedding tables lie in one `weight` [rows of all tables, E], so that all ids of a batch are one lookup. A bag
+    without ids is zeros. With `neighbours` two more fields follow the embedded ones: those of the user and the item.
+
+    >>> data = DataSpec(table_rows=(5, 7), categorical_tables=(0, 1, 1), bag_tables=(1,), bag_lengths=(2,), numeric=2,
+    ...                 scenarios=1, task_outputs=(1,))
+    >>> embed = FeatureEmbedding(data, EmbeddingConfig(embedding_width=4))
+    >>> embed(torch.tensor([[4, 0, 6]]), torch.tensor([[3, -1]]), torch.zeros(1, 2)).shape
+    torch.Size([1, 18])
+    """
+
+    offsets: Tensor
+    bag_offsets: Tensor
+
+    def __init__(self, data: DataSpec, config: EmbeddingConfig) -> None:
+        super().__init__()
+        starts, width = [0, *accumulate(data.table_rows)], config.embedding_width
+        self.bag_lengths, self.sparse = list(data.bag_lengths), False  # see models/networks/sparse_embeddings.py
+        self.fields = len(data.categorical_tables) + len(data.bag_lengths) + (2 if config.neighbours else 0)
+        self.width = self.fields * width + data.numeric
+        self.weight = nn.Parameter(torch.randn(starts[-1], width) * INITIAL_DEVIATION)
+        offsets = [starts[table] for table in data.categorical_tables]
+        bags = zip(data.bag_tables, data.bag_lengths, strict=True)
+        bag_offsets = [starts[table] for table, length in bags for _ in range(length)]
+        self.register_buffer("offsets", _int32(offsets), persistent=False)
+        self.register_buffer("bag_offsets", _int32(bag_offsets), persistent=False)
+        self.neighbours: Neighbours | None = None
+        if config.neighbours:
+            users, items = (data.table_rows[table] for table in data.categorical_tables[:2])
+            self.neighbours = Neighbours(users=users, items=items, outcomes=config.neighbours, width=width)
+
+    def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
+        """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
+        ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
+        embedded = F.embedding(ids, self.weight, sparse=self.sparse)  # [B, F + L, E]
+        single, several = embedded.tensor_split([categorical.shape[1]], dim=1)  # [B, F, E], [B, L, E]
+        fields = [single.flatten(1), *self._means(several, bags >= 0)]
+        if self.neighbours is not None:
+            fields.append(self.neighbours(categorical[:, 0], categorical[:, 1]))  # [B, 2E]
+        return torch.cat([*fields, numeric], dim=1)  # [B, D]
+
+    def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
+        """The mean [B, E] of each bag over its ids [B, L, E] that are `present` [B, L]."""
+        masked = embedded * present.unsqueeze(2)  # [B, L, E]
+        counts = [part.sum(dim=1, keepdim=True).clamp(min=1) for part in present.split(self.bag_lengths, dim=1)]
+        return [part.sum(dim=1) / n for part, n in zip(masked.split(self.bag_lengths, dim=1), counts, strict=True)]
+
+
+def _int32(values: Iterable[int]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.int32)
