@@ -1,8 +1,8 @@
-"""Two models on the same rows: by how much one is better, with the interval of the difference.
+"""Metrics with their DeLong influence, so that two models on the same rows can be compared with a paired interval.
 
-What two models say of the same rows goes up and down together, and so the difference is known far better than either
-figure. An estimate carries what each row adds to its error, so that differences and means of estimates are known as
-well, also where they share rows, as the tasks of a scenario do.
+The scores of two models of the same rows are correlated: the difference of two metrics has a smaller variance than
+either of them. An estimate holds the contribution of each row to its error. So the interval of a difference, or of a
+mean over tasks that share rows, follows from the estimates alone.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from features.schema import Task, TaskKind, places
-from models.evaluation.accuracy import Interval, right_choices, right_classes
+from models.evaluation.accuracy import Interval, correct_choices, correct_classes
 from models.evaluation.metrics import auc, auc_influence
 
 Array = NDArray[Any]
@@ -22,23 +22,23 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure of the rows at `places` [K] (ascending), and what each of them adds to its error, `influence` [K].
+    """A metric on the rows with the indices `rows` [K] (ascending), and each row's contribution to its error.
 
-    The variance of the figure is the sum of the squares.
+    The variance of the metric is the sum of the squares of `influence` [K].
     """
 
     value: float
-    places: NDArray[np.int64]
+    rows: NDArray[np.int64]
     influence: NDArray[np.float64]
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The difference of two figures of the same rows."""
-        if not np.array_equal(self.places, other.places):
-            raise ValueError("a paired difference is one of the same rows")
-        return Estimate(value=self.value - other.value, places=self.places, influence=self.influence - other.influence)
+        """The difference of two metrics on the same rows; raises ValueError where the rows differ."""
+        if not np.array_equal(self.rows, other.rows):
+            raise ValueError("a paired difference needs two estimates on the same rows")
+        return Estimate(value=self.value - other.value, rows=self.rows, influence=self.influence - other.influence)
 
     def interval(self, confidence: float) -> Interval:
-        """The normal interval at `confidence`, e.g. 0.95; not cut to where the figure can lie."""
+        """The normal interval at `confidence`, e.g. 0.95; not cut to the range of the metric."""
         half = float(ndtri(0.5 + confidence / 2) * np.sqrt((self.influence**2).sum()))
         return Interval(value=self.value, low=self.value - half, high=self.value + half)
 
@@ -52,58 +52,65 @@ def estimate_cells(
     scenarios: Sequence[str],
     choice_set: Array | None = None,
 ) -> dict[str, Estimate]:
-    """The metric of each cell "scenario/task", as `mean_of_cells` has it; without cells that cannot be judged.
+    """The metric of each cell by "scenario/task", as in `mean_of_cells`; cells without an estimate are left out.
 
-    labels [N, T] with NaN where unobserved, scores [N, O], scenario [N] codes, choice_set [N]. A cell is judged from
-    two rows of each class, or from two rows or choices.
+    An estimate needs two rows of each class (AUC), or two rows (accuracy) or choice sets (hit rate).
+
+    Args:
+        labels: [N, T], NaN where unobserved.
+        scores: [N, O], the logits of all tasks.
+        scenario: [N], codes in the order of `scenarios`.
+        tasks: the T tasks.
+        scenarios: the names of the scenarios.
+        choice_set: [N], which rows are candidates of one choice; required where there is a choice task.
     """
-    found = {}
+    cells = {}
     for code, name in enumerate(scenarios):
         inside = np.asarray(scenario) == code
-        for column, (task, place) in enumerate(zip(tasks, places(tasks), strict=True)):
-            kept = np.flatnonzero(inside & ~np.isnan(labels[:, column]))
-            sets = None if choice_set is None else choice_set[kept]
-            cell = _estimate(task, labels[kept, column], scores[kept, place], sets)
+        for column, (task, outputs) in enumerate(zip(tasks, places(tasks), strict=True)):
+            observed = np.flatnonzero(inside & ~np.isnan(labels[:, column]))
+            sets = None if choice_set is None else choice_set[observed]
+            cell = _estimate(task, labels[observed, column], scores[observed, outputs], sets)
             if cell is not None:
-                found[f"{name}/{task.name}"] = Estimate(
-                    value=cell.value, places=kept[cell.places], influence=cell.influence
+                cells[f"{name}/{task.name}"] = Estimate(
+                    value=cell.value, rows=observed[cell.rows], influence=cell.influence
                 )
-    return found
+    return cells
 
 
-def mean(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of at least one figure; rows that several of them share count together."""
-    length = 1 + max(int(found.places[-1]) for found in estimates)
+def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of at least one estimate; the influences of a row that several of them share add up."""
+    length = 1 + max(int(estimate.rows[-1]) for estimate in estimates)
     total = np.zeros(length)
-    for found in estimates:
-        total[found.places] += found.influence / len(estimates)
-    value = float(np.mean([found.value for found in estimates]))
-    return Estimate(value=value, places=np.arange(length), influence=total)
+    for estimate in estimates:
+        total[estimate.rows] += estimate.influence / len(estimates)
+    value = float(np.mean([estimate.value for estimate in estimates]))
+    return Estimate(value=value, rows=np.arange(length), influence=total)
 
 
 def _estimate(task: Task, labels: Array, scores: Array, choice_set: Array | None) -> Estimate | None:
     if task.kind is TaskKind.MULTI_CLASS:
-        return _share(right_classes(labels, scores), np.arange(len(labels)))
+        return _share_correct(correct_classes(labels, scores), np.arange(len(labels)))
     if task.kind is TaskKind.CHOICE:
         assert choice_set is not None  # encode writes it wherever there is a choice
-        return _share(right_choices(labels, scores[:, 0], choice_set, first=1), _first_rows(labels, choice_set))
+        return _share_correct(correct_choices(labels, scores[:, 0], choice_set, k=1), _first_rows(labels, choice_set))
     area, influence = auc(labels, scores[:, 0]), auc_influence(labels, scores[:, 0])
     if area is None or influence is None:
         return None
-    return Estimate(value=area, places=np.arange(len(labels)), influence=influence)
+    return Estimate(value=area, rows=np.arange(len(labels)), influence=influence)
 
 
-def _share(right: NDArray[np.bool_], rows: NDArray[np.int64]) -> Estimate | None:
-    """The share of what is right, each at one row of its own."""
-    if len(right) < 2:
+def _share_correct(correct: NDArray[np.bool_], rows: NDArray[np.int64]) -> Estimate | None:
+    """Accuracy or hit rate; the influence of `correct[i]` is at the row `rows[i]`."""
+    if len(correct) < 2:
         return None
-    value, order = float(right.mean()), np.argsort(rows)
-    influence = (right - value) / np.sqrt(len(right) * (len(right) - 1))
-    return Estimate(value=value, places=rows[order], influence=influence[order])
+    value, order = float(correct.mean()), np.argsort(rows)
+    influence = (correct - value) / np.sqrt(len(correct) * (len(correct) - 1))
+    return Estimate(value=value, rows=rows[order], influence=influence[order])
 
 
 def _first_rows(labels: Array, choice_set: Array) -> NDArray[np.int64]:
-    """The first row of each set that `right_choices` can tell something of, in its order."""
+    """The first row of each set that `correct_choices` has an answer for, in its order."""
     _, first, code = np.unique(choice_set, return_index=True, return_inverse=True)
     chosen = np.bincount(code, weights=np.asarray(labels) == 1)
     return first[(chosen > 0) & (chosen < np.bincount(code))]

@@ -1,7 +1,7 @@
-"""The figures behind the plots: small JSON files of flat rows, one row a line, for DVC and git.
+"""The data of the plots: small JSON files of flat rows, one row a line, for DVC and git.
 
-What they look like stands in .dvc/plots (Vega-Lite), which of them are shown in dvc.yaml. DVC leaves out a plot
-without rows (the attention, where no model has one). Rows come in the order in which the plots show them.
+The looks are in .dvc/plots (Vega-Lite); dvc.yaml lists the plots that are shown. DVC leaves out a plot without rows
+(the attention, where no model has one). The rows are in the order in which the plots show them.
 """
 
 import itertools
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.files import write_text
 from features.encoding.tensors import Tensors
 from features.schema import Schema, TaskKind, places
 from models.evaluation import metrics
@@ -22,29 +23,29 @@ Row = dict[str, Any]
 Curves = Mapping[str, list[Row]]
 
 
-def areas(report: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
+def auc_by_cell(report: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
     """AUC of every cell that has one, with its interval, for each model and for the best possible."""
-    for model, found in report.items():
-        for cell in (cell for cell in found["cells"] if "auc" in cell):
+    for model, measured in report.items():
+        for cell in (cell for cell in measured["cells"] if "auc" in cell):
             yield {"model": model, **{key: cell[key] for key in ("scenario", "task", "auc", "auc_low", "auc_high")}}
 
 
-def learning(curves: Curves) -> Iterator[Row]:
-    """Loss and mean AUC of every model by epoch; `curves` by model as `train` writes them."""
+def learning_curves(curves: Curves) -> Iterator[Row]:
+    """Loss and mean AUC of every model by epoch; `curves` by model, as the stage `train` writes them."""
     for model, epochs in curves.items():
         for epoch in epochs:
-            figures = {key: _round(epoch[key]) for key in ("train_loss", "valid_loss", "valid_mean_auc")}
-            yield {"model": model, "epoch": epoch["epoch"], **figures}
+            values = {key: _round(epoch[key]) for key in ("train_loss", "valid_loss", "valid_mean_auc")}
+            yield {"model": model, "epoch": epoch["epoch"], **values}
 
 
-def learning_by_cell(curves: Curves, schema: Schema) -> Iterator[Row]:
+def learning_curves_by_cell(curves: Curves, schema: Schema) -> Iterator[Row]:
     """AUC of every model and binary cell on the valid rows, by epoch; null where a cell has one class."""
     binary = [task.name for task in schema.tasks if task.kind is TaskKind.BINARY]
     for task, scenario in itertools.product(binary, schema.scenarios):
         for model, epochs in curves.items():
             for epoch in epochs:
-                place = {"model": model, "scenario": scenario, "task": task, "epoch": epoch["epoch"]}
-                yield {**place, "auc": _round(epoch["cells"][f"{scenario}/{task}"])}
+                key = {"model": model, "scenario": scenario, "task": task, "epoch": epoch["epoch"]}
+                yield {**key, "auc": _round(epoch["cells"][f"{scenario}/{task}"])}
 
 
 def reliability(
@@ -52,29 +53,39 @@ def reliability(
 ) -> Iterator[Row]:
     """Mean predicted and observed of every bin of every cell whose labels are 0 or 1; probabilities [N, O]."""
     tasks = [
-        (row, task.name, place.start)
-        for row, (task, place) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True))
+        (row, task.name, outputs.start)
+        for row, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True))
         if task.name in schema.rated
     ]
     for (task, task_name, column), (code, scenario) in itertools.product(tasks, enumerate(schema.scenarios)):
-        kept = (np.asarray(rows.scenario) == code) & ~np.isnan(rows.labels[:, task])
-        found = metrics.reliability(rows.labels[kept, task], probabilities[kept, column], bins=bins)
-        place = {"model": model, "scenario": scenario, "task": task_name}
-        for predicted, observed, count in zip(found.predicted, found.observed, found.rows, strict=True):
-            yield {**place, "predicted": _round(predicted), "observed": _round(observed), "rows": int(count)}
+        observed = (np.asarray(rows.scenario) == code) & ~np.isnan(rows.labels[:, task])
+        diagram = metrics.reliability(rows.labels[observed, task], probabilities[observed, column], bins=bins)
+        key = {"model": model, "scenario": scenario, "task": task_name}
+        for predicted, share, count in zip(diagram.predicted, diagram.observed, diagram.rows, strict=True):
+            yield {**key, "predicted": _round(predicted), "observed": _round(share), "rows": int(count)}
 
 
 def attention(model: str, weights: NDArray[np.floating[Any]], schema: Schema) -> Iterator[Row]:
-    """How much each scenario listens to each other one; weights [M, M]. A scenario has no weight for itself."""
+    """The attention of each scenario to each other one; weights [M, M]. A scenario has no weight for itself."""
     names = schema.scenarios
     for own, scenario in enumerate(names):
-        for other, heard in enumerate(names):
+        for other, attended in enumerate(names):
             weight = None if own == other else _round(weights[own, other])
-            yield {"model": model, "panel": "scenario attention", "scenario": scenario, "of": heard, "weight": weight}
+            yield {
+                "model": model,
+                "panel": "scenario attention",
+                "scenario": scenario,
+                "of": attended,
+                "weight": weight,
+            }
 
 
 def gates(model: str, means: Mapping[str, NDArray[np.float64]], schema: Schema, task_experts: int) -> Iterator[Row]:
-    """Mean weight of every expert over the rows of each scenario; `means` as `models.evaluation.predict.mean_gates` makes them."""
+    """Mean weight of every expert over the rows of each scenario.
+
+    `means` are those of `models.evaluation.predict.mean_gates`, by gate; of the experts of a task the first
+    `task_experts` are its own.
+    """
     if "scenarios" in means:  # a HiNet without hierarchy has none
         own = np.einsum("mmk->mk", means["scenarios"])  # each scenario's rows by its own gate
         yield from _panel(model, "shared expert", means["shared"], _numbered("sub-expert", own.shape[1]), schema)
@@ -85,11 +96,10 @@ def gates(model: str, means: Mapping[str, NDArray[np.float64]], schema: Schema, 
         yield from _panel(model, f"task {name}", means["tasks"][:, task], experts, schema)
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows as a JSON list, one row a line."""
     lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"[\n{lines}\n]\n")
+    write_text(path, f"[\n{lines}\n]\n")
 
 
 def _panel(model: str, panel: str, weights: NDArray[np.float64], experts: list[str], schema: Schema) -> Iterator[Row]:

@@ -1,14 +1,16 @@
-"""The page that `dvc plots show` fills: Vega is inside it, so that it opens without a network.
+"""The template of the page that `dvc plots show` fills. It contains Vega, so that it opens without a network.
 
-DVC's own template loads Vega from a server. The scripts here come out of the installed package
-vl-convert-python; none are kept in the repository. `.dvc/config` names the page as `plots.html_template`.
+DVC's own template loads Vega from a server. The scripts here come from the installed package vl-convert-python; none
+are kept in the repository. `.dvc/config` names the page as `plots.html_template`.
 """
 
 from pathlib import Path
 
 import vl_convert
 
-# DVC calls vegaEmbed(where, specification) for each plot. Its menu is left out: it opens a web site.
+from common.files import replacing
+
+# DVC calls vegaEmbed(element, specification) for each plot. Its action links are left out: they open a web site.
 EMBED = "window.vegaEmbed = (where, plot) => vegaEmbed(where, plot, {actions: false, renderer: 'svg'});"
 STYLE = """
 body { margin: 0 auto; max-width: 1280px; padding: 24px; background: #f6f7f9; color: #1f2933;
@@ -40,5 +42,5 @@ PAGE = """<!DOCTYPE html>
 
 def write(path: Path) -> None:
     """Write the template of DVC's page of plots to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(PAGE % {"style": STYLE, "scripts": vl_convert.javascript_bundle(EMBED)}, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(PAGE % {"style": STYLE, "scripts": vl_convert.javascript_bundle(EMBED)}, encoding="utf-8")

@@ -1,6 +1,7 @@
-"""What a model did on its validation rows: the scores it gave, how right they were, and what it listened to.
+"""The reference profile of a model on its validation rows: scores, calibration, permutation importance.
 
-Kept in the model folder, so that drift of scores has a reference and drift of a column a weight.
+It is kept in the model folder (behaviour.json). Drift monitoring compares later scores with it and weights the drift of
+a column by its importance.
 """
 
 import dataclasses
@@ -19,16 +20,17 @@ from models.evaluation.metrics import auc, mean_of_cells
 from models.evaluation.predict import predict
 
 BINS = 10
+DIGITS = 6
 SAMPLE = 10_000  # rows on which the importance is measured
 SEED = 1
 
 
-def behaviour_of(network: nn.Module, valid: Tensors, encoder: Encoder, schema: Schema) -> dict[str, Any]:
+def measure_profile(network: nn.Module, valid: Tensors, encoder: Encoder, schema: Schema) -> dict[str, Any]:
     """`scores` by "scenario/task" (see `score_cells`) and the `importance` of every column of the encoder."""
     probabilities = probabilities_of(predict(network, valid, "validation rows"), schema.tasks)
     return {
         "scores": score_cells(probabilities, valid.labels, valid.scenario, schema),
-        "importance": importance(network, valid, encoder, schema),
+        "importance": permutation_importance(network, valid, encoder, schema),
     }
 
 
@@ -41,85 +43,88 @@ def score_cells(
 ) -> dict[str, Any]:
     """The scores of each cell of a task with one probability, by "scenario/task"; probabilities [N, O], labels [N, T].
 
-    `edges` are the inner bounds of the bins (default: by equal mass), `counts` and `predicted` (sums) go by these bins
-    for all rows; `rows`, `positives`, `expected` (sum of the probabilities) and `auc` are of the rows with a label,
-    `observed` their [rows, sum of the probabilities, positives] by bin.
+    `edges` are the inner bounds of the bins (default: of equal mass). `counts` (rows) and `predicted` (sum of the
+    probabilities) are per bin, over all rows. `rows`, `positives`, `expected` (sum of the probabilities) and `auc` are
+    over the rows with a label; `observed` has three lists per bin of those: rows, sum of the probabilities, positives.
     """
     cells = {}
     for code, name in enumerate(schema.scenarios):
         own = np.asarray(scenario) == code
-        for column, (task, place) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+        for column, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
             if task.kind is not TaskKind.MULTI_CLASS and own.any():
                 cell = f"{name}/{task.name}"
-                held = None if edges is None else edges.get(cell)
-                cells[cell] = _cell(probabilities[own, place][:, 0], np.asarray(labels)[own, column], held)
+                cell_edges = None if edges is None else edges.get(cell)
+                cells[cell] = _cell(probabilities[own, outputs][:, 0], np.asarray(labels)[own, column], cell_edges)
     return cells
 
 
 def _cell(scores: NDArray[np.float64], labels: NDArray[Any], edges: list[float] | None) -> dict[str, Any]:
     if edges is None:
         edges = np.unique(np.quantile(scores, np.arange(1, BINS) / BINS)).round(9).tolist()
-    place = np.searchsorted(edges, scores, side="right")
-    seen = ~np.isnan(labels)
-    found = auc(labels[seen], scores[seen])
+    bins = np.searchsorted(edges, scores, side="right")
+    observed = ~np.isnan(labels)
+    area = auc(labels[observed], scores[observed])
+    weights = (None, scores[observed], labels[observed])
     return {
         "edges": edges,
-        "counts": _by_bin(place, None, edges),
-        "predicted": _by_bin(place, scores, edges),
-        "observed": [_by_bin(place[seen], held, edges) for held in (None, scores[seen], labels[seen])],
-        "rows": int(seen.sum()),
-        "positives": int(labels[seen].sum()),
-        "expected": round(float(scores[seen].sum()), 6),
-        "auc": None if found is None else round(found, 6),
+        "counts": _by_bin(bins, None, edges),
+        "predicted": _by_bin(bins, scores, edges),
+        "observed": [_by_bin(bins[observed], values, edges) for values in weights],
+        "rows": int(observed.sum()),
+        "positives": int(labels[observed].sum()),
+        "expected": round(float(scores[observed].sum()), DIGITS),
+        "auc": None if area is None else round(area, DIGITS),
     }
 
 
-def _by_bin(place: NDArray[np.int64], weights: NDArray[Any] | None, edges: list[float]) -> list[float]:
-    total = np.bincount(place, weights, minlength=len(edges) + 1)
-    plain: list[float] = (total if weights is None else total.round(6)).tolist()
-    return plain
+def _by_bin(bins: NDArray[np.int64], weights: NDArray[Any] | None, edges: list[float]) -> list[float]:
+    total = np.bincount(bins, weights, minlength=len(edges) + 1)
+    sums: list[float] = (total if weights is None else total.round(DIGITS)).tolist()
+    return sums
 
 
-def importance(
+def permutation_importance(
     network: nn.Module, rows: Tensors, encoder: Encoder, schema: Schema, *, sample: int = SAMPLE
 ) -> dict[str, float]:
-    """By how much the mean over the cells falls when the values of a column are dealt to other rows.
+    """By column, the fall of the mean over the cells when the column's values are permuted between the rows.
 
-    Permutation importance (Breiman 2001) on up to `sample` rows, the same and in the same order for every column.
+    L. Breiman, Random Forests, Machine Learning 45, 2001; on up to `sample` rows, with the same permutation of every
+    column.
     """
     random = np.random.default_rng(SEED)
     chosen = np.sort(random.permutation(len(rows.scenario))[:sample])
     rows = _take(rows, chosen)
     order = random.permutation(len(chosen))
-    plain = _mean(network, rows, schema)
+    unchanged = _mean(network, rows, schema)
     return {
-        name: round(plain - _mean(network, dataclasses.replace(rows, **mixed), schema), 6)
-        for name, mixed in _shuffled(rows, encoder, order)
+        name: round(unchanged - _mean(network, dataclasses.replace(rows, **permuted), schema), DIGITS)
+        for name, permuted in _permuted(rows, encoder, order)
     }
 
 
-def _shuffled(
+def _permuted(
     rows: Tensors, encoder: Encoder, order: NDArray[np.int64]
 ) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
-    """By column, the array that it stands in with its part of it in another order."""
+    """By column, the array of the tensors that holds it, with the column's part in another order."""
     start = dict.fromkeys(("categorical", "bags", "numeric"), 0)
     for column in encoder.columns:
-        where = "bags" if column.is_list else "numeric" if column.kind is Kind.NUMERIC else "categorical"
-        width = (column.length or 0) if column.is_list else 1 + (where == "numeric" and column.nullable)
-        own = slice(start[where], start[where] + width)
-        start[where] += width
-        mixed = getattr(rows, where).copy()
-        mixed[:, own] = mixed[order, own]
-        yield column.name, {where: mixed}
+        name = "bags" if column.is_list else "numeric" if column.kind is Kind.NUMERIC else "categorical"
+        width = (column.length or 0) if column.is_list else 1 + (name == "numeric" and column.nullable)
+        own = slice(start[name], start[name] + width)
+        start[name] += width
+        permuted = getattr(rows, name).copy()
+        permuted[:, own] = permuted[order, own]
+        yield column.name, {name: permuted}
 
 
 def _take(rows: Tensors, chosen: NDArray[np.int64]) -> Tensors:
-    held = {name: values for name, values in vars(rows).items() if values is not None}
-    return Tensors(**{name: np.asarray(values[chosen]) for name, values in held.items()})
+    arrays = {name: values for name, values in vars(rows).items() if values is not None}
+    return Tensors(**{name: np.asarray(values[chosen]) for name, values in arrays.items()})
 
 
 def _mean(network: nn.Module, rows: Tensors, schema: Schema) -> float:
     logits = predict(network, rows, "importance", silent=True)
-    return mean_of_cells(
+    mean, _ = mean_of_cells(
         rows.labels, logits, rows.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=rows.choice_set
-    )[0]
+    )
+    return mean

@@ -1,6 +1,7 @@
-"""The table that a user sees: AUC by scenario and task of every model, beside the best possible.
+"""The table of results: AUC by scenario and task of every model, and the best possible.
 
-`python -m models.evaluation.results_table` shows it from `reports/metrics.json`, with what to look at and what to do next.
+`python -m models.evaluation.results_table` prints it from `reports/metrics.json`, with the paths of the reports and the
+next commands.
 """
 
 import json
@@ -16,6 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from common.errors import PipelineError
+from common.paths import DATA_DOCS, INDEX, METRICS, PLOTS_PAGE
 
 LIMIT = "limit"
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1"}
@@ -35,12 +37,15 @@ Next
 
 def show(
     *,
-    metrics: Path = Path("reports/metrics.json"),
-    page: Path = Path("reports/page/index.html"),
-    validation: Path = Path("reports/validation/index.html"),
-    index: Path = Path("reports/index.html"),
+    metrics: Path = METRICS,
+    page: Path = PLOTS_PAGE,
+    validation: Path = DATA_DOCS,
+    index: Path = INDEX,
 ) -> None:
-    """Show the AUC of every model in `metrics`, where the reports lie, and the next two commands."""
+    """Print the AUC of every model in `metrics`, the paths of the reports, and the next two commands.
+
+    Raises PipelineError where there is no file `metrics`.
+    """
     if not metrics.is_file():
         raise PipelineError(f"{metrics} does not exist: `dvc repro` writes it")
     show_metrics(json.loads(metrics.read_text()))
@@ -50,7 +55,7 @@ def show(
 
 
 def show_metrics(report: dict[str, Any]) -> None:
-    """Print the table of what `evaluate` measured, as wide as it needs, also where there is no terminal."""
+    """Print the table of the metrics that `evaluate` measured, as wide as it needs, also where there is no terminal."""
     table, console = auc_table(report), Console()
     console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), table).maximum)
     console.print(table)
@@ -59,34 +64,34 @@ def show_metrics(report: dict[str, Any]) -> None:
 def auc_table(report: dict[str, Any]) -> Table:
     """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold.
 
-    A cell of classes or of a choice has its own metric, which stands beside the task.
+    Cells of classes or of a choice have their own metric; the task's column names it.
     """
-    metrics = {metric_of(cell) for found in report.values() for cell in found["cells"]}
+    metrics = {metric_of(cell) for measured in report.values() for cell in measured["cells"]}
     title = f"{' or '.join(sorted(NAMES[metric] for metric in metrics))} on the test rows, with half its interval"
     table = Table(title=title, box=rich.box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("scenario", "mean")
     table.add_column("task")
     table.add_column("rows", justify="right")
-    for name, found in report.items():
-        table.add_column(TITLES.get(name, name), _number(found[mean_of(found)]), justify="right", no_wrap=True)
-    for cells in zip(*(found["cells"] for found in report.values()), strict=True):
-        areas = _areas(dict(zip(report, cells, strict=True)))
+    for name, measured in report.items():
+        table.add_column(TITLES.get(name, name), _number(measured[mean_of(measured)]), justify="right", no_wrap=True)
+    for cells in zip(*(measured["cells"] for measured in report.values()), strict=True):
+        values = _values(dict(zip(report, cells, strict=True)))
         task = cells[0]["task"] + (f", {NAMES[metric_of(cells[0])]}" if len(metrics) > 1 else "")
-        table.add_row(cells[0]["scenario"], task, f"{cells[0]['rows']:,}", *areas)
+        table.add_row(cells[0]["scenario"], task, f"{cells[0]['rows']:,}", *values)
     return table
 
 
 def metric_of(cell: dict[str, Any]) -> str:
-    """The figure of a cell that counts: auc, unless the cell says otherwise."""
+    """The name of the metric of a cell: auc, unless the cell names another one."""
     return str(cell.get("metric", "auc"))
 
 
-def mean_of(found: dict[str, Any]) -> str:
-    """What the mean over a model's cells is called: mean_auc where all of them have an AUC, else mean."""
-    return "mean_auc" if "mean_auc" in found else "mean"
+def mean_of(measured: dict[str, Any]) -> str:
+    """The name of the mean over a model's cells: mean_auc where all of them have an AUC, else mean."""
+    return "mean_auc" if "mean_auc" in measured else "mean"
 
 
-def _areas(cells: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _values(cells: dict[str, dict[str, Any]]) -> Iterator[str]:
     """0.7123 ±0.0045 for each model, the best in bold; the best possible is a bare number."""
     metric = metric_of(next(iter(cells.values())))
     best = max((cell[metric] or 0 for name, cell in cells.items() if name != LIMIT), default=0)
@@ -103,6 +108,6 @@ def _number(value: float | None) -> str:
 
 if __name__ == "__main__":
     try:
-        cyclopts.run(show)  # no stage: it changes nothing, and the table is the last thing to be seen
+        cyclopts.run(show)  # no stage, which would print its time and memory below the table
     except PipelineError as error:
         sys.exit(str(error))

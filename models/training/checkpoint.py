@@ -1,13 +1,13 @@
-"""What a training run needs to go on after it was killed: one file, whole or not there, and no pickle.
+"""Checkpoints of a training run: one safetensors file, replaced atomically, no pickle.
 
 The file lies outside DVC's outputs, which DVC removes before a stage runs. Its name is the sha256 of all that decides
-the weights, so that a run never goes on from another's checkpoint.
+the weights, so that a run never resumes from the checkpoint of another one.
 """
 
 import hashlib
 import json
-import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,23 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+from common.files import replacing, sha256_of
+from common.paths import ROOT
+
+# What can change a step, or the choice of the epoch; the code of a peer is added by `code_of`.
+CODE = (
+    "models/networks",
+    "models/training",
+    "models/evaluation/accuracy.py",
+    "models/evaluation/metrics.py",
+    "models/train.py",
+)
 
 
 class Checkpoint:
-    """The checkpoint of one run: `folder`/`key`.safetensors, written `seconds` after it was last written."""
+    """The checkpoint of one run: `folder`/`key`.safetensors, due again `seconds` after it was last written."""
 
     def __init__(self, folder: Path, key: str, seconds: float) -> None:
         self.path, self.seconds = folder / f"{key}.safetensors", seconds
@@ -32,19 +44,15 @@ class Checkpoint:
         return time.monotonic() - self._written >= self.seconds
 
     def write(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put the tensors in place of the last ones, by a rename: a kill leaves the last ones or these."""
-        partial = self.path.with_suffix(".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # a rename that outlives a power cut, of bytes that do not, is half a file
-        partial.replace(self.path)
+        """Replace the last tensors by these, atomically: after a kill the file holds the last ones or these."""
+        with replacing(self.path) as partial:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Tensor] | None:
         """The tensors that were written last, on the CPU; None where there are none, or (it warns) damaged ones."""
         try:
-            return {name: value.clone() for name, value in load_file(self.path).items()}  # in aligned memory of its own
+            return {name: value.clone() for name, value in load_file(self.path).items()}  # copies in aligned memory
         except FileNotFoundError:
             return None
         except (safetensors.SafetensorError, OSError) as error:
@@ -52,18 +60,23 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Remove the folder: the run is over, and what other parameters left unfinished goes with it."""
+        """Remove the folder, with the checkpoints that unfinished runs of other parameters left there."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-def key_of(facts: Mapping[str, Any], files: Iterable[Path]) -> str:
-    """What names a checkpoint: sha256 of `facts` (plain data), of the bytes of `files`, of models/ and of torch."""
-    code = sorted(Path(__file__).parent.glob("*.py"))
+def checkpoint_key(facts: Mapping[str, Any], files: Iterable[Path], code: Mapping[str, Path]) -> str:
+    """The name of a run's checkpoint: sha256 of `facts` (plain data), of the bytes of `files` and `code`, of torch."""
     plain = json.dumps({"torch": torch.__version__, **facts}, sort_keys=True)
-    digests = [f"{path.name} {_sha256(path)}" for path in [*code, *files]]
-    return hashlib.sha256("\n".join([plain, *digests]).encode()).hexdigest()
+    data = [f"{path.name} {sha256_of(path)}" for path in files]
+    digests = [f"{name} {sha256_of(path)}" for name, path in sorted(code.items())]
+    return hashlib.sha256("\n".join([plain, *digests, *data]).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def code_of(network: nn.Module, root: Path = ROOT) -> dict[str, Path]:
+    """The files of the project under `root` that can change a training step of the network, by relative path."""
+    folders = [path for name in CODE for path in sorted((root / name).rglob("*.py"))]
+    files = [root / name for name in CODE if name.endswith(".py")]
+    modules = {cls.__module__ for module in network.modules() for cls in type(module).__mro__}
+    sources = (Path(sys.modules[name].__file__ or "") for name in modules if name.startswith("models."))
+    own = [root / path.relative_to(ROOT) for path in sources]
+    return {path.relative_to(root).as_posix(): path for path in [*folders, *files, *own]}

@@ -1,8 +1,8 @@
-"""A step on a GPU without its launches: recorded once as a CUDA graph, then replayed.
+"""A training step on a GPU without its kernel launches: captured once as a CUDA graph, then replayed.
 
-A step of these networks is some hundred small kernels; started one by one from Python they cost more than they
-compute. A graph replays them with one launch, on buffers that stay where they are, so each batch is copied into those.
-Only whole batches are replayed: the last, smaller one of an epoch runs as always.
+A step of these networks is some hundred small kernels; their launches from Python take longer than their work. A graph
+replays them with one launch, on buffers with fixed addresses, into which each batch is copied. Only full batches are
+replayed: the last, smaller one of an epoch runs eagerly.
 """
 
 from collections.abc import Callable
@@ -10,48 +10,50 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.training.batches import Part
+from models.training.batches import TensorBatch
 
-WARM_STEPS = 3  # run as always before the recording: libraries choose their kernels, the optimizer makes its moments
+WARMUP_STEPS = 3  # eager steps before the capture: libraries select their kernels, the optimizer creates its state
+
+Step = Callable[[TensorBatch], Tensor]
 
 
 class CapturedStep:
-    """`step` for parts of `rows` rows, recorded after WARM_STEPS of them; other parts go to `step` itself.
+    """`step` for batches of `rows` rows, captured after WARMUP_STEPS of them; other batches go to `step` itself.
 
-    The recording does not run the step; the part at hand is its first replay. What `step` returns has to stay on the
-    device, and nothing in it may ask the host (no .item(), no Python number that changes from step to step).
+    The capture does not run the step; its batch is the first that is replayed. The result of `step` has to stay on the
+    device, and nothing in it may synchronise with the host (no .item(), no Python number that changes between steps).
     """
 
-    def __init__(self, step: Callable[[Part], Tensor], rows: int, record: "Callable[[], Replay] | None" = None) -> None:
-        self.step, self.rows, self.record = step, rows, record or CudaReplay
-        self.taken = 0
-        self.buffers: Part | None = None
+    def __init__(self, step: Step, rows: int, make_replay: "Callable[[], Replay] | None" = None) -> None:
+        self.step, self.rows, self.make_replay = step, rows, make_replay or CudaReplay
+        self.steps = 0
+        self.buffers: TensorBatch | None = None
         self.replay: Replay | None = None
 
-    def __call__(self, part: Part) -> Tensor:
-        """The loss of one step on these rows."""
-        if len(part.scenario) != self.rows:
-            return self.step(part)
+    def __call__(self, batch: TensorBatch) -> Tensor:
+        """The loss of one step on this batch."""
+        if len(batch.scenario) != self.rows:
+            return self.step(batch)
         if self.buffers is None:
-            self.buffers = Part(*(torch.empty_like(column) for column in part))
-        for buffer, column in zip(self.buffers, part, strict=True):
+            self.buffers = TensorBatch(*(torch.empty_like(column) for column in batch))
+        for buffer, column in zip(self.buffers, batch, strict=True):
             buffer.copy_(column)
-        self.taken += 1
+        self.steps += 1
         if self.replay is None:
-            self.replay = self.record()
-        if self.taken <= WARM_STEPS:
-            return self.replay.warm(self.step, self.buffers)
+            self.replay = self.make_replay()
+        if self.steps <= WARMUP_STEPS:
+            return self.replay.warm_up(self.step, self.buffers)
         return self.replay(self.step, self.buffers)
 
 
 class Replay:
-    """How a step on fixed buffers is done again: here by calling it, which is what a recording has to equal."""
+    """A step on fixed buffers, run eagerly: the reference for a captured one."""
 
-    def warm(self, step: Callable[[Part], Tensor], buffers: Part) -> Tensor:
-        """One step before the recording."""
+    def warm_up(self, step: Step, buffers: TensorBatch) -> Tensor:
+        """One step before the capture."""
         return step(buffers)
 
-    def __call__(self, step: Callable[[Part], Tensor], buffers: Part) -> Tensor:
+    def __call__(self, step: Step, buffers: TensorBatch) -> Tensor:
         """One step."""
         return step(buffers)
 
@@ -64,21 +66,21 @@ class CudaReplay(Replay):
         self.loss: Tensor | None = None
         self.stream = torch.cuda.Stream()
 
-    def warm(self, step: Callable[[Part], Tensor], buffers: Part) -> Tensor:
-        """One step on a stream beside the current one, as recordings ask for."""
+    def warm_up(self, step: Step, buffers: TensorBatch) -> Tensor:
+        """One step on a side stream, as torch.cuda.graph requires before a capture."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             loss = step(buffers)
         torch.cuda.current_stream().wait_stream(self.stream)
         return loss
 
-    def __call__(self, step: Callable[[Part], Tensor], buffers: Part) -> Tensor:
-        """Record the step if it is not yet, then replay it."""
+    def __call__(self, step: Step, buffers: TensorBatch) -> Tensor:
+        """Capture the step the first time; replay it."""
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self.loss = step(buffers)
         self.graph.replay()
         if self.loss is None:
-            raise RuntimeError("a recorded step has no loss")
+            raise RuntimeError("the captured step returned no loss")
         return self.loss.clone()

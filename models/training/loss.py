@@ -12,15 +12,17 @@ def weighted_loss(
 ) -> Tensor:
     """L = 1 / B * sum over rows b and tasks j of weights[scenario_b, j] * cross entropy of the logits and label of j.
 
-    Logits [B, O], labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. `outputs` are the logits of each
-    task, one unless told: of one logit the binary cross entropy of its sigmoid, of several that of their softmax, with
-    the place of the class as label. A choice is learned row by row, as binary: sets are not whole in a shuffled batch,
-    and where candidates are drawn alike given the context, p(chosen | candidate) ranks them as the softmax over the set
-    would; and it is a probability without the set too, as the service needs it.
+    Logits [B, O], labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. `outputs` are the numbers of logits
+    of the tasks, default one each: one logit has the binary cross entropy of its sigmoid, several have the cross entropy
+    of their softmax, with the index of the class as label.
+
+    A choice is learned row by row, as binary: a shuffled batch does not hold whole sets. Where candidates are drawn
+    alike given the context, p(chosen | candidate) ranks them as the softmax over the set would. It is also a
+    probability without the set, which the service needs.
 
     Where a label is NaN (unobserved) the term is 0 and passes no gradient; the divisor stays B, so that a task with few
-    labels does not count for more than its rows. A row has the labels of its own scenario only: it adds nothing to any
-    other's cell.
+    labels does not count for more than its rows. A row has the labels of its own scenario only: it adds nothing to the
+    cells of other scenarios.
     """
     observed = ~labels.isnan()
     weight = F.embedding(scenario, weights) * observed  # [B, T]
@@ -29,11 +31,11 @@ def weighted_loss(
         total = F.binary_cross_entropy_with_logits(logits, known, weight, reduction="sum")
     else:
         columns = zip(logits.split(list(outputs), dim=1), known.unbind(1), weight.unbind(1), strict=True)
-        total = torch.stack([_total(*column) for column in columns]).sum()
+        total = torch.stack([_task_loss(*column) for column in columns]).sum()
     return total / len(logits)
 
 
-def _total(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+def _task_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """The weighted sum over the rows of one task: logits [B, C], labels and weight [B]."""
     if logits.shape[1] == 1:
         return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels, weight, reduction="sum")

@@ -1,27 +1,37 @@
-"""How a network is fitted: the figures, and the optimizer that they make."""
+"""The hyperparameters of a training run, and its optimizers."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from models.networks.sparse_embeddings import tables_of
+from models.networks.sparse_embeddings import embeddings_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is fitted.
+    """The hyperparameters of a training run.
 
-    `weight_decay` (and `table_weight_decay`, for the embedding tables) is L2 in the gradient, as Adam's own
-    weight_decay: gradient + decay * weight, before Adam scales it. Not the decoupled decay of AdamW: a row that few
-    batches touch shrinks at a pace that Adam sets, whatever its decay is called.
-    `average` is the decay of the moving average of the weights, 0 for none. `unknown_share` of the ids are
-    replaced by row 0 of their tables, so that the unknown row is trained. `patience` is how many epochs may pass
-    without a better validation mean. Gradients longer than `clip_gradient_norm` are cut to it; 0 leaves them.
-    `precision` is that of the products in training, float32 or bfloat16 (torch.autocast): weights, their average and
-    the loss are float32, and so is everything when an epoch is judged. With `capture` a step on a GPU is recorded once
-    and replayed (models/training/cuda_graph.py). With `lazy_tables` a step moves only those rows of the tables that its batch names
-    (models/networks/sparse_embeddings.py).
+    Weight decay is L2 in the gradient, as Adam's own weight_decay: gradient + decay * weight, before Adam scales it.
+    The decoupled decay of AdamW is not used: rows of an embedding that few batches contain would shrink at the same
+    rate as all others.
+
+    Args:
+        seed: of the order of the rows and of the ids that are masked.
+        epochs: the largest number of passes over the training rows.
+        patience: epochs without a better validation mean after which the run stops.
+        batch_size: rows of a step.
+        learning_rate: of Adam.
+        embedding_weight_decay: L2 decay of the embeddings.
+        weight_decay: L2 decay of all other weights.
+        average: decay of the moving average of the weights; 0 for none.
+        unknown_share: share of the ids that are replaced by 0, so that the unknown row of each embedding is trained.
+        clip_gradient_norm: largest norm of the gradients; 0 for none.
+        sparse_embeddings: a step updates only the rows of the embeddings that its batch contains
+            (models/networks/sparse_embeddings.py).
+        precision: of the matrix products in training, float32 or bfloat16 (torch.autocast). Weights, their average, the
+            loss and the whole evaluation of an epoch are float32.
+        capture: a step on a GPU is captured as a CUDA graph and replayed (models/training/cuda_graph.py).
     """
 
     seed: int
@@ -29,25 +39,28 @@ class Recipe:
     patience: int
     batch_size: int
     learning_rate: float
-    table_weight_decay: float
+    embedding_weight_decay: float
     weight_decay: float
     average: float
     unknown_share: float
     clip_gradient_norm: float = 0.0
-    lazy_tables: bool = False
+    sparse_embeddings: bool = False
     precision: str = "float32"
     capture: bool = False
 
 
 def optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Adam with a weight decay for the embedding tables and one for the rest, in one fused kernel per group.
+    """Adam with one weight decay for the embeddings and one for the rest, in one fused kernel per group.
 
-    Lazy tables have an optimizer of their own, torch's SparseAdam, which knows no decay: models/networks/sparse_embeddings.py adds it.
+    Sparse embeddings have their own optimizer, torch's SparseAdam, which has no decay: the training state adds it to
+    the gradient.
     """
-    tables = tables_of(network)
-    known = {id(table) for table in tables}
+    embeddings = embeddings_of(network)
+    known = {id(weight) for weight in embeddings}
     rest = {"params": [p for p in network.parameters() if id(p) not in known], "weight_decay": recipe.weight_decay}
-    decayed = {"params": tables, "weight_decay": recipe.table_weight_decay}
-    groups = [rest] if recipe.lazy_tables else [decayed, rest]
+    decayed = {"params": embeddings, "weight_decay": recipe.embedding_weight_decay}
+    groups = [rest] if recipe.sparse_embeddings else [decayed, rest]
     dense = torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True, capturable=recipe.capture)
-    return [dense, torch.optim.SparseAdam(tables, lr=recipe.learning_rate)] if recipe.lazy_tables else [dense]
+    if not recipe.sparse_embeddings:
+        return [dense]
+    return [dense, torch.optim.SparseAdam(embeddings, lr=recipe.learning_rate)]

@@ -1,4 +1,4 @@
-"""What a fit carries from step to step, and how it becomes named tensors and is made of them again."""
+"""The state of a training run between two steps, and its form as named tensors for a checkpoint."""
 
 import copy
 from collections.abc import Mapping
@@ -10,201 +10,161 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.networks.sparse_embeddings import LazyAverage, decay, make_lazy, named_rows, tables_of
+from models.networks.sparse_embeddings import add_decay, use_sparse_gradients
 from models.training.optim import Recipe, optimizers
+from models.training.weight_average import WeightAverage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What one pass over the rows came to; `valid_auc` is [M, T] with NaN where a cell has one class."""
+class EpochResult:
+    """The losses and validation metrics of one epoch.
+
+    `valid_metrics` [M, T] is the metric of each cell (AUC, accuracy or hit rate), NaN where it is undefined.
+    """
 
     number: int
     train_loss: float
     valid_loss: float
-    valid_mean_auc: float
-    valid_auc: NDArray[np.float64]
+    valid_mean: float
+    valid_metrics: NDArray[np.float64]
 
 
-class Average:
-    """A copy of a network whose weights are the moving average of the network's, one update per step.
-
-    average_t = sum_s decay^(t - s) * weights_s / sum_s decay^(t - s): the initial weights have no share in it. Of
-    `lazy` tables the average is complete after `catch_up` only.
-    """
-
-    def __init__(self, network: nn.Module, decay: float, *, lazy: bool = False, captured: bool = False) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False)
-        self.decay, self.steps = decay, 0
-        pairs = list(zip(tables_of(network), tables_of(self.network), strict=True)) if lazy else []
-        self.tables = [LazyAverage(table, mean, decay) for table, mean in pairs]
-        by_rows = {id(table) for pair in pairs for table in pair}
-        self._followed: list[Tensor] = [p for p in network.parameters() if id(p) not in by_rows]
-        self._mean: list[Tensor] = [p for p in self.network.parameters() if id(p) not in by_rows]
-        self.count = torch.zeros((), device=self._mean[0].device) if captured else None
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the network's present weights, of lazy tables those that the gradient names."""
-        self.steps += 1
-        share = (1 - self.decay) / (1 - self.decay**self.steps)
-        if self.count is None:
-            torch._foreach_lerp_(self._mean, self._followed, share)
-        else:
-            self._update_on_device(self.count)
-        for table in self.tables:
-            table.update(named_rows(table.table), self.steps, share)
-
-    def _update_on_device(self, count: Tensor) -> None:
-        """The same with the steps counted on the device: a recorded step cannot read a number of Python's."""
-        count += 1
-        moves = torch._foreach_sub(self._followed, self._mean)
-        torch._foreach_mul_(moves, (1 - self.decay) / (1 - self.decay**count))
-        torch._foreach_add_(self._mean, moves)
-
-    def prepare(self) -> None:
-        """Before weights move: bring the means of the rows that are about to move up to now."""
-        for table in self.tables:
-            table.catch_up(named_rows(table.table), self.steps)
-
-    def catch_up(self) -> None:
-        """Bring every mean up to now."""
-        for table in self.tables:
-            table.catch_up(None, self.steps)
-
-
-class State:
-    """A network between two steps of its fit: weights, their average, Adam's moments, epochs so far, exact position."""
+class TrainState:
+    """Network, average of its weights, optimizers, results of the epochs so far, and the position in the epoch."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         self.network, self.recipe, self.device = network.to(device), recipe, device
-        if recipe.lazy_tables:
-            make_lazy(network)
-        self.average = Average(network, recipe.average, lazy=recipe.lazy_tables, captured=recipe.capture)
+        if recipe.sparse_embeddings:
+            use_sparse_gradients(network)
+        self.average = WeightAverage(network, recipe.average, sparse=recipe.sparse_embeddings, captured=recipe.capture)
         self.optimizers = optimizers(network, recipe)
-        self.epochs: list[Epoch] = []
-        self.kept: dict[str, Tensor] = {}  # weights of the best epoch
+        self.epochs: list[EpochResult] = []
+        self.best_weights: dict[str, Tensor] = {}
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Stand before the first step of the next epoch."""
-        self.steps, self.total = 0, torch.zeros((), device=self.device)  # steps of this epoch, the sum of their losses
-        self.hidden = generator(self.recipe.seed, self.number, self.device)  # draws the ids that are hidden
+        """Reset the position to the first step of the next epoch."""
+        self.steps, self.total_loss = 0, torch.zeros((), device=self.device)
+        self.mask_generator = epoch_generator(self.recipe.seed, self.number, self.device)  # for the ids that are masked
 
-    def move(self) -> None:
-        """Move the weights by the gradients that they have, and their average with them."""
-        for lazy in self.average.tables:
-            decay(lazy.table, self.recipe.table_weight_decay)
-        self.average.prepare()
+    def optimizer_step(self) -> None:
+        """Update the weights by their gradients, and the average by the weights."""
+        for sparse in self.average.embeddings:
+            add_decay(sparse.embedding, self.recipe.embedding_weight_decay)
+        self.average.before_step()
         for optimizer in self.optimizers:
             optimizer.step()
         self.average.update()
 
-    def end_epoch(self, epoch: Epoch) -> None:
-        """Note what the epoch came to, and keep its averaged weights if they are the best so far."""
+    def end_epoch(self, epoch: EpochResult) -> None:
+        """Record the result of the epoch, and keep its averaged weights if it is the best so far."""
         self.epochs.append(epoch)
         if self.best is epoch:
-            self.kept = copy.deepcopy(self.average.network.state_dict())
+            self.best_weights = copy.deepcopy(self.average.network.state_dict())
         self.begin_epoch()
 
     @property
     def number(self) -> int:
-        """The epoch that is being run, from 1."""
+        """The number of the current epoch, from 1."""
         return len(self.epochs) + 1
 
     @property
-    def best(self) -> Epoch:
-        """The first of the epochs with the highest mean."""
-        return max(self.epochs, key=lambda epoch: epoch.valid_mean_auc)
+    def best(self) -> EpochResult:
+        """The first of the epochs with the highest validation mean."""
+        return max(self.epochs, key=lambda epoch: epoch.valid_mean)
 
     @property
-    def over(self) -> bool:
-        """Whether all epochs are run, or patience is over."""
+    def finished(self) -> bool:
+        """Whether all epochs are done, or `patience` epochs brought no better mean."""
         done = len(self.epochs)
         return done >= self.recipe.epochs or (done > 0 and done - self.best.number >= self.recipe.patience)
 
     @property
-    def finite(self) -> bool:
-        """Whether every weight is a number: what is not is no state to go on from."""
+    def is_finite(self) -> bool:
+        """Whether every weight is finite; a run cannot resume from weights that are not."""
         return all(bool(weights.isfinite().all()) for weights in self.network.parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as named tensors; `restore` of these goes on to the same bits."""
+        """The whole state as named tensors; after `restore` of them the run goes on to the same bits."""
         moments = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
-        chance = {"hidden": self.hidden.get_state(), "torch": torch.get_rng_state()}
+        random = {"mask": self.mask_generator.get_state(), "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
-            chance["cuda"] = torch.cuda.get_rng_state(self.device)
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
-            **_under("network", self.network.state_dict()),
-            **_under("average", self.average.network.state_dict()),
-            **_under("kept", self.kept),
-            **{name: value for o, of in enumerate(moments) for name, value in _under(f"adam{o}", _flat(of)).items()},
-            **_under("seen", {str(i): table.seen for i, table in enumerate(self.average.tables)}),
-            **{f"epoch/{e.number}/{name}": value for e in self.epochs for name, value in _figures(e).items()},
-            **_under("chance", chance),
+            **_prefixed("network", self.network.state_dict()),
+            **_prefixed("average", self.average.network.state_dict()),
+            **_prefixed("best", self.best_weights),
+            **{
+                name: value
+                for o, state in enumerate(moments)
+                for name, value in _prefixed(f"adam{o}", _flat(state)).items()
+            },
+            **_prefixed("sparse", {str(i): average.steps for i, average in enumerate(self.average.embeddings)}),
+            **{f"epoch/{e.number}/{name}": value for e in self.epochs for name, value in _epoch_tensors(e).items()},
+            **_prefixed("random", random),
             "position": torch.tensor([self.steps, self.average.steps]),
-            "total": self.total,
+            "total_loss": self.total_loss,
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Stand where `tensors` was called; the data position is `number` and `steps`."""
-        self.network.load_state_dict(_of("network", tensors))
-        self.average.network.load_state_dict(_of("average", tensors))
+        """Go back to the state of which `tensors` are; `number` and `steps` are the position in the data."""
+        self.network.load_state_dict(_with_prefix("network", tensors))
+        self.average.network.load_state_dict(_with_prefix("average", tensors))
         for o, optimizer in enumerate(self.optimizers):
-            optimizer.load_state_dict(
-                {**optimizer.state_dict(), "state": _moments(_of(f"adam{o}", tensors), optimizer)}
-            )
-        for i, table in enumerate(self.average.tables):
-            table.seen.copy_(_of("seen", tensors)[str(i)])
-        found = _by_number(_of("epoch", tensors))
-        self.epochs = [_epoch(number, found[number]) for number in sorted(found)]
-        self.kept = _of("kept", tensors)
+            state = _optimizer_state(_with_prefix(f"adam{o}", tensors), optimizer)
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for i, average in enumerate(self.average.embeddings):
+            average.steps.copy_(_with_prefix("sparse", tensors)[str(i)])
+        epochs = _by_number(_with_prefix("epoch", tensors))
+        self.epochs = [_epoch_result(number, epochs[number]) for number in sorted(epochs)]
+        self.best_weights = _with_prefix("best", tensors)
         self.begin_epoch()
         self.steps, self.average.steps = tensors["position"].tolist()
         if self.average.count is not None:
             self.average.count.fill_(self.average.steps)
-        self.total.copy_(tensors["total"])
-        self._restore_chance(_of("chance", tensors))
+        self.total_loss.copy_(tensors["total_loss"])
+        self._restore_random(_with_prefix("random", tensors))
 
-    def _restore_chance(self, states: Mapping[str, Tensor]) -> None:
-        self.hidden.set_state(states["hidden"])
+    def _restore_random(self, states: Mapping[str, Tensor]) -> None:
+        self.mask_generator.set_state(states["mask"])
         torch.set_rng_state(states["torch"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(states["cuda"], self.device)
 
 
-def generator(seed: int, epoch: int, device: str | torch.device) -> torch.Generator:
-    """The chance of an epoch: it depends on the seed and the epoch's number only."""
+def epoch_generator(seed: int, epoch: int, device: str | torch.device) -> torch.Generator:
+    """The random generator of an epoch: it depends on the seed and the epoch's number only."""
     return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
 
 
-def _flat(moments: Mapping[int, Mapping[str, Tensor | int]]) -> dict[str, Tensor]:
-    return {f"{i}/{name}": torch.as_tensor(value) for i, of in moments.items() for name, value in of.items()}
+def _flat(state: Mapping[int, Mapping[str, Tensor | int]]) -> dict[str, Tensor]:
+    return {f"{i}/{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
 
 
-def _moments(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-    """As the optimizer keeps them: SparseAdam counts its steps in a plain number."""
-    found: dict[int, dict[str, Any]] = {i: dict(of) for i, of in _by_number(tensors).items()}
-    for of in found.values() if isinstance(optimizer, torch.optim.SparseAdam) else ():
-        of["step"] = int(of["step"])
-    return found
+def _optimizer_state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """The state of each parameter as the optimizer keeps it: SparseAdam counts its steps in a plain number."""
+    state: dict[int, dict[str, Any]] = {i: dict(values) for i, values in _by_number(tensors).items()}
+    for values in state.values() if isinstance(optimizer, torch.optim.SparseAdam) else ():
+        values["step"] = int(values["step"])
+    return state
 
 
-def _figures(epoch: Epoch) -> dict[str, Tensor]:
-    means = [epoch.train_loss, epoch.valid_loss, epoch.valid_mean_auc]
-    return {"means": torch.tensor(means, dtype=torch.float64), "auc": torch.from_numpy(epoch.valid_auc)}
+def _epoch_tensors(epoch: EpochResult) -> dict[str, Tensor]:
+    means = [epoch.train_loss, epoch.valid_loss, epoch.valid_mean]
+    return {"means": torch.tensor(means, dtype=torch.float64), "metrics": torch.from_numpy(epoch.valid_metrics)}
 
 
-def _epoch(number: int, figures: Mapping[str, Tensor]) -> Epoch:
-    train, valid, mean = figures["means"].tolist()
-    auc = np.asarray(figures["auc"].numpy())
-    return Epoch(number=number, train_loss=train, valid_loss=valid, valid_mean_auc=mean, valid_auc=auc)
+def _epoch_result(number: int, tensors: Mapping[str, Tensor]) -> EpochResult:
+    train, valid, mean = tensors["means"].tolist()
+    metrics = np.asarray(tensors["metrics"].numpy())
+    return EpochResult(number=number, train_loss=train, valid_loss=valid, valid_mean=mean, valid_metrics=metrics)
 
 
-def _under(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{name}/{key}": value for key, value in tensors.items()}
 
 
-def _of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
 
 

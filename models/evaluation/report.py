@@ -1,0 +1,45 @@
+"""The report of the stage `evaluate`: every cell's metrics of a model, and metrics.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.files import write_text
+from common.params import Evaluate
+from features.encoding.tensors import Tensors
+from features.schema import Schema, places
+from models.evaluation.cells import DIGITS, measure_cell
+from models.evaluation.results_table import mean_of, metric_of
+
+
+def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, settings: Evaluate) -> dict[str, Any]:
+    """The metrics of every cell (scenario, task) for probabilities [N, O], and the mean of those that choose the epoch.
+
+    The mean is called `mean_auc` where every task is binary, else `mean`. A cell whose metric is not the AUC names its
+    `metric`: accuracy or hr1.
+    """
+    labels, scenario = np.asarray(rows.labels), np.asarray(rows.scenario)
+    cells = []
+    for code, name in enumerate(schema.scenarios):
+        for column, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+            observed = np.flatnonzero((scenario == code) & ~np.isnan(labels[:, column]))
+            cell = measure_cell(
+                task, labels[observed, column], probabilities[observed, outputs], observed, rows, settings
+            )
+            cells.append({"scenario": name, "task": task.name, **cell})
+    values = [cell[metric_of(cell)] for cell in cells if cell[metric_of(cell)] is not None]
+    name = "mean_auc" if all(metric_of(cell) == "auc" for cell in cells) else "mean"
+    return {"cells": cells, name: round(float(np.mean(values)), DIGITS) if values else None}
+
+
+def write_metrics(path: Path, report: dict[str, Any]) -> None:
+    """Write the metrics as JSON, one cell a line: small in git, and a changed cell is a changed line."""
+    lines = []
+    for name, measured in report.items():
+        cells = ",\n".join(f"  {json.dumps(cell, allow_nan=False)}" for cell in measured["cells"])
+        mean = mean_of(measured)
+        lines.append(f' {json.dumps(name)}: {{"{mean}": {json.dumps(measured[mean])}, "cells": [\n{cells}]}}')
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

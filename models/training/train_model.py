@@ -1,0 +1,92 @@
+"""A whole training run: encoded rows on disk to a model folder, with a checkpoint in between."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common import stage
+from common.train_params import Train
+from features.encoding.encoder import Encoder
+from features.encoding.tensors import open_tensors
+from features.schema import Schema, mean_title, read_schema
+from models.evaluation.reference_profile import measure_profile
+from models.model_folder import build_network, write_model
+from models.training import distributed
+from models.training.checkpoint import Checkpoint, checkpoint_key, code_of
+from models.training.configuration import arguments_of, cell_weights, recipe_of
+from models.training.curves import curves_of, summary_of
+from models.training.device import flush_denormals, make_deterministic, resolve_device
+from models.training.distributed import Group
+from models.training.loop import FitResult, fit
+
+
+def train_model(
+    model: str, copied: Mapping[str, Path], tensors: Path, out: Path, *, checkpoints: Path | None, settings: Train
+) -> None:
+    """Train the network called `model` as one process of its group; the main process writes the model folder `out`.
+
+    Args:
+        model: a name in models.model_folder.NETWORKS.
+        copied: paths of `schema`, `views`, `encoder` and `reference`, which the model folder gets copies of.
+        tensors: folder of the encoded rows, in `train` and `valid`.
+        out: the model folder.
+        checkpoints: folder of the checkpoints; None: none are written.
+        settings: params.train.
+    """
+    schema, encoder = read_schema(copied["schema"]), Encoder.read(copied["encoder"])
+    arguments = arguments_of(model, encoder.layout, schema.tasks, settings)
+    with flush_denormals(), distributed.process_group(resolve_device(settings.device)) as group:
+        torch.set_num_threads(max(1, stage.threads() // distributed.local_processes()))
+        make_deterministic(settings.seed)
+        network = build_network(model, arguments)
+        facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint(), "processes": group.size}
+        checkpoint = _checkpoint(checkpoints / model, network, facts, tensors, settings) if checkpoints else None
+        result = _fit(network, tensors, schema, settings, checkpoint, group)
+        if not group.is_main:
+            return
+        profile = measure_profile(network.cpu(), open_tensors(tensors / "valid"), encoder, schema)
+        write_model(
+            out,
+            model_name=model,
+            network=network,
+            arguments=arguments,
+            summary=summary_of(network, result, settings.seed),
+            curves=curves_of(result, schema),
+            profile=profile,
+            **copied,
+        )
+        if checkpoint is not None:
+            checkpoint.remove()
+    best, mean = result.best, mean_title(schema.tasks)
+    print(f"{model}: epoch {best.number} is best, validation {mean} {best.valid_mean:.4f}", flush=True)
+
+
+def _fit(
+    network: nn.Module, tensors: Path, schema: Schema, settings: Train, checkpoint: Checkpoint | None, group: Group
+) -> FitResult:
+    return fit(
+        network,
+        open_tensors(tensors / "train"),
+        open_tensors(tensors / "valid"),
+        recipe_of(settings),
+        scenarios=schema.scenarios,
+        tasks=schema.tasks,
+        cell_weights=cell_weights(schema, settings),
+        device=settings.device,
+        checkpoint=checkpoint,
+        group=group,
+    )
+
+
+def _checkpoint(
+    folder: Path, network: nn.Module, facts: Mapping[str, Any], tensors: Path, settings: Train
+) -> Checkpoint:
+    """The checkpoint of the run with these facts, rows, parameters and code."""
+    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes"})
+    device = resolve_device(settings.device).type
+    files = [path for split in ("train", "valid") for path in sorted((tensors / split).glob("*.npy"))]
+    key = checkpoint_key({**facts, "parameters": parameters, "device": device}, files, code_of(network))
+    return Checkpoint(folder, key, settings.checkpoint_seconds)
