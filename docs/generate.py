@@ -33,7 +33,7 @@ def generate(*, root: Path = ROOT, check: bool = False) -> int:
 
 def report(outdated: list[Path], obsolete: list[Path]) -> int:
     """Print which files are not what the code says; the exit status."""
-    reasons = {path: "is not what the code says" for path in outdated} | dict.fromkeys(obsolete, "is of no package")
+    reasons = dict.fromkeys(outdated, "is not what the code says") | dict.fromkeys(obsolete, "is of no package")
     for path, reason in reasons.items():
         print(f"{path} {reason}", file=sys.stderr)
     if reasons:

@@ -2,7 +2,8 @@
 
 import ast
 import datetime
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,21 @@ class Option:
 
 
 def constants(root: Path, tree: ast.Module) -> dict[str, Any]:
-    """The constants of a module, and those that it imports from other modules of the project, as far as they are plain."""
+    """The plain constants of a module, and those that it imports from other modules of the project."""
     names: dict[str, Any] = {"Path": Path, "datetime": datetime, **vars(paths)}
     for node in tree.body:
-        if (
-            isinstance(node, ast.ImportFrom)
-            and (file := root / f"{(node.module or '').replace('.', '/')}.py").is_file()
-        ):
-            found = constants(root, ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and any(one.name.isupper() for one in node.names):
+            found = _constants_of(root, f"{(node.module or '').replace('.', '/')}.py")
             names |= {one.asname or one.name: found[one.name] for one in node.names if one.name in found}
         elif isinstance(node, ast.Assign):
             _assign(node, names)
     return names
+
+
+@functools.cache
+def _constants_of(root: Path, name: str) -> Mapping[str, Any]:
+    file = root / name
+    return constants(root, ast.parse(file.read_text())) if file.is_file() else {}
 
 
 def _assign(node: ast.Assign, names: dict[str, Any]) -> None:
@@ -65,6 +69,12 @@ def signature_options(function: ast.FunctionDef, names: dict[str, Any]) -> Itera
         kind = _kind(ast.unparse(argument.annotation) if argument.annotation else "str")
         shown = REQUIRED if default is None else "" if kind == "flag" else _shown(default, names)
         yield Option(f"--{argument.arg.replace('_', '-')}", kind, shown, meanings.get(argument.arg, ""))
+
+
+def text_of(docstring: str) -> str:
+    """A docstring without its `Args:` section."""
+    sections = griffe.parse_google(griffe.Docstring(docstring), warnings=False)
+    return "\n\n".join(section.value for section in sections if section.kind is griffe.DocstringSectionKind.text)
 
 
 def _meanings(docstring: str) -> dict[str, str]:

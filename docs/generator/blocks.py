@@ -66,7 +66,9 @@ def replaced(text: str, name: str, block: str, file: str) -> str:
 
     Raises ValueError where the text, that of `file`, has no such marks.
     """
-    found = re.search(rf"(<!-- {name} -->|# {name})\n(.*?\n)?( *<!-- end -->| *# end)", text, re.DOTALL)
+    begin, end = ("# {}", "# end") if file.endswith((".yml", ".yaml")) else ("<!-- {} -->", "<!-- end -->")
+    begin = begin.format(name)
+    found = re.search(rf"^ *{begin}\n(.*?)^ *{end}$", text, re.DOTALL | re.MULTILINE)
     if found is None:
-        raise ValueError(f"{file} has no block {name}: expected the lines `<!-- {name} -->` and `<!-- end -->`")
-    return f"{text[: found.start()]}{found[1]}\n{block}\n{found[3]}{text[found.end() :]}"
+        raise ValueError(f"{file} has no block {name}: expected a line `{begin}`, and a line `{end}` after it")
+    return f"{text[: found.start(1)]}{block}\n{text[found.end(1) :]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common import exit_status
-from docs.generator.arguments import Option, constants, parser_options, signature_options
+from docs.generator.arguments import Option, constants, parser_options, signature_options, text_of
 from docs.generator.markdown import table
 from docs.generator.pipeline import declared
 
@@ -82,7 +82,8 @@ def _command(module: str, tree: ast.Module, main: ast.If, names: dict[str, Any])
     for call in (node for node in ast.walk(main) if isinstance(node, ast.Call)):
         if ast.unparse(call.func) in RUNNERS and isinstance(call.args[0], ast.Name):
             function = functions[call.args[0].id]
-            return Command(module, ast.get_docstring(function) or "", tuple(signature_options(function, names)))
+            description = text_of(ast.get_docstring(function) or "")
+            return Command(module, description, tuple(signature_options(function, names)))
     return Command(module, ast.get_docstring(tree) or "", tuple(parser_options(tree, names)))
 
 

@@ -9,18 +9,22 @@ from typing import Any
 from common import params
 from docs.generator.markdown import code, table, type_of
 from features import datasets
-from features.aggregate import feature_views
+from features.engine.feature_views import feature_views
 from serving.http.openapi import describe
-from serving.ranking.request import request_type
+from serving.ranking.request import RankRequest, request_type
 
 
 @functools.cache
 def description(root: Path) -> dict[str, Any]:
     """The OpenAPI description of a service without a key, for the data set that params.yaml in `root` names."""
+    return describe(accepted_type(root), params.load(root / "params.yaml").serve, secured=False)
+
+
+def accepted_type(root: Path) -> type[RankRequest]:
+    """The type of a request of that service."""
     settings = params.load(root / "params.yaml")
     schema = datasets.declare(settings.dataset)
-    accepted = request_type(schema, settings.serve, feature_views(schema, settings.aggregate))
-    return describe(accepted, settings.serve, secured=False)
+    return request_type(schema, settings.serve, feature_views(schema, settings.aggregate))
 
 
 def paths(root: Path) -> str:

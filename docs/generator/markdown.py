@@ -46,7 +46,7 @@ def _plain_type(schema: Mapping[str, Any]) -> str:
     if schema.get("format"):
         return str(schema["format"])
     pattern = f" like `{schema['pattern']}`" if "pattern" in schema else ""
-    return TYPES.get(kind, kind) + pattern + _bounds(schema)
+    return f"{TYPES.get(kind, kind)}{pattern}{_bounds(schema)}"
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

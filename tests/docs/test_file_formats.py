@@ -1,0 +1,55 @@
+"""The page of the file formats lists what the code writes."""
+
+import dataclasses
+import re
+
+import pytest
+
+from common.paths import ROOT
+from common.stage_report import StageReport
+from features.encoding.encoder import Encoder
+from features.encoding.tensors import Tensors
+from features.schema import Column, Schema, Task, View
+from models.model_folder import FILES, MODEL
+from tests.support.drift_document import document
+
+pytestmark = pytest.mark.unit
+TEXT = (ROOT / "docs" / "reference" / "file-formats.md").read_text()
+
+
+def listed(heading: str) -> list[str]:
+    """The names in the first column of the table below a heading, in order."""
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#)", TEXT, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return re.findall(r"^\| `([^`]+)` ", found[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        ("Schema", Schema),
+        ("Column", Column),
+        ("Task", Task),
+        ("Views", View),
+        ("Encoder", Encoder),
+        ("Stage report", StageReport),
+    ],
+)
+def test_a_document_has_the_fields_of_its_class(heading: str, kind: type) -> None:
+    """A field of the class is a row of the table, and the other way round."""
+    assert sorted(listed(heading)) == sorted(field.name for field in dataclasses.fields(kind))
+
+
+def test_the_tensors_are_the_arrays_that_are_opened() -> None:
+    """Each array of Tensors is a file."""
+    assert sorted(listed("Tensors")) == sorted(field.name for field in dataclasses.fields(Tensors))
+
+
+def test_the_model_folder_has_the_files_that_are_written() -> None:
+    """model.json, and every file whose sha256 it holds."""
+    assert sorted(listed("Model folder")) == sorted([MODEL, *FILES])
+
+
+def test_the_drift_report_has_the_keys_of_a_document() -> None:
+    """Every key of drift.json is a row; `expectations` comes from the stage, the others from the verdict."""
+    assert sorted(listed("Drift report")) == sorted({*document(), "expectations"})

@@ -1,0 +1,105 @@
+"""README and documentation name only commands, options, parameters, variables and files that exist."""
+
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import pydantic
+import pytest
+from ruamel.yaml import YAML
+
+from common import params
+from common.paths import ROOT
+from common.settings import Settings, variable
+from docs.generator.commands import PACKAGES, TARGET, commands
+from docs.generator.http_api import accepted_type
+from serving.ranking.request import batch_type
+
+pytestmark = pytest.mark.unit
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+SITE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name not in ("decisions", "python")]
+PAGES = TOP + SITE
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+SHELL = re.compile(r"^ *```sh\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+
+
+@functools.cache
+def known_options() -> dict[str, set[str]]:
+    """The options of every command of the project."""
+    return {command.module: {option.name for option in command.options} for command in commands(ROOT)}
+
+
+def lines(page: Path) -> list[list[str]]:
+    """The words of every command in the shell blocks of a page."""
+    blocks = "\n".join(SHELL.findall(page.read_text())).replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in blocks.splitlines() if line.strip()]
+
+
+def module_of(words: list[str]) -> tuple[str, list[str]]:
+    """The module that a command runs with `-m`, and what it is given; nothing where it runs none."""
+    place = words.index("-m") if "-m" in words else None
+    return ("", []) if place is None else (words[place + 1], words[place + 2 :])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_module_and_its_options_exist(page: Path) -> None:
+    """Every `-m MODULE --option` in a shell block is a command of the project with that option."""
+    known = known_options()
+    for module, given in map(module_of, lines(page)):
+        if module.split(".")[0] in PACKAGES:
+            assert module in known, f"there is no command {module}"
+            assert {word for word in given if word.startswith("--")} <= known[module] | {"--help"}, module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_module_that_is_named_exists(page: Path) -> None:
+    """Also outside of shell blocks; the example of a stage is no stage."""
+    text = re.sub(r"```yaml\n.*?```", "", page.read_text(), flags=re.DOTALL)
+    named = re.findall(rf"python -m ((?:{'|'.join(PACKAGES)})[\w.]*\w)", text)
+    assert set(named) <= set(known_options())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_make_target_exists(page: Path) -> None:
+    """Every `make TARGET` is one of the Makefile."""
+    targets = {name for name, _ in TARGET.findall((ROOT / "Makefile").read_text())}
+    named = re.findall(r"(?:^|`|@|&& )make ([a-z][a-z-]*)", page.read_text(), re.MULTILINE)
+    assert set(named) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_parameter_of_a_command_exists(page: Path) -> None:
+    """Every `-S KEY=VALUE` and `--set KEY=VALUE` names a key of params.yaml."""
+    plain = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    for key in re.findall(r"(?:-S|--set) '?([a-z_.-]+)=", page.read_text()):
+        held = plain
+        for name in key.split("."):
+            assert name in held, f"params.yaml has no {key}"
+            held = held[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_variable_of_the_project_exists(page: Path) -> None:
+    """Every HINET_... is a field of Settings, or names the report of a stage."""
+    known = {variable(name) for name in Settings.model_fields} | {"HINET_STAGE_REPORT"}
+    assert set(re.findall(r"\bHINET_[A-Z_]*[A-Z]", page.read_text())) <= known
+
+
+@pytest.mark.parametrize("page", TOP, ids=[page.name for page in TOP])
+def test_a_link_leads_to_a_file(page: Path) -> None:
+    """The files that the pages outside of the site link to exist; `make docs` checks those of the site."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "quickstart.md"], ids=["README", "quickstart"])
+def test_each_curl_is_a_valid_request(page: Path) -> None:
+    """The bodies of the curls are accepted by the service's own types for the embedded data set."""
+    settings = params.load(ROOT / "params.yaml").serve
+    one = accepted_type(ROOT)
+    bodies = re.findall(r"3000/(\w+) -H 'Content-Type: application/json' \\\n *-d '(.*?)'\n", page.read_text())
+    assert bodies
+    for path, body in bodies:
+        kind = {"rank": one, "rank_batch": batch_type(one, settings)}[path]
+        pydantic.TypeAdapter(kind).validate_json(body)

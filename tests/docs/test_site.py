@@ -1,0 +1,40 @@
+"""The site: its configuration, and what it loads."""
+
+import re
+
+import pytest
+from ruamel.yaml import YAML
+
+from common.paths import ROOT
+
+pytestmark = pytest.mark.unit
+TEXT = re.sub(r"!!python/name:\S+", "null", (ROOT / "mkdocs.yml").read_text())
+CONFIG = YAML(typ="safe").load(TEXT)
+
+
+def files(entry: object) -> list[str]:
+    """The pages of a part of the navigation."""
+    if isinstance(entry, str):
+        return [entry]
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return [name for part in parts for name in files(part)]  # type: ignore[attr-defined]
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    """No page is forgotten, none is listed twice, none is missing on the disk."""
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(files(CONFIG["nav"])) == sorted(pages)
+
+
+def test_the_site_asks_no_other_server_for_anything() -> None:
+    """No font of Google; scripts and styles are files of the project; Mermaid is one of them."""
+    assert CONFIG["theme"]["font"] is False
+    loaded = CONFIG["extra_javascript"] + CONFIG["extra_css"]
+    assert all((ROOT / "docs" / name).is_file() for name in loaded)
+    assert any("mermaid" in name for name in loaded)
+
+
+def test_a_warning_ends_the_build() -> None:
+    """Broken links, anchors and pages outside of the navigation are warnings, which `--strict` turns into errors."""
+    assert set(CONFIG["validation"]["links"].values()) == {"warn"}
+    assert CONFIG["validation"]["nav"]["omitted_files"] == "warn"
