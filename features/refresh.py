@@ -8,20 +8,19 @@ run writes nothing; a killed run is completed by the same command. Afterwards a 
 offline store, as by `inspect_online`; where they differ, the whole store is written again, once. Last, the item
 snapshot next to the store is replaced, which services reload by themselves.
 
-With HINET_REDIS (host:port, and more as Feast has it) the store is that Redis; `online` names the files next to it only.
+With HINET_REDIS (host:port, and more as Feast has it) the store is that Redis; `online` only names the files of its
+state.
 
 Exit status: 0 done, or nothing to do; 1 failed, with a message; 75 the store is locked or unreachable: run it later.
 """
 
 import dataclasses
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from common import params, stage
-from common.exit_status import DONE, LOCKED
 from common.files import write_text
 
 if TYPE_CHECKING:
@@ -29,28 +28,24 @@ if TYPE_CHECKING:
     from features.store.online_store import OnlineStore
 
 
-def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out: Path) -> int:
+def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out: Path) -> None:
     """Update the SQLite online store `online` up to `as_of` (UTC) from the views under `features`.
 
-    `out` gets refresh.json (what was written), check.json and docs/ (how the store compares). Returns the exit status;
-    raises ValidationError if the store differs from the offline store even when all of it was written again,
-    ParameterError if an incomplete run had a later target, and StoreError if Redis or the disk is full.
+    `out` gets refresh.json (what was written), check.json and docs/ (how the store compares). Raises ValidationError if
+    the store differs from the offline store even when all of it was written again, ParameterError if an incomplete run
+    had a later target, StoreUnavailableError if the store is locked or unreachable, and StoreError if Redis or the disk
+    is full.
     """
     from features.quality.results import to_json
-    from features.store.online_store import OnlineStore, StoreUnavailable, exclusive_access
+    from features.store.online_store import OnlineStore, exclusive_access
 
     timestamp = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
     settings = params.load()
     overlap = timedelta(hours=settings.materialize.overlap_hours)
-    try:
-        with exclusive_access(online):
-            store = OnlineStore(schema=schema, features=features, online=online, overlap=overlap)
-            report = _update(store, timestamp, settings.inspect.sample, out)
-    except StoreUnavailable as error:
-        print(f"\nfeatures.refresh stopped: {error}. Run the same command later.", file=sys.stderr)
-        return LOCKED
+    with exclusive_access(online):
+        store = OnlineStore(schema=schema, features=features, online=online, overlap=overlap)
+        report = _update(store, timestamp, settings.inspect.sample, out)
     write_text(out / "refresh.json", to_json(report))
-    return DONE
 
 
 def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import yaml
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast import FeatureStore as FeatureStore  # the type of an opened store, for packages that do not import feast
 from feast.repo_config import RepoConfig
 from feast.types import Array, FeastType, Float32, Int64, String
 

@@ -13,6 +13,7 @@ import redis
 from feast import FeatureStore
 
 from common.errors import ParameterError, StoreError
+from common.exit_status import LOCKED
 from common.files import exclusive_lock, sha256_of
 from common.settings import read_settings, variable
 from features.schema import Schema, View, read_schema, read_views
@@ -24,27 +25,32 @@ from features.store.offline_store import configure_feast
 WATERMARK = "watermark.json"
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailableError(StoreError):
     """The online store is locked or unreachable now; the same command may succeed later."""
+
+    exit_status = LOCKED
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}. Run the same command later.")
 
 
 @contextmanager
 def exclusive_access(online: Path) -> Iterator[None]:
     """Hold the lock of the online store `online`: one refresh at a time, and a killed one releases it.
 
-    Raises StoreUnavailable where another process holds the lock or the SQLite file, or where Redis is unreachable.
+    Raises StoreUnavailableError where another process holds the lock or the SQLite file, or where Redis is unreachable.
     """
     try:
         with exclusive_lock(state_dir(online) / "lock"):
             yield
     except BlockingIOError:
-        raise StoreUnavailable(f"{online} is locked: another refresh is at work") from None
+        raise StoreUnavailableError(f"{online} is locked: another refresh is at work") from None
     except sqlite3.OperationalError as error:
         if "locked" not in str(error):
             raise
-        raise StoreUnavailable(f"{online} is locked: another process writes to it") from error
+        raise StoreUnavailableError(f"{online} is locked: another process writes to it") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise StoreUnavailable(f"the Redis of {variable('redis')}: {error}") from error
+        raise StoreUnavailableError(f"the Redis of {variable('redis')}: {error}") from error
 
 
 def state_dir(online: Path) -> Path:

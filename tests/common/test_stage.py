@@ -16,11 +16,15 @@ pytestmark = pytest.mark.process
 SCRIPT = """
 from pathlib import Path
 from common import stage
-from common.errors import SourceError
+from common.errors import SourceError, StoreError
+class Locked(StoreError):
+    exit_status = 75
 def work(*, out: Path) -> None:
     "Does some work."
     if out.name == "bad":
         raise SourceError("no archive: put it there")
+    if out.name == "locked":
+        raise Locked("the store is locked")
     if out.name == "fault":
         raise ZeroDivisionError
     print("wrote", out)
@@ -49,6 +53,16 @@ def test_an_expected_failure_is_one_sentence_and_status_one() -> None:
     assert done.returncode == 1
     assert "stopped: no archive: put it there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_error_with_its_own_exit_status_ends_with_it(tmp_path: Path) -> None:
+    """Such as that of a locked store: the caller sees that it may try again."""
+    done = run("--out", "locked", report=tmp_path / "report")
+    report = read_report(tmp_path / "report")
+    assert done.returncode == 75
+    assert "stopped: the store is locked" in done.stderr
+    assert report is not None
+    assert (report.status, report.error) == (75, "the store is locked")
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:

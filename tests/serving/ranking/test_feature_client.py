@@ -22,16 +22,18 @@ import pytest
 import redis
 
 from common.errors import StoreError
+from common.exit_status import LOCKED
 from common.paths import ROOT
 from features.quality import gate
-from features.refresh import LOCKED, WATERMARK, beside, refresh
+from features.refresh import refresh
 from features.store.definitions import REDIS
 from features.store.incremental import Watermark
-from features.store.item_snapshot import snapshot_beside
-from serving.ranking.loaded_model import Sources
+from features.store.item_snapshot import item_snapshot_path
+from features.store.online_store import WATERMARK, StoreUnavailableError, state_dir
+from serving.ranking.loaded_model import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
-from serving.ranking.result import Ranked
+from serving.ranking.result import RankingResult
 from serving.ranking.scorer import as_probabilities, forward
 from tests.support import tiny_project, world
 
@@ -110,20 +112,19 @@ def _without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
 
 
-def fill(project: Path, folder: Path, address: str, moment: datetime = NEWEST, status: int = 0) -> dict:
+def fill(project: Path, folder: Path, address: str, moment: datetime = NEWEST) -> dict:
     """Refresh a Redis from the features of a project; what stands beside it lies in `folder`."""
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(project):
         patch.setenv(REDIS, address)
         data = project / "data"
-        found = refresh(
+        refresh(
             schema=data / "schema.json",
             features=data / "features",
             online=folder / "online.db",
             as_of=moment,
             out=folder / "out",
         )
-    assert found == status
-    return json.loads((folder / "out/refresh.json").read_text()) if status == 0 else {}
+    return json.loads((folder / "out/refresh.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def filled(project: Path, server: Server, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def opened(project: Path, sources: Sources, **store: Any) -> Ranker:
+def opened(project: Path, sources: ModelSources, **store: Any) -> Ranker:
     """A ranker that opens its breaker after two failures and tries again at once."""
     return open_ranker(sources, tiny_project.with_read_timeout(project, store={"failures": 2, "pause_seconds": 0.05} | store))
 
@@ -144,11 +145,11 @@ def opened(project: Path, sources: Sources, **store: Any) -> Ranker:
 @pytest.fixture
 def on_redis(project: Path, server: Server, filled: Path, tmp_path: Path) -> Ranker:
     """A ranker whose online store is Redis, with half a second of patience."""
-    sources = Sources(project / tiny_project.MODEL, filled / "online.db", tmp_path / "registry.db", server.address)
+    sources = ModelSources(project / tiny_project.MODEL, filled / "online.db", tmp_path / "registry.db", server.address)
     return opened(project, sources, timeout_ms=500.0)
 
 
-def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> Ranked:
+def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> RankingResult:
     """All items for a user."""
     accepted = request_type(ranker.state.schema, tiny_project.with_read_timeout(ROOT))
     return ranker.rank(accepted(user_id=user, scenario=scenario, candidates="all"))
@@ -243,18 +244,17 @@ def test_a_refresh_of_redis_writes_what_is_new(project: Path, server: Server, tm
         connection.execute(f"copy rows to '{path}' (format parquet)")
     again = fill(copied, tmp_path, database)
     assert (again["views"]["item"]["written"], again["again"]) == (9, False)
-    assert snapshot_beside(tmp_path / "online.db").exists()
+    assert item_snapshot_path(tmp_path / "online.db").exists()
 
 
 @needs_redis
-def test_a_refresh_without_a_redis_asks_for_later(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refresh_without_a_redis_asks_for_later(project: Path, tmp_path: Path) -> None:
     """Nobody listens there: the status says try again, the sentence why."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        fill(project, tmp_path, f"127.0.0.1:{free.getsockname()[1]}", status=LOCKED)
-    assert "the Redis of HINET_REDIS" in capsys.readouterr().err
+        with pytest.raises(StoreUnavailableError, match="the Redis of HINET_REDIS") as error:
+            fill(project, tmp_path, f"127.0.0.1:{free.getsockname()[1]}")
+    assert error.value.exit_status == LOCKED
 
 
 @needs_redis
@@ -264,19 +264,19 @@ def test_a_full_redis_is_told_and_nothing_is_called_done(project: Path, tmp_path
     try:
         fill(project, tmp_path, server.address, datetime(2026, 1, 8, 12, tzinfo=UTC))
         online = tmp_path / "online.db"
-        before, items = Watermark.read(beside(online) / WATERMARK), snapshot_beside(online).read_bytes()
+        before, items = Watermark.read(state_dir(online) / WATERMARK), item_snapshot_path(online).read_bytes()
         server.client.config_set("maxmemory", 1)
         with pytest.raises(
             StoreError, match=rf"{server.address}\) is full: expected room for \d+ rows of the view \w+"
         ):
             fill(project, tmp_path, server.address)
-        after = Watermark.read(beside(online) / WATERMARK)
+        after = Watermark.read(state_dir(online) / WATERMARK)
         assert (after.views, after.declared, after.begun) == (before.views, before.declared, NEWEST)
-        assert snapshot_beside(online).read_bytes() == items
+        assert item_snapshot_path(online).read_bytes() == items
         server.client.config_set("maxmemory", 0)
         told = fill(project, tmp_path, server.address)
         assert (told["whole"], told["again"]) == (False, False), "it went on with what was missing"
-        assert snapshot_beside(online).read_bytes() != items
+        assert item_snapshot_path(online).read_bytes() != items
     finally:
         server.stop()
 
@@ -316,7 +316,7 @@ def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
     server = Server(tmp_path)
     try:
         fill(project, tmp_path, server.address)
-        sources = Sources(project / tiny_project.MODEL, tmp_path / "online.db", tmp_path / "r.db", server.address)
+        sources = ModelSources(project / tiny_project.MODEL, tmp_path / "online.db", tmp_path / "r.db", server.address)
         ranker = opened(project, sources, timeout_ms=500.0, remembered_users=0)
         whole = rank(ranker)
         server.stop()
@@ -337,8 +337,8 @@ def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
 def test_a_locked_sqlite_is_not_waited_for(project: Path, tmp_path: Path) -> None:
     """A writer that keeps others out: flagged, bounded, and whole when it has gone."""
     online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
-    ranker = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
+    ranker = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
     whole = rank(ranker)
     with contextlib.closing(functools.partial(sqlite3.connect, isolation_level=None)(online)) as writer:
         writer.execute("begin exclusive")
@@ -355,10 +355,10 @@ def test_a_locked_sqlite_is_not_waited_for(project: Path, tmp_path: Path) -> Non
 def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) -> None:
     """Another process holds the file for itself: it opens at once, answers flagged, and is whole when that one ends."""
     online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
     with locked_by_another(online) as holder:
         began = time.perf_counter()
-        ranker = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
+        ranker = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
         assert time.perf_counter() - began < BUSY, "it waited for the file"
         found = [rank(ranker, user) for user in (1, 2, 3)]
         assert all("the user's features are unknown" in str(answer.degraded) for answer in found)
@@ -373,8 +373,8 @@ def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) 
 def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path) -> None:
     """Many readers of one connection wait no longer than a request, and a thread beside them goes on all the time."""
     online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
-    users = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0).state.users
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
+    users = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0).state.users
     moments = [time.perf_counter()]
     with locked_by_another(online) as holder, ThreadPoolExecutor(4) as threads:
         reads = [threads.submit(users._read, (1, "search")) for _ in range(8)]
@@ -390,8 +390,8 @@ def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path
 def test_what_sqlite_gives_is_of_one_moment(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes between the views of a read waits until it is over; then all of it is seen."""
     online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
-    users = opened(project, Sources(project / tiny_project.MODEL, online, tmp_path / "r.db")).state.users
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
+    users = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db")).state.users
     before, read, views = users._read((1, "search")).moments, users._online.online_read, []
 
     def move() -> None:
