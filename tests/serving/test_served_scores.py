@@ -14,10 +14,10 @@ import pytest
 
 from benchmarks.serving.servers import OURS, serve
 from benchmarks.serving.stores import REDIS, SQLITE, online_store
-from features.materialize import newest_snapshot
 from features.store.definitions import open_store
+from features.store.offline_store import newest_timestamp
 from models.model_folder import Model, read_model
-from release.parity import draw, predict_offline
+from release.parity import predict_offline, sample_events
 from tests.support import tiny_project
 
 ROWS = 10_000
@@ -37,12 +37,12 @@ def impressions(project: Path) -> pa.Table:
     model, rows = read_model(project / tiny_project.MODEL), project / "every.parquet"
     parts = [pq.read_table(project / f"data/training/{part}.parquet") for part in ("train", "valid", "test")]
     pq.write_table(pa.concat_tables(parts), rows)
-    return draw(model.schema, rows, ROWS, moment_of(project, model))
+    return sample_events(model.schema, rows, ROWS, moment_of(project, model))
 
 
 def moment_of(project: Path, model: Model) -> datetime:
     """Up to when the store was filled."""
-    return newest_snapshot(model.views, project / "data/features")
+    return newest_timestamp(model.views, project / "data/features")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,103 @@
+"""A challenger is compared with the champion, checked for parity, and released if the promotion policy accepts it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from common import params, stage
+from common.exit_status import DONE, REJECTED
+from common.files import sha256_of, sha256_of_folder, write_text
+from common.paths import PARAMS
+from models.model_folder import Model, read_model
+from release.candidate import Candidate
+from release.comparison import compare, first_unseen_day
+from release.parity import check_parity
+from release.policy import ChallengerMetrics, Rule, Verdict, decide
+from release.provenance import Repository
+from release.registry import DIGITS, MODEL, Record, Registry
+
+
+def challenge(registry: Registry, candidate: Candidate, verdict_path: Path | None) -> int:
+    """Evaluate the challenger, and release it if every rule passes; returns the exit status."""
+    candidate.check_complete()
+    settings, repository = params.load(), Repository(Path())
+    repository.check(settings.release.branch)
+    torch.set_num_threads(stage.threads())
+    challenger, champion = read_model(candidate.model), registry.champion()
+    tag = f"{challenger.tag}-{sha256_of_folder(candidate.bento)[:DIGITS]}"
+    if (known := _known_verdict(registry, tag)) is not None:
+        _write_verdict(tag, known, verdict_path)
+        return DONE if known.passed else REJECTED
+    baseline = None if champion is None else registry.folder / champion / MODEL
+    metrics = _compare(challenger, candidate, baseline, settings)
+    verdict = decide(metrics, list(check_parity(challenger, candidate, settings)), settings.release)
+    _write_verdict(tag, verdict, verdict_path)
+    if not verdict.passed:
+        return REJECTED
+    record = _record(tag, champion, challenger, candidate, repository) | _metrics(metrics, verdict)
+    registry.prepare(tag, model=candidate.model, bento=candidate.bento)
+    commit = repository.commit(settings.release.branch, record, _commit_message(record, verdict))
+    registry.activate(record | {"commit": commit}, keep=settings.release.keep)
+    print(f"champion {tag}; `make champion` serves it, a running service reloads it by itself", flush=True)
+    return DONE
+
+
+def _compare(
+    challenger: Model, candidate: Candidate, champion: Path | None, settings: params.Params
+) -> ChallengerMetrics:
+    """The metrics of the challenger beside those of the model in the folder `champion`, on rows new to both."""
+    model = since = None
+    if champion is not None:
+        model, since = read_model(champion), first_unseen_day(candidate.model, champion)
+    return compare(challenger, model, candidate.test_rows, settings.release.confidence, since=since)
+
+
+def _known_verdict(registry: Registry, tag: str) -> Verdict | None:
+    """The verdict on a challenger that needs no evaluation: it is the champion, or a rollback withdrew it."""
+    if tag == registry.champion():
+        rule = Rule(name="champion", passed=True, sentence=f"{tag} is the champion already")
+        return Verdict(rules=(rule,))
+    record = registry.withdrawn(tag)
+    if record is None:
+        return None
+    reason = f"{record['who']} went back from {tag} at {record['when']}: `--to {tag}` takes it into use again"
+    return Verdict(rules=(Rule(name="withdrawn", passed=False, sentence=reason),))
+
+
+def _write_verdict(tag: str, verdict: Verdict, path: Path | None) -> None:
+    print(f"challenger {tag}: {verdict.summary()}", flush=True)
+    if path is not None:
+        write_text(path, json.dumps({"tag": tag, **verdict.to_json()}, indent=1) + "\n")
+
+
+def _record(tag: str, champion: str | None, challenger: Model, candidate: Candidate, repository: Repository) -> Record:
+    """The record of a release: what it is made of, who released it and when."""
+    bento = yaml.safe_load((candidate.bento / "bento.yaml").read_text())
+    return {
+        "event": "release",
+        "tag": tag,
+        "previous": champion,
+        **repository.signature(),
+        "revision": repository.revision(),
+        "changed": repository.changed(),
+        "data": sha256_of(candidate.test_rows),
+        "params": sha256_of(PARAMS),
+        "model": challenger.tag,
+        "bento": f"{bento['name']}:{bento['version']}",
+    }
+
+
+def _metrics(metrics: ChallengerMetrics, verdict: Verdict) -> dict[str, Any]:
+    cells = {cell.name: round(cell.challenger, 6) for cell in metrics.cells}
+    return {
+        "metrics": {"mean": round(metrics.mean, 6), "rows": metrics.rows, "cells": cells},
+        "verdict": [rule.sentence for rule in verdict.rules],
+    }
+
+
+def _commit_message(record: Record, verdict: Verdict) -> str:
+    replaced = f"replaces {record['previous']}" if record["previous"] else "the first"
+    return f"Release {record['tag']}\n\n{replaced}; {verdict.summary()}\n"
