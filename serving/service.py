@@ -1,45 +1,52 @@
-"""The ranking service: `bentoml serve` in the root of the project, or of a bento, answers POST /rank.
+"""The ranking service: `bentoml serve` in the root of the project, or in a bento, answers POST /rank.
 
-This file is BentoML's part: what is read at the start, and from where. The paths are in serving/http/routes.py, what stands
-before them in serving/http/middleware.py, the feature path in serving/ranking/feature_client.py, the model path in serving/ranking/ranker.py.
+This file is BentoML's part: what is opened at the start, and from which files. The HTTP paths are in
+serving/http/routes.py, what precedes them in serving/http/middleware.py, the feature path in
+serving/ranking/feature_client.py, the model path in serving/ranking/ranker.py.
 """
 
 import gc
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 
 from common import params
 from common.errors import ModelError, ParameterError, PipelineError
-from common.paths import ROOT
+from common.paths import PARAMS, ROOT
+from common.serve_params import Serve
+from common.settings import Settings, read_settings, variable
 from features.schema import Schema, read_schema, read_views
-from serving.http.middleware import Front
-from serving.http.routes import API
-from serving.manifest import check_manifest
-from serving.ranking.request import RankRequest, example, request_type
-from serving.shadow.client import chosen_shadow, open_shadow
+from serving.bento.manifest import check_manifest
+from serving.http.middleware import ApiMiddleware
+from serving.http.routes import RankingApi
+from serving.ranking.request import RankRequest, example_request, request_type
+from serving.shadow.client import open_shadow, shadow_settings
 
-REDIS = "HINET_REDIS"  # host:port of the Redis that is the online store, if one is: see features/store/definitions.py
-SOURCES = {"HINET_MODEL": "artifacts/models/hinet", "HINET_ONLINE_STORE": "artifacts/online.db"}
+if TYPE_CHECKING:
+    from serving.ranking.ranker import Ranker
+
 WARM_UP: tuple[dict[str, Any], ...] = ({}, {}, {"candidates": "all"}, {"explain": True}) * 5  # changes of the example
-WORKERS = os.environ.get("HINET_WORKERS", "1")
-FEWEST = 16  # letters of a key
 
-api = API()
+api = RankingApi()
+
+
+def _workers() -> int:
+    """HINET_WORKERS; 1 where the environment is wrong, which `check` reports before any worker starts."""
+    try:
+        return read_settings().workers
+    except ParameterError:
+        return 1
 
 
 @bentoml.service(
     name="hinet",
-    workers=int(WORKERS) if WORKERS.isdecimal() else 1,
+    workers=_workers(),
     http={"host": "127.0.0.1"},
-    metrics={
-        "enabled": False
-    },  # a series for each path that anybody asks for; ours are in serving/telemetry/prometheus.py
-    logging={"access": {"enabled": False}},  # /metrics counts them; a line for each is dear
+    metrics={"enabled": False},  # they have a series per requested path; ours: serving/telemetry/prometheus.py
+    logging={"access": {"enabled": False}},  # /metrics counts the requests; a line for each is expensive
     tracing={"excluded_urls": ".*"},  # ours: serving/telemetry/tracing.py
     envs=[{"name": "OMP_NUM_THREADS", "value": "1"}],
 )
@@ -47,112 +54,112 @@ class RankingService:
     """Ranks items by what HiNet expects of them, for one user in one scenario."""
 
     def __init__(self) -> None:
-        """Read model and items, open the online store, answer requests of its own: ready is what is not slow any more.
+        """Load model and items, open the online store and warm up, so that a ready worker is not slow.
 
-        From then on another model or snapshot is taken into use when it is there.
+        From then on a changed model or snapshot is taken into use.
         """
-        # feast and torch take seconds: not in the process that only watches
-        from serving.http.model_info import card_of
+        # feast and torch take seconds to import: not in the process that only watches the workers
+        from serving.http.model_info import describe_model
         from serving.ranking.hot_reload import Reloader
-        from serving.ranking.loaded_model import Sources
+        from serving.ranking.loaded_model import ModelSources
         from serving.ranking.ranker import open_ranker
-        from serving.telemetry.impression_log import open_log
-        from serving.telemetry.prometheus import Metrics
+        from serving.telemetry.impression_log import open_impression_log
+        from serving.telemetry.prometheus import ServiceMetrics
         from serving.telemetry.tracing import open_tracing
 
+        settings, serve = read_settings(), serve_params()
         self.scratch = TemporaryDirectory(prefix="hinet-")
-        chosen, registry = settings(), Path(self.scratch.name) / "registry.db"
-        sources = Sources(source("HINET_MODEL"), online_store(), registry, os.environ.get(REDIS))
-        ranker = self.ranker = open_ranker(sources, chosen)
-        schema, accepted = accepted_requests()
-        ranker.warm(ranker.state, [accepted(**example(schema) | more) for more in WARM_UP])
-        self.log = ranker.log = open_log(chosen.log, ROOT, os.environ.get("HINET_SERVED_LOG"))
-        self.tracing = open_tracing(chosen.tracing)
-        asked = chosen_shadow(chosen.shadow)
-        self.shadow = ranker.shadow = open_shadow(asked, ROOT, online=sources.online, redis=sources.redis)
-        self.reloader = Reloader(ranker, sources, chosen)
+        registry = Path(self.scratch.name) / "registry.db"
+        sources = ModelSources(model_folder(settings), online_store(settings), registry, settings.redis)
+        ranker = self.ranker = open_ranker(sources, serve)
+        schema, accepted = accepted_requests(settings)
+        warm_up(ranker, schema, accepted)
+        self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
+        self.tracing = open_tracing(serve.tracing)
+        shadow = shadow_settings(serve.shadow, settings)
+        self.shadow = open_shadow(shadow, ROOT, online=sources.online, redis=sources.redis)
+        self.reloader = Reloader(ranker, sources, serve)
+        metrics = ServiceMetrics(schema.scenarios, self.log, self.reloader, self.shadow)
+        observers = (self.log, self.shadow, metrics, self.tracing)
+        ranker.observers += [observer for observer in observers if observer is not None]
         self.reloader.start()
         api.open(
             ranker,
             accepted,
-            chosen,
-            model=lambda: card_of(ranker.state, chosen.limits),
-            key=key(),
-            metrics=Metrics(schema.scenarios, self.log, self.reloader, self.shadow),
+            serve,
+            model_info=lambda: describe_model(ranker.loaded, serve.limits),
+            key=settings.api_key,
+            metrics=metrics,
             tracing=self.tracing,
         )
-        settle()
+        freeze_gc()
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
-        """Leave nothing behind, and nothing unwritten."""
+        """Write what is not written yet, and remove the scratch folder."""
         api.close()
         self.reloader.close()
-        self.ranker.state.users.close()
-        for what in (self.shadow, self.log, self.tracing):
-            if what is not None:
-                what.close()
+        self.ranker.loaded.users.close()
+        for part in (self.shadow, self.log, self.tracing):
+            if part is not None:
+                part.close()
         self.scratch.cleanup()
 
-    @bentoml.on_deployment
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check() -> None:
-        """Before any worker starts: say what is wrong, once, instead of letting worker after worker fail."""
+        """Report what is wrong once, before any worker starts; otherwise worker after worker would fail."""
         try:
-            key()
-            if not WORKERS.isdecimal() or WORKERS == "0":
-                raise ParameterError(f"HINET_WORKERS must be a number of processes, 1 or more, found {WORKERS!r}")
+            settings = read_settings()
             check_manifest(ROOT)
-            chosen_shadow(settings().shadow)
-            online_store()
-            accepted_requests()
+            shadow_settings(serve_params().shadow, settings)
+            online_store(settings)
+            accepted_requests(settings)
         except (PipelineError, OSError) as error:
             raise BentoMLException(str(error)) from None
 
 
-RankingService.add_asgi_middleware(Front, api=api)  # type: ignore[attr-defined]
+RankingService.add_asgi_middleware(ApiMiddleware, api=api)  # type: ignore[attr-defined]
 
 
-def settle() -> None:
-    """Have the garbage collector never look again at what is there now: at 340,000 objects it pauses for 0.2 s."""
+def warm_up(ranker: "Ranker", schema: Schema, accepted: type[RankRequest]) -> None:
+    """Answer requests of every kind, so that the first real one is not slow."""
+    ranker.warm_up(ranker.loaded, [accepted(**example_request(schema) | changes) for changes in WARM_UP])
+
+
+def freeze_gc() -> None:
+    """Exclude the present objects from garbage collection: with 340,000 of them it pauses for 0.2 s."""
     gc.collect()
     gc.freeze()
 
 
-def accepted_requests() -> tuple[Schema, type[RankRequest]]:
-    """The schema of the model and the requests that it answers; raises ModelError, ParameterError."""
-    folder = source("HINET_MODEL")
+def accepted_requests(settings: Settings) -> tuple[Schema, type[RankRequest]]:
+    """The schema of the model and the type of the requests for it; raises ModelError, ParameterError."""
+    folder = model_folder(settings)
     schema = read_schema(folder / "schema.json")
-    return schema, request_type(schema, settings(), read_views(folder / "views.json"))
+    return schema, request_type(schema, serve_params(), read_views(folder / "views.json"))
 
 
-def settings() -> params.Serve:
-    """The section `serve` of the parameters; raises ParameterError."""
-    return params.load(ROOT / "params.yaml").serve
+def serve_params() -> Serve:
+    """The section `serve` of params.yaml; raises ParameterError."""
+    return params.load(ROOT / PARAMS).serve
 
 
-def key() -> str | None:
-    """The key that every request has to bring, HINET_API_KEY; None: nobody needs one. Raises ParameterError."""
-    found = os.environ.get("HINET_API_KEY")
-    if found is not None and (len(found) < FEWEST or not found.isascii() or " " in found):
-        raise ParameterError(
-            f"HINET_API_KEY must have {FEWEST} letters or more, ASCII without spaces: make one with "
-            '`python -c "import secrets; print(secrets.token_urlsafe())"`, or unset it'
-        )
-    return found
+def model_folder(settings: Settings) -> Path:
+    """The folder of the model; raises ModelError where it does not exist."""
+    return _existing(ROOT / settings.model, "model")
 
 
-def online_store() -> Path:
-    """Where the online store lies, or where it would: with Redis, only the item snapshot beside that place is there."""
-    return source("HINET_ONLINE_STORE", there=os.environ.get(REDIS) is None)
+def online_store(settings: Settings) -> Path:
+    """The file of the online store; raises ModelError where it does not exist.
 
-
-def source(name: str, *, there: bool = True) -> Path:
-    """Where the model or the online store lies: the environment variable `name`, else its place under the root.
-
-    A relative path is relative to the root. Raises ModelError where nothing lies and something has to be `there`.
+    With Redis the file need not exist: its path only names the folder of the item snapshot.
     """
-    path = ROOT / os.environ.get(name, SOURCES[name])
-    if there and not path.exists():
-        raise ModelError(f"{path} does not exist: run `dvc repro`, or set {name} to where it is")
+    path = ROOT / settings.online_store
+    return path if settings.redis is not None else _existing(path, "online_store")
+
+
+def _existing(path: Path, field: str) -> Path:
+    if not path.exists():
+        raise ModelError(f"{path} does not exist: run `dvc repro`, or set {variable(field)} to where it is")
     return path

@@ -1,130 +1,116 @@
-"""The ASGI application before BentoML's own: it answers the paths of the API itself and hands on the rest.
+"""ASGI middleware in front of BentoML's application: routes the paths of the API and passes on the others.
 
-Whatever is refused, by it or behind it, is a problem as JSON; whatever goes wrong is a 500 that says no more than where
-to find it in the log.
+Every error response is a problem (RFC 9457), BentoML's included. An unexpected exception is a 500 that names only the
+id under which the log has its cause.
 """
 
-import contextlib
-import dataclasses
-import itertools
 import logging
 import time
 from http import HTTPStatus
+from typing import Any
 
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http.limits import Disconnected, Headers, check_key
-from serving.http.problem_details import MEDIA_TYPE, Refused
-from serving.http.routes import API, Answer, Route
+from serving.http.limits import check_api_key
+from serving.http.problem_details import ProblemError
+from serving.http.routes import RankingApi
 
-ENDS = 64  # every so many answers of a worker end their connection: the next one is accepted by a worker that is free
-OPEN = frozenset({"/healthz", "/livez", "/readyz"})  # to everybody: they tell nothing, and probes hold no keys
+PROBES = frozenset({"/healthz", "/livez", "/readyz"})  # need no key: they disclose nothing
+KEPT_HEADERS = ("Allow", "Retry-After")  # of an error response of BentoML
 _LOGGER = logging.getLogger(__name__)
 
 
-async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """What lies behind a front that stands alone."""
-    raise Refused(HTTPStatus.NOT_FOUND, f"there is no {scope['path']}")
+async def no_application(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application behind a middleware that is used alone."""
+    raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no {scope['path']}")
 
 
-class Front:
-    """Middleware: `api` first, then `app`."""
+class ApiMiddleware:
+    """Answers the routes of `api`, and passes all other requests to `app`."""
 
-    def __init__(self, app: ASGIApp = nothing, *, api: API) -> None:
+    def __init__(self, app: ASGIApp = no_application, *, api: RankingApi) -> None:
         self.app, self.api = app, api
-        self._answers = itertools.count(1)
+        self._router = Router(api.routes, redirect_slashes=False, default=self._pass_on)
+        handlers: dict[Any, Any] = {
+            ProblemError: _problem,
+            HTTPStatus.METHOD_NOT_ALLOWED: _wrong_method,
+            ClientDisconnect: _no_response,
+            Exception: _unexpected,
+        }
+        self._handled = ExceptionMiddleware(self._authorized, handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, and count the response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, path = time.perf_counter(), scope["path"]
-        sending = _Sending(send, path)
-        try:
-            if self.api.key and path not in OPEN:
-                check_key(dict(scope["headers"]), self.api.key)
-            route = self.api.routes.get(path)
-            if route is None:
-                await self.app(scope, receive, sending.behind)
-            else:
-                answer = await self._answer(route, scope, receive)
-                if next(self._answers) % ENDS == 0:
-                    answer = dataclasses.replace(answer, headers=answer.headers | {"connection": "close"})
-                await sending.answer(answer)
-        except Disconnected:
-            return
-        except Refused as refused:
-            await sending.problem(refused)
-        except Exception:
-            await sending.problem(_unexpected(scope))
-        if self.api.metrics:
-            self.api.metrics.answered(path if path in self.api.routes else "other", sending.status, started)
+        started, path, status = time.perf_counter(), scope["path"], 0
 
-    async def _answer(self, route: Route, scope: Scope, receive: Receive) -> Answer:
-        _check_method(route.method, scope["method"])
-        self.api.check_ready()
-        if route.method != "POST":
-            return await route.answer(b"")
-        headers = dict(scope["headers"])
-        with self.api.admission.place(), self._traced(headers):
-            return await route.answer(await self.api.admission.body(headers, receive))
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
 
-    def _traced(self, headers: Headers) -> contextlib.AbstractContextManager[None]:
-        return self.api.tracing.joined(headers) if self.api.tracing else contextlib.nullcontext()
+        scope.setdefault("app", self)  # with an "app", a Route raises an exception for a wrong method
+        await self._handled(scope, receive, send_and_note)
+        if self.api.metrics and status:
+            self.api.metrics.answered(path if path in self.api.paths else "other", status, started)
 
+    async def _authorized(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.api.key and scope["path"] not in PROBES:
+            check_api_key(Headers(scope=scope), self.api.key)
+        await self._router(scope, receive, send)
 
-class _Sending:
-    """Sends one answer; one that comes from behind as an error in another form is told as a problem."""
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application behind answer; an error response of it becomes a problem."""
+        problem: ProblemError | None = None
 
-    def __init__(self, send: Send, path: str) -> None:
-        self.send, self.path = send, path
-        self.status, self._swallowed = 0, False
+        async def send_unless_error(message: Message) -> None:
+            nonlocal problem
+            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+                problem = _as_problem(message, scope["path"])
+            if problem is None:
+                await send(message)
 
-    async def answer(self, answer: Answer) -> None:
-        """Send `answer`; nothing more, if one was begun already."""
-        if self.status:
-            return
-        self.status = answer.status
-        headers = {"content-type": answer.kind, "content-length": str(len(answer.body))} | answer.headers
-        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": int(answer.status), "headers": pairs})
-        await self.send({"type": "http.response.body", "body": answer.body})
-
-    async def problem(self, refused: Refused) -> None:
-        """Send why the request is refused."""
-        await self.answer(Answer(refused.body(), MEDIA_TYPE.decode(), refused.status, refused.headers))
-
-    async def behind(self, message: Message) -> None:
-        """Pass on what the application behind sends, but for errors that are no problems yet."""
-        if self._swallowed:
-            return
-        if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
-            self._swallowed = True
-            await self.problem(_translated(message, self.path))
-            return
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        await self.send(message)
+        await self.app(scope, receive, send_unless_error)
+        if problem is not None:
+            raise problem
 
 
-def _translated(message: Message, path: str) -> Refused:
-    status = HTTPStatus(message["status"])
-    kept = {b"allow": "Allow", b"retry-after": "Retry-After"}
-    headers = {kept[name]: value.decode() for name, value in message.get("headers", []) if name in kept}
-    told = f"there is no {path}" if status is HTTPStatus.NOT_FOUND else f"{path}: {status.description or status.phrase}"
-    return Refused(status, told, headers=headers)
+def _as_problem(message: Message, path: str) -> ProblemError:
+    status, headers = HTTPStatus(message["status"]), Headers(raw=list(message.get("headers", [])))
+    kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
+    detail = f"{path}: {status.description or status.phrase}"
+    return ProblemError(status, f"there is no {path}" if status is HTTPStatus.NOT_FOUND else detail, headers=kept)
 
 
-def _check_method(expected: str, found: str) -> None:
-    allowed = ("GET", "HEAD") if expected == "GET" else (expected,)
-    if found not in allowed:
-        told = f"{found} is not answered here, but {expected} is"
-        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, told, headers={"Allow": ", ".join(allowed)})
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return error.response()
 
 
-def _unexpected(scope: Scope) -> Refused:
-    """A fault of ours: the log says which, the answer where to look for it."""
-    refused = Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong in the service: its log says what")
-    _LOGGER.exception("%s %s failed: %s", scope["method"], scope["path"], refused.instance)
-    return refused
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    """Starlette's 405 for a known path as a problem; its methods come in no order."""
+    assert isinstance(error, HTTPException)
+    allowed = sorted((error.headers or {}).get("Allow", "").split(", "))
+    detail = f"{request.method} is not answered here, but {allowed[0]} is"
+    return ProblemError(error.status_code, detail, headers={"Allow": ", ".join(allowed)}).response()
+
+
+async def _no_response(_: Request, __: Exception) -> None:
+    """The client disconnected before its body had arrived."""
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A fault of the service: the log has its cause, the response the id under which it is logged."""
+    detail = "something went wrong in the service: its log says what"
+    problem = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+    _LOGGER.error("%s %s failed: %s", request.method, request.url.path, problem.instance, exc_info=error)
+    return problem.response()

@@ -1,4 +1,4 @@
-"""What GET /model tells: which model answers, what it was trained on, how good it was, and what it may be asked."""
+"""The answer of GET /model: which model answers, what it was trained on, its metrics, and what a request may name."""
 
 import json
 from datetime import date, datetime, timedelta
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from common.params import ServeLimits
+from common.serve_params import ServeLimits
 from features.schema import Role, Schema, View
-from serving.http.limits import LATER
-from serving.http.problem_details import Refused
+from serving.http.limits import RETRY_AFTER
+from serving.http.problem_details import ProblemError
 from serving.ranking.request import features_of
 
-if TYPE_CHECKING:  # the page describes a card in a process that reads no model
-    from serving.ranking.loaded_model import State
+if TYPE_CHECKING:  # the OpenAPI document is made in processes that load no model
+    from serving.ranking.loaded_model import LoadedModel
 
 MODEL, REFERENCE, CURVES, WEIGHTS = "model.json", "reference.json", "curves.json", "weights.safetensors"
 
 
-class Card(BaseModel):
+class ModelInfo(BaseModel):
     """A model and its limits."""
 
     tag: str = Field(description="The first digits of the sha256 of the weights")
@@ -28,7 +28,7 @@ class Card(BaseModel):
     last_day: date
     data_date: datetime | None = Field(description="Up to when the features of the answers are (UTC)")
     metrics: dict[str, float | None] = Field(
-        description="On the validation rows, by scenario/task: AUC, accuracy or HR@1; null where nothing can be said"
+        description="On the validation rows, by scenario/task: AUC, accuracy or HR@1; null where it is undefined"
     )
     dataset: str
     scenarios: list[str]
@@ -39,20 +39,21 @@ class Card(BaseModel):
     maximum_batch: int
 
 
-def card_of(state: "State", limits: ServeLimits) -> dict[str, Any]:
-    """The Card of the model in use, as what JSON is made of; raises Refused (503) while another one takes its place."""
-    folder, schema, model = state.sources.model.resolve(), state.schema, state.model
-    facts, reference, curves = (json.loads((folder / name).read_text()) for name in (MODEL, REFERENCE, CURVES))
-    if not facts["sha256"][WEIGHTS].startswith(model.tag):
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "another model is being read: try again", headers=LATER)
+def describe_model(loaded: "LoadedModel", limits: ServeLimits) -> dict[str, Any]:
+    """The ModelInfo of the model in use as a JSON document; raises ProblemError (503) while its files are replaced."""
+    folder, schema, model = loaded.sources.model.resolve(), loaded.schema, loaded.model
+    document, reference, curves = (json.loads((folder / name).read_text()) for name in (MODEL, REFERENCE, CURVES))
+    if not document["sha256"][WEIGHTS].startswith(model.tag):
+        detail = "another model is being read: try again"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER)
     first, last = _days(reference)
-    return Card(
+    return ModelInfo(
         tag=model.tag,
-        network=facts["name"],
+        network=document["name"],
         first_day=first,
         last_day=last,
-        data_date=state.catalogue.moment,
-        metrics=_metrics(facts["summary"], curves),
+        data_date=loaded.catalogue.as_of,
+        metrics=_metrics(document["summary"], curves),
         dataset=schema.name,
         scenarios=list(schema.scenarios),
         tasks={task.name: list(task.output_names) for task in schema.tasks},
@@ -69,7 +70,7 @@ def _days(reference: dict[str, Any]) -> tuple[date, date]:
 
 
 def _metrics(summary: dict[str, Any], curves: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Those of the epoch whose weights were kept."""
+    """The metrics of the epoch whose weights were kept."""
     kept = (epoch["cells"] for epoch in curves if epoch["epoch"] == summary.get("best_epoch"))
     return next(kept, {})
 

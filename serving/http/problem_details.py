@@ -1,4 +1,4 @@
-"""Why a request is refused, in words for a person: problem details (RFC 9457) with the broken rules by field."""
+"""Problem details (RFC 9457): why a request is refused, with the broken rules by field."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,16 @@ from typing import Any
 import orjson
 import pydantic
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
-MEDIA_TYPE = b"application/problem+json"
-SHOWN = 60  # characters of a wrong value that an answer repeats
-TOLD = 10  # broken rules that an answer tells
-KINDS = {"model_type": "an object", "dict_type": "an object", "list_type": "a list"}
+MEDIA_TYPE = "application/problem+json"
+MAX_VALUE = 60  # characters of a wrong value that a response repeats
+MAX_RULES = 10  # broken rules that a response lists
+EXPECTED = {"model_type": "an object", "dict_type": "an object", "list_type": "a list"}  # by pydantic's error type
 
 
-class Broken(BaseModel):
+class BrokenRule(BaseModel):
     """One rule that a request breaks."""
 
     field: str = Field(description="Where: a field, or an element of it (candidates.3)")
@@ -25,65 +27,69 @@ class Broken(BaseModel):
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    type: str = Field(description='A URI of the kind of problem; "about:blank": the status says it all')
+    type: str = Field(description='A URI of the kind of problem; "about:blank": the status describes it')
     title: str = Field(description="The status in words")
     status: int
     detail: str = Field(description="What is wrong, and what to do; all broken rules in one line")
-    errors: list[Broken] = Field(description="The broken rules, the first ones; none where the body is not at fault")
-    instance: str | None = Field(default=None, description="Under what an error of the service stands in its log")
+    errors: list[BrokenRule] = Field(description="The broken rules, the first ones; none where the body is valid")
+    instance: str | None = Field(default=None, description="The id under which an error of the service is logged")
 
 
-class Refused(Exception):  # noqa: N818  # what a person did, not what went wrong
-    """A request that is not answered with what it asks for; `headers` go with the answer."""
+class ProblemError(HTTPException):
+    """A request that is answered with problem details; `headers` go with the response."""
 
     def __init__(
-        self, status: int, detail: str, errors: Sequence[Broken] = (), headers: Mapping[str, str] | None = None
+        self, status: int, detail: str, errors: Sequence[BrokenRule] = (), headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
+        super().__init__(status, detail, dict(headers or {}))
+        self.errors = list(errors)
         self.instance = f"urn:uuid:{uuid.uuid4()}" if status == HTTPStatus.INTERNAL_SERVER_ERROR else None
 
     def body(self) -> bytes:
         """The problem as JSON."""
         problem = Problem(
             type="about:blank",
-            title=HTTPStatus(self.status).phrase,
-            status=self.status,
+            title=HTTPStatus(self.status_code).phrase,
+            status=self.status_code,
             detail=self.detail,
             errors=self.errors,
             instance=self.instance,
         )
         return orjson.dumps(problem.model_dump(exclude_none=True))
 
+    def response(self) -> Response:
+        """The problem as an HTTP response."""
+        return Response(self.body(), self.status_code, self.headers, MEDIA_TYPE)
 
-def refusal_of(error: pydantic.ValidationError) -> Refused:
-    """What pydantic says of a request: 400 for what is no JSON, 422 for what breaks a rule; at most TOLD rules."""
+
+def validation_problem(error: pydantic.ValidationError) -> ProblemError:
+    """Pydantic's errors as a problem: 400 for a body that is not JSON, 422 for broken rules, at most MAX_RULES."""
     errors = error.errors(include_url=False)
     if errors[0]["type"] == "json_invalid":
-        broken = Broken(field="body", rule=f"must be JSON: {errors[0]['ctx']['error']}")
-        return Refused(HTTPStatus.BAD_REQUEST, f"body: {broken.rule}", [broken])
-    told = [Broken(field=_field(one), rule=_rule(one)) for one in errors[:TOLD]]
-    sentence = "; ".join(f"{broken.field}: {broken.rule}" for broken in told)
-    more = f"; and {len(errors) - TOLD} more" if len(errors) > TOLD else ""
-    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, sentence + more, told)
+        broken = BrokenRule(field="body", rule=f"must be JSON: {errors[0]['ctx']['error']}")
+        return ProblemError(HTTPStatus.BAD_REQUEST, f"body: {broken.rule}", [broken])
+    rules = [BrokenRule(field=_field(one), rule=_rule(one)) for one in errors[:MAX_RULES]]
+    sentence = "; ".join(f"{broken.field}: {broken.rule}" for broken in rules)
+    more = f"; and {len(errors) - MAX_RULES} more" if len(errors) > MAX_RULES else ""
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, sentence + more, rules)
 
 
 def _field(error: Mapping[str, Any]) -> str:
-    return ".".join(_shown(str(part)) for part in error["loc"]) or "body"
+    return ".".join(_shorten(str(part)) for part in error["loc"]) or "body"
 
 
 def _rule(error: Mapping[str, Any]) -> str:
-    if error["type"] in KINDS:
-        return f"Input should be {KINDS[error['type']]}{_found(error)}"
-    return error["msg"] + _found(error)
+    if error["type"] in EXPECTED:
+        return f"Input should be {EXPECTED[error['type']]}{_actual(error)}"
+    return str(error["msg"]) + _actual(error)
 
 
-def _found(error: Mapping[str, Any]) -> str:
-    found = error.get("input")
-    return f", found {_shown(ascii(found))}" if isinstance(found, bool | int | float | str) else ""
+def _actual(error: Mapping[str, Any]) -> str:
+    value = error.get("input")
+    return f", found {_shorten(ascii(value))}" if isinstance(value, bool | int | float | str) else ""
 
 
-def _shown(text: str) -> str:
-    """`text` as any answer can hold it: short, and without the halves of characters that JSON can smuggle in."""
+def _shorten(text: str) -> str:
+    """At most MAX_VALUE characters of `text`, in ASCII: JSON can contain lone surrogates, which no response can."""
     plain = text.encode("ascii", "backslashreplace").decode()
-    return plain if len(plain) <= SHOWN else plain[:SHOWN] + "..."
+    return plain if len(plain) <= MAX_VALUE else plain[:MAX_VALUE] + "..."

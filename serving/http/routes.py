@@ -1,139 +1,160 @@
-"""The paths of the service and what answers them, once a model is read: POST /rank, POST /rank_batch, GET /model."""
+"""The routes of the service: POST /rank and POST /rank_batch, GET /model, /metrics, /docs.json and /."""
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import orjson
 import pydantic
 from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
-from common.params import Serve
-from serving.http.limits import LATER, Admission
+from common.serve_params import Serve
+from serving.http.limits import RETRY_AFTER, AdmissionControl
 from serving.http.openapi import INDEX, describe
-from serving.http.problem_details import Refused, refusal_of
-from serving.http.response import answer_of
+from serving.http.problem_details import ProblemError, validation_problem
+from serving.http.response import ranking_json
 from serving.ranking.request import RankRequest, batch_type
-from serving.ranking.result import Ranked
-from serving.telemetry.prometheus import Metrics
+from serving.ranking.result import RankingResult
+from serving.telemetry.prometheus import ServiceMetrics
 from serving.telemetry.tracing import Tracing
 
 JSON = "application/json"
+CLOSE_EVERY = 64  # answers of a worker: the connection of each such one ends, and the next goes to a free worker
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Ranks(Protocol):
-    """What the API needs of a ranker."""
+class SupportsRank(Protocol):
+    """What the routes need of a ranker."""
 
-    def rank(self, request: RankRequest) -> Ranked:
-        """The answer to one request."""
+    def rank(self, request: RankRequest) -> RankingResult:
+        """The result of one request."""
         ...
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is sent."""
-
-    body: bytes
-    kind: str = JSON
-    status: int = HTTPStatus.OK
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Route:
-    """How a path is answered; a POST by the body, anything else by nothing (b"")."""
-
-    method: str
-    answer: Callable[[bytes], Awaitable[Answer]]
-
-
-class API:
-    """Answers nothing before `open`, and nothing after `close`: what it accepts comes with a model."""
+class RankingApi:
+    """Answers requests between `open` and `close`; the request type comes with the model."""
 
     def __init__(self) -> None:
+        self.routes = [
+            Route("/rank", self._post(self._rank), methods=["POST"]),
+            Route("/rank_batch", self._post(self._rank_batch), methods=["POST"]),
+            Route("/model", self._get(self._model)),
+            Route("/metrics", self._get(self._metrics)),
+            Route("/docs.json", self._get(self._openapi)),
+            Route("/", self._get(self._index)),
+        ]
+        self.paths = frozenset(route.path for route in self.routes)
+        self._answers = itertools.count(1)
         self.close()
 
     def open(
         self,
-        ranker: Ranks,
+        ranker: SupportsRank,
         accepted: type[RankRequest],
         settings: Serve,
         *,
-        model: Callable[[], dict[str, Any]],
+        model_info: Callable[[], dict[str, Any]],
         key: str | None = None,
-        metrics: Metrics | None = None,
+        metrics: ServiceMetrics | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        """Let `ranker` answer requests of the type `accepted`; `model` says what GET /model tells; `key` opens."""
-        self.ranker, self.model = ranker, model
+        """Answer requests from now on.
+
+        Args:
+            ranker: ranks the requests.
+            accepted: the type of the requests, made from the schema of the model.
+            settings: the section `serve` of the parameters.
+            model_info: makes the answer of GET /model.
+            key: the API key that every request but the probes needs; None: no key.
+            metrics: counts the responses, and is the answer of GET /metrics; None: 404 there.
+            tracing: joins requests to the traces of their callers; None: it does not.
+        """
+        self.ranker, self.model_info = ranker, model_info
         self.one, self.many = TypeAdapter(accepted), TypeAdapter(batch_type(accepted, settings))
         self.page = orjson.dumps(describe(accepted, settings, secured=key is not None))
-        self.admission, self.key = Admission(settings.limits), key.encode() if key else None
+        self.admission, self.key = AdmissionControl(settings.limits), key.encode() if key else None
         self.metrics, self.tracing = metrics, tracing
         self.ready = True
 
     def close(self) -> None:
-        """Answer nothing more."""
+        """Answer every request with 503 from now on."""
         self.ready, self.key, self.metrics, self.tracing = False, None, None, None
-        self.routes = {
-            "/rank": Route("POST", self._rank),
-            "/rank_batch": Route("POST", self._rank_batch),
-            "/model": Route("GET", self._model),
-            "/metrics": Route("GET", self._measured),
-            "/docs.json": Route("GET", self._described),
-            "/": Route("GET", self._index),
-        }
 
-    def check_ready(self) -> None:
-        """Raises Refused (503) before a model is read."""
+    def _get(self, answer: Callable[[], Awaitable[Response]]) -> Endpoint:
+        async def endpoint(_: Request) -> Response:
+            self._check_ready()
+            return self._close_some_connections(await answer())
+
+        return endpoint
+
+    def _post(self, answer: Callable[[bytes], Awaitable[Response]]) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            self._check_ready()
+            with self.admission.admit(), self._trace_of(request):
+                response = await answer(await self.admission.read_body(request))
+            return self._close_some_connections(response)
+
+        return endpoint
+
+    def _check_ready(self) -> None:
         if not self.ready:
-            told = "the service is starting or stopping: try again"
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, told, headers=LATER)
+            detail = "the service is starting or stopping: try again"
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER)
 
-    async def _rank(self, body: bytes) -> Answer:
-        request = _valid(self.one, body)
-        ranked, answer = await self._ranked(request, asyncio.get_running_loop().time())
-        return Answer(answer, headers={"Server-Timing": _timing(ranked)})
+    def _trace_of(self, request: Request) -> contextlib.AbstractContextManager[None]:
+        return self.tracing.joined(request.headers) if self.tracing else contextlib.nullcontext()
 
-    async def _rank_batch(self, body: bytes) -> Answer:
-        requests, since = _valid(self.many, body), asyncio.get_running_loop().time()
-        return Answer(b"[" + b",".join([(await self._ranked(request, since))[1] for request in requests]) + b"]")
+    def _close_some_connections(self, response: Response) -> Response:
+        """Without this, the worker that accepted all connections at the start would keep them."""
+        if next(self._answers) % CLOSE_EVERY == 0:
+            response.headers["connection"] = "close"
+        return response
 
-    async def _ranked(self, request: RankRequest, since: float) -> tuple[Ranked, bytes]:
-        """One ranking and its JSON, in a turn of its own, so that a batch does not keep others waiting."""
+    async def _rank(self, body: bytes) -> Response:
+        request = _validate(self.one, body)
+        result, answer = await self._take_turn(request, asyncio.get_running_loop().time())
+        return Response(answer, headers={"server-timing": _server_timing(result)}, media_type=JSON)
+
+    async def _rank_batch(self, body: bytes) -> Response:
+        requests, since = _validate(self.many, body), asyncio.get_running_loop().time()
+        answers = [(await self._take_turn(request, since))[1] for request in requests]
+        return Response(b"[" + b",".join(answers) + b"]", media_type=JSON)
+
+    async def _take_turn(self, request: RankRequest, since: float) -> tuple[RankingResult, bytes]:
+        """One ranking and its JSON; each ranking of a batch waits for a turn, so that it does not delay others."""
         async with self.admission.turn(since):
-            ranked = self.ranker.rank(request)
-            answer = answer_of(ranked)
-        if self.metrics:
-            self.metrics.ranked(request.scenario, ranked)
-        if self.tracing:
-            self.tracing.ranked(request.scenario, ranked)
-        return ranked, answer
+            result = self.ranker.rank(request)
+            return result, ranking_json(result)
 
-    async def _model(self, _: bytes) -> Answer:
-        return Answer(orjson.dumps(self.model()))
+    async def _model(self) -> Response:
+        return Response(orjson.dumps(self.model_info()), media_type=JSON)
 
-    async def _described(self, _: bytes) -> Answer:
-        return Answer(self.page)
-
-    async def _index(self, _: bytes) -> Answer:
-        return Answer(INDEX.encode(), "text/html; charset=utf-8")
-
-    async def _measured(self, _: bytes) -> Answer:
+    async def _metrics(self) -> Response:
         if self.metrics is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "this service is not measured")
-        return Answer(await asyncio.to_thread(self.metrics.page), self.metrics.kind)
+            raise ProblemError(HTTPStatus.NOT_FOUND, "this service is not measured")
+        return Response(await asyncio.to_thread(self.metrics.page), media_type=self.metrics.content_type)
+
+    async def _openapi(self) -> Response:
+        return Response(self.page, media_type=JSON)
+
+    async def _index(self) -> Response:
+        return HTMLResponse(INDEX)
 
 
-def _valid(kind: TypeAdapter[Any], body: bytes) -> Any:
+def _validate(adapter: TypeAdapter[Any], body: bytes) -> Any:
     try:
-        return kind.validate_json(body)
+        return adapter.validate_json(body)
     except pydantic.ValidationError as error:
-        raise refusal_of(error) from None
+        raise validation_problem(error) from None
 
 
-def _timing(ranked: Ranked) -> str:
-    """The phases for a person who looks with `curl -i`, or with the tools of a browser."""
-    return ", ".join(f"{phase};dur={1000 * seconds:.2f}" for phase, seconds in ranked.seconds.items())
+def _server_timing(result: RankingResult) -> str:
+    """The seconds by phase, for `curl -i` and the developer tools of browsers."""
+    return ", ".join(f"{phase};dur={1000 * seconds:.2f}" for phase, seconds in result.seconds.items())

@@ -1,7 +1,8 @@
-"""A circuit breaker: a read that may fail or hang costs a request a bounded time, and after some failures none.
+"""A circuit breaker: a read that fails or hangs costs a request a bounded time, and after some failures no time.
 
-M. Nygard, Release It!, 2nd edition, 2018, Stability Patterns. Closed, every read is waited for. Open, none is: one at a
-time is tried beside the requests, and the first that succeeds closes it.
+M. Nygard, Release It!, 2nd edition, 2018, Stability Patterns. While the circuit is closed, a request waits for its
+read. While it is open, no request waits: one trial read at a time runs in the background, and the first that succeeds
+closes the circuit.
 """
 
 import threading
@@ -10,82 +11,82 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-Found = TypeVar("Found")
-THREADS = 8  # reads under way at once, of them those that hang and were given up
+Value = TypeVar("Value")
+THREADS = 8  # concurrent reads, including those that hang and were abandoned
 
 
 class UnavailableError(Exception):
-    """There is no answer in time; the message is the reason."""
+    """The read gave no value in time; the message is the reason."""
 
 
-class Breaker(Generic[Found]):
-    """Calls `read` in a thread, waits `seconds` at most, and opens after so many `failures` in a row.
+class CircuitBreaker(Generic[Value]):
+    """Calls `read` in a thread, waits `seconds` at most, and opens after `failures` consecutive failures.
 
-    While it is open a read is tried every `pause` seconds, and no request waits for it. A `bounded` read ends in time
-    by itself: it is called without a thread, for to wake one and to be woken by it costs more than a short read.
+    While the circuit is open, a trial read starts every `pause` seconds. A `bounded` read ends in time by itself: it
+    is called without a thread, because waking a thread costs more than a short read.
     """
 
     def __init__(
-        self, read: Callable[..., Found], *, seconds: float, failures: int, pause: float, bounded: bool = False
+        self, read: Callable[..., Value], *, seconds: float, failures: int, pause: float, bounded: bool = False
     ) -> None:
         self.read, self.seconds, self.failures, self.pause, self.bounded = read, seconds, failures, pause, bounded
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="online store")
         self._lock = threading.Lock()
-        self._failed, self._reason, self._due = 0, "", 0.0
-        self._trial: Future[Found] | None = None
+        self._failed, self._reason, self._next_trial = 0, "", 0.0
+        self._trial: Future[Value] | None = None
 
     @property
     def open(self) -> bool:
-        """Whether reads are given up before they are made."""
+        """Whether calls fail without a read."""
         return self._failed >= self.failures
 
-    def __call__(self, *asked: Any) -> Found:
-        """What `read` finds; raises UnavailableError where it fails, is too slow, or was so too often."""
+    def __call__(self, *arguments: Any) -> Value:
+        """Return what `read` returns; raises UnavailableError if it fails, is too slow, or the circuit is open."""
         if self.open:
             error = UnavailableError(f"{self._reason}, {self._failed} times in a row")
-            self._try(asked)
+            self._start_trial(arguments)
             raise error
         try:
-            found = self.read(*asked) if self.bounded else self._in_thread(asked)
+            value = self.read(*arguments) if self.bounded else self._read_in_thread(arguments)
         except Exception as error:
-            reason = str(error) if isinstance(error, UnavailableError) else _line(error)
-            self._fail(reason)
+            reason = str(error) if isinstance(error, UnavailableError) else _first_line(error)
+            self._record_failure(reason)
             raise UnavailableError(reason) from None
         self._failed = 0
-        return found
+        return value
 
     def close(self) -> None:
-        """Start nothing more; reads that hang end by themselves."""
+        """Start no further read; reads that hang end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _in_thread(self, asked: tuple[Any, ...]) -> Found:
-        future = self._pool.submit(self.read, *asked)
+    def _read_in_thread(self, arguments: tuple[Any, ...]) -> Value:
+        future = self._pool.submit(self.read, *arguments)
         try:
             return future.result(self.seconds)
         except TimeoutError:
             future.cancel()
             raise UnavailableError(f"no answer within {self.seconds * 1e3:.0f} ms") from None
 
-    def _fail(self, reason: str) -> None:
+    def _record_failure(self, reason: str) -> None:
         with self._lock:
             self._failed, self._reason = self._failed + 1, reason
-            self._due = time.monotonic() + self.pause
+            self._next_trial = time.monotonic() + self.pause
 
-    def _try(self, asked: tuple[Any, ...]) -> None:
-        """Start a read that nobody waits for, unless one is under way or it is too early."""
+    def _start_trial(self, arguments: tuple[Any, ...]) -> None:
+        """Start a read in the background, unless one is running or the pause is not over."""
         with self._lock:
-            if time.monotonic() < self._due or (self._trial and not self._trial.done()):
+            if time.monotonic() < self._next_trial or (self._trial and not self._trial.done()):
                 return
-            self._due = time.monotonic() + self.pause
-            self._trial = self._pool.submit(self.read, *asked)
-        self._trial.add_done_callback(self._tried)
+            self._next_trial = time.monotonic() + self.pause
+            self._trial = self._pool.submit(self.read, *arguments)
+        self._trial.add_done_callback(self._close_if_successful)
 
-    def _tried(self, trial: Future[Found]) -> None:
+    def _close_if_successful(self, trial: Future[Value]) -> None:
         if not trial.cancelled() and trial.exception() is None:
             self._failed = 0
 
 
-def _line(error: BaseException) -> str:
-    """The first line of an error, with its type."""
+def _first_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -1,8 +1,8 @@
-"""The feature path of the user: one read per request from Feast's online store, bounded in time.
+"""The feature client: one read of the user features per request from Feast's online store, bounded in time.
 
-What does not depend on the item (the user's views, those of the user in a scenario) is one row, read at once: from a
-file of SQLite by the request itself, from Redis in a thread that is given up if it takes too long. Where the store does
-not answer, the row of the user's last request is taken if it is remembered, else nothing is known.
+Features that do not depend on the item (the user's views, and those of the user in a scenario) form one row, read at
+once: from SQLite in the request's own thread, from Redis in another thread that is abandoned if it takes too long. If
+the store does not answer, the row of the user's last request is used if it is remembered, else the row is empty.
 """
 
 import sqlite3
@@ -20,25 +20,25 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 
 from common.errors import ModelError
-from common.params import Serve, ServeStore
+from common.serve_params import Serve, ServeStore
 from features.schema import DType, Schema, View
-from serving.ranking.circuit_breaker import Breaker, UnavailableError
+from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
 
-MAPPED = 1 << 31  # bytes
+MMAP_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
-class Row:
-    """Values by column, and by view the moment (seconds since 1970) that they are of; views without a row lack."""
+class UserRow:
+    """Values by column, and by view the timestamp of its row (seconds since 1970); a view without a row is absent."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    moments: dict[str, int] = field(default_factory=dict)
+    timestamps: dict[str, int] = field(default_factory=dict)
 
 
 class UserFeatures:
-    """The newest features of users, of the `names` that the encoder wants.
+    """Reads the newest features of users, of the columns `names` that the encoder reads.
 
-    Raises ModelError for features by the item and something else: they would cost a read per item.
+    Raises ModelError for features by the item and another key: they would cost a read per item.
     """
 
     def __init__(
@@ -49,75 +49,77 @@ class UserFeatures:
         self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
         self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
         self.columns = {view.name: sorted(names & _names(view)) for view in self.views}
-        self._tables = {view.name: store.get_feature_view(view.name) for view in self.views}
-        self._whole = {column.name for column in schema.events if column.dtype is DType.INT64}
+        self._feast_views = {view.name: store.get_feature_view(view.name) for view in self.views}
+        self._integers = {column.name for column in schema.events if column.dtype is DType.INT64}
         self._online = get_online_store_from_config(store.config.online_store)
-        connection = self._connected(settings.timeout_ms)
-        self._turn: AbstractContextManager[Any] = _Turns(connection) if connection else nullcontext()
-        self._breaker = Breaker(
+        connection = self._sqlite_connection(settings.timeout_ms)
+        self._transaction: AbstractContextManager[Any] = _Transactions(connection) if connection else nullcontext()
+        self._breaker = CircuitBreaker(
             self._read,
             seconds=settings.timeout_ms / 1e3,
             failures=settings.failures,
             pause=settings.pause_seconds,
             bounded=connection is not None,
         )
-        self._remembered: OrderedDict[tuple[Any, ...], Row] = OrderedDict()
+        self._remembered: OrderedDict[tuple[Any, ...], UserRow] = OrderedDict()
         self._limit, self._lock = settings.remembered_users, threading.Lock()
 
-    def row(self, entity: dict[str, Any]) -> tuple[Row, str | None]:
-        """The features of `entity` (user and scenario by the names of their columns), and why they may be others."""
+    def row(self, entity: dict[str, Any]) -> tuple[UserRow, str | None]:
+        """The features of `entity` (user and scenario by column name), and why they may be outdated or missing."""
         keys = tuple(entity[key] for key in self.keys)
         if not self.views:
-            return Row(), None
+            return UserRow(), None
         try:
-            found = self._breaker(keys)
+            row = self._breaker(keys)
         except UnavailableError as error:
             with self._lock:
                 last = self._remembered.get(keys)
             instead = "those of the last request" if last else "unknown"
-            return last or Row(), f"online store: {error}; the user's features are {instead}"
-        self._remember(keys, found)
-        return found, None
+            return last or UserRow(), f"online store: {error}; the user's features are {instead}"
+        self._remember(keys, row)
+        return row, None
 
     def close(self) -> None:
-        """Read no more."""
+        """Start no further read."""
         self._breaker.close()
 
-    def _connected(self, milliseconds: float) -> sqlite3.Connection | None:
-        """Where the store is SQLite: Feast's connection, which waits for a lock no longer than a request does.
+    def _sqlite_connection(self, milliseconds: float) -> sqlite3.Connection | None:
+        """Feast's connection where the store is SQLite, with the lock timeout of a request; else None.
 
-        It reads the file as memory (up to SQLite's limit of 2 GB): a user who was not asked for lately costs half.
+        It maps the file into memory (up to SQLite's limit of 2 GB): a user who is not in its page cache costs half.
         """
         if not isinstance(self._online, SqliteOnlineStore):
             return None
         connection: sqlite3.Connection = self._online._get_conn(self.store.config)  # Feast has no setting for it
         connection.execute(f"pragma busy_timeout = {milliseconds:.0f}")
-        connection.execute(f"pragma mmap_size = {MAPPED}")
+        connection.execute(f"pragma mmap_size = {MMAP_BYTES}")
         return connection
 
-    def _read(self, keys: tuple[Any, ...]) -> Row:
-        with self._turn:
-            return self._read_rows(keys)
+    def _read(self, keys: tuple[Any, ...]) -> UserRow:
+        with self._transaction:
+            return self._read_views(keys)
 
-    def _read_rows(self, keys: tuple[Any, ...]) -> Row:
-        """The row by Feast's reader of this store: what get_online_features does around it takes twice its time."""
-        row = Row()
+    def _read_views(self, keys: tuple[Any, ...]) -> UserRow:
+        """Read by Feast's reader of this store: get_online_features around it takes twice its time."""
+        row = UserRow()
         for view in self.views:
             entity = EntityKey(join_keys=view.keys, entity_values=[self._value(key, keys) for key in view.keys])
             columns = self.columns[view.name]
-            ((moment, found),) = self._online.online_read(
-                self.store.config, self._tables[view.name], [entity], list(columns)
+            ((timestamp, values),) = self._online.online_read(
+                self.store.config, self._feast_views[view.name], [entity], list(columns)
             )
-            if found is not None and moment is not None and moment.timestamp():  # Redis: 1970 where it has nothing
-                row.moments[view.name] = int(moment.timestamp())
-                row.values.update((name, feast_value_type_to_python_type(found.get(name, Value()))) for name in columns)
+            if values is not None and timestamp is not None and timestamp.timestamp():  # Redis: 1970 without a row
+                row.timestamps[view.name] = int(timestamp.timestamp())
+                row.values.update(
+                    (name, feast_value_type_to_python_type(values.get(name, Value()))) for name in columns
+                )
         return row
 
     def _value(self, key: str, keys: tuple[Any, ...]) -> Value:
         value = keys[self.keys.index(key)]
-        return Value(int64_val=value) if key in self._whole else Value(string_val=value)
+        return Value(int64_val=value) if key in self._integers else Value(string_val=value)
 
-    def _remember(self, keys: tuple[Any, ...], row: Row) -> None:
+    def _remember(self, keys: tuple[Any, ...], row: UserRow) -> None:
         with self._lock:
             self._remembered[keys] = row
             self._remembered.move_to_end(keys)
@@ -125,11 +127,11 @@ class UserFeatures:
                 self._remembered.popitem(last=False)
 
 
-class _Turns:
-    """One reader of a SQLite file at a time; what he reads is of one moment, and waited for once.
+class _Transactions:
+    """Read transactions of a SQLite file, one at a time, so that the views of a read are of one state of the file.
 
-    All threads share one connection. While one waits in SQLite for the file, another that touches the connection waits
-    with Python's own lock in its hand, and the whole process stands still.
+    All threads share one connection. While one waits in SQLite for a file lock, another that touches the connection
+    waits while holding Python's global lock, which would stop the whole process.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -150,8 +152,8 @@ class _Turns:
             self._lock.release()
 
 
-def patient(settings: Serve, milliseconds: float) -> Serve:
-    """The settings of the service, less its hurry: a read of the online store may take at least so long."""
+def with_read_timeout(settings: Serve, milliseconds: float) -> Serve:
+    """The settings of the service with a read timeout of the online store of at least `milliseconds`."""
     limit = max(milliseconds, settings.store.timeout_ms)
     return settings.model_copy(update={"store": settings.store.model_copy(update={"timeout_ms": limit})})
 

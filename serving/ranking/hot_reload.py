@@ -1,82 +1,106 @@
-"""A new model or a new snapshot is taken into use while requests are answered, or not at all.
+"""Hot reload: a new model or snapshot replaces the one in use between two requests, or not at all.
 
-A thread looks at the files every few seconds: the model folder (which may be a link that is exchanged by a rename, such
-as the champion of the releases) and the item snapshot. Of what has changed it makes a whole new state beside the one in
-use: model verified by sha256, items encoded, shares made, and warmed by requests that were answered lately. Then one
-reference is exchanged. What is damaged is told and left alone until it changes again: the state in use serves on.
+A thread checks the files every few seconds: the model folder (which may be a link that a release replaces, such as the
+champion's) and the item snapshot. After a change it loads a complete new model: verified by sha256, items encoded,
+partial activations computed, and warmed up by recent requests. Then one reference is replaced. Damaged files are
+reported once and ignored until they change again; the model in use keeps serving.
 """
 
 import logging
 import threading
 import time
+from collections import deque
 
 import torch
 
 from common.errors import PipelineError
-from common.params import Serve
-from serving.ranking.loaded_model import Sources, State, open_state
+from common.serve_params import Serve
+from serving.ranking.loaded_model import LoadedModel, ModelSources, load_model
 from serving.ranking.ranker import Ranker
+from serving.ranking.request import RankRequest
+from serving.ranking.result import RankingResult, ScoredCandidates
 
+RECENT, EVERY = 32, 16  # requests that warm up a new model: the last RECENT of every EVERY-th
 _LOGGER = logging.getLogger(__name__)
 
 
-class Reloader:
-    """Keeps the state of `ranker` up to what lies in `sources`; `reloads` and `failures` count.
+class RecentRequests:
+    """A ranking observer that keeps every EVERY-th request, the last RECENT of them."""
 
-    `fault` says why what lies there is not in use; None where it is.
+    def __init__(self) -> None:
+        self.requests: deque[RankRequest] = deque(maxlen=RECENT)
+        self._answered = 0
+
+    def ranked(self, request: RankRequest, _: RankingResult, __: ScoredCandidates) -> None:
+        """Keep the request if it is its turn."""
+        if self._answered % EVERY == 0:
+            self.requests.append(request)
+        self._answered += 1
+
+
+class Reloader:
+    """Replaces the model of `ranker` when the files at `sources` change; `reloads` and `failures` are counted.
+
+    `error` is the reason why the newest files are not in use; None if they are.
     """
 
-    def __init__(self, ranker: Ranker, sources: Sources, settings: Serve) -> None:
+    def __init__(self, ranker: Ranker, sources: ModelSources, settings: Serve) -> None:
         self.ranker, self.sources, self.settings = ranker, sources, settings
         self.reloads = self.failures = 0
-        self.fault: str | None = None
-        self._tried = ranker.state.stamp[:2]
+        self.error: str | None = None
+        self.recent = RecentRequests()
+        ranker.observers.append(self.recent)
+        self._checked = ranker.loaded.stamps[:2]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
-        """Look every `reload_seconds`, in a thread."""
+        """Check every `reload_seconds`, in a thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(30)
 
-    def look(self) -> bool:
-        """Whether something else lies there than at the last look and is in use now."""
-        stamp = self.sources.stamp()[:2]  # not the store: a file that is being filled is no store yet
-        if stamp == self._tried:
+    def check(self) -> bool:
+        """Load what changed since the last check; returns whether a new model is in use now.
+
+        A change of the online store alone is ignored: a store that is being filled is incomplete, and whoever makes
+        one from nothing writes the snapshot last.
+        """
+        stamps = self.sources.stamps()[:2]
+        if stamps == self._checked:
             return False
-        self._tried = stamp
+        self._checked = stamps
         started = time.perf_counter()
         try:
-            state = open_state(self.sources, self.settings, before=self.ranker.state)
-            self.ranker.warm(state)
+            loaded = load_model(self.sources, self.settings, previous=self.ranker.loaded)
+            self.ranker.warm_up(loaded, list(self.recent.requests))
         except (PipelineError, OSError) as error:
-            return self._refuse(str(error))
-        except Exception as error:  # a thread that dies would never look again
-            _LOGGER.exception("what lies in %s could not be opened", self.sources.model)
-            return self._refuse(f"{type(error).__name__}: {error}")
-        self._take(state, time.perf_counter() - started)
+            return self._reject(str(error))
+        except Exception as error:  # otherwise the thread would end and never check again
+            _LOGGER.exception("the files in %s could not be loaded", self.sources.model)
+            return self._reject(f"{type(error).__name__}: {error}")
+        self._replace(loaded, time.perf_counter() - started)
         return True
 
-    def _refuse(self, reason: str) -> bool:
-        self.failures, self.fault = self.failures + 1, reason
-        _LOGGER.warning("not taken into use, model %s serves on: %s", self.ranker.state.model.tag, reason)
+    def _reject(self, reason: str) -> bool:
+        self.failures, self.error = self.failures + 1, reason
+        _LOGGER.warning("not taken into use, model %s serves on: %s", self.ranker.loaded.model.tag, reason)
         return False
 
-    def _take(self, state: State, seconds: float) -> None:
-        self.ranker.state = state
-        self.reloads, self.fault = self.reloads + 1, None
-        moment = f"{state.catalogue.moment:%Y-%m-%d %H:%M}"
-        _LOGGER.info("in use: model %s, items as of %s UTC, after %.1f s", state.model.tag, moment, seconds)
+    def _replace(self, loaded: LoadedModel, seconds: float) -> None:
+        self.ranker.loaded = loaded
+        self.reloads, self.error = self.reloads + 1, None
+        as_of = f"{loaded.catalogue.as_of:%Y-%m-%d %H:%M}"
+        _LOGGER.info("in use: model %s, items as of %s UTC, after %.1f s", loaded.model.tag, as_of, seconds)
 
     def _run(self) -> None:
-        torch.set_num_threads(1)  # each thread has a number of its own
+        torch.set_num_threads(1)  # torch keeps a number per thread
         while not self._stop.wait(self.settings.reload_seconds):
             try:
-                self.look()
-            except Exception:  # files that come and go while they are looked at
-                _LOGGER.exception("the files of model and snapshot could not be looked at")
+                self.check()
+            except Exception:  # a file may disappear while it is checked
+                _LOGGER.exception("the files of model and snapshot could not be checked")

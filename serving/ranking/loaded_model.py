@@ -1,6 +1,6 @@
-"""Everything that an answer is made of: a model, the items of one snapshot, and the way to the users' features.
+"""A loaded model: everything that an answer is made of: network, item catalogue, and access to the user features.
 
-A state is never changed: a newer model or snapshot is another state, so that no answer can mix two.
+It is immutable. A newer model or snapshot becomes another LoadedModel, so that no answer mixes two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,28 +12,28 @@ import numpy as np
 import pyarrow as pa
 
 from common.errors import ModelError
-from common.params import Serve
+from common.serve_params import Serve
 from features.encoding.encoder import Batch
-from features.encoding.request_encoder import RowEncoder
+from features.encoding.request_encoder import RequestEncoder
 from features.engine.arrow_types import arrow_schema
 from features.schema import Column, Schema, newest_day
 from features.store.definitions import open_store
-from features.store.item_snapshot import read_snapshot, snapshot_beside
+from features.store.item_snapshot import item_snapshot_path, read_snapshot
 from models.model_folder import Model, read_model
-from serving.ranking.fallback import Priors
+from serving.ranking.fallback import FallbackScores
 from serving.ranking.feature_client import UserFeatures
-from serving.ranking.item_catalogue import Catalogue, Places, whole_columns
+from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex, encoder_columns
 from serving.ranking.scorer import Scorer
 
-Stamp = tuple[tuple[str, int, int, int], ...]  # of files: path, inode, size, nanoseconds of the last change
+FileStamps = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, size, mtime in nanoseconds
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Where a state comes from: the model folder (or a link to it), the online store, and a file for Feast's registry.
+class ModelSources:
+    """Where a model is loaded from: its folder (or a link to it), the online store, and a file for Feast's registry.
 
-    Beside the online store lies the item snapshot. With `redis` that is the online store, and `online` no more than a
-    name for what lies beside it.
+    The item snapshot lies in the folder of `online`. With `redis`, Redis is the online store, and `online` only names
+    that folder.
     """
 
     model: Path
@@ -41,67 +41,69 @@ class Sources:
     registry: Path
     redis: str | None = None
 
-    def stamp(self) -> tuple[Stamp, Stamp, Stamp]:
-        """What the files of the model, the snapshot and the online store are now; equal where nothing was exchanged.
+    def stamps(self) -> tuple[FileStamps, FileStamps, FileStamps]:
+        """The file stamps of the model, the snapshot and the online store; equal while no file is replaced.
 
-        The online store is changed in place while it is in use: only its inode counts, and only where the snapshot is
-        another, too: whoever makes a store from nothing writes the snapshot last.
+        The online store is changed while it is in use, so only its inode counts.
         """
         folder = self.model.resolve()
-        online = _stamp([self.online.resolve()])
-        in_place = tuple((path, inode, 0, 0) for path, inode, *_ in online)
-        return _stamp(sorted(folder.glob("*"))), _stamp([snapshot_beside(self.online)]), in_place
+        online = tuple((path, inode, 0, 0) for path, inode, *_ in _stamps([self.online.resolve()]))
+        return _stamps(sorted(folder.glob("*"))), _stamps([item_snapshot_path(self.online)]), online
 
 
 @dataclass(frozen=True)
-class State:
-    """What a request takes once, and is answered from."""
+class LoadedModel:
+    """A model with its items and feature access; a request is answered from one LoadedModel."""
 
     model: Model
-    catalogue: Catalogue
+    catalogue: ItemCatalogue
     scorer: Scorer
     users: UserFeatures
-    encoder: RowEncoder
-    priors: Priors
-    sources: Sources
-    stamp: tuple[Stamp, Stamp, Stamp]
+    encoder: RequestEncoder
+    fallback: FallbackScores
+    sources: ModelSources
+    stamps: tuple[FileStamps, FileStamps, FileStamps]
 
     @property
     def schema(self) -> Schema:
         """The schema of the model."""
         return self.model.schema
 
-    def items(self, items: Sequence[Any], places: Places, overrides: Mapping[str, Sequence[Any]]) -> pa.Table:
-        """The rows of items as the snapshot has them, with these ids and with other values in some columns [N]."""
-        rows = self.catalogue.rows.take(places)
+    def item_rows(
+        self, items: Sequence[Any], item_index: ItemIndex, overrides: Mapping[str, Sequence[Any]]
+    ) -> pa.Table:
+        """The rows [N] of the snapshot with these ids, and with other values in the overridden columns."""
+        rows = self.catalogue.rows.take(item_index)
         values = {self.schema.item: items} | dict(overrides)
         for name, column in values.items():
-            place = rows.schema.get_field_index(name)
-            rows = rows.set_column(place, name, pa.array(column, rows.schema.field(name).type))
+            index = rows.schema.get_field_index(name)
+            rows = rows.set_column(index, name, pa.array(column, rows.schema.field(name).type))
         return rows
 
-    def seen(self, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
-        """What the encoder sees of a request: the values of the user beside the rows of the items [N]."""
-        return _laid_out(whole_columns(self.model), values, rows)
+    def encoder_rows(self, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+        """The rows [N] that the encoder reads: the user's values and the rows of the items."""
+        return _join_user_and_items(encoder_columns(self.model), values, rows)
 
-    def logged(self, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
-        """What is kept of a request: what the encoder sees, and the days of the newest values of its sequences."""
-        days = arrow_schema(_days(self.model))
-        return _laid_out(pa.schema([*whole_columns(self.model), *days]), values, rows)
+    def impression_rows(self, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+        """The rows [N] for the impression log: what the encoder reads, and the days of its sequences' newest values."""
+        days = arrow_schema(_newest_days(self.model))
+        return _join_user_and_items(pa.schema([*encoder_columns(self.model), *days]), values, rows)
 
-    def overridden(self, items: Sequence[Any], places: Places, overrides: Mapping[str, Sequence[Any]]) -> Batch | None:
-        """The encoded rows of items with other values in some columns; None where there are none."""
+    def encode_overridden(
+        self, items: Sequence[Any], item_index: ItemIndex, overrides: Mapping[str, Sequence[Any]]
+    ) -> Batch | None:
+        """The encoded rows [N, ..] of items with other values in some columns; None without overrides."""
         if not overrides:
             return None
         any_user = {self.schema.scenario: self.schema.scenarios[0]}
-        return self.model.encoder.encode(self.seen(any_user, self.items(items, places, overrides)))
+        return self.model.encoder.encode(self.encoder_rows(any_user, self.item_rows(items, item_index, overrides)))
 
-    def missing(self, scenario: int) -> Batch:
-        """A row [1, ..] of which nothing but the scenario is known."""
-        return self.scorer.joined(self.encoder.encode({}, scenario), np.array([len(self.catalogue.ids)]))
+    def missing_row(self, scenario: int) -> Batch:
+        """A row [1, ..] of which only the scenario is known."""
+        return self.scorer.join_rows(self.encoder.encode({}, scenario), np.array([len(self.catalogue.ids)]))
 
 
-def _laid_out(types: pa.Schema, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+def _join_user_and_items(types: pa.Schema, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
     columns = [
         rows[field.name]
         if field.name in rows.column_names
@@ -111,36 +113,51 @@ def _laid_out(types: pa.Schema, values: Mapping[str, Any], rows: pa.Table) -> pa
     return pa.table(columns, schema=types)
 
 
-def open_state(sources: Sources, settings: Serve, before: State | None = None) -> State:
-    """The state of `sources` as they are now; raises ModelError or SnapshotError where one of them is damaged.
+def load_model(sources: ModelSources, settings: Serve, previous: LoadedModel | None = None) -> LoadedModel:
+    """Load what lies at `sources` now; parts that have not changed since `previous` are reused.
 
-    What has not changed since `before` is taken from there. A model of another schema is refused: what requests the
-    service accepts was made from the first one's.
+    Raises ModelError or SnapshotError where a file is damaged, and ModelError where the model has another schema than
+    `previous`: the request type of the running service was made from that schema.
     """
-    stamp = sources.stamp()
-    kept = before is not None and before.stamp[0] == stamp[0]
-    model = before.model if before and kept else read_model(sources.model.resolve())
-    if before is not None and model.schema.fingerprint() != before.schema.fingerprint():
-        raise ModelError(
-            f"{sources.model}: the model {model.tag} is of another schema than {before.model.tag}, with which this "
-            "service was started: restart the service"
-        )
-    catalogue = Catalogue(model, read_snapshot(snapshot_beside(sources.online), model.schema, model.views))
-    same_store = before is not None and before.stamp[2] == stamp[2] and before.model.views == model.views
-    users = before.users if before and same_store and _names(before.model) == _names(model) else None
-    return State(
+    stamps = sources.stamps()
+    model = _read_model(sources, stamps, previous)
+    catalogue = ItemCatalogue(model, read_snapshot(item_snapshot_path(sources.online), model.schema, model.views))
+    return LoadedModel(
         model=model,
         catalogue=catalogue,
-        scorer=Scorer(model, catalogue, megabytes=settings.shares_megabytes),
-        users=users or _open_users(model, sources, settings),
-        encoder=RowEncoder(model.encoder, _names(model) - set(catalogue.rows.column_names)),
-        priors=Priors(model, sources.model.resolve(), catalogue),
+        scorer=Scorer(model, catalogue, megabytes=settings.partial_activations_megabytes),
+        users=_reusable_users(model, stamps, previous) or _open_users(model, sources, settings),
+        encoder=RequestEncoder(model.encoder, _names(model) - set(catalogue.rows.column_names)),
+        fallback=FallbackScores(model, sources.model.resolve(), catalogue),
         sources=sources,
-        stamp=stamp,
+        stamps=stamps,
     )
 
 
-def _open_users(model: Model, sources: Sources, settings: Serve) -> UserFeatures:
+def _read_model(
+    sources: ModelSources, stamps: tuple[FileStamps, FileStamps, FileStamps], previous: LoadedModel | None
+) -> Model:
+    if previous is None:
+        return read_model(sources.model.resolve())
+    model = previous.model if previous.stamps[0] == stamps[0] else read_model(sources.model.resolve())
+    if model.schema.fingerprint() != previous.schema.fingerprint():
+        raise ModelError(
+            f"{sources.model}: the model {model.tag} has another schema than {previous.model.tag}, with which this "
+            "service was started: restart the service"
+        )
+    return model
+
+
+def _reusable_users(
+    model: Model, stamps: tuple[FileStamps, FileStamps, FileStamps], previous: LoadedModel | None
+) -> UserFeatures | None:
+    """The previous access to the user features, if it reads the same store for the same columns."""
+    if previous is None or previous.stamps[2] != stamps[2] or previous.model.views != model.views:
+        return None
+    return previous.users if _names(previous.model) == _names(model) else None
+
+
+def _open_users(model: Model, sources: ModelSources, settings: Serve) -> UserFeatures:
     features = sources.online.parent  # the offline store, which a service never reads
     store = open_store(
         model.schema,
@@ -151,7 +168,7 @@ def _open_users(model: Model, sources: Sources, settings: Serve) -> UserFeatures
         redis=sources.redis,
         reads=True,
     )
-    names = _names(model) | {day.name for day in _days(model)}
+    names = _names(model) | {day.name for day in _newest_days(model)}
     return UserFeatures(store, model.schema, model.views, names, settings.store)
 
 
@@ -159,12 +176,12 @@ def _names(model: Model) -> frozenset[str]:
     return frozenset(column.name for column in model.encoder.columns)
 
 
-def _days(model: Model) -> tuple[Column, ...]:
-    """The days of the newest values of the sequences that the model reads."""
+def _newest_days(model: Model) -> tuple[Column, ...]:
+    """The columns with the day of the newest value of each sequence that the model reads."""
     wanted = {newest_day(column.name) for column in model.encoder.columns}
     return tuple(column for view in model.views for column in view.columns if column.name in wanted)
 
 
-def _stamp(paths: Sequence[Path]) -> Stamp:
-    found = ((path, path.stat()) for path in paths if path.exists())
-    return tuple((str(path), facts.st_ino, facts.st_size, facts.st_mtime_ns) for path, facts in found)
+def _stamps(paths: Sequence[Path]) -> FileStamps:
+    stats = ((path, path.stat()) for path in paths if path.exists())
+    return tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)

@@ -1,7 +1,7 @@
-"""The request of POST /rank: its type is made from the schema.
+"""The request of POST /rank: a pydantic type made from the schema of the data set.
 
-Fields have the same names whatever the log calls its columns. Strict: "1" is not 1, true is not 1, an unknown field
-is an error.
+Fields have the same names whatever the columns of the data set are called. Validation is strict: "1" is not 1, true
+is not 1, an unknown field is an error.
 """
 
 from collections import Counter
@@ -23,14 +23,14 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from common.errors import ParameterError
-from common.params import Serve
+from common.serve_params import Serve
 from features.schema import Column, DType, Kind, Role, Schema, View
 
 ALL = "all"
 STRICT = ConfigDict(extra="forbid", strict=True)
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Float = Annotated[float, Field(allow_inf_nan=False)]
-FLOAT32 = 3.4028234e38  # beyond it a float32 is infinite
+FLOAT32 = 3.4028234e38  # the largest float32
 Weight = Annotated[float, Field(ge=0, le=FLOAT32, allow_inf_nan=False)]  # sums stay finite
 _TYPES: dict[DType, Any] = {
     DType.INT64: Int64,
@@ -43,11 +43,11 @@ _ELEMENTS: dict[DType, Any] = {DType.INT64_LIST: Int64, DType.STRING_LIST: str}
 
 
 class RankRequest(BaseModel):
-    """What every request holds; `request_type` narrows it to one schema.
+    """The fields of every request; `request_type` narrows them to one schema.
 
-    `candidates` are distinct ids or ALL. `filters`: by column of the items a list of values (kept is an item that has
-    one of them) or a range {"min", "max"}. `overrides`: {"user": {column: value}, "items": {column: [a value for each
-    candidate, in order]}}. `k` is None (all that are left) or the length of the answer.
+    `candidates` are distinct ids or ALL. `filters`: by column of the items a list of values (an item with one of them
+    passes) or a range {"min", "max"}. `overrides`: {"user": {column: value}, "items": {column: [a value for each
+    candidate, in order]}}. `k` is the length of the answer, None for all candidates that pass.
     """
 
     model_config = STRICT
@@ -66,22 +66,22 @@ class RankRequest(BaseModel):
 def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) -> type[RankRequest]:
     """The type of a request to rank items of `schema`; raises ParameterError where a task has no default weight.
 
-    Features that are made of the log, in `views`, can be filtered by and overridden like those of the profiles.
+    Features of `views` can be filtered by and overridden like those of the profiles.
     """
-    weights, most = default_objective(schema, settings), settings.limits.candidates
+    weights, limit = default_objective(schema, settings), settings.limits.candidates
     users, items = features_of(schema, "users", views), features_of(schema, "items", views)
     fields: dict[str, Any] = {
         "user_id": (_identifier(schema, Role.USER), Field(description="For whom")),
         "scenario": (Literal[schema.scenarios], Field(description="Where")),
-        "candidates": (_candidates(schema, most), Field(description='What: distinct items, or "all" that are known')),
+        "candidates": (_candidates(schema, limit), Field(description='What: distinct items, or "all" that are known')),
         "filters": (
             _record("Filters", {c.name: _filter(c) for c in items}, total=False),
             Field(default={}, description="Which candidates stay: by column of the items a value, values or a range"),
         ),
         "k": (
-            _length(most),
+            _length(limit),
             Field(
-                default=None, validate_default=True, description=f'How many; default: all, of "all" the best {most:,}'
+                default=None, validate_default=True, description=f'How many; default: all, of "all" the best {limit:,}'
             ),
         ),
         "objective": (
@@ -89,8 +89,8 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) ->
             Field(default=weights, description="score = sum of weight x probability; a weight for every task"),
         ),
         "context": (
-            _record("Context", {c.name: _known(c) for c in schema.context}, total=False),
-            Field(default={}, description="What else is known of the moment; what is left out is unknown"),
+            _record("Context", {c.name: _nullable(c) for c in schema.context}, total=False),
+            Field(default={}, description="What else is known of the request; what is left out is unknown"),
         ),
         "overrides": (
             _overrides(users, items),
@@ -100,7 +100,7 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) ->
     }
     request: type[RankRequest] = pydantic.create_model("RankRequest", __base__=RankRequest, **fields)
     request.__doc__ = f"Items of {schema.name} to be ranked for one user in one scenario."
-    request.model_config["json_schema_extra"] = {"example": example(schema)}
+    request.model_config["json_schema_extra"] = {"example": example_request(schema)}
     return request
 
 
@@ -110,9 +110,10 @@ def batch_type(accepted: type[RankRequest], settings: Serve) -> Any:
 
 
 def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
-    """The weight of each task in params.serve.objective; raises ParameterError that names tasks without one.
+    """The weight of each task in params.serve.objective.
 
-    And tasks that can have none: of several classes none is better, so they are in the answer but not in the score.
+    Raises ParameterError for a task without a weight, and for a weight of a multi-class task: no class is better than
+    another, so its probabilities are in the answer but not in the score.
     """
     classes = [task for task in schema.task_names if task in settings.objective and task not in schema.rated]
     if classes:
@@ -131,8 +132,8 @@ def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
     return {task: settings.objective[task] for task in schema.rated}
 
 
-def example(schema: Schema) -> dict[str, Any]:
-    """A request that is valid for `schema`; whether its ids exist is another matter."""
+def example_request(schema: Schema) -> dict[str, Any]:
+    """A request that is valid for `schema`; its ids need not exist."""
     user, item = (int if schema.by_role(role)[0].dtype is DType.INT64 else str for role in (Role.USER, Role.ITEM))
     return {"user_id": user(1), "scenario": schema.scenarios[0], "candidates": [item(number) for number in (1, 2, 3)]}
 
@@ -142,25 +143,25 @@ def _identifier(schema: Schema, role: Role) -> Any:
 
 
 def features_of(schema: Schema, table: Literal["users", "items"], views: Iterable[View]) -> list[Column]:
-    """The features of users, or of items, that a request may name: of the profile, and of views with these keys."""
-    viewed = (c for view in views if (schema.item in view.keys) == (table == "items") for c in view.columns)
-    features = (column for column in (*schema.profile(table), *viewed) if column.is_feature)
+    """The features of users, or of items, that a request may name: of their profile and of their views."""
+    of_views = (c for view in views if (schema.item in view.keys) == (table == "items") for c in view.columns)
+    features = (column for column in (*schema.profile(table), *of_views) if column.is_feature)
     return list({column.name: column for column in features}.values())
 
 
-def _candidates(schema: Schema, most: int) -> Any:
+def _candidates(schema: Schema, limit: int) -> Any:
     element: Any = _identifier(schema, Role.ITEM)
-    bounds = Field(min_length=1, max_length=most, json_schema_extra=_or_all)
-    return Annotated[list[element], bounds, AfterValidator(_distinct), WrapValidator(_all_or)]
+    bounds = Field(min_length=1, max_length=limit, json_schema_extra=_describe_list_or_all)
+    return Annotated[list[element], bounds, AfterValidator(_distinct), WrapValidator(_list_or_all)]
 
 
-def _all_or(value: Any, listed: ValidatorFunctionWrapHandler) -> Any:
+def _list_or_all(value: Any, validate_list: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, str) and value != ALL:
         raise PydanticCustomError("candidates", f'Input should be a list of items, or "{ALL}"')
-    return value if value == ALL else listed(value)
+    return value if value == ALL else validate_list(value)
 
 
-def _or_all(schema: dict[str, Any]) -> None:
+def _describe_list_or_all(schema: dict[str, Any]) -> None:
     listed = {name: schema.pop(name) for name in ("type", "items", "minItems", "maxItems")} | {"uniqueItems": True}
     schema["anyOf"] = [listed, {"type": "string", "enum": [ALL]}]
 
@@ -168,66 +169,66 @@ def _or_all(schema: dict[str, Any]) -> None:
 def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) == len(values):
         return values
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    raise PydanticCustomError("distinct", "Items must be distinct, found {item} more than once", {"item": twice[0]})
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    raise PydanticCustomError("distinct", "Items must be distinct, found {item} more than once", {"item": repeated[0]})
 
 
-def _length(most: int) -> Any:
+def _length(limit: int) -> Any:
     def bounded(k: int | None, info: ValidationInfo) -> int | None:
-        """Of all the items that there are, at most as many as can be sent."""
-        return most if k is None and info.data.get("candidates") == ALL else k
+        """Without `k`, an answer to ALL has at most as many items as a request can list."""
+        return limit if k is None and info.data.get("candidates") == ALL else k
 
-    return Annotated[Annotated[int, Field(ge=1, le=most)] | None, AfterValidator(bounded)]
+    return Annotated[Annotated[int, Field(ge=1, le=limit)] | None, AfterValidator(bounded)]
 
 
 @pydantic.with_config(STRICT)
 class Range(TypedDict, total=False):
-    """From `min` to `max`, both included; one of them may be left out."""
+    """From `min` to `max`, both included; either may be left out."""
 
     min: Float
     max: Float
 
 
 def _filter(column: Column) -> Any:
-    """What the items are asked for in this column: a range of a number, else a value or some of its values."""
+    """The type of a filter by this column: a range for a number, else a value or a list of values."""
     if column.kind is Kind.NUMERIC:
-        return Annotated[Range, AfterValidator(_some), Field(description=column.desc)]
+        return Annotated[Range, AfterValidator(_valid_range), Field(description=column.desc)]
     element: Any = _ELEMENTS.get(column.dtype) or _bounded(column)
-    shown = Field(min_length=1, description=column.desc, json_schema_extra=_or_one)
+    shown = Field(min_length=1, description=column.desc, json_schema_extra=_describe_one_or_list)
     return Annotated[list[element], shown, BeforeValidator(lambda v: v if isinstance(v, list) else [v])]
 
 
-def _some(asked: Range) -> Range:
-    if not asked or asked.get("min", -float("inf")) > asked.get("max", float("inf")):
+def _valid_range(range_: Range) -> Range:
+    if not range_ or range_.get("min", -float("inf")) > range_.get("max", float("inf")):
         raise PydanticCustomError("range", "A range needs min or max, and min must not be above max")
-    return asked
+    return range_
 
 
-def _or_one(schema: dict[str, Any]) -> None:
+def _describe_one_or_list(schema: dict[str, Any]) -> None:
     listed = {name: schema.pop(name) for name in ("type", "items", "minItems")}
     schema["anyOf"] = [listed["items"], listed]
 
 
 def _overrides(users: Iterable[Column], items: Iterable[Column]) -> Any:
-    of_user = _record("UserFeatures", {c.name: _known(c) for c in users}, total=False)
-    of_items = _record("ItemFeatures", {c.name: _list_of(_known(c)) for c in items}, total=False)
+    of_user = _record("UserFeatures", {c.name: _nullable(c) for c in users}, total=False)
+    of_items = _record("ItemFeatures", {c.name: _list_of(_nullable(c)) for c in items}, total=False)
     both = _record("Overrides", {"user": of_user, "items": of_items}, total=False)
-    return Annotated[both, AfterValidator(_one_each)]
+    return Annotated[both, AfterValidator(_value_per_candidate)]
 
 
 def _list_of(element: Any) -> Any:
     return list[element]
 
 
-def _one_each(overrides: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    """Features of items are told by place, so that there must be one for each candidate."""
-    candidates, told = info.data.get("candidates"), overrides.get("items")
-    if told and candidates == ALL:
-        raise PydanticCustomError("places", "items can be overridden where candidates are listed only")
-    for name, values in (told or {}).items():
+def _value_per_candidate(overrides: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Overridden features of items are parallel to the candidates: one value for each."""
+    candidates, items = info.data.get("candidates"), overrides.get("items")
+    if items and candidates == ALL:
+        raise PydanticCustomError("overrides", "items can be overridden where candidates are listed only")
+    for name, values in (items or {}).items():
         if candidates is not None and len(values) != len(candidates):
             raise PydanticCustomError(
-                "places",
+                "overrides",
                 "items.{name} must have a value for each of the {expected} candidates, found {found}",
                 {"name": name, "expected": len(candidates), "found": len(values)},
             )
@@ -235,19 +236,19 @@ def _one_each(overrides: dict[str, Any], info: ValidationInfo) -> dict[str, Any]
 
 
 def _record(name: str, fields: Mapping[str, Any], *, total: bool) -> Any:
-    """A mapping with these keys; a TypedDict, since a column may have a name that no attribute can have."""
+    """A TypedDict with these keys: a column may have a name that is not a Python identifier."""
     return pydantic.with_config(STRICT)(TypedDict(name, fields, total=total))  # type: ignore[operator]
 
 
-def _known(column: Column) -> Any:
-    """A value of the column, or null where nobody knows it."""
+def _nullable(column: Column) -> Any:
+    """The type of a value of the column, or null for an unknown one."""
     return Annotated[_bounded(column) | None, Field(description=column.desc or column.name)]
 
 
 def _bounded(column: Column) -> Any:
-    """The type of a context column, with the bounds that the schema declares."""
+    """The type of a value of the column, with the bounds that the schema declares."""
     if column.values is not None and not column.is_list:
         return Literal[column.values]
-    least = 0 if column.log and column.minimum is None else column.minimum  # no logarithm of what is negative
+    minimum = 0 if column.log and column.minimum is None else column.minimum  # the encoder takes its logarithm
     element = _TYPES[column.dtype]
-    return element if column.is_list else Annotated[element, Field(ge=least, le=column.maximum)]
+    return element if column.is_list else Annotated[element, Field(ge=minimum, le=column.maximum)]

@@ -1,29 +1,35 @@
-"""What a ranker says of one request, in plain Python and NumPy: the border between ranking and HTTP.
+"""The result of a ranking in plain Python and NumPy: what the ranker gives to HTTP, logs and metrics.
 
-Letters: N ranked items (k of the request, or all that were considered), O outputs of the model, M scenarios, K
-sub-experts of each of G and S_1..S_M, R = P + Q experts that a task reads.
+Letters: N ranked items (the request's k, or all candidates), C candidates after the filters, O outputs of the model,
+M scenarios, K sub-experts of each of G and S_1..S_M, R = P + Q experts that a task reads.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.ranking.request import RankRequest
+
+if TYPE_CHECKING:  # the process that only watches the workers reads this module, too
+    import pyarrow as pa
+
 Floats = NDArray[np.float64]
-FEATURES, ENCODE, MODEL = "features", "encode", "model"  # the phases of a request, in order
+FEATURES, ENCODE, MODEL = "features", "encode", "model"  # the phases of a ranking, in order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why the items stand where they stand; lists run in parallel to Ranked.items.
+    """What the scores of the ranked items come from; lists are parallel to RankingResult.items.
 
-    `scenario_gates` [N, 1 + M, K]: weights of the sub-experts, first those of G, then of each S_m. `attention` [M]:
-    how much the scenario of the request listens to each one. `task_gates` [N, R] by task: weights of its experts,
-    its own first, then the shared ones. None where the network has no such part.
-    `contributions` [N] by group of features, then by output: the logit less what it is when the columns of the group
-    are missing (ids unknown) and everything else stays: leave one group out.
+    `scenario_gates` [N, 1 + M, K]: weights of the sub-experts, first of G, then of each S_m. `attention` [M]: weight
+    of each scenario for the scenario of the request. `task_gates` [N, R] by task: weights of its experts, its own
+    first, then the shared ones. None where the network has no such part.
+    `contributions` [N] by feature group, then by output: the logit minus the logit with the columns of the group
+    missing (ids unknown) and everything else unchanged (leave one group out).
     """
 
     scenario_gates: Floats | None
@@ -33,13 +39,14 @@ class Explanation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """Items, best first, and what their order comes from.
+class RankingResult:
+    """Items, best first, with scores, probabilities and what the caller has to know about their quality.
 
-    `data_date` is the moment (UTC) up to which the features are, None where nobody knows. `stale` counts by view the
-    rows that were read and are older than serve.stale_hours. `degraded` is the reason why the answer is not the whole
-    truth: features that could not be read, a model that could not answer; None: it is. `seconds` are by phase.
-    Where no item is left there is no explanation.
+    `data_date` is the timestamp (UTC) up to which the features are, None if unknown. `considered` counts the
+    candidates after the filters. `unknown_items` are those of `items` that read the trained unknown row. `outdated`
+    counts by view the rows that were read and are older than serve.outdated_hours. `degraded` is the reason why
+    features or model could not be used in full, None if they were. `seconds` are by phase. Without items there is no
+    explanation.
     """
 
     items: list[Any]
@@ -49,8 +56,31 @@ class Ranked:
     data_date: datetime | None
     considered: int
     unknown_user: bool
-    unknown_items: list[Any]  # of `items`, those that the trained unknown row serves
-    stale: dict[str, int] = field(default_factory=dict)
+    unknown_items: list[Any]
+    outdated: dict[str, int] = field(default_factory=dict)
     degraded: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredCandidates:
+    """All candidates of an answered request, in the order of the request, as the model saw and scored them.
+
+    `rows` makes the feature rows [C] by column name: an observer calls it only if it keeps the request. `keys` are
+    user, scenario and items by column name, `outputs` the names of the probabilities.
+    """
+
+    rows: "Callable[[], pa.Table]"
+    keys: dict[str, Any]
+    outputs: Sequence[str]
+    probabilities: Floats  # [C, O]
+    model: str
+
+
+class RankingObserver(Protocol):
+    """Receives every ranking of a service: impression log, shadow model, metrics, traces, recent requests."""
+
+    def ranked(self, request: RankRequest, result: RankingResult, candidates: ScoredCandidates) -> None:
+        """Take note of an answered request; returns at once and raises nothing."""
+        ...

@@ -1,10 +1,10 @@
-"""The model path: one encoded user row and the places of items -> probabilities.
+"""The scorer: one encoded user row and item indices -> probabilities, in the fastest way that the network allows.
 
-    kept     the items' shares of the first layer lie in memory: what is left of a request is the later layers
-    shared   the user's share is computed once per request, the items' in the request: no memory for all items
-    plain    the whole forward: networks whose first layer cannot be split
+    cached    the items' partial activations of the first layer are in memory: a request runs the later layers
+    split     the user's partial activations are computed once per request, the items' in the request
+    full      the network's forward of complete rows, for networks whose first layer cannot be split
 
-All three give the logits of the network's forward to 1e-5. Letters as in serving/ranking/result.py.
+All modes give the logits of the network's forward to 1e-5. Letters as in serving/ranking/result.py.
 """
 
 from collections.abc import Sequence
@@ -15,102 +15,103 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.encoding.encoder import Batch
-from models.inference.partial_activations import Columns, Share, item_columns
-from models.inference.ranking import Sharing
+from models.inference.fused import FusedHiNet
+from models.inference.partial_activations import ColumnIndices, PartialActivations, item_columns
 from models.model_folder import Model
 from models.networks.hinet import HiNet
-from serving.ranking.item_catalogue import Catalogue, Places
+from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex
 
-CHUNK = 10_000  # items whose shares are made at once
+CHUNK = 10_000  # items whose partial activations are computed at once
+CACHED, SPLIT, FULL = "cached", "split", "full"
 
 
 class Scorer:
-    """Scores the items of a catalogue with a model; keeps the items' shares if they fit into `megabytes`."""
+    """Scores items of a catalogue; caches their partial activations if they fit into `megabytes`."""
 
-    def __init__(self, model: Model, catalogue: Catalogue, *, megabytes: float) -> None:
+    def __init__(self, model: Model, catalogue: ItemCatalogue, *, megabytes: float) -> None:
         self.model, self.catalogue = model, catalogue
         self.outputs = [task.outputs for task in model.schema.tasks]
-        self.of_item = item_columns(model.encoder, model.schema, model.views)
-        self.places = _places(self.of_item, model)
-        self.sharing = _sharing(model, self.of_item)
+        self.item_columns = item_columns(model.encoder, model.schema, model.views)
+        self.item_positions = _positions(self.item_columns, model)
+        self.fused = _fused(model, self.item_columns)
         count = len(catalogue.unknown)
-        fits = self.sharing is not None and self.sharing.bytes_per_item * count <= megabytes * 1e6
-        self.kept = _kept(self.sharing, catalogue) if self.sharing and fits else None
+        fits = self.fused is not None and self.fused.bytes_per_item * count <= megabytes * 1e6
+        self.cache = _partial_activations(self.fused, catalogue) if self.fused and fits else None
 
     @property
-    def way(self) -> str:
-        """kept, shared or plain: see the top of the file."""
-        return "plain" if self.sharing is None else "shared" if self.kept is None else "kept"
+    def mode(self) -> str:
+        """CACHED, SPLIT or FULL: see the top of the file."""
+        return FULL if self.fused is None else SPLIT if self.cache is None else CACHED
 
-    def score(self, user: Batch, places: Places, rows: Batch | None = None) -> NDArray[np.float64]:
-        """Probabilities [N, O] of the items at `places` for the first of the rows `user`, in its scenario.
+    def score(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> NDArray[np.float64]:
+        """Probabilities [N, O] of items for the first row of `user`, in its scenario.
 
-        `rows` are the items' rows where they are not those of the catalogue.
+        `rows` [N, ..] replace the items' rows of the catalogue.
         """
-        return as_probabilities(self.logits(user, places, rows), self.outputs)
+        return as_probabilities(self.logits(user, item_index, rows), self.outputs)
 
     @torch.inference_mode()
-    def logits(self, user: Batch, places: Places, rows: Batch | None = None) -> Tensor:
-        """Logits [N, O], float32."""
+    def logits(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> Tensor:
+        """Logits [N, O], float32; arguments as of `score`."""
         scenario = int(user.scenario[0])
-        if self.sharing is None:
-            return forward(self.model, self.joined(user, places, rows))
-        share = self.sharing.user(user)
-        if self.kept is not None and rows is None:
-            return self.sharing.rank(share, self.kept, scenario, torch.from_numpy(places))
-        return self.sharing.rank_rows(share, rows or self.catalogue.take(places), scenario)
+        if self.fused is None:
+            return forward(self.model, self.join_rows(user, item_index, rows))
+        activations = self.fused.user(user)
+        if self.cache is not None and rows is None:
+            return self.fused.rank(activations, self.cache, scenario, torch.from_numpy(item_index))
+        return self.fused.rank_rows(activations, rows or self.catalogue.take(item_index), scenario)
 
-    def joined(self, user: Batch, places: Places, rows: Batch | None = None) -> Batch:
-        """Whole rows [N, ..]: the columns of the items from `rows` or the catalogue, all others from `user`."""
-        items = rows or self.catalogue.take(places)
+    def join_rows(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> Batch:
+        """Complete rows [N, ..]: the item columns from `rows` or the catalogue, all others from `user`."""
+        items = rows or self.catalogue.take(item_index)
         parts = {}
-        for name, mine in zip(("categorical", "bags", "numeric"), self.places, strict=True):
-            whole = np.repeat(getattr(user, name)[:1], len(places), axis=0)
-            whole[:, mine] = getattr(items, name)[:, mine]
-            parts[name] = whole
-        return Batch(**parts, scenario=np.repeat(user.scenario[:1], len(places)))
+        for name, positions in zip(("categorical", "bags", "numeric"), self.item_positions, strict=True):
+            values = np.repeat(getattr(user, name)[:1], len(item_index), axis=0)
+            values[:, positions] = getattr(items, name)[:, positions]
+            parts[name] = values
+        return Batch(**parts, scenario=np.repeat(user.scenario[:1], len(item_index)))
 
 
 @torch.inference_mode()
 def forward(model: Model, batch: Batch) -> Tensor:
-    """Logits [N, O] of the network itself."""
+    """Logits [N, O] of the network's forward."""
     inputs = (torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario))
     logits: Tensor = model.network(*inputs)
     return logits
 
 
 def as_probabilities(logits: Tensor, outputs: Sequence[int]) -> NDArray[np.float64]:
-    """Probability of each task, or of each class of a task of several `outputs` [N, O].
+    """Probability of each task, or of each class of a task with several `outputs` [N, O].
 
-    The logits are float32, their sigmoid or softmax is float64.
+    The logits are float32; sigmoid and softmax are computed in float64.
     """
     if max(outputs) == 1:
         return logits.double().sigmoid().numpy()
-    parts = logits.double().split(list(outputs), dim=1)
+    parts = torch.split(logits.double(), list(outputs), dim=1)
     return torch.cat([p.sigmoid() if p.shape[1] == 1 else p.softmax(dim=1) for p in parts], dim=1).numpy()
 
 
-def _sharing(model: Model, columns: Columns) -> Sharing | None:
-    """What shares the first layer of the model, None where it cannot be split."""
+def _fused(model: Model, columns: ColumnIndices) -> FusedHiNet | None:
+    """The fused inference path of the model; None if its first layer cannot be split."""
     if not isinstance(model.network, HiNet):
         return None
     try:
-        return Sharing(model.network, columns)
+        return FusedHiNet(model.network, columns)
     except ValueError:  # its docstring names the networks
         return None
 
 
-def _kept(sharing: Sharing, catalogue: Catalogue) -> Share:
-    """The shares of all items of the catalogue, made chunk by chunk."""
+def _partial_activations(fused: FusedHiNet, catalogue: ItemCatalogue) -> PartialActivations:
+    """The partial activations of all items of the catalogue, computed chunk by chunk."""
     count = len(catalogue.unknown)
     chunks = [np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    parts = [sharing.items(catalogue.take(chunk)) for chunk in chunks]
-    return Share(*(torch.cat(of_each, dim=1) for of_each in zip(*parts, strict=True)))
+    parts = [fused.items(catalogue.take(chunk)) for chunk in chunks]
+    return PartialActivations(*(torch.cat(of_each, dim=1) for of_each in zip(*parts, strict=True)))
 
 
-def _places(columns: Columns, model: Model) -> tuple[list[int], list[int], list[int]]:
-    """Where the items' columns lie among the categorical ids, the ids of the bags and the numbers of encoded rows."""
+def _positions(columns: ColumnIndices, model: Model) -> tuple[list[int], list[int], list[int]]:
+    """The positions of the item columns among the categorical ids, the bags' ids and the numbers of encoded rows."""
     lengths = model.encoder.layout.bag_lengths
     starts = np.cumsum([0, *lengths])
-    bags = [place for bag in columns.bags for place in range(int(starts[bag]), int(starts[bag]) + lengths[bag])]
+    bags = [index for bag in columns.bags for index in range(int(starts[bag]), int(starts[bag]) + lengths[bag])]
     return list(columns.categorical), bags, list(columns.numeric)

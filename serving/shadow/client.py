@@ -1,8 +1,8 @@
-"""A second model beside the one that answers: it is asked a share of the requests, and never heard.
+"""The shadow model's client: passes a share of the answered requests to a process that ranks them with another model.
 
-It lives in a process of its own (serving/shadow/worker.py) with the lowest priority, because a thread would take turns with
-the requests at every product of the network. A request pays for a draw and a place in a queue, after its answer; a
-thread hands the queue on. What finds the queue full is left out and counted; a process that ends is started again.
+The process (serving/shadow/worker.py) has the lowest priority; a thread would compete with the requests for Python's
+global lock. A request costs a random draw and an entry in a queue, after its answer. A thread empties the queue into
+the process. Requests that find the queue full are dropped and counted; a process that ends is started again.
 """
 
 import contextlib
@@ -16,79 +16,76 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from common.errors import ParameterError
-from common.params import ServeShadow
+from common.serve_params import ServeShadow
+from common.settings import Settings
 from serving.ranking.request import RankRequest
-from serving.ranking.result import Ranked
+from serving.ranking.result import RankingResult, ScoredCandidates
+from serving.shadow.protocol import WRITE_AND_END, encode_line
 
-WAITING = 100  # requests: what comes while so many wait is left out
+WORKER = "serving.shadow.worker"  # started by its name: this module does not import it
+QUEUE_SIZE = 100  # requests: more are dropped
 PAUSE = 30.0  # seconds until a process that ended is started again
 NICE = 19
-WRITE_AND_END = signal.SIGUSR1  # to the process: leave unread what is left, write what was compared, and end
-TOLD = {"model": "HINET_SHADOW", "share": "HINET_SHADOW_SHARE", "folder": "HINET_SHADOW_LOG"}  # over params.yaml
 _LOGGER = logging.getLogger(__name__)
 
 
-class Shadow:
-    """Hands a share of the requests, with what was answered, to the process of a second model.
+class ShadowClient:
+    """Sends a share of the requests, with their answers, to the process of the shadow model.
 
-    `command` starts that process in `root`; it reads a JSON line per request. Counted are requests: `asked` were handed
-    on, `missed` left out because the queue was full, `failed` lost because there was no process.
+    `command` starts that process in `root`; it reads a JSON line per request. Counted are requests: `sent`, `missed`
+    because the queue was full, and `failed` because there was no process.
     """
 
     def __init__(self, command: list[str], share: float, *, root: Path, pause: float = PAUSE) -> None:
         self.command, self.share, self.root, self.pause = command, share, root, pause
-        self.asked = self.missed = self.failed = 0
-        self._queue: queue.Queue[Callable[[], bytes] | None] = queue.Queue(WAITING)
+        self.sent = self.missed = self.failed = 0
+        self._queue: queue.Queue[Callable[[], bytes] | None] = queue.Queue(QUEUE_SIZE)
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
 
-    def ranked(self, request: RankRequest, ranked: Ranked) -> None:
-        """Let the second model have a request that was answered, if it is drawn; returns at once, raises nothing.
+    def ranked(self, request: RankRequest, result: RankingResult, _: ScoredCandidates | None = None) -> None:
+        """Send an answered request if it is drawn (a ranking observer); returns at once and raises nothing.
 
-        Degraded answers are left out: they are not what the first model says.
+        Degraded answers are left out: they are not those of the model in use.
         """
-        if ranked.degraded or random.random() >= self.share:
+        if result.degraded or random.random() >= self.share:
             return
         try:
-            self._queue.put_nowait(lambda: line_of(request, ranked))
+            self._queue.put_nowait(lambda: encode_line(request, result))
         except queue.Full:
             self.missed += 1
 
     def close(self, timeout: float = 10) -> None:
-        """Hand on what waits, and stop; the process ends with its input, or when it is told, if that takes too long."""
+        """Send what is in the queue, and end the process: by the end of its input, by signal if that takes too long."""
         self._stop.set()
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
         self._thread.join(timeout)
-        self._end(timeout)
+        self._end_process(timeout)
 
     def _run(self) -> None:
         while (line := self._queue.get()) is not None:
             try:
-                self._hand_on(line())
+                self._send(line())
             except Exception:
                 self.failed += 1
                 _LOGGER.warning("shadow: a request could not be handed on (%d so far)", self.failed, exc_info=True)
-                self._end(timeout=1)
+                self._end_process(timeout=1)
                 self._stop.wait(self.pause)
 
-    def _hand_on(self, line: bytes) -> None:
+    def _send(self, line: bytes) -> None:
         if self._process is None:
             self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, cwd=self.root)
             os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
         assert self._process.stdin is not None
         self._process.stdin.write(line)
         self._process.stdin.flush()
-        self.asked += 1
+        self.sent += 1
 
-    def _end(self, timeout: float) -> None:
+    def _end_process(self, timeout: float) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -102,50 +99,21 @@ class Shadow:
         process.wait()
 
 
-def line_of(request: RankRequest, ranked: Ranked) -> bytes:
-    """A request and its answer as a JSON line."""
-    said = {
-        "items": ranked.items,
-        "scores": ranked.scores,
-        "probabilities": ranked.probabilities,
-        "model": ranked.model,
-        "seconds": sum(ranked.seconds.values()),
-    }
-    asked = {"request": request.model_dump(exclude={"k", "explain"}), "answer": said}
-    return orjson.dumps(asked, _listed, orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+def shadow_settings(params: ServeShadow, settings: Settings) -> ServeShadow:
+    """The shadow of params.yaml, overridden by the environment: the parameters of a bento cannot be changed."""
+    overrides = {"model": settings.shadow, "share": settings.shadow_share, "folder": settings.shadow_log}
+    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
+    return params.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
 
-def chosen_shadow(settings: ServeShadow) -> ServeShadow:
-    """What params.yaml says of the shadow, changed by what the environment does: a bento's parameters are sealed.
+def open_shadow(settings: ServeShadow, root: Path, *, online: Path, redis: str | None) -> ShadowClient | None:
+    """The client of the shadow model that `settings` name, or None; a relative folder is under `root`.
 
-    Raises ParameterError.
-    """
-    found: dict[str, Any] = {name: os.environ[told] for name, told in TOLD.items() if told in os.environ}
-    try:
-        found |= {"share": float(found["share"])} if "share" in found else {}
-        return ServeShadow.model_validate(settings.model_dump() | found)
-    except ValueError:  # pydantic's is one, too
-        share = TOLD["share"]
-        raise ParameterError(
-            f"{share} must be a share of the requests, above 0 and at most 1, found {os.environ[share]!r}"
-        ) from None
-
-
-def open_shadow(settings: ServeShadow, root: Path, *, online: Path, redis: str | None) -> Shadow | None:
-    """The shadow that `settings` ask for, or None; a relative folder is under `root`.
-
-    The second model reads the online store of the first one.
+    The shadow model reads the online store of the service.
     """
     if settings.model is None:
         return None
-    from serving.shadow import worker  # what it imports is heavy, and here already
-
-    command = [sys.executable, "-m", worker.__name__, "--model", str(root / settings.model), "--online", str(online)]
+    command = [sys.executable, "-m", WORKER, "--model", str(root / settings.model), "--online", str(online)]
     command += ["--redis", redis] if redis else []
     command += ["--folder", str(root / settings.folder)] if settings.folder else []
-    return Shadow(command, settings.share, root=root)
-
-
-def _listed(array: object) -> object:
-    """What orjson does not take: an array that does not lie in one piece."""
-    return array.tolist()  # type: ignore[attr-defined]
+    return ShadowClient(command, settings.share, root=root)

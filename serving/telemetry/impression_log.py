@@ -1,7 +1,7 @@
-"""What the service saw and said: one row per scored item, as Parquet by hour, for a share of the requests.
+"""The scored-impression log: one row per scored item, in Parquet files by hour, for a share of the requests.
 
-A request pays for a hash and a place in a queue; a thread writes. A file is complete or has another name. Whatever
-goes wrong here is counted and logged, and never reaches a request.
+A request costs a hash and an entry in a queue; a thread writes. Files appear when they are complete. Errors are
+counted and logged, and never reach a request.
 """
 
 import contextlib
@@ -12,91 +12,94 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from common.params import ServeLog
+from common.files import replacing
+from common.serve_params import ServeLog
+from serving.ranking.request import RankRequest
+from serving.ranking.result import RankingResult, ScoredCandidates
 
-REQUEST, MOMENT, PLACE, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"
-WAITING = 1000  # requests: what comes while so many wait is left out and counted
+REQUEST_ID, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # columns
+QUEUE_SIZE = 1000  # requests: more are dropped and counted
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One answered request: feature rows [N] by name as the encoder read them, and probabilities [N, O].
+class LogEntry(Protocol):
+    """What the log can write."""
 
-    The rows are asked for by the thread that writes them, only where the request is drawn.
-    """
-
-    rows: Callable[[], pa.Table]
-    keys: dict[str, Any]  # user, scenario and items: their columns, where the encoder does not read them
-    outputs: Sequence[str]  # names of the probabilities
-    probabilities: NDArray[np.float64]
-    model: str
-
-    def table(self, request_id: str, moment: datetime) -> pa.Table:
-        """The rows of the log, in the order of the request."""
-        rows = self.rows()
-        count = rows.num_rows
-        columns: dict[str, Any] = {
-            REQUEST: pa.repeat(request_id, count),
-            MOMENT: pa.repeat(pa.scalar(moment, pa.timestamp("us")), count),
-            PLACE: pa.array(range(count), pa.int32()),
-        }
-        for name, value in self.keys.items():
-            columns[name] = pa.array(value if isinstance(value, list) else [value] * count)
-        columns |= dict(zip(rows.column_names, rows.columns, strict=True))
-        columns |= {SCORE + name: self.probabilities[:, place] for place, name in enumerate(self.outputs)}
-        return pa.table(columns | {MODEL: pa.repeat(self.model, count)})
-
-
-class Logged(Protocol):
-    """What the log can hold."""
-
-    def table(self, request_id: str, moment: datetime) -> pa.Table:
-        """The rows of a request, answered at `moment`."""
+    def table(self, request_id: str, served_at: datetime) -> pa.Table:
+        """The rows of a request that was answered at `served_at`."""
         ...
 
 
-class ServedLog:
-    """Writes `folder/day=YYYY-MM-DD/hour=HH/*.parquet`; `written` and `failed` count requests, `missed` those left out.
+@dataclass(frozen=True)
+class Impressions:
+    """The impressions of an answered request as a log entry."""
 
-    All items of a request are kept, or none: `sample` is the share of the requests.
+    candidates: ScoredCandidates
+
+    def table(self, request_id: str, served_at: datetime) -> pa.Table:
+        """The rows of the log, in the order of the request."""
+        rows = self.candidates.rows()
+        columns: dict[str, Any] = entry_columns(rows.num_rows, request_id, served_at)
+        for name, value in self.candidates.keys.items():
+            columns[name] = pa.array(value if isinstance(value, list) else [value] * rows.num_rows)
+        columns |= dict(zip(rows.column_names, rows.columns, strict=True))
+        for index, output in enumerate(self.candidates.outputs):
+            columns[SCORE + output] = self.candidates.probabilities[:, index]
+        return pa.table(columns | {MODEL: pa.repeat(self.candidates.model, rows.num_rows)})
+
+
+def entry_columns(count: int, request_id: str, served_at: datetime) -> dict[str, Any]:
+    """The columns that every row of an entry of `count` rows begins with."""
+    return {
+        REQUEST_ID: pa.repeat(request_id, count),
+        SERVED_AT: pa.repeat(pa.scalar(served_at, pa.timestamp("us")), count),
+        POSITION: pa.array(range(count), pa.int32()),
+    }
+
+
+class ImpressionLog:
+    """Writes `folder/day=YYYY-MM-DD/hour=HH/*.parquet` for the share `sample` of the requests.
+
+    A request is kept with all its items, or not at all. Counted are requests: `written`, `missed` because the queue
+    was full, and `failed`.
     """
 
     def __init__(self, *, folder: Path, sample: float, rows_per_file: int, seconds: float) -> None:
         self.folder, self.sample, self.rows_per_file, self.seconds = folder, sample, rows_per_file, seconds
         self.written = self.failed = self.missed = 0
-        self._queue: queue.Queue[tuple[str, datetime, Logged] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[tuple[str, datetime, LogEntry] | None] = queue.Queue(QUEUE_SIZE)
         self._held: dict[Path, list[pa.Table]] = defaultdict(list)
-        self._thread = threading.Thread(target=self._run, name="served log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="impression log", daemon=True)
         self._thread.start()
 
-    def add(self, scored: Logged, request_id: str | None = None, moment: datetime | None = None) -> None:
-        """Keep the request if it is drawn; returns at once and raises nothing.
+    def ranked(self, _: RankRequest, __: RankingResult, candidates: ScoredCandidates) -> None:
+        """Keep the candidates of a request (a ranking observer)."""
+        self.add(Impressions(candidates))
 
-        `moment` is UTC without a zone. Default: an id of its own, and now.
+    def add(self, entry: LogEntry, request_id: str | None = None, served_at: datetime | None = None) -> None:
+        """Keep the entry if its request is sampled; returns at once and raises nothing.
+
+        `served_at` is UTC without a time zone. Default: a new id, and now.
         """
         try:
             request_id = request_id or uuid.uuid4().hex
-            if sampled(request_id, self.sample):
-                self._queue.put_nowait((request_id, moment or datetime.now(UTC).replace(tzinfo=None), scored))
+            if is_sampled(request_id, self.sample):
+                self._queue.put_nowait((request_id, served_at or datetime.now(UTC).replace(tzinfo=None), entry))
         except queue.Full:
             self.missed += 1
         except Exception:
-            self._fail("a request could not be kept", 1)
+            self._count_failure("a request could not be kept", 1)
 
     def close(self, timeout: float = 30) -> None:
-        """Write what is waiting and stop."""
+        """Write what is in the queue and stop."""
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
         self._thread.join(timeout)
@@ -114,49 +117,46 @@ class ServedLog:
                 return self._write_all()
             self._hold(*item)
 
-    def _hold(self, request_id: str, moment: datetime, scored: Logged) -> None:
-        path = self.folder / f"day={moment:%Y-%m-%d}" / f"hour={moment:%H}"
+    def _hold(self, request_id: str, served_at: datetime, entry: LogEntry) -> None:
+        folder = self.folder / f"day={served_at:%Y-%m-%d}" / f"hour={served_at:%H}"
         try:
-            self._held[path].append(scored.table(request_id, moment))
+            self._held[folder].append(entry.table(request_id, served_at))
         except Exception:
-            return self._fail("a request could not be laid out as rows", 1)
-        if sum(part.num_rows for part in self._held[path]) >= self.rows_per_file:
-            self._write(path)
+            return self._count_failure("a request could not be laid out as rows", 1)
+        if sum(part.num_rows for part in self._held[folder]) >= self.rows_per_file:
+            self._write(folder)
         return None
 
     def _write_all(self) -> None:
-        for path in list(self._held):
-            self._write(path)
+        for folder in list(self._held):
+            self._write(folder)
 
     def _write(self, folder: Path) -> None:
-        """The rows that are held for `folder` as a file: it gets its name when it is complete."""
+        """Write the rows held for `folder` as a new file."""
         parts = self._held.pop(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"part-{uuid.uuid4().hex}.parquet"
-            half = path.with_suffix(".half")
-            pq.write_table(pa.concat_tables(parts, promote_options="permissive"), half)
-            half.replace(path)
+            with replacing(folder / f"part-{uuid.uuid4().hex}.parquet") as partial:
+                pq.write_table(pa.concat_tables(parts, promote_options="permissive"), partial)
             self.written += len(parts)
         except Exception:
-            self._fail(f"{len(parts)} requests could not be written to {folder}", len(parts))
+            self._count_failure(f"{len(parts)} requests could not be written to {folder}", len(parts))
 
-    def _fail(self, what: str, requests: int) -> None:
+    def _count_failure(self, what: str, requests: int) -> None:
         self.failed += requests
-        _LOGGER.warning("served log: %s (%d lost so far)", what, self.failed, exc_info=True)
+        _LOGGER.warning("impression log: %s (%d lost so far)", what, self.failed, exc_info=True)
 
 
-def sampled(request_id: str, share: float) -> bool:
-    """Whether a request is drawn: the same id is always drawn, or never, and whatever a larger share draws, too."""
+def is_sampled(request_id: str, share: float) -> bool:
+    """Whether a request is sampled: the same for the same id, and a larger share contains a smaller one."""
     first = hashlib.sha256(request_id.encode()).digest()[:8]
     return int.from_bytes(first, "big") < share * 2**64
 
 
-def open_log(settings: ServeLog, root: Path, folder: str | None = None) -> ServedLog | None:
-    """The log that params.yaml asks for, or None; `folder` overrides its folder, a relative one is under `root`."""
-    chosen = folder or settings.folder
-    if chosen is None:
+def open_impression_log(settings: ServeLog, root: Path, folder: Path | None = None) -> ImpressionLog | None:
+    """The log that params.yaml names, or None; `folder` overrides its folder, a relative one is under `root`."""
+    path = folder or settings.folder
+    if path is None:
         return None
-    return ServedLog(
-        folder=root / chosen, sample=settings.sample, rows_per_file=settings.rows_per_file, seconds=settings.seconds
+    return ImpressionLog(
+        folder=root / path, sample=settings.sample, rows_per_file=settings.rows_per_file, seconds=settings.seconds
     )

@@ -1,6 +1,6 @@
-"""What Prometheus reads at /metrics, with buckets for a ranker: right with several workers, by files that they share.
+"""Metrics for Prometheus at /metrics, with buckets for a ranker; summed over the workers by files that they share.
 
-Imported by a worker, never before: prometheus_client chooses when it is imported whether it shares.
+Only a worker imports this module: prometheus_client decides at its import whether its values are shared.
 """
 
 import os
@@ -12,109 +12,115 @@ from typing import Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.ranking.result import ENCODE, FEATURES, MODEL, Ranked
+from serving.ranking.request import RankRequest
+from serving.ranking.result import ENCODE, FEATURES, MODEL, RankingResult, ScoredCandidates
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25)
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 SCORES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
-SAMPLED = 5  # scores of an answer that are counted, evenly spaced
-WHOLE = "whole"
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
+SCORES_PER_ANSWER = 5  # observed, evenly spaced by rank
+WHOLE = "whole"  # all phases together
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # environment variable
 
 
-class Log(Protocol):
-    """What the log of what was served counts: requests."""
+class LogCounts(Protocol):
+    """Requests that the impression log has counted."""
 
     written: int
     missed: int
     failed: int
 
 
-class Reloads(Protocol):
-    """What who exchanges models and snapshots counts."""
+class ReloadCounts(Protocol):
+    """New models and snapshots that hot reload has counted."""
 
     reloads: int
     failures: int
 
 
-class Asks(Protocol):
-    """What who asks a second model counts: requests that it did not get."""
+class ShadowCounts(Protocol):
+    """Requests that the shadow model did not get."""
 
     missed: int
     failed: int
 
 
-class Metrics:
-    """The metrics of one worker, by scenario; `log`, `reloader` and `shadow` count by themselves, and are looked at."""
+class ServiceMetrics:
+    """The metrics of one worker, by scenario; the counts of `log`, `reloader` and `shadow` are copied when needed."""
 
-    kind = CONTENT_TYPE_LATEST
+    content_type = CONTENT_TYPE_LATEST
 
     def __init__(
         self,
         scenarios: Iterable[str],
-        log: Log | None = None,
-        reloader: Reloads | None = None,
-        shadow: Asks | None = None,
+        log: LogCounts | None = None,
+        reloader: ReloadCounts | None = None,
+        shadow: ShadowCounts | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
         self._tag = ""
-        self._make(self.registry)
-        self._watched = [
-            _Watched(log, name, self.log_requests.labels(name)) for name in ("written", "missed", "failed")
+        self._make_metrics(self.registry)
+        self._copied = [
+            _CopiedCount(log, name, self.log_requests.labels(name)) for name in ("written", "missed", "failed")
         ]
-        self._watched += [
-            _Watched(reloader, name, self.reloads.labels(outcome))
+        self._copied += [
+            _CopiedCount(reloader, name, self.reloads.labels(outcome))
             for name, outcome in (("reloads", "taken"), ("failures", "refused"))
         ]
-        self._watched += [_Watched(shadow, name, self.shadow_requests.labels(name)) for name in ("missed", "failed")]
-        self._by_scenario = {scenario: _Scenario(self, scenario) for scenario in scenarios}
+        self._copied += [_CopiedCount(shadow, name, self.shadow_requests.labels(name)) for name in ("missed", "failed")]
+        self._by_scenario = {scenario: _ScenarioMetrics(self, scenario) for scenario in scenarios}
 
-    def _make(self, held: CollectorRegistry) -> None:
-        histogram, counter, by = partial(Histogram, registry=held), partial(Counter, registry=held), ["scenario"]
+    def _make_metrics(self, registry: CollectorRegistry) -> None:
+        histogram, counter, by = (
+            partial(Histogram, registry=registry),
+            partial(Counter, registry=registry),
+            ["scenario"],
+        )
         self.seconds = histogram("hinet_seconds", "Of a ranking, by phase", [*by, "phase"], buckets=SECONDS)
         self.candidates = histogram("hinet_candidates", "Candidates after the filters", by, buckets=CANDIDATES)
-        self.score = histogram("hinet_score", f"Of {SAMPLED} items of an answer, by rank", by, buckets=SCORES)
+        self.score = histogram("hinet_score", f"Of {SCORES_PER_ANSWER} items of an answer, by rank", by, buckets=SCORES)
         self.items = counter("hinet_items", "Items of all answers", by)
         self.unknown_items = counter("hinet_unknown_items", "Of those, served by the unknown row", by)
         self.unknown_users = counter("hinet_unknown_users", "Rankings for users that the model does not know", by)
-        self.stale = counter("hinet_stale_rows", "Rows of features that were too old", [*by, "view"])
-        self.degraded = counter("hinet_degraded", "Rankings that are not the whole truth", [*by, "reason"])
+        self.outdated = counter("hinet_stale_rows", "Rows of features that were too old", [*by, "view"])
+        self.degraded = counter("hinet_degraded", "Rankings without the features or the model", [*by, "reason"])
         self.requests = counter("hinet_requests", "Answers", ["path", "status"])
         self.request_seconds = histogram("hinet_request_seconds", "Until the answer", ["path"], buckets=SECONDS)
-        self.log_requests = counter("hinet_log_requests", "Of the log of what was served", ["outcome"])
-        self.shadow_requests = counter("hinet_shadow_requests", "Of the second model", ["outcome"])
+        self.log_requests = counter("hinet_log_requests", "Of the scored-impression log", ["outcome"])
+        self.shadow_requests = counter("hinet_shadow_requests", "Of the shadow model", ["outcome"])
         self.reloads = counter("hinet_reloads", "New models and snapshots, by worker", ["outcome"])
         self.model = Gauge(
             "hinet_model",
             "1: the model that answered last",
             ["tag"],
             multiprocess_mode="livemax",
-            registry=held,
+            registry=registry,
         )
 
-    def ranked(self, scenario: str, ranked: Ranked) -> None:
-        """Count one ranking; about 40 us."""
-        self._by_scenario[scenario].count(ranked)
-        if ranked.degraded:
-            self.degraded.labels(scenario, ranked.degraded.split(":")[0]).inc()  # without its details
-        for view, rows in ranked.stale.items():
-            self.stale.labels(scenario, view).inc(rows)
-        self._show_model(ranked.model)
-        self._look()
+    def ranked(self, request: RankRequest, result: RankingResult, _: ScoredCandidates | None = None) -> None:
+        """Count a ranking (a ranking observer); takes about 40 us."""
+        scenario = request.scenario
+        self._by_scenario[scenario].count(result)
+        if result.degraded:
+            self.degraded.labels(scenario, result.degraded.split(":")[0]).inc()  # without its details
+        for view, rows in result.outdated.items():
+            self.outdated.labels(scenario, view).inc(rows)
+        self._show_model(result.model)
+        self._copy_counts()
 
     def answered(self, path: str, status: int, started: float) -> None:
-        """Count one answer of HTTP, begun at `started` (perf_counter)."""
+        """Count an HTTP response that began at `started` (perf_counter)."""
         self.requests.labels(path, status).inc()
         self.request_seconds.labels(path).observe(time.perf_counter() - started)
 
     def page(self) -> bytes:
-        """Everything that is counted, of all workers, as Prometheus reads it."""
-        self._look()
-        if SHARED not in os.environ:
+        """The metrics of all workers in the text format of Prometheus."""
+        self._copy_counts()
+        if SHARED_FOLDER not in os.environ:
             return generate_latest(self.registry)
-        everybody = CollectorRegistry()
-        MultiProcessCollector(everybody)
-        return generate_latest(everybody)
+        all_workers = CollectorRegistry()
+        MultiProcessCollector(all_workers)  # type: ignore[no-untyped-call]
+        return generate_latest(all_workers)
 
     def _show_model(self, tag: str) -> None:
         if tag != self._tag:
@@ -123,42 +129,44 @@ class Metrics:
             self.model.labels(tag).set(1)
             self._tag = tag
 
-    def _look(self) -> None:
-        for watched in self._watched:
-            watched.look()
+    def _copy_counts(self) -> None:
+        for count in self._copied:
+            count.copy()
 
 
-class _Watched:
-    """A number that something else counts, as a counter."""
+class _CopiedCount:
+    """A counter that follows an attribute of another object."""
 
-    def __init__(self, of: object, name: str, counter: Counter) -> None:
-        self.of, self.name, self.counter, self.seen = of, name, counter, 0
+    def __init__(self, source: object, name: str, counter: Counter) -> None:
+        self.source, self.name, self.counter, self.copied = source, name, counter, 0
 
-    def look(self) -> None:
-        now = getattr(self.of, self.name, 0)
-        if now > self.seen:
-            self.counter.inc(now - self.seen)
-            self.seen = now
+    def copy(self) -> None:
+        now = getattr(self.source, self.name, 0)
+        if now > self.copied:
+            self.counter.inc(now - self.copied)
+            self.copied = now
 
 
-class _Scenario:
-    """The metrics of one scenario, looked up once."""
+class _ScenarioMetrics:
+    """The metrics of one scenario, with their labels looked up once."""
 
-    def __init__(self, of: Metrics, scenario: str) -> None:
-        self.seconds = {phase: of.seconds.labels(scenario, phase) for phase in (FEATURES, ENCODE, MODEL, WHOLE)}
-        self.candidates, self.score = of.candidates.labels(scenario), of.score.labels(scenario)
-        self.items = of.items.labels(scenario)
-        self.unknown_items, self.unknown_users = of.unknown_items.labels(scenario), of.unknown_users.labels(scenario)
+    def __init__(self, metrics: ServiceMetrics, scenario: str) -> None:
+        self.seconds = {phase: metrics.seconds.labels(scenario, phase) for phase in (FEATURES, ENCODE, MODEL, WHOLE)}
+        self.candidates, self.score = metrics.candidates.labels(scenario), metrics.score.labels(scenario)
+        self.items = metrics.items.labels(scenario)
+        self.unknown_items = metrics.unknown_items.labels(scenario)
+        self.unknown_users = metrics.unknown_users.labels(scenario)
 
-    def count(self, ranked: Ranked) -> None:
-        for phase, seconds in ranked.seconds.items():
+    def count(self, result: RankingResult) -> None:
+        for phase, seconds in result.seconds.items():
             self.seconds[phase].observe(seconds)
-        self.seconds[WHOLE].observe(sum(ranked.seconds.values()))
-        self.candidates.observe(ranked.considered)
-        for score in ranked.scores[:: max(1, len(ranked.scores) // SAMPLED)][:SAMPLED].tolist():
+        self.seconds[WHOLE].observe(sum(result.seconds.values()))
+        self.candidates.observe(result.considered)
+        step = max(1, len(result.scores) // SCORES_PER_ANSWER)
+        for score in result.scores[::step][:SCORES_PER_ANSWER].tolist():
             self.score.observe(score)
-        self.items.inc(len(ranked.items))
-        if ranked.unknown_items:
-            self.unknown_items.inc(len(ranked.unknown_items))
-        if ranked.unknown_user:
+        self.items.inc(len(result.items))
+        if result.unknown_items:
+            self.unknown_items.inc(len(result.unknown_items))
+        if result.unknown_user:
             self.unknown_users.inc()

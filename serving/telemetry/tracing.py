@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for a ranking and one for each of its phases; off unless params.serve.tracing asks for it."""
+"""OpenTelemetry tracing: a span for each sampled ranking and for each of its phases, if params.serve.tracing is set."""
 
 import contextlib
 import time
@@ -11,56 +11,56 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from common.errors import ParameterError
-from common.params import ServeTracing
-from serving.ranking.result import Ranked
+from common.serve_params import ServeTracing
+from serving.ranking.request import RankRequest
+from serving.ranking.result import RankingResult, ScoredCandidates
 
 NANO = 1_000_000_000
 
 
 class Tracing:
-    """Writes spans of a share of the rankings to `exporter`, in a thread of its own."""
+    """Exports spans of the share `sample` of the rankings to `exporter`, in a background thread."""
 
-    def __init__(self, share: float, exporter: SpanExporter) -> None:
+    def __init__(self, sample: float, exporter: SpanExporter) -> None:
         self.provider = TracerProvider(
-            sampler=ParentBasedTraceIdRatio(share), resource=Resource.create({SERVICE_NAME: "hinet"})
+            sampler=ParentBasedTraceIdRatio(sample), resource=Resource.create({SERVICE_NAME: "hinet"})
         )
         self.provider.add_span_processor(BatchSpanProcessor(exporter))
         self.tracer = self.provider.get_tracer("hinet")
 
     @contextlib.contextmanager
-    def joined(self, headers: Mapping[bytes, bytes]) -> Iterator[None]:
-        """What is traced inside belongs to the trace of the caller, if the header `traceparent` names one."""
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-        token = context.attach(propagate.extract(carrier))
+    def joined(self, headers: Mapping[str, str]) -> Iterator[None]:
+        """Spans of the block belong to the trace that the header `traceparent` names, if there is one."""
+        token = context.attach(propagate.extract(headers))
         try:
             yield
         finally:
             context.detach(token)
 
-    def ranked(self, scenario: str, ranked: Ranked) -> None:
-        """The spans of a ranking that ended just now: its phases, one after another."""
-        moment = time.time_ns() - round(NANO * sum(ranked.seconds.values()))
-        about: dict[str, str | int] = {
-            "hinet.scenario": scenario,
-            "hinet.candidates": ranked.considered,
-            "hinet.model": ranked.model,
-            "hinet.degraded": ranked.degraded or "",
+    def ranked(self, request: RankRequest, result: RankingResult, _: ScoredCandidates | None = None) -> None:
+        """Record a ranking that has just ended, and its consecutive phases (a ranking observer)."""
+        start = time.time_ns() - round(NANO * sum(result.seconds.values()))
+        attributes: dict[str, str | int] = {
+            "hinet.scenario": request.scenario,
+            "hinet.candidates": result.considered,
+            "hinet.model": result.model,
+            "hinet.degraded": result.degraded or "",
         }
-        whole = self.tracer.start_span("rank", attributes=about, start_time=moment)
-        inside = trace.set_span_in_context(whole)
-        for phase, seconds in ranked.seconds.items():
-            span = self.tracer.start_span(phase, inside, start_time=moment)
-            moment += round(NANO * seconds)
-            span.end(moment)
-        whole.end(moment)
+        ranking = self.tracer.start_span("rank", attributes=attributes, start_time=start)
+        parent = trace.set_span_in_context(ranking)
+        for phase, seconds in result.seconds.items():
+            span = self.tracer.start_span(phase, parent, start_time=start)
+            start += round(NANO * seconds)
+            span.end(start)
+        ranking.end(start)
 
     def close(self) -> None:
-        """Send what waits."""
+        """Export the spans that are not exported yet."""
         self.provider.shutdown()
 
 
 def open_tracing(settings: ServeTracing) -> Tracing | None:
-    """The tracing that params.yaml asks for, or None; raises ParameterError where the exporter is not installed."""
+    """The tracing that params.yaml names, or None; raises ParameterError if the exporter's package is not installed."""
     if settings.exporter is None:
         return None
     if settings.exporter == "console":
@@ -72,4 +72,4 @@ def open_tracing(settings: ServeTracing) -> Tracing | None:
             "serve.tracing.exporter is otlp, but its package is not installed: "
             "pip install opentelemetry-exporter-otlp-proto-http"
         ) from error
-    return Tracing(settings.sample, OTLPSpanExporter())  # where to: OTEL_EXPORTER_OTLP_ENDPOINT
+    return Tracing(settings.sample, OTLPSpanExporter())  # its address: OTEL_EXPORTER_OTLP_ENDPOINT

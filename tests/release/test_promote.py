@@ -19,18 +19,19 @@ import yaml
 from common import params
 from common.errors import ReleaseError
 from common.paths import ROOT
+from common.settings import read_settings
 from features.schema import read_schema
-from features.store.item_snapshot import snapshot_beside
+from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import read_model
 from release import promote as module
 from release.promote import CLOSED, release
 from release.registry import CHAMPION, RECORDS, Releases
-from serving.http.middleware import Front
-from serving.http.routes import API
-from serving.ranking.loaded_model import Sources
+from serving.http.middleware import ApiMiddleware
+from serving.http.routes import RankingApi
+from serving.ranking.loaded_model import ModelSources
 from serving.ranking.ranker import open_ranker
 from serving.ranking.request import request_type
-from serving.service import source
+from serving.service import model_folder
 from tests.support import tiny_project, world
 
 RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
@@ -47,7 +48,7 @@ def root(project: Path, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "project"
     (folder / "artifacts").mkdir(parents=True)
     (folder / "data").symlink_to(project / "data")
-    stores = (tiny_project.ONLINE, snapshot_beside(tiny_project.ONLINE))
+    stores = (tiny_project.ONLINE, item_snapshot_path(tiny_project.ONLINE))
     for name in (ENCODER, *stores, Path("artifacts/reference.json")):
         shutil.copyfile(project / name, folder / name)
     settings = {f"release__{name}": value for name, value in LENIENT.items()}
@@ -153,12 +154,12 @@ def answers() -> list[bytes]:
         from starlette.testclient import TestClient
 
         patch.setenv("HINET_MODEL", str(Path.cwd() / RELEASES / CHAMPION / "model"))
-        folder, api, settings = source("HINET_MODEL"), API(), params.load().serve
+        folder, api, settings = model_folder(read_settings()), RankingApi(), params.load().serve
         ranker = open_ranker(
-            Sources(folder, tiny_project.ONLINE, Path("artifacts/registry.db")), tiny_project.with_read_timeout(Path())
+            ModelSources(folder, tiny_project.ONLINE, Path("artifacts/registry.db")), tiny_project.with_read_timeout(Path())
         )
-        api.open(ranker, request_type(read_schema(folder / "schema.json"), settings), settings, model=dict)
-        client = TestClient(Front(api=api))
+        api.open(ranker, request_type(read_schema(folder / "schema.json"), settings), settings, model_info=dict)
+        client = TestClient(ApiMiddleware(api=api))
         responses = [client.post("/rank", json=request) for request in REQUESTS]
     assert all(response.status_code == 200 for response in responses)
     return [response.content for response in responses]
@@ -305,7 +306,7 @@ def test_without_git_a_release_has_no_commit(root: Path) -> None:
 
 def test_what_is_missing_is_named(root: Path) -> None:
     """With what makes it."""
-    for path in (tiny_project.ONLINE, snapshot_beside(tiny_project.ONLINE)):
+    for path in (tiny_project.ONLINE, item_snapshot_path(tiny_project.ONLINE)):
         path.unlink()
     shutil.rmtree(BENTO)
     names = r"bento/bento.yaml, artifacts/online.db, artifacts/online.items.parquet"

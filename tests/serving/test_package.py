@@ -20,7 +20,7 @@ import yaml
 
 from common.errors import ModelError
 from common.paths import ROOT
-from features.store.item_snapshot import snapshot_beside
+from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import read_model
 from serving.manifest import MANIFEST, check_manifest
 from serving.package import PACKAGES, package
@@ -62,7 +62,7 @@ def test_the_bento_is_the_same_to_the_byte_when_built_again(bento: Path, project
 
 def test_the_bento_holds_model_store_and_parameters_as_they_are(bento: Path, project: Path) -> None:
     """Byte for byte; its version is the model's tag, and its labels name schema and store."""
-    stores = (tiny_project.ONLINE, snapshot_beside(tiny_project.ONLINE))
+    stores = (tiny_project.ONLINE, item_snapshot_path(tiny_project.ONLINE))
     for name in (*stores, *(tiny_project.MODEL / path.name for path in (project / tiny_project.MODEL).iterdir())):
         assert (bento / "src" / name).read_bytes() == (project / name).read_bytes()
     assert (bento / "src" / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()

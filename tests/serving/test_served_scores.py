@@ -62,7 +62,10 @@ def test_scores_over_http_are_those_of_evaluate(
 ) -> None:
     """To 1e-6 of a probability, each of them."""
     model = read_model(project / tiny_project.MODEL)
-    sources = {"HINET_MODEL": str(project / tiny_project.MODEL), "HINET_ONLINE_STORE": str(project / tiny_project.ONLINE)}
+    sources = {
+        "HINET_MODEL": str(project / tiny_project.MODEL),
+        "HINET_ONLINE_STORE": str(project / tiny_project.ONLINE),
+    }
     with (
         online_store(kind, model, project / "data/features") as environment,
         serve(OURS, environment=sources | environment) as server,

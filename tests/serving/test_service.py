@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from common import params
 from common.paths import ROOT
 from serving import service
-from serving.http.model_info import card_of
-from serving.http.problem_details import Refused
+from serving.http.model_info import describe_model
+from serving.http.problem_details import ProblemError
 from serving.ranking.request import request_type
 from serving.service import RankingService, settle
 from tests.support import tiny_project, world
@@ -193,16 +193,19 @@ def test_the_model_tells_of_itself(client: Any, project: Path) -> None:
 
 def test_the_metrics_of_the_kept_epoch_are_told(project: Path, tmp_path: Path) -> None:
     """Those on the validation rows, by scenario and task; while another model takes its place it is a 503."""
-    folder, limits = shutil.copytree(project / tiny_project.MODEL, tmp_path / "model"), tiny_project.with_read_timeout(project).limits
+    folder, limits = (
+        shutil.copytree(project / tiny_project.MODEL, tmp_path / "model"),
+        tiny_project.with_read_timeout(project).limits,
+    )
     (folder / "curves.json").write_text(json.dumps([{"epoch": n, "cells": {"feed/click": n / 10}} for n in (1, 2, 3)]))
     facts = json.loads((folder / "model.json").read_text()) | {"summary": {"best_epoch": 2}}
     (folder / "model.json").write_text(json.dumps(facts))
     state = tiny_project.ranker(project, tmp_path / "registry.db").state
     state = dataclasses.replace(state, sources=dataclasses.replace(state.sources, model=folder))
-    assert card_of(state, limits)["metrics"] == {"feed/click": 0.2}
+    assert describe_model(state, limits)["metrics"] == {"feed/click": 0.2}
     (folder / "model.json").write_text(json.dumps(facts | {"sha256": {"weights.safetensors": "other"}}))
-    with pytest.raises(Refused, match="another model is being read"):
-        card_of(state, limits)
+    with pytest.raises(ProblemError, match="another model is being read"):
+        describe_model(state, limits)
 
 
 @settings(deadline=None)

@@ -17,11 +17,11 @@ from features.join import join
 from features.materialize import materialize
 from features.schema import read_schema
 from features.summarize import summarize
-from models.evaluation.reference_profile import behaviour_of
-from models.model_folder import NETWORKS, write_model
-from models.train import arguments_of
+from models.evaluation.reference_profile import measure_profile
+from models.model_folder import build_network, write_model
+from models.training.configuration import arguments_of
 from serving import service
-from serving.ranking.loaded_model import Sources
+from serving.ranking.loaded_model import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from tests.support import world
 
@@ -65,11 +65,11 @@ def write_random_model(
     layout, settings = Encoder.read(encoder).layout, params.load().train
     arguments = arguments_of("hinet", layout, world.schema().tasks, settings)
     torch.manual_seed(seed)
-    network = NETWORKS["hinet"](**arguments)
+    network = build_network("hinet", arguments)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.2)
-    behaviour = behaviour_of(network, open_tensors(valid), Encoder.read(encoder), read_schema(schema))
+    profile = measure_profile(network, open_tensors(valid), Encoder.read(encoder), read_schema(schema))
     write_model(
         folder,
         model_name="hinet",
@@ -77,7 +77,7 @@ def write_random_model(
         arguments=arguments,
         summary={},
         curves=[],
-        behaviour=behaviour,
+        profile=profile,
         schema=schema,
         views=views,
         encoder=encoder,
@@ -94,14 +94,14 @@ def with_read_timeout(root: Path, *, store: Mapping[str, Any] | None = None, **c
 
 def ranker(root: Path, registry: Path, **changes: Any) -> Ranker:
     """A ranker with the model and the stores of a project, and changes of its settings."""
-    return open_ranker(Sources(root / MODEL, root / ONLINE, registry), with_read_timeout(root, **changes))
+    return open_ranker(ModelSources(root / MODEL, root / ONLINE, registry), with_read_timeout(root, **changes))
 
 
 @contextlib.contextmanager
 def open_client(project: Path) -> Iterator[Any]:
     """A client of the service on `project`, in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "settings", lambda: with_read_timeout(project))
+        patch.setattr(service, "serve_params", lambda: with_read_timeout(project))
         patch.setenv("BENTOML_HOME", str(project / "bentoml"))
         patch.setenv("HINET_MODEL", str(project / MODEL))
         patch.setenv("HINET_ONLINE_STORE", str(project / ONLINE))

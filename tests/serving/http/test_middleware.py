@@ -1,9 +1,9 @@
-"""What stands before the ranking: forms, limits, the key, and that whatever is refused is told in one form."""
+"""The HTTP layer: media types, limits, the API key, and problem details for every refusal."""
 
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -11,19 +11,11 @@ import numpy as np
 import pytest
 import uvicorn
 
-from common import params
-from common.paths import ROOT
-from common.serve_params import Serve
-from serving.http.middleware import ENDS, Front
-from serving.http.routes import API
-from serving.ranking.request import RankRequest, example, request_type
-from serving.ranking.result import Ranked
-from tests.serving.test_service import problem_of
-from tests.support import world
+from serving.http.routes import CLOSE_EVERY
+from serving.ranking.request import RankRequest
+from serving.ranking.result import RankingResult
+from tests.support.serving import VALID, StubRanker, api_in_front_of, call, problem_of
 
-SERVE = params.load(ROOT / "params.yaml").serve
-ACCEPTED = request_type(world.schema(), SERVE)
-VALID = example(world.schema())
 JSON = {"Content-Type": "application/json"}
 PICKLES = [
     "application/vnd.bentoml+pickle",
@@ -33,7 +25,7 @@ PICKLES = [
     "application/x-pickle",
     "application/vnd.bentoml+multipart",
     "application/parquet",
-]  # what BentoML reads as something other than JSON
+]  # the media types other than JSON that BentoML reads
 PATHS = [
     "/rank",
     "/rank_batch",
@@ -47,69 +39,24 @@ PATHS = [
     "/schema.json",
     "/nowhere",
 ]
+pytestmark = pytest.mark.integration
 
 
-class Counts:
-    """A ranker that takes its time, and counts."""
+class BrokenRanker(StubRanker):
+    """A ranker that raises."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds, self.ranked = seconds, 0
-
-    def rank(self, request: RankRequest) -> Ranked:
-        """The candidates as they came, each with the score 1."""
-        time.sleep(self.seconds)
-        self.ranked += 1
-        ones = np.ones(len(request.candidates))
-        return Ranked(
-            items=request.candidates,
-            scores=ones,
-            probabilities={"click": ones},
-            model="tag",
-            data_date=None,
-            considered=len(ones),
-            unknown_user=False,
-            unknown_items=[],
-        )
-
-
-class Breaks(Counts):
-    """A ranker with a fault."""
-
-    def rank(self, request: RankRequest) -> Ranked:
-        """Never."""
+    def rank(self, request: RankRequest) -> RankingResult:
+        """Raise an error with a text that no response may contain."""
         raise RuntimeError("the secret of the house")
 
 
-def front(ranker: Any = None, *, key: str | None = None, **limits: Any) -> Front:
-    """A front that stands alone, before `ranker`, with other limits."""
-    settings: Serve = SERVE.model_copy(update={"limits": SERVE.limits.model_copy(update=limits)})
-    api = API()
-    api.open(ranker or Counts(), ACCEPTED, settings, model=dict, key=key)
-    return Front(api=api)
-
-
-def client(app: Any) -> httpx.AsyncClient:
-    """A client in the same process."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=True), base_url="http://hinet")
-
-
-def ask(app: Any, act: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
-    """What `act` gets from a client of `app`."""
-
-    async def run() -> Any:
-        async with client(app) as opened:
-            return await act(opened)
-
-    return asyncio.run(run())
-
-
 @pytest.mark.parametrize(
-    "kind", [*PICKLES, "text/plain", "", "application/json; charset=latin-1", "multipart/form-data"]
+    "media_type", [*PICKLES, "text/plain", "", "application/json; charset=latin-1", "multipart/form-data"]
 )
 @pytest.mark.parametrize("path", PATHS)
-def test_nothing_but_json_is_read(client: Any, path: str, kind: str) -> None:
-    """No path takes a pickle, or anything else that is no JSON; those that take a body say what they want."""
-    response = client.post(path, content=b"\x80\x04K\x01.", headers={"Content-Type": kind} if kind else {})
+def test_no_path_reads_anything_but_json(client: Any, path: str, media_type: str) -> None:
+    """A path with a body refuses every other media type with 415 and names JSON; the other paths refuse the method."""
+    response = client.post(path, content=b"\x80\x04K\x01.", headers={"Content-Type": media_type} if media_type else {})
     status = 415 if path.startswith("/rank") else 404 if path == "/nowhere" else 405
     problem = problem_of(response, status)
     if status == 415:
@@ -117,52 +64,64 @@ def test_nothing_but_json_is_read(client: Any, path: str, kind: str) -> None:
 
 
 def test_a_compressed_body_is_refused() -> None:
-    """What grows when it is unpacked would pass the limit of a body."""
+    """A body that grows when it is decompressed could exceed the size limit, so it is a 415."""
     headers = JSON | {"Content-Encoding": "gzip"}
-    problem_of(ask(front(), lambda c: c.post("/rank", content=b"{}", headers=headers)), 415)
+    problem_of(call(api_in_front_of(), lambda c: c.post("/rank", content=b"{}", headers=headers)), 415)
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=UTF-8", "application/json;"])
-def test_json_is_read_however_it_is_written(kind: str) -> None:
-    """Upper and lower case, with the one charset that JSON has."""
-    sent = lambda c: c.post(
-        "/rank",
-        content=httpx.Request("POST", "http://x", json=VALID).content,  # noqa: E731
-        headers={"Content-Type": kind},
-    )
-    assert ask(front(), sent).status_code == 200
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=UTF-8", "application/json;"])
+def test_every_spelling_of_the_json_media_type_is_accepted(media_type: str) -> None:
+    """Upper and lower case, with the charset UTF-8 or without one."""
+    body = httpx.Request("POST", "http://x", json=VALID).content
+    headers = {"Content-Type": media_type}
+    assert call(api_in_front_of(), lambda c: c.post("/rank", content=body, headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/order", "/rank/", "/rank/1", "/Rank", "/%00"])
 def test_an_unknown_path_is_a_404(client: Any, path: str) -> None:
-    """Told as a problem, although BentoML answers it."""
+    """BentoML's 404 becomes a problem, for every method."""
     for method in ("GET", "POST"):
         assert problem_of(client.request(method, path), 404)["title"] == "Not Found"
 
 
 @pytest.mark.parametrize("path", ["/rank", "/model", "/healthz"])
-def test_a_wrong_method_is_a_405_that_names_the_right_one(client: Any, path: str) -> None:
-    """Ours and BentoML's alike."""
+def test_a_wrong_method_is_a_405_that_names_the_allowed_ones(client: Any, path: str) -> None:
+    """The header Allow lists the methods of the service's paths; BentoML's 405 is a problem, too."""
     response = client.delete(path)
     problem_of(response, 405)
     assert response.headers["allow"] == ("POST" if path == "/rank" else "GET, HEAD") or path == "/healthz"
 
 
+def test_a_405_says_which_method_is_answered() -> None:
+    """The detail names the method of the request and the one to use; without BentoML, too."""
+    app = api_in_front_of()
+    wrong = call(app, lambda c: c.get("/rank"))
+    assert problem_of(wrong, 405)["detail"] == "GET is not answered here, but POST is"
+    assert problem_of(call(app, lambda c: c.put("/model")), 405)["detail"] == "PUT is not answered here, but GET is"
+
+
+def test_head_is_answered_where_get_is() -> None:
+    """The status and headers are those of GET."""
+    app = api_in_front_of()
+    head, get = (call(app, lambda c, method=method: c.request(method, "/docs.json")) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.headers["content-length"]) == (200, get.headers["content-length"])
+
+
 def test_a_body_that_is_announced_as_too_large_is_not_read() -> None:
-    """413 at once."""
-    response = ask(front(body_bytes=100), lambda c: c.post("/rank", content=b"x" * 101, headers=JSON))
+    """A Content-Length above the limit is a 413 at once."""
+    response = call(api_in_front_of(body_bytes=100), lambda c: c.post("/rank", content=b"x" * 101, headers=JSON))
     assert "larger than 100 bytes" in problem_of(response, 413)["detail"]
 
 
-@pytest.mark.parametrize(("length", "status"), [("x", 400), ("-1", 400), ("9" * 5000, 413)])
-def test_an_impossible_length_is_refused(length: str, status: int) -> None:
-    """Whatever server stands before."""
-    headers = JSON | {"Content-Length": length}
-    problem_of(ask(front(), lambda c: c.post("/rank", content=b"{}", headers=headers)), status)
+@pytest.mark.parametrize(("length", "status"), [("x", 400), ("-1", 400), ("9" * 5000, 413), ("\xb2", 400)])
+def test_an_impossible_content_length_is_refused(length: str, status: int) -> None:
+    """The middleware does not rely on the server in front of it."""
+    headers = JSON | {"Content-Length": length.encode("latin-1")}
+    problem_of(call(api_in_front_of(), lambda c: c.post("/rank", content=b"{}", headers=headers)), status)
 
 
 def test_a_body_of_unknown_length_is_read_up_to_the_limit() -> None:
-    """A stream without an end is a 413 after no more than the limit."""
+    """An endless stream is a 413 after little more than the limit."""
     read = []
 
     async def endless() -> AsyncIterator[bytes]:
@@ -170,146 +129,167 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit() -> None:
             read.append(1000)
             yield b" " * 1000
 
-    response = ask(front(body_bytes=5000), lambda c: c.post("/rank", content=endless(), headers=JSON))
-    problem_of(response, 413)
+    app = api_in_front_of(body_bytes=5000)
+    problem_of(call(app, lambda c: c.post("/rank", content=endless(), headers=JSON)), 413)
     assert sum(read) <= 7000
 
 
 def test_a_body_that_does_not_arrive_is_a_408() -> None:
-    """After `seconds`, and its place is free again."""
+    """After `seconds` the request is refused, and is in flight no longer."""
 
     async def halting() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(30)
 
-    app = front(seconds=0.05)
-    problem_of(ask(app, lambda c: c.post("/rank", content=halting(), headers=JSON)), 408)
-    assert app.api.admission.inside == 0
+    app = api_in_front_of(seconds=0.05)
+    problem_of(call(app, lambda c: c.post("/rank", content=halting(), headers=JSON)), 408)
+    assert app.api.admission.in_flight == 0
 
 
-def test_more_requests_than_are_held_are_told_to_come_back() -> None:
-    """At once, while the others are still answered: 429 with Retry-After; none fails otherwise."""
-    ranker = Counts(seconds=0.01)
+def test_a_client_that_disconnects_gets_no_response() -> None:
+    """A disconnect before the body is complete ends the request: nothing is sent, and it is in flight no longer."""
+    app, sent = api_in_front_of(), []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/rank",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
 
-    async def flood(opened: httpx.AsyncClient) -> list[tuple[float, httpx.Response]]:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    assert sent == []
+    assert app.api.admission.in_flight == 0
+
+
+def test_requests_beyond_the_limit_are_refused_while_the_others_are_answered() -> None:
+    """Of 20 concurrent requests at a limit of 5, 15 are a 429 with Retry-After, before the last answer."""
+    ranker = StubRanker(seconds=0.01)
+
+    async def flood(client: httpx.AsyncClient) -> list[tuple[float, httpx.Response]]:
         started = time.perf_counter()
 
         async def one() -> tuple[float, httpx.Response]:
-            response = await opened.post("/rank", json=VALID)
+            response = await client.post("/rank", json=VALID)
             return time.perf_counter() - started, response
 
         return await asyncio.gather(*(one() for _ in range(20)))
 
-    answers = ask(front(ranker, concurrent=5), flood)
-    refused = [(seconds, response) for seconds, response in answers if response.status_code == 429]
-    answered = [seconds for seconds, response in answers if response.status_code == 200]
+    responses = call(api_in_front_of(ranker, concurrent=5), flood)
+    refused = [(seconds, response) for seconds, response in responses if response.status_code == 429]
+    answered = [seconds for seconds, response in responses if response.status_code == 200]
     assert (len(answered), len(refused), ranker.ranked) == (5, 15, 5)
     assert all(problem_of(response, 429) and int(response.headers["retry-after"]) > 0 for _, response in refused)
     assert max(seconds for seconds, _ in refused) < max(answered)
 
 
-def test_who_waits_too_long_is_told_so() -> None:
-    """503 with Retry-After instead of an answer that nobody waits for any more."""
-    app = front(Counts(seconds=0.05), seconds=0.08)
-    answers = ask(app, lambda c: asyncio.gather(*(c.post("/rank", json=VALID) for _ in range(6))))
-    statuses = sorted(response.status_code for response in answers)
-    assert set(statuses) == {200, 503}
-    assert all(response.headers.get("retry-after") for response in answers if response.status_code == 503)
+def test_a_request_that_waits_too_long_is_a_503() -> None:
+    """It has Retry-After, and the ranker does not work for a client that has given up."""
+    app = api_in_front_of(StubRanker(seconds=0.05), seconds=0.08)
+    responses = call(app, lambda c: asyncio.gather(*(c.post("/rank", json=VALID) for _ in range(6))))
+    assert {response.status_code for response in responses} == {200, 503}
+    assert all(response.headers.get("retry-after") for response in responses if response.status_code == 503)
 
 
-def test_a_batch_does_not_keep_others_waiting() -> None:
-    """A single request that comes after a batch of ten is answered after one of them, not after all."""
+def test_a_batch_does_not_delay_other_requests() -> None:
+    """A single request that comes after a batch of ten is answered after one of its rankings, not after all."""
     done = []
 
-    async def both(opened: httpx.AsyncClient) -> None:
+    async def both(client: httpx.AsyncClient) -> None:
         async def post(name: str, path: str, body: Any) -> None:
-            assert (await opened.post(path, json=body)).status_code == 200
+            assert (await client.post(path, json=body)).status_code == 200
             done.append(name)
 
         await asyncio.gather(post("batch", "/rank_batch", [VALID] * 10), post("single", "/rank", VALID))
 
-    ask(front(Counts(seconds=0.01)), both)
+    call(api_in_front_of(StubRanker(seconds=0.01)), both)
     assert done == ["single", "batch"]
 
 
-def test_a_connection_is_not_for_ever() -> None:
-    """Now and then an answer ends its connection: else the worker that took all of them at the start keeps them."""
+def test_every_64th_answer_closes_its_connection() -> None:
+    """Otherwise the worker that accepted all connections at the start would keep them."""
 
-    async def send(opened: httpx.AsyncClient) -> list[str | None]:
-        return [(await opened.post("/rank", json=VALID)).headers.get("connection") for _ in range(2 * ENDS)]
+    async def send(client: httpx.AsyncClient) -> list[str | None]:
+        return [(await client.post("/rank", json=VALID)).headers.get("connection") for _ in range(2 * CLOSE_EVERY)]
 
-    ended = [number for number, header in enumerate(ask(front(), send), start=1) if header == "close"]
-    assert ended == [ENDS, 2 * ENDS]
+    closing = [number for number, header in enumerate(call(api_in_front_of(), send), start=1) if header == "close"]
+    assert closing == [CLOSE_EVERY, 2 * CLOSE_EVERY] == [64, 128]
 
 
-def test_a_server_ends_the_connection_that_an_answer_ends() -> None:
-    """On a socket: of ENDS + 1 answers, the last comes on a second connection, and none is lost."""
-    app, ports = front(), []
+def test_a_server_ends_the_connection_that_an_answer_closes() -> None:
+    """On a socket, one more answer than that comes on a second connection, and none is lost."""
+    app, ports = api_in_front_of(), []
 
-    async def seen(scope: Any, receive: Any, send: Any) -> None:
+    async def noting_ports(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             ports.append(scope["client"][1])
         await app(scope, receive, send)
 
     async def run() -> list[int]:
-        config = uvicorn.Config(seen, port=0, lifespan="off", log_level="error")
+        config = uvicorn.Config(noting_ports, port=0, lifespan="off", log_level="error")
         server, listening = uvicorn.Server(config), config.bind_socket()
         serving = asyncio.create_task(server.serve([listening]))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as opened:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
             while not server.started:
                 await asyncio.sleep(0.01)
-            statuses = [(await opened.post("/rank", json=VALID)).status_code for _ in range(ENDS + 1)]
+            statuses = [(await client.post("/rank", json=VALID)).status_code for _ in range(CLOSE_EVERY + 1)]
         server.should_exit = True
         await serving
         return statuses
 
-    assert asyncio.run(run()) == [200] * (ENDS + 1)
+    assert asyncio.run(run()) == [200] * (CLOSE_EVERY + 1)
     assert len(set(ports[:-1])) == 1
     assert ports[-1] != ports[0]
 
 
-def test_a_fault_of_ours_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The log has the cause, under the number that the answer names."""
-    response = ask(front(Breaks()), lambda c: c.post("/rank", json=VALID))
+def test_an_unexpected_error_is_a_500_that_discloses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the cause, under the id that the response names."""
+    response = call(api_in_front_of(BrokenRanker()), lambda c: c.post("/rank", json=VALID))
     problem = problem_of(response, 500)
     assert "secret" not in response.text
     assert problem["instance"] in caplog.text
     assert "the secret of the house" in caplog.text
 
 
-def test_nothing_is_answered_before_a_model_is_read_and_after_the_end() -> None:
-    """503 with Retry-After, on every path of ours."""
-    app = front()
+def test_no_request_is_answered_before_a_model_is_loaded_or_after_the_end() -> None:
+    """Every path of the service is a 503 with Retry-After."""
+    app = api_in_front_of()
     app.api.close()
     for path in ("/rank", "/rank_batch"):
-        assert ask(app, lambda c, path=path: c.post(path, json=VALID)).headers["retry-after"]
+        assert call(app, lambda c, path=path: c.post(path, json=VALID)).headers["retry-after"]
     for path in ("/model", "/docs.json", "/metrics"):
-        problem_of(ask(app, lambda c, path=path: c.get(path)), 503)
+        problem_of(call(app, lambda c, path=path: c.get(path)), 503)
 
 
-def test_with_a_key_only_who_has_it_is_answered() -> None:
-    """401 that says how to send it; probes stay open, and so does nothing else."""
-    app = front(key="correct-horse-battery")
-    sent = {"Authorization": "Bearer correct-horse-battery"}
-    assert ask(app, lambda c: c.post("/rank", json=VALID, headers=sent)).status_code == 200
+def test_with_an_api_key_only_requests_that_bring_it_are_answered() -> None:
+    """Others are a 401 that says how to send it; the probes alone need no key."""
+    app = api_in_front_of(key="correct-horse-battery")
+    right = {"Authorization": "Bearer correct-horse-battery"}
+    assert call(app, lambda c: c.post("/rank", json=VALID, headers=right)).status_code == 200
     for given in ("", "Bearer", "Bearer wrong", "Basic correct-horse-battery", "Bearer correct-horse-battery!", "\xff"):
         headers = {"Authorization": given.encode("latin-1")} if given else {}
         for path in ("/rank", "/rank_batch", "/model", "/metrics", "/docs.json", "/nowhere"):
-            response = ask(app, lambda c, path=path, headers=headers: c.post(path, json=VALID, headers=headers))
+            response = call(app, lambda c, path=path, headers=headers: c.post(path, json=VALID, headers=headers))
             problem_of(response, 401)
             assert response.headers["www-authenticate"].startswith("Bearer")
     for path in ("/healthz", "/livez", "/readyz"):
-        assert ask(app, lambda c, path=path: c.get(path)).status_code == 404, "behind it lies nothing, but it is open"
+        assert call(app, lambda c, path=path: c.get(path)).status_code == 404, "no application behind, but no 401"
 
 
-def test_an_array_in_pieces_is_answered_as_well() -> None:
-    """A column of a matrix does not lie in one piece."""
+def test_an_array_that_is_not_contiguous_is_answered() -> None:
+    """A column of a matrix becomes JSON like any other array."""
 
-    class Strided(Counts):
-        def rank(self, request: RankRequest) -> Ranked:
-            ranked = super().rank(request)
-            columns = np.arange(2.0 * len(ranked.items)).reshape(-1, 2)
-            return dataclasses.replace(ranked, probabilities={"click": columns[:, 1]})
+    class StridedRanker(StubRanker):
+        def rank(self, request: RankRequest) -> RankingResult:
+            result = super().rank(request)
+            columns = np.arange(2.0 * len(result.items)).reshape(-1, 2)
+            return dataclasses.replace(result, probabilities={"click": columns[:, 1]})
 
-    answer = ask(front(Strided()), lambda c: c.post("/rank", json=VALID)).json()
+    answer = call(api_in_front_of(StridedRanker()), lambda c: c.post("/rank", json=VALID)).json()
     assert answer["probabilities"] == {"click": [1.0, 3.0, 5.0]}

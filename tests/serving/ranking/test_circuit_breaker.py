@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.ranking.circuit_breaker import Breaker, UnavailableError
+from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
 
 
 class Read:
@@ -35,19 +35,19 @@ def read() -> Iterator[Read]:
     made.hangs.set()
 
 
-def breaker(read: Read, **changes: float) -> Breaker[int]:
+def breaker(read: Read, **changes: float) -> CircuitBreaker[int]:
     """A breaker around `read` that opens after two failures and tries again at once."""
-    return Breaker(read, **{"seconds": 0.05, "failures": 2, "pause": 0.0} | changes)  # type: ignore[arg-type]
+    return CircuitBreaker(read, **{"seconds": 0.05, "failures": 2, "pause": 0.0} | changes)  # type: ignore[arg-type]
 
 
-def fail(made: Breaker[int]) -> str:
+def fail(made: CircuitBreaker[int]) -> str:
     """The reason why there is no answer."""
     with pytest.raises(UnavailableError) as caught:
         made(1)
     return str(caught.value)
 
 
-def settle(made: Breaker[int]) -> None:
+def settle(made: CircuitBreaker[int]) -> None:
     """Wait until it is closed."""
     until = time.monotonic() + 5
     while made.open:

@@ -139,7 +139,9 @@ def filled(project: Path, server: Server, tmp_path_factory: pytest.TempPathFacto
 
 def opened(project: Path, sources: ModelSources, **store: Any) -> Ranker:
     """A ranker that opens its breaker after two failures and tries again at once."""
-    return open_ranker(sources, tiny_project.with_read_timeout(project, store={"failures": 2, "pause_seconds": 0.05} | store))
+    return open_ranker(
+        sources, tiny_project.with_read_timeout(project, store={"failures": 2, "pause_seconds": 0.05} | store)
+    )
 
 
 @pytest.fixture
@@ -358,7 +360,9 @@ def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) 
     shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
     with locked_by_another(online) as holder:
         began = time.perf_counter()
-        ranker = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
+        ranker = opened(
+            project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0
+        )
         assert time.perf_counter() - began < BUSY, "it waited for the file"
         found = [rank(ranker, user) for user in (1, 2, 3)]
         assert all("the user's features are unknown" in str(answer.degraded) for answer in found)
@@ -374,7 +378,9 @@ def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path
     """Many readers of one connection wait no longer than a request, and a thread beside them goes on all the time."""
     online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
     shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
-    users = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0).state.users
+    users = opened(
+        project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0
+    ).state.users
     moments = [time.perf_counter()]
     with locked_by_another(online) as holder, ThreadPoolExecutor(4) as threads:
         reads = [threads.submit(users._read, (1, "search")) for _ in range(8)]

@@ -17,12 +17,12 @@ import pytest
 
 from common.paths import ROOT
 from features.schema import read_views
-from features.store.item_snapshot import snapshot_beside, write_snapshot
+from features.store.item_snapshot import item_snapshot_path, write_snapshot
 from serving.ranking.hot_reload import Reloader
-from serving.ranking.loaded_model import Sources, State
+from serving.ranking.loaded_model import ModelSources, LoadedModel
 from serving.ranking.ranker import EVERY, Ranker, open_ranker
 from serving.ranking.request import request_type
-from serving.ranking.result import Ranked
+from serving.ranking.result import RankingResult
 from tests.support import tiny_project, world
 
 EARLIER, LATER = datetime(2026, 1, 9, 12, tzinfo=UTC), datetime(2026, 1, 11, 1, tzinfo=UTC)
@@ -65,12 +65,12 @@ class Place:
     def snapshot(self, moment: datetime) -> None:
         """Replace the item snapshot by that of a moment, as a refresh does."""
         features = self.project / "data/features"
-        views, path = read_views(features / "views.json"), snapshot_beside(self.online)
-        write_snapshot(world.schema(), views, features=features, moment=moment, path=path)
+        views, path = read_views(features / "views.json"), item_snapshot_path(self.online)
+        write_snapshot(world.schema(), views, features=features, as_of=moment, path=path)
 
-    def sources(self, name: str) -> Sources:
+    def sources(self, name: str) -> ModelSources:
         """What a ranker of this place reads; its registry is named `name`."""
-        return Sources(self.link, self.online, self.folder / f"{name}.db")
+        return ModelSources(self.link, self.online, self.folder / f"{name}.db")
 
 
 @pytest.fixture
@@ -103,12 +103,12 @@ def requests(ranker: Ranker) -> list[Any]:
 Key = tuple[str, datetime | None]
 
 
-def key(ranked: Ranked) -> Key:
+def key(ranked: RankingResult) -> Key:
     """Which model and which snapshot an answer names."""
     return ranked.model, ranked.data_date
 
 
-def said(ranked: Ranked) -> tuple[Any, ...]:
+def said(ranked: RankingResult) -> tuple[Any, ...]:
     """The order and the scores of an answer."""
     return *ranked.items, *ranked.scores.tolist()
 
@@ -125,7 +125,7 @@ def test_no_answer_mixes_two_models_or_snapshots(place: Place, reloader: Reloade
         reloader.look()
         expected |= {(n, key(found)): said(found) for n, found in enumerate(map(ranker.rank, asked))}
     assert len(expected) == len(asked) * len(states)
-    answers: list[tuple[int, Ranked]] = []
+    answers: list[tuple[int, RankingResult]] = []
     done = threading.Event()
 
     def ask() -> None:
@@ -185,7 +185,7 @@ def damage_model(place: Place) -> Callable[[], None]:
 
 def damage_snapshot(place: Place) -> Callable[[], None]:
     """Cut the snapshot in half; returns how it is mended."""
-    path = snapshot_beside(place.online)
+    path = item_snapshot_path(place.online)
     os.truncate(path, path.stat().st_size // 2)
     return lambda: place.snapshot(EARLIER)
 
@@ -248,7 +248,7 @@ def test_a_new_state_is_warmed_by_requests_of_late(
         ranker.rank(asked[turn % len(asked)])
     answer = Ranker.answer
 
-    def watched(self: Ranker, state: State, request: Any) -> Any:
+    def watched(self: Ranker, state: LoadedModel, request: Any) -> Any:
         replayed.append((state is self.state, request))
         return answer(self, state, request)
 

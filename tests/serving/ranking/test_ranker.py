@@ -14,14 +14,15 @@ from common.errors import ModelError
 from common.paths import ROOT
 from features.encoding.encoder import Batch
 from features.schema import View
-from features.store.item_snapshot import Snapshot
+from features.store.item_snapshot import ItemSnapshot
 from models.model_folder import REFERENCE
-from models.peers.baselines import SharedBottom
+from models.networks.data_spec import DataSpec
+from models.networks.shared_bottom import SharedBottom, SharedBottomConfig
 from serving.ranking.feature_client import UserFeatures
-from serving.ranking.item_catalogue import Catalogue
+from serving.ranking.item_catalogue import ItemCatalogue
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import request_type
-from serving.ranking.result import Ranked
+from serving.ranking.result import RankingResult
 from serving.ranking.scorer import Scorer, as_probabilities, forward
 from tests.support import tiny_project, world
 
@@ -42,12 +43,12 @@ def request(ranker: Ranker, **changes: Any) -> Any:
     return accepted(**{"user_id": 1, "scenario": "search", "candidates": ITEMS} | changes)
 
 
-def rank(ranker: Ranker, **changes: Any) -> Ranked:
+def rank(ranker: Ranker, **changes: Any) -> RankingResult:
     """What a valid request with changes comes to."""
     return ranker.rank(request(ranker, **changes))
 
 
-def said(ranked: Ranked, task: str = "click") -> dict[int, float]:
+def said(ranked: RankingResult, task: str = "click") -> dict[int, float]:
     """The probability of a task by item."""
     return dict(zip(ranked.items, ranked.probabilities[task].tolist(), strict=True))
 
@@ -128,8 +129,8 @@ def test_every_way_of_scoring_is_the_forward_of_the_network(ranker: Ranker, way:
 def test_a_network_that_cannot_share_is_served_plainly(ranker: Ranker) -> None:
     """A shared bottom has no scenario layer: its rows are scored whole."""
     state = ranker.state
-    layout = dataclasses.asdict(state.model.encoder.layout)
-    network = SharedBottom(**layout, tasks=2, embedding_width=4, bottom_units=(8,), tower_units=(4,)).eval()
+    data = DataSpec(**dataclasses.asdict(state.model.encoder.layout), task_outputs=(1, 1))
+    network = SharedBottom(data, SharedBottomConfig(embedding_width=4, bottom_units=(8,), tower_units=(4,))).eval()
     scorer = Scorer(dataclasses.replace(state.model, network=network), state.catalogue, megabytes=512)
     assert scorer.way == "plain"
     user = state.encoder.encode({"user_id": 1}, 1)
@@ -140,7 +141,7 @@ def test_an_item_without_features_keeps_its_id(ranker: Ranker) -> None:
     """What the encoder knows and the snapshot does not: id known, features missing, not among "all"."""
     state = ranker.state
     rows = state.catalogue.rows.slice(0, 9).filter(np.array(ITEMS) != 4)
-    catalogue = Catalogue(state.model, Snapshot(rows, state.catalogue.moment))
+    catalogue = ItemCatalogue(state.model, ItemSnapshot(rows, state.catalogue.moment))
     scorer = Scorer(state.model, catalogue, megabytes=512)
     user = state.encoder.encode({"user_id": 1, "scenario": "search"}, 1)
     places = catalogue.places([4, 3, STRANGE_ITEM])

@@ -14,10 +14,10 @@ from common import params
 from common.errors import ParameterError
 from common.paths import ROOT
 from common.serve_params import Serve, ServeLimits, ServeLog
-from features.aggregate import feature_views
 from features.datasets.simulation import dataset as simulation
+from features.engine.feature_views import feature_views
 from features.schema import Column, DType, Kind, Role, Schema
-from serving.http.problem_details import SHOWN, TOLD, Refused, refusal_of
+from serving.http.problem_details import SHOWN, TOLD, ProblemError, validation_problem
 from serving.ranking.request import RankRequest, batch_type, example, request_type
 from tests.support import travel_log, world
 
@@ -42,11 +42,11 @@ JSON = st.recursive(
 )
 
 
-def fault(body: Any, accepted: type[RankRequest] = ACCEPTED) -> Refused:
+def fault(body: Any, accepted: type[RankRequest] = ACCEPTED) -> ProblemError:
     """What is wrong with `body`."""
     with pytest.raises(pydantic.ValidationError) as caught:
         accepted.model_validate(body)
-    return refusal_of(caught.value)
+    return validation_problem(caught.value)
 
 
 def changed(schema: Schema, **changes: Any) -> Schema:
@@ -75,7 +75,9 @@ def test_classes_are_not_in_the_score() -> None:
     request = accepted(user_id=1, scenario="commute", candidates=[1, 2])
     assert request.objective == {"where": 1.0, "via": 0.5}
     with pytest.raises(ParameterError, match=r"weight for when, a multi_class task of travel.*take it out of"):
-        request_type(travel_log.schema(), serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG))
+        request_type(
+            travel_log.schema(), serve(objective={"when": 1.0, "where": 1.0, "via": 0.5}, limits=LIMITS, log=LOG)
+        )
     events = tuple(c for c in travel_log.schema().events if c.name not in ("where", "via", "trip"))
     classes = dataclasses.replace(travel_log.schema(), tasks=travel_log.schema().tasks[:2], events=events)
     with pytest.raises(ParameterError, match="nothing to rank items by"):
@@ -188,7 +190,7 @@ def test_a_batch_is_a_list_and_names_the_place() -> None:
     for body, field in (([], "body"), ([VALID] * 3, "body"), ([VALID, VALID | {"k": 0}], "1.k")):
         with pytest.raises(pydantic.ValidationError) as caught:
             batch.validate_python(body)
-        assert [broken.field for broken in refusal_of(caught.value).errors] == [field]
+        assert [broken.field for broken in validation_problem(caught.value).errors] == [field]
 
 
 def test_a_thousand_candidates_are_checked_in_half_a_millisecond() -> None:
@@ -253,5 +255,5 @@ def test_whatever_comes_is_accepted_or_told_as_json(body: Any) -> None:
     try:
         ACCEPTED.model_validate(body)
     except pydantic.ValidationError as error:
-        told = refusal_of(error)
+        told = validation_problem(error)
         assert json.loads(told.body())["errors"]

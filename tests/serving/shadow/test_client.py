@@ -22,16 +22,16 @@ from benchmarks.serving.variants import perturbed_model
 from common import params
 from common.errors import ParameterError
 from common.serve_params import ServeShadow
-from features.store.item_snapshot import snapshot_beside
+from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import read_model
-from serving.ranking.loaded_model import Sources
+from serving.ranking.loaded_model import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import RankRequest, request_type
-from serving.ranking.result import Ranked
+from serving.ranking.result import RankingResult
 from serving.shadow import client as shadow_module
-from serving.shadow.client import WAITING, Shadow, chosen_shadow, line_of, open_shadow
-from serving.shadow.worker import Compared, Metrics, Second
-from serving.telemetry.impression_log import ServedLog
+from serving.shadow.client import WAITING, Shadow, shadow_settings, json_line, open_shadow
+from serving.shadow.worker import Comparison, Metrics, ShadowWorker
+from serving.telemetry.impression_log import ImpressionLog
 from tests.serving.telemetry.test_prometheus import read
 from tests.support import tiny_project, world
 
@@ -57,12 +57,12 @@ def request_(accepted: type[RankRequest]) -> RankRequest:
     return accepted(user_id=1, scenario="feed", candidates=list(range(9)), k=5, context={"hour": 3})
 
 
-def second(ranker: Ranker, accepted: type[RankRequest], log: ServedLog | None = None) -> Second:
+def second(ranker: Ranker, accepted: type[RankRequest], log: ImpressionLog | None = None) -> ShadowWorker:
     """The second model; here the first one once more, unless its ranker is another."""
-    return Second(ranker, accepted, METRICS, log)
+    return ShadowWorker(ranker, accepted, METRICS, log)
 
 
-def compared(**changes: Any) -> Compared:
+def compared(**changes: Any) -> Comparison:
     """Two answers about four items."""
     facts: dict[str, Any] = {
         "keys": {"user_id": 1},
@@ -73,10 +73,10 @@ def compared(**changes: Any) -> Compared:
         "models": ("a", "b"),
         "seconds": (0.001, 0.002),
     }
-    return Compared(**facts | changes)
+    return Comparison(**facts | changes)
 
 
-def sample(taken: Second, name: str, **labels: str) -> float:
+def sample(taken: ShadowWorker, name: str, **labels: str) -> float:
     """A value that Prometheus would see."""
     return taken.metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -95,7 +95,7 @@ def test_the_same_model_says_the_same(ranker: Ranker, accepted: type[RankRequest
     taken = second(ranker, accepted)
     before = sample(taken, "hinet_shadow_requests_total", outcome="compared")
     ranked = ranker.rank(request_)
-    found = taken.take(orjson.loads(line_of(request_, ranked)))
+    found = taken.take(orjson.loads(json_line(request_, ranked)))
     assert found is not None
     assert found.items == ranked.items
     np.testing.assert_allclose(found.shadow_scores, ranked.scores, rtol=1e-6)
@@ -110,9 +110,9 @@ def test_both_answers_are_kept_a_row_per_item(
     ranker: Ranker, accepted: type[RankRequest], request_: RankRequest, tmp_path: Path
 ) -> None:
     """With ids, tags, scores and probabilities of both."""
-    log = ServedLog(folder=tmp_path, sample=1, rows_per_file=1000, seconds=60)
+    log = ImpressionLog(folder=tmp_path, sample=1, rows_per_file=1000, seconds=60)
     ranked = ranker.rank(request_)
-    second(ranker, accepted, log).take(orjson.loads(line_of(request_, ranked)))
+    second(ranker, accepted, log).take(orjson.loads(json_line(request_, ranked)))
     log.close()
     rows = pq.read_table(tmp_path).to_pydict()
     assert rows["item_id"] == ranked.items
@@ -131,7 +131,7 @@ def test_what_cannot_be_compared_stops_nothing(
     before = [
         sample(taken, "hinet_shadow_requests_total", outcome=outcome) for outcome in ("not comparable", "compared")
     ]
-    taken.run([b"no JSON\n", b'{"request": {}}\n', line_of(request_, ranker.rank(request_))])
+    taken.run([b"no JSON\n", b'{"request": {}}\n', json_line(request_, ranker.rank(request_))])
     after = [
         sample(taken, "hinet_shadow_requests_total", outcome=outcome) for outcome in ("not comparable", "compared")
     ]
@@ -142,7 +142,7 @@ def test_whoever_is_told_to_hurry_leaves_the_rest(
     ranker: Ranker, accepted: type[RankRequest], request_: RankRequest
 ) -> None:
     """The request that is being compared is the last one."""
-    taken, line = second(ranker, accepted), line_of(request_, ranker.rank(request_))
+    taken, line = second(ranker, accepted), json_line(request_, ranker.rank(request_))
     before = sample(taken, "hinet_shadow_requests_total", outcome="compared")
 
     def lines() -> Iterator[bytes]:
@@ -222,7 +222,7 @@ def test_a_share_is_drawn_and_a_degraded_answer_never(
     """A tenth of a thousand, within what chance allows."""
     shadow = started(COPY, share=0.1)
     ranked = ranker.rank(request_)
-    degraded = Ranked(**{**vars(ranked), "degraded": "the store"})
+    degraded = RankingResult(**{**vars(ranked), "degraded": "the store"})
     shadow._queue.maxsize = 0  # none is left out
     for _ in range(1000):
         shadow.ranked(request_, ranked)
@@ -274,16 +274,16 @@ def test_no_model_no_shadow(project: Path) -> None:
 def test_the_environment_changes_what_params_say(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Model, share and folder, each by itself: a bento's parameters are sealed. A share that is none is named."""
     settings = params.load(project / "params.yaml").serve.shadow
-    assert chosen_shadow(settings) == settings
+    assert shadow_settings(settings) == settings
     monkeypatch.setenv("HINET_SHADOW", "artifacts/next")
-    assert chosen_shadow(settings) == settings.model_copy(update={"model": "artifacts/next"})
+    assert shadow_settings(settings) == settings.model_copy(update={"model": "artifacts/next"})
     monkeypatch.setenv("HINET_SHADOW_SHARE", "1")
     monkeypatch.setenv("HINET_SHADOW_LOG", "both")
-    assert chosen_shadow(settings) == ServeShadow(model="artifacts/next", share=1.0, folder="both")
+    assert shadow_settings(settings) == ServeShadow(model="artifacts/next", share=1.0, folder="both")
     for wrong in ("0", "1.5", "half"):
         monkeypatch.setenv("HINET_SHADOW_SHARE", wrong)
         with pytest.raises(ParameterError, match=f"HINET_SHADOW_SHARE must be .* found '{wrong}'"):
-            chosen_shadow(settings)
+            shadow_settings(settings)
 
 
 def test_a_degraded_answer_of_the_second_model_is_not_compared(
@@ -292,13 +292,15 @@ def test_a_degraded_answer_of_the_second_model_is_not_compared(
     """Without the user's features it says something else; that is counted, and no difference of the models."""
     online = tmp_path / "online.db"
     shutil.copy(project / tiny_project.ONLINE, online)
-    shutil.copy(snapshot_beside(project / tiny_project.ONLINE), tmp_path)
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
     settings = tiny_project.with_read_timeout(project, store={"timeout_ms": 100.0})
-    blind = second(open_ranker(Sources(project / tiny_project.MODEL, online, tmp_path / "r.db"), settings), accepted)
+    blind = second(
+        open_ranker(ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), settings), accepted
+    )
     before = sample(blind, "hinet_shadow_requests_total", outcome="degraded")
     with contextlib.closing(sqlite3.connect(online, isolation_level=None)) as writer:
         writer.execute("begin exclusive")
-        assert blind.take(orjson.loads(line_of(request_, ranker.rank(request_)))) is None
+        assert blind.take(orjson.loads(json_line(request_, ranker.rank(request_)))) is None
     assert sample(blind, "hinet_shadow_requests_total", outcome="degraded") == before + 1
 
 

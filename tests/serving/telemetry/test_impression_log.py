@@ -18,19 +18,19 @@ from features.engine.arrow_types import arrow_schema
 from features.schema import newest_day, read_views
 from monitoring.impression_window import served_window
 from serving import service
-from serving.http.middleware import Front
+from serving.http.middleware import ApiMiddleware
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import request_type
-from serving.telemetry.impression_log import Scored, ServedLog, sampled
+from serving.telemetry.impression_log import Scored, ImpressionLog, sampled
 from tests.support import tiny_project, world
 
 SCHEMA, NOON = world.schema(), datetime(2026, 1, 12, 12)
 ITEMS = [4, 1, 7]
 
 
-def log_in(folder: Path, **changes: Any) -> ServedLog:
+def log_in(folder: Path, **changes: Any) -> ImpressionLog:
     """A log of every request."""
-    return ServedLog(**{"folder": folder, "sample": 1.0, "rows_per_file": 1000, "seconds": 60.0} | changes)
+    return ImpressionLog(**{"folder": folder, "sample": 1.0, "rows_per_file": 1000, "seconds": 60.0} | changes)
 
 
 def scored(user: int = 1, items: tuple[int, ...] = (4, 1), scenario: str = "feed", hour: int = 3) -> Scored:
@@ -120,7 +120,7 @@ def answers(folder: Path | None, root: pytest.MonkeyPatch) -> tuple[list[bytes],
     served = service.RankingService.inner()
     if served.log:
         served.log.sample = 1.0
-    client = TestClient(Front(api=service.api))
+    client = TestClient(ApiMiddleware(api=service.api))
     bodies = [{"user_id": user, "scenario": "feed", "candidates": ITEMS} for user in range(6)]
     found = [client.post("/rank", json=body).content for body in bodies]
     served.close()

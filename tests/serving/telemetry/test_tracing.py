@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for a ranking and one for each phase, in the caller's trace; off by default."""
+"""OpenTelemetry tracing: a span for a ranking and one for each phase, in the caller's trace; off by default."""
 
 from typing import Any
 
@@ -6,41 +6,42 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from common import params
-from common.paths import ROOT
+from common.errors import ParameterError
 from common.serve_params import ServeTracing
-from serving.http.middleware import Front
 from serving.telemetry.tracing import Tracing, open_tracing
-from tests.serving.http.test_middleware import VALID, Counts, ask, front
-from tests.serving.telemetry.test_prometheus import ranked
+from tests.support.serving import SERVE, VALID, api_in_front_of, call, ranking
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+pytestmark = pytest.mark.integration
 
 
-class Timed(Counts):
-    """A ranker that says how long its phases took."""
+class TracedRanker:
+    """A ranker with the observer `tracing`, whose phases take 7 ms."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self.tracing = tracing
 
     def rank(self, request: Any) -> Any:
-        """As if it had taken 7 ms."""
-        return ranked()
+        """A result of 20 items."""
+        result = ranking(20)
+        self.tracing.ranked(request, result)
+        return result
 
 
-def traced(share: float, headers: dict[str, str]) -> list[ReadableSpan]:
-    """The spans of one request."""
-    exporter, app = InMemorySpanExporter(), front(Timed())
-    app.api.tracing = Tracing(share, exporter)
-    assert _post(app, headers) == 200
-    app.api.tracing.close()
+def spans_of_a_request(sample: float, headers: dict[str, str]) -> list[ReadableSpan]:
+    """The spans of one request with these headers."""
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(sample, exporter)
+    app = api_in_front_of(TracedRanker(tracing))
+    app.api.tracing = tracing
+    assert call(app, lambda c: c.post("/rank", json=VALID, headers=headers)).status_code == 200
+    tracing.close()
     return list(exporter.get_finished_spans())
 
 
-def _post(app: Front, headers: dict[str, str]) -> int:
-    return ask(app, lambda c: c.post("/rank", json=VALID, headers=headers)).status_code
-
-
 def test_the_phases_are_children_of_the_ranking() -> None:
-    """One after another, as long as they took, with what the ranking was about."""
-    *phases, whole = traced(1.0, {})
+    """They follow one another with their durations; the ranking's span has scenario, candidates, model, degraded."""
+    *phases, whole = spans_of_a_request(1.0, {})
     assert [span.name for span in (*phases, whole)] == ["features", "encode", "model", "rank"]
     assert [round((span.end_time - span.start_time) / 1e6) for span in (*phases, whole)] == [1, 2, 4, 7]
     assert [span.start_time for span in phases[1:]] == [span.end_time for span in phases[:-1]]
@@ -54,26 +55,26 @@ def test_the_phases_are_children_of_the_ranking() -> None:
 
 
 def test_a_ranking_belongs_to_the_trace_of_its_caller() -> None:
-    """`traceparent` names it; a caller that is traced decides, whatever the share is."""
-    *_, whole = traced(1e-9, {"traceparent": CALLER})
+    """The header `traceparent` names it; a traced caller is always sampled, whatever the share is."""
+    *_, whole = spans_of_a_request(1e-9, {"traceparent": CALLER})
     assert f"{whole.context.trace_id:032x}" == CALLER.split("-")[1]
     assert f"{whole.parent.span_id:016x}" == CALLER.split("-")[2]
 
 
-def test_only_a_share_is_kept() -> None:
-    """Of what no caller traces."""
-    assert traced(1e-9, {}) == []
+def test_only_the_sampled_share_is_exported() -> None:
+    """A request without a traced caller is exported with the probability `sample`."""
+    assert spans_of_a_request(1e-9, {}) == []
 
 
-def test_off_is_the_default_and_console_a_choice() -> None:
-    """params.yaml says none; the exporters are those of the parameters."""
-    assert open_tracing(params.load(ROOT / "params.yaml").serve.tracing) is None
+def test_tracing_is_off_by_default() -> None:
+    """params.yaml names no exporter; with the exporter `console` tracing opens."""
+    assert open_tracing(SERVE.tracing) is None
     opened = open_tracing(ServeTracing(exporter="console", sample=1.0))
     assert opened is not None
     opened.close()
 
 
-def test_an_exporter_that_is_not_installed_is_told() -> None:
-    """With the package that brings it."""
-    with pytest.raises(params.ParameterError, match="pip install opentelemetry-exporter-otlp-proto-http"):
+def test_an_exporter_that_is_not_installed_is_named() -> None:
+    """The message has the command that installs its package."""
+    with pytest.raises(ParameterError, match="pip install opentelemetry-exporter-otlp-proto-http"):
         open_tracing(ServeTracing(exporter="otlp", sample=1.0))

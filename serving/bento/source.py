@@ -1,0 +1,54 @@
+"""The source of a bento: the project's modules that the service needs, its settings, and its requirements."""
+
+import shutil
+from importlib.metadata import version
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+from common.paths import PARAMS, ROOT
+from models.model_folder import NETWORKS
+from serving.shadow.client import WORKER
+
+SERVICE = "serving.service"
+STORE_SETTINGS = (Path("features/store/feature_store.yaml"), Path("features/store/feature_store.redis.yaml"))
+PACKAGES = (
+    "cyclopts",
+    "duckdb",
+    "feast[duckdb,redis]",
+    "filelock",
+    "numpy",
+    "opentelemetry-api",
+    "opentelemetry-sdk",
+    "orjson",
+    "prometheus_client",
+    "pyarrow",
+    "pydantic",
+    "pydantic-settings",
+    "pydantic_core",
+    "PyYAML",
+    "safetensors",
+    "starlette",
+    "torch",
+    "tqdm",
+    "typing_extensions",
+)  # BentoML adds itself
+
+
+def copy_source(target: Path, *, network: str) -> None:
+    """Copy to `target` every module of the project that the service can import, and the settings.
+
+    Two modules are imported by name only: the shadow model's process, and the network called `network` in NETWORKS.
+    """
+    finder = ModuleFinder(path=[str(ROOT)])
+    for module in (SERVICE, WORKER, NETWORKS[network].split(":")[0]):
+        finder.import_hook(module)
+    files = (getattr(module, "__file__", None) for module in finder.modules.values())
+    names = {Path(path).relative_to(ROOT) for path in files if path} | {PARAMS, *STORE_SETTINGS}
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target / name)
+
+
+def requirements() -> list[str]:
+    """The packages that the source imports, in the installed versions."""
+    return [f"{name}=={version(name.split('[')[0]).split('+')[0]}" for name in PACKAGES]
