@@ -24,7 +24,7 @@ from common import params, stage
 from common.files import write_text
 
 if TYPE_CHECKING:
-    from features.quality.gate import Suite
+    from features.quality.gate import SuiteResult
     from features.store.online_store import OnlineStore
 
 
@@ -65,7 +65,7 @@ def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path) -> di
         counts, suites = store.write(as_of, rewrite=True), _check(store, as_of, sample)
     remedy = f"Nothing but this command may write to {store.online}; remove {store.state_dir}, then run it again."
     conclusion = dataclasses.replace(GATE, remedy=remedy)
-    gate.conclude(conclusion, suites, name=store.schema.name, report=out / "check.json", docs=out / "docs")
+    gate.enforce(conclusion, suites, name=store.schema.name, report=out / "check.json", docs=out / "docs")
     store.write_snapshot(as_of)
     store.complete(as_of)
     return {
@@ -87,7 +87,7 @@ def _skip(store: "OnlineStore", as_of: datetime) -> dict[str, Any]:
     return {"as_of": as_of.isoformat(), "skipped": reason}
 
 
-def _check(store: "OnlineStore", as_of: datetime, sample: int) -> list["Suite"]:
+def _check(store: "OnlineStore", as_of: datetime, sample: int) -> list["SuiteResult"]:
     """Compare a sample of the store with the offline store as of `as_of`."""
     from features.quality.online_store import check_online
 

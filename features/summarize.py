@@ -1,20 +1,28 @@
-"""Stage: the training rows as histograms by column, scenario and day: what drift is measured against."""
+"""Stage: the training rows as histograms by column, scenario and day: the reference of the drift report."""
 
 from pathlib import Path
 
 from common import stage
-from features.encoding.encoder import Encoder
-from features.encoding.histograms import fit_reference
 from features.schema import read_schema
 
 
 def summarize(*, schema: Path, encoder: Path, training: Path, out: Path) -> None:
-    """Fit bins on train.parquet under `training` and write its histograms to `out`."""
-    found = fit_reference(training / "train.parquet", read_schema(schema), Encoder.read(encoder))
-    found.write(out)
+    """Fit bins on train.parquet under `training` and write its histograms to `out`.
+
+    Args:
+        schema: Declaration of the data set.
+        encoder: The fitted encoder.
+        training: Folder of train.parquet.
+        out: JSON file of the histograms that is written.
+    """
+    from features.encoding.encoder import Encoder
+    from features.encoding.histogram_counts import fit_reference
+
+    reference = fit_reference(training / "train.parquet", read_schema(schema), Encoder.read(encoder))
+    reference.write(out)
     print(
-        f"reference: {int(found.rows.sum()):,} rows of {found.first_day} to {found.last_day}, {len(found.bins)} "
-        f"histograms in {len(found.scenarios)} scenarios, {out.stat().st_size / 1e3:,.0f} kB",
+        f"reference: {int(reference.rows.sum()):,} rows of {reference.first_day} to {reference.last_day}, "
+        f"{len(reference.bins)} histograms in {len(reference.scenarios)} scenarios, {out.stat().st_size / 1e3:,.0f} kB",
         flush=True,
     )
 

@@ -1,8 +1,8 @@
-"""Frozen bins: what a value counts as in a histogram, at training and ever after.
+"""Frozen bins: the bin of a histogram in which a value is counted, in training and in every later window.
 
 Histograms of two windows can be compared only on the same bins, so these are fitted once, on the training rows, as the
-encoder is. Every column has bins for what is not a usual value: missing, and unknown (a category without a row in the
-encoder's tables) or beyond what training has seen (a number).
+encoder is. Every column has bins for unusual values: missing, and unknown (a category that is not in the encoder's
+vocabulary) or outside the range of training (a number).
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,10 +14,11 @@ import duckdb
 from numpy import unique
 
 from features.encoding.encoder import Encoder
+from features.engine import sql
 from features.schema import Column, Kind, newest_day
 
 QUANTILES = 10  # inner bins of a number
-COMMONEST = 24  # categories with a bin of their own: hours of the day fit in
+COMMONEST = 24  # categories with a separate bin: enough for the hours of the day
 MISSING, UNKNOWN, OTHER = 0, 1, 2  # the first bins of categories
 BELOW = 1  # of numbers: the second bin is below the least value of training, the last above the largest
 
@@ -48,7 +49,7 @@ class Bins:
     measure: Measure = Measure.VALUE
 
     @property
-    def several(self) -> bool:
+    def is_list(self) -> bool:
         """Whether a row has a list of values."""
         return self.kind in (Kind.MULTI_VALUED, Kind.SEQUENCE)
 
@@ -59,16 +60,16 @@ class Bins:
 
     @property
     def number(self) -> str:
-        """The number of a row that is counted, as SQL over rows with `_date`, the day of the impression since 1970."""
+        """SQL: the number that is counted, over rows with `_date`, the day of the impression since 1970."""
         numbers = {
-            Measure.VALUE: f'"{self.column}"',
-            Measure.LENGTH: f'len("{self.column}")',
-            Measure.AGE: f'_date - "{newest_day(self.column)}"',
+            Measure.VALUE: sql.column(self.column),
+            Measure.LENGTH: f"len({sql.column(self.column)})",
+            Measure.AGE: f"_date - {sql.column(newest_day(self.column))}",
         }
         return f"({numbers[self.measure]})::double"
 
     @property
-    def read(self) -> str:
+    def source_column(self) -> str:
         """The name of the column of the rows that is read."""
         return newest_day(self.column) if self.measure is Measure.AGE else self.column
 
@@ -79,7 +80,7 @@ class Bins:
 
     @property
     def unit(self) -> float:
-        """The largest number of training in size, by which moments are measured: any number but 0 where that is 0."""
+        """The largest absolute number of training, by which raw numbers are divided before they are summed; never 0."""
         return max(map(abs, self.edges)) or 1.0
 
     @property
@@ -89,7 +90,7 @@ class Bins:
 
     @property
     def labels(self) -> list[str]:
-        """What each bin is called."""
+        """The title of each bin."""
         if not self.numeric:
             return ["missing", "unknown", "other", *map(str, self.values)]
         low, high = f"{self.edges[0]:.4g}", f"{self.edges[-1]:.4g}"
@@ -105,7 +106,7 @@ class Bins:
         return cls(**{**plain, **typed, "edges": tuple(plain["edges"]), "values": tuple(plain["values"])})
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """A dictionary of plain values for JSON."""
         return asdict(self)
 
 
@@ -114,19 +115,19 @@ def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[B
 
     It has `_date`, the day of the impression since 1970.
     """
-    found = {name for name, *_ in connection.execute("describe training").fetchall()}
-    unfitted = [bins for column in encoder.columns for bins in _of_column(column, found)]
+    present = {name for name, *_ in connection.execute("describe training").fetchall()}
+    unfitted = [bins for column in encoder.columns for bins in _of_column(column, present)]
     return tuple(_fitted(connection, encoder, bins) for bins in unfitted)
 
 
-def _of_column(column: Column, found: set[str]) -> Iterator[Bins]:
-    """What is counted of a column, where the rows have the columns `found`."""
+def _of_column(column: Column, present: set[str]) -> Iterator[Bins]:
+    """The unfitted bins of a column, where the rows have the columns `present`."""
     name, kind = column.name, column.kind
     assert kind is not None  # the encoder holds features only
     yield Bins(name=name, column=name, kind=kind, vocabulary=column.vocabulary, log=column.log)
     if column.is_list:
         yield Bins(name=f"{name}: length", column=name, kind=kind, measure=Measure.LENGTH)
-    if kind is Kind.SEQUENCE and newest_day(name) in found:
+    if kind is Kind.SEQUENCE and newest_day(name) in present:
         yield Bins(name=f"{name}: age", column=name, kind=kind, measure=Measure.AGE)
 
 
@@ -137,21 +138,22 @@ def _fitted(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins)
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ...]:
-    """Least value, inner quantiles, largest value: distinct, at least two; a value that is often seen is one edge."""
-    shares = ", ".join(f"{place / QUANTILES}" for place in range(QUANTILES + 1))
-    found = connection.execute(
+    """Least value, inner quantiles, largest value: distinct, at least two; a frequent value is one edge."""
+    shares = ", ".join(f"{step / QUANTILES}" for step in range(QUANTILES + 1))
+    row = connection.execute(
         f"select quantile_disc({value}, [{shares}]) from training where isfinite({value})"
     ).fetchone()
-    edges: Iterable[float] = (found and found[0]) or [0.0]
+    edges: Iterable[float] = (row and row[0]) or [0.0]
     distinct = [float(edge) for edge in unique(list(edges))]
     return tuple(distinct if len(distinct) > 1 else [distinct[0], distinct[0] + 1])
 
 
 def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> tuple[str | int, ...]:
-    value = f'unnest("{bins.column}")' if bins.several else f'"{bins.column}"'
+    value = sql.column(bins.column)
+    value = f"unnest({value})" if bins.is_list else value
     rows = connection.execute(
         f"select value from (select {value} as value from training) where value is not null "
         f"group by value order by count(*) desc, value limit {2 * COMMONEST}"
     ).fetchall()
-    known = set(encoder.tables[bins.vocabulary])
+    known = set(encoder.vocabularies[bins.vocabulary])
     return tuple(value for (value,) in rows if value in known)[:COMMONEST]

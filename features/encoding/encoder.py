@@ -1,7 +1,7 @@
 """The encoder: the only code that turns rows into tensors, in training and in serving.
 
-Declared (the schema) and fitted (vocabularies, means) are two things: what is fitted, on the training rows only, is
-this JSON. A value seen less often than `minimum_count` in training, or never, or null, is row 0 of its table.
+The schema is declared; the encoder is fitted, on the training rows only: vocabularies and scales, stored as JSON. A
+value that is null, or occurs less than `minimum_count` times in training, has id 0: row 0 of its embedding table.
 """
 
 import dataclasses
@@ -12,26 +12,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import DTypeLike, NDArray
 
 from common.errors import SchemaError
-from features.schema import Column, Kind, Schema
+from common.files import write_text
+from features.schema import Column, Kind
 
 UNKNOWN, PADDING = 0, -1
-LIMIT = 8.0  # standard deviations: a scaled number is cut here, so that one wild value cannot rule a row
+LIMIT = 8.0  # standard deviations: scaled numbers are clipped here, so that one outlier cannot dominate a row
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The shape of encoded rows: all that a network has to know of the data."""
+    """The shape of encoded rows: what a network has to know of the data."""
 
     table_rows: tuple[int, ...]  # rows of each embedding table, row 0 = unknown
     categorical_tables: tuple[int, ...]  # the table of each of the F categorical columns
     bag_tables: tuple[int, ...]  # the table of each list column
-    bag_lengths: tuple[int, ...]  # and how many values of it are kept
+    bag_lengths: tuple[int, ...]  # the number of values kept of each list column
     numeric: int
     scenarios: int
 
@@ -40,41 +41,32 @@ class Layout:
 class Batch:
     """Encoded rows: categorical int32 [N, F], bags int32 [N, lengths], numeric float32 [N, P], scenario int32 [N]."""
 
-    categorical: np.ndarray
-    bags: np.ndarray
-    numeric: np.ndarray
-    scenario: np.ndarray
+    categorical: NDArray[np.int32]
+    bags: NDArray[np.int32]
+    numeric: NDArray[np.float32]
+    scenario: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Encoder:
     """Fitted vocabularies and scales; `columns` are the declared inputs in the order in which they are encoded.
 
-    `tables` maps a vocabulary's name to its values: value number i is row i + 1. `scales` maps a numeric column to
-    the mean and standard deviation of its training values (after log(1 + v) where declared).
+    `vocabularies` maps a vocabulary's name to its values: the value at index i has id i + 1. `scales` maps a numeric
+    column to the mean and standard deviation of its training values (after log(1 + v) where declared).
     """
 
     scenario: str
     scenarios: tuple[str, ...]
     columns: tuple[Column, ...]
-    tables: dict[str, list[Any]]
+    vocabularies: dict[str, list[Any]]
     scales: dict[str, tuple[float, float]]
-
-    @classmethod
-    def fit(cls, schema: Schema, columns: tuple[Column, ...], training: Path, minimum_count: int) -> "Encoder":
-        """An encoder fitted on the Parquet file `training`, in DuckDB, so that memory does not grow with the rows."""
-        with duckdb.connect(config={"threads": 1, "memory_limit": "2GB"}) as connection:  # one: sums in one order
-            connection.execute(f"create view training as select * from read_parquet('{training.as_posix()}')")
-            tables = {name: _vocabulary(connection, name, columns, minimum_count) for name in _tables(columns)}
-            scales = {c.name: _scale(connection, c) for c in columns if c.kind is Kind.NUMERIC}
-        return cls(schema.scenario, schema.scenarios, columns, tables, scales)
 
     @property
     def layout(self) -> Layout:
-        """What a network has to know."""
-        index = {name: position for position, name in enumerate(self.tables)}
+        """The shape of the rows that this encoder makes."""
+        index = {name: position for position, name in enumerate(self.vocabularies)}
         return Layout(
-            table_rows=tuple(len(values) + 1 for values in self.tables.values()),
+            table_rows=tuple(len(values) + 1 for values in self.vocabularies.values()),
             categorical_tables=tuple(index[c.vocabulary] for c in self._of(Kind.CATEGORICAL)),
             bag_tables=tuple(index[c.vocabulary] for c in self._lists),
             bag_lengths=tuple(c.length or 0 for c in self._lists),
@@ -106,18 +98,19 @@ class Encoder:
 
     @cached_property
     def _values(self) -> dict[str, pa.Array]:
-        return {name: pa.array(values) for name, values in self.tables.items()}
+        return {name: pa.array(values) for name, values in self.vocabularies.items()}
 
-    def _lookup(self, column: Column, values: pa.Array) -> np.ndarray:
-        """Row of each value in its table, UNKNOWN where it has none."""
+    def _lookup(self, column: Column, values: pa.Array) -> NDArray[np.int32]:
+        """The id of each value [N], UNKNOWN where it has none."""
         known = self._values[column.vocabulary]
         if not len(known):
             return np.zeros(len(values), np.int32)
-        found = pc.index_in(values.cast(known.type), value_set=known)
-        return (pc.fill_null(found, -1).to_numpy() + 1).astype(np.int32)
+        index = pc.index_in(values.cast(known.type), value_set=known)
+        ids: NDArray[np.int32] = (pc.fill_null(index, -1).to_numpy() + 1).astype(np.int32)
+        return ids
 
-    def _bag(self, column: Column, lists: pa.Array) -> np.ndarray:
-        """Rows of the newest (sequence) or first (set) `length` values of each list [N, length], PADDING behind."""
+    def _bag(self, column: Column, lists: pa.Array) -> NDArray[np.int32]:
+        """Ids of the newest (sequence) or first (set) `length` values of each list [N, length], then PADDING."""
         length = column.length or 0
         sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         kept = np.minimum(sizes, length)
@@ -129,7 +122,7 @@ class Encoder:
         bag[inside] = self._lookup(column, lists.flatten())[(starts[:, None] + position)[inside]]
         return bag
 
-    def _number(self, column: Column, values: pa.Array) -> Iterator[np.ndarray]:
+    def _number(self, column: Column, values: pa.Array) -> Iterator[NDArray[Any]]:
         """(v - mean) / deviation, 0 where missing; then, for a nullable column, 1 where missing."""
         missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         number = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy()
@@ -146,10 +139,9 @@ class Encoder:
             "scenarios": self.scenarios,
             "columns": [dataclasses.asdict(column) for column in self.columns],
             "scales": self.scales,
-            "tables": self.tables,
+            "tables": self.vocabularies,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(plain, separators=(",", ":")) + "\n")
+        write_text(path, json.dumps(plain, separators=(",", ":")) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Encoder":
@@ -160,41 +152,13 @@ class Encoder:
         return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales)
 
 
-def _tables(columns: tuple[Column, ...]) -> dict[str, None]:
-    """Names of the vocabularies, in the order of the first column of each."""
-    return dict.fromkeys(column.vocabulary for column in columns if column.kind is not Kind.NUMERIC)
-
-
-def _vocabulary(
-    connection: duckdb.DuckDBPyConnection, name: str, columns: tuple[Column, ...], minimum_count: int
-) -> list[Any]:
-    """Values seen at least `minimum_count` times, sorted; counted in the plain columns of the domain if it has any."""
-    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
-    counted = [column for column in members if not column.is_list] or members
-    parts = (f'select {"unnest" if c.is_list else ""}("{c.name}") as value from training' for c in counted)
-    rows = connection.execute(
-        f"select value from ({' union all '.join(parts)}) where value is not null "
-        f"group by value having count(*) >= {minimum_count} order by value"
-    ).fetchall()
-    return [value for (value,) in rows]
-
-
-def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float, float]:
-    """Mean and standard deviation of the training values; (0, 1) where there is nothing to measure."""
-    value = f'"{column.name}"::double'
-    value = f"ln(1 + {value})" if column.log else value
-    found = connection.execute(f"select avg({value}), stddev_pop({value}) from training").fetchone()
-    mean, deviation = found or (None, None)
-    return (mean or 0.0, deviation or 1.0)
-
-
 def _flat(rows: pa.Table, name: str) -> pa.Array:
     column = rows[name].combine_chunks()
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def stack_columns(columns: list[np.ndarray], rows: int, dtype: type) -> np.ndarray:
-    """The columns side by side [rows, len(columns)]; no columns: [rows, 0]."""
+def stack_columns(columns: list[NDArray[Any]], rows: int, dtype: DTypeLike) -> NDArray[Any]:
+    """The columns stacked as [rows, len(columns)]; no columns: [rows, 0]."""
     if not columns:
         return np.empty((rows, 0), dtype)
     return np.stack(columns, axis=1).astype(dtype)

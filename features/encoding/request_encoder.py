@@ -1,8 +1,8 @@
-"""One row of some columns, encoded without the cost of a table: for a request, which has one user.
+"""The encoder of a request: one row of some columns, without the cost of a table.
 
 The Encoder looks up columns of many rows; each lookup builds a hash table of the whole vocabulary first, which for one
 row of forty columns is a hundred times the work. This is the same arithmetic over the same vocabularies, value by
-value: tested to be the Encoder's own bytes.
+value; a test holds its bytes equal to the Encoder's.
 """
 
 from collections.abc import Mapping
@@ -10,18 +10,19 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Batch, Encoder
 from features.schema import Column, DType, Kind
 
 
-class RowEncoder:
-    """Encodes one row at a time of the columns named; the others come out as unknown, padding and zero."""
+class RequestEncoder:
+    """Encodes one row at a time of the columns `names`; the other columns are unknown, padding and zero."""
 
     def __init__(self, encoder: Encoder, names: frozenset[str]) -> None:
         self.encoder, self.layout = encoder, encoder.layout
         columns = encoder.columns
-        self.categorical = _places([c for c in columns if c.kind is Kind.CATEGORICAL], names)
+        self.categorical = _indices([c for c in columns if c.kind is Kind.CATEGORICAL], names)
         self.bags = _spans([c for c in columns if c.is_list], names)
         self.numeric = _numbers([c for c in columns if c.kind is Kind.NUMERIC], names)
         scales = [encoder.scales[column.name] for column, _ in self.numeric]
@@ -29,27 +30,27 @@ class RowEncoder:
         self.logs = np.array([column.log for column, _ in self.numeric], np.bool_)
         self.names = [column.name for column, _ in self.numeric]
         self.single = np.array([column.dtype is DType.FLOAT32 for column, _ in self.numeric], np.bool_)
-        self.values = np.array([place for _, place in self.numeric], np.int64)
-        self.flags = np.array([place + 1 for column, place in self.numeric if column.nullable], np.int64)
+        self.values = np.array([index for _, index in self.numeric], np.int64)
+        self.flags = np.array([index + 1 for column, index in self.numeric if column.nullable], np.int64)
         self.nullable = np.array([column.nullable for column, _ in self.numeric], np.bool_)
 
     @cached_property
-    def _rows(self) -> dict[str, dict[Any, int]]:
-        """The row of each value in its table, by vocabulary."""
+    def _ids(self) -> dict[str, dict[Any, int]]:
+        """The id of each value, by vocabulary."""
         used = {column.vocabulary for column, _ in (*self.categorical, *self.bags)}
         return {
-            name: {value: row for row, value in enumerate(values, start=UNKNOWN + 1)}
-            for name, values in self.encoder.tables.items()
+            name: {value: id_ for id_, value in enumerate(values, start=UNKNOWN + 1)}
+            for name, values in self.encoder.vocabularies.items()
             if name in used
         }
 
     def encode(self, row: Mapping[str, Any], scenario: int) -> Batch:
-        """The tensors [1, ..] of a row in a scenario (its number); a column that is not there is missing."""
+        """The tensors [1, ..] of a row in a scenario (its index); an absent column is a missing value."""
         layout = self.layout
         categorical = np.full((1, len(layout.categorical_tables)), UNKNOWN, np.int32)
         bags = np.full((1, sum(layout.bag_lengths)), PADDING, np.int32)
-        for column, place in self.categorical:
-            categorical[0, place] = self._rows[column.vocabulary].get(row.get(column.name), UNKNOWN)
+        for column, index in self.categorical:
+            categorical[0, index] = self._ids[column.vocabulary].get(row.get(column.name), UNKNOWN)
         for column, start in self.bags:
             self._bag(column, row.get(column.name), bags[0, start : start + (column.length or 0)])
         numeric = np.zeros((1, layout.numeric), np.float32)
@@ -57,25 +58,25 @@ class RowEncoder:
             self._number(row, numeric[0])
         return Batch(categorical, bags, numeric, np.array([scenario], np.int32))
 
-    def _bag(self, column: Column, values: list[Any] | None, out: np.ndarray) -> None:
-        """The newest (sequence) or first (set) values of a list into `out` [length]."""
+    def _bag(self, column: Column, values: list[Any] | None, out: NDArray[np.int32]) -> None:
+        """Write the ids of the newest (sequence) or first (set) values of a list into `out` [length]."""
         kept = (values or [])[-len(out) :] if column.kind is Kind.SEQUENCE else (values or [])[: len(out)]
-        known = self._rows[column.vocabulary]
+        known = self._ids[column.vocabulary]
         out[: len(kept)] = [known.get(value, UNKNOWN) for value in kept]
 
-    def _number(self, row: Mapping[str, Any], out: np.ndarray) -> None:
-        """Every number of the row, scaled, and after each nullable one whether it is missing, into `out` [P]."""
+    def _number(self, row: Mapping[str, Any], out: NDArray[np.float32]) -> None:
+        """Write every number of the row, scaled, and after each nullable one whether it is missing, into `out` [P]."""
         with np.errstate(all="ignore"):
-            found = np.array([row.get(name) for name in self.names], np.float64)  # of None: NaN
-            found = np.where(self.single, found.astype(np.float32), found)  # as a column of its type holds it
-            missing = np.isnan(found)
-            scaled = (np.where(self.logs, np.log1p(found), found) - self.means) / self.deviations
+            values = np.array([row.get(name) for name in self.names], np.float64)  # None becomes NaN
+            values = np.where(self.single, values.astype(np.float32), values)  # rounded as a float32 column would be
+            missing = np.isnan(values)
+            scaled = (np.where(self.logs, np.log1p(values), values) - self.means) / self.deviations
         out[self.values] = np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         out[self.flags] = missing[self.nullable]
 
 
-def _places(columns: list[Column], names: frozenset[str]) -> list[tuple[Column, int]]:
-    return [(column, place) for place, column in enumerate(columns) if column.name in names]
+def _indices(columns: list[Column], names: frozenset[str]) -> list[tuple[Column, int]]:
+    return [(column, index) for index, column in enumerate(columns) if column.name in names]
 
 
 def _spans(columns: list[Column], names: frozenset[str]) -> list[tuple[Column, int]]:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from common.errors import SchemaError
@@ -21,14 +23,14 @@ CHOICE_SET = "choice_set"
 class Tensors(Batch):
     """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code).
 
-    The label of a multi-class task is the place of its class. `choice_set` int64 [N] (a code) says which rows are
+    The label of a multi-class task is the index of its class. `choice_set` int64 [N] (a code) says which rows are
     candidates of one choice; None where the schema has no choice task.
     """
 
-    labels: np.ndarray
-    event_id: np.ndarray
-    user: np.ndarray
-    choice_set: np.ndarray | None = None
+    labels: NDArray[np.float32]
+    event_id: NDArray[np.int64]
+    user: NDArray[np.int64]
+    choice_set: NDArray[np.int64] | None = None
 
 
 def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> None:
@@ -36,7 +38,7 @@ def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> No
     out.mkdir(parents=True)
     file = pq.ParquetFile(rows)
     total, done = file.metadata.num_rows, 0
-    files: dict[str, np.ndarray] = {}
+    files: dict[str, NDArray[Any]] = {}
     with tqdm(total=total, desc=f"encode {out.name}", unit="row", unit_scale=True, mininterval=1) as progress:
         for batch in file.iter_batches(BATCH_ROWS):
             table = pa.Table.from_batches([batch])
@@ -55,11 +57,11 @@ def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> No
 def open_tensors(folder: Path) -> Tensors:
     """The tensors that `write_tensors` wrote, memory-mapped."""
     names = ("categorical", "bags", "numeric", "scenario", "labels", "event_id", "user")
-    found = names + ((CHOICE_SET,) if (folder / f"{CHOICE_SET}.npy").exists() else ())
-    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in found})
+    present = names + ((CHOICE_SET,) if (folder / f"{CHOICE_SET}.npy").exists() else ())
+    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in present})
 
 
-def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, np.ndarray]:
+def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, NDArray[Any]]:
     labels = [labels_of(task, rows[task.name]) for task in schema.tasks]
     return vars(encoder.encode(rows)) | {
         "labels": stack_columns(labels, rows.num_rows, np.float32),
@@ -67,16 +69,17 @@ def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, np.n
     }
 
 
-def labels_of(task: Task, values: pa.ChunkedArray) -> np.ndarray:
-    """0 or 1, or the place of the class, NaN where unobserved [N]; raises SchemaError on a class not declared."""
+def labels_of(task: Task, values: pa.ChunkedArray) -> NDArray[np.float32]:
+    """0 or 1, or the index of the class, NaN where unobserved [N]; raises SchemaError on a class not declared."""
     if task.classes is not None:
-        found = pc.index_in(values, value_set=pa.array(task.classes, values.type), skip_nulls=True)
-        if found.null_count > values.null_count:
-            strange = pc.unique(values.filter(pc.and_(found.is_null(), values.is_valid()))).to_pylist()
-            raise SchemaError(f"labels of {task.name} are {strange[:5]}, none of its classes {task.classes}")
-        values = found
-    return pc.fill_null(values.cast(pa.float32()), np.nan).to_numpy()
+        index = pc.index_in(values, value_set=pa.array(task.classes, values.type), skip_nulls=True)
+        if index.null_count > values.null_count:
+            undeclared = pc.unique(values.filter(pc.and_(index.is_null(), values.is_valid()))).to_pylist()
+            raise SchemaError(f"labels of {task.name} are {undeclared[:5]}, none of its classes {task.classes}")
+        values = index
+    labels: NDArray[np.float32] = pc.fill_null(values.cast(pa.float32()), np.nan).to_numpy()
+    return labels
 
 
-def _open(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _open(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

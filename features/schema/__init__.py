@@ -10,8 +10,8 @@ from features.schema.columns import (
     View,
     newest_day,
 )
-from features.schema.schema import SPLITS, Schema, inputs, read_schema, read_views, to_json
-from features.schema.targets import Task, TaskKind, mean_title, places, tasks_of
+from features.schema.schema import SPLITS, Schema, inputs, inputs_from, read_schema, read_views, to_json
+from features.schema.targets import Task, TaskKind, mean_title, output_slices, tasks_of
 
 __all__ = [
     "EVENT_TIMESTAMP",
@@ -26,9 +26,10 @@ __all__ = [
     "TaskKind",
     "View",
     "inputs",
+    "inputs_from",
     "mean_title",
     "newest_day",
-    "places",
+    "output_slices",
     "read_schema",
     "read_views",
     "tasks_of",

@@ -33,8 +33,8 @@ class Role(StrEnum):
     """What a column is for."""
 
     EVENT_ID = "event_id"
-    TIMESTAMP = "timestamp"  # the moment of the impression
-    KNOWN_AT = "known_at"  # the moment from which a user or item exists
+    TIMESTAMP = "timestamp"  # of the impression
+    KNOWN_AT = "known_at"  # the time from which a user or item exists
     USER = "user"
     ITEM = "item"
     SCENARIO = "scenario"
@@ -44,7 +44,7 @@ class Role(StrEnum):
     NEWEST_DAY = "newest_day"  # of a sequence: the day (since 1970, UTC) of its newest value; measured, never a feature
 
 
-EVENT_TIMESTAMP = "event_timestamp"  # of a row of a view: the moment from which its values were known
+EVENT_TIMESTAMP = "event_timestamp"  # of a row of a view: the time from which its values are known
 FEATURE_ROLES = frozenset({Role.USER, Role.ITEM, Role.SCENARIO, Role.FEATURE})
 _DTYPES: dict[Kind | None, set[DType]] = {
     Kind.CATEGORICAL: {DType.INT64, DType.STRING},
@@ -58,12 +58,20 @@ _DTYPES: dict[Kind | None, set[DType]] = {
 class Column:
     """One column: its name, what it is for, how it is stored, encoded and bounded.
 
-    `kind` is None where the column is no feature. `minimum` and `maximum` bound a number or a moment (in
-    seconds since 1970, UTC), `values` closes the set of a categorical column. `domain` names the vocabulary (and
-    embedding table) of a categorical, multi-valued or sequence column: columns with one domain share one table;
-    default: a table of its own.
-    `length` is how many values of a list are kept (the newest of a sequence, the first of a set).
-    `log` asks the encoder for log(1 + v) before scaling: for counts and prices.
+    Args:
+        name: Name of the column.
+        role: What the column is for.
+        dtype: How it is stored.
+        kind: How it is encoded; None where it is no feature.
+        nullable: Whether values may be missing.
+        minimum: Least number, or least timestamp in seconds since 1970 (UTC).
+        maximum: Largest number, or largest timestamp in seconds since 1970 (UTC).
+        values: The closed set of values of a categorical column; None: open.
+        domain: Name of the vocabulary and the embedding table of a categorical, multi-valued or sequence column;
+            columns with one domain share them. None: the name of the column.
+        length: Number of values of a list that are kept (the newest of a sequence, the first of a set).
+        log: Whether the encoder takes log(1 + v) before scaling: for counts and prices.
+        desc: Description for people.
     """
 
     name: str
@@ -80,7 +88,7 @@ class Column:
     desc: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no encoder could read; raises SchemaError."""
+        """Raises SchemaError where no encoder could read the column."""
         if self.is_feature and self.dtype not in _DTYPES.get(self.kind, set()):
             raise SchemaError(f"column {self.name}: a {self.kind} feature cannot be stored as {self.dtype}")
         if not self.is_feature and self.kind is not None:
@@ -90,7 +98,7 @@ class Column:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Column":
-        """The column whose `dataclasses.asdict` went through JSON."""
+        """The column that `dataclasses.asdict` turned into plain values."""
         typed: dict[str, Any] = {"role": Role(plain["role"]), "dtype": DType(plain["dtype"])}
         typed["kind"] = Kind(plain["kind"]) if plain["kind"] else None
         typed["values"] = tuple(plain["values"]) if plain["values"] is not None else None
@@ -103,21 +111,21 @@ class Column:
 
     @property
     def is_list(self) -> bool:
-        """Whether a row holds several values of the column."""
+        """Whether a row has a list of values."""
         return self.dtype in (DType.INT64_LIST, DType.STRING_LIST)
 
     @property
     def vocabulary(self) -> str:
-        """The name of the vocabulary that the column's values belong to."""
+        """The name of the vocabulary of the column."""
         return self.domain or self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A table of features by entity and moment: `<name>.parquet`, one wide view per set of join keys.
+    """A table of features by entity and timestamp: `<name>.parquet`, one wide view per set of join keys.
 
-    `keys` are the names of the event columns that identify the entity; every row has `event_timestamp`, the
-    moment from which its values were known.
+    `keys` are the names of the event columns that identify the entity; every row has `event_timestamp`, the time from
+    which its values are known.
     """
 
     name: str

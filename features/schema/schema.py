@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from common.errors import SchemaError
 from features.schema.columns import FEATURE_ROLES, Column, DType, Role, View
 from features.schema.targets import Task, TaskKind
 
-SPLITS = ("train", "valid", "test")  # of the joined impressions, in order of time where they are split by time
+SPLITS = ("train", "valid", "test")  # of the impressions; in order of time where they are split by time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Schema:
     items: tuple[Column, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a declaration that contradicts itself; raises SchemaError."""
+        """Raises SchemaError where the declaration contradicts itself."""
         for role in (Role.EVENT_ID, Role.TIMESTAMP, Role.USER, Role.ITEM, Role.SCENARIO):
             _exactly_one(self.name, "events", self.events, role)
         _exactly_one(self.name, "users", self.users, Role.USER)
@@ -74,7 +74,7 @@ class Schema:
             if column.nullable or column.dtype not in (DType.INT64, DType.STRING):
                 raise SchemaError(
                     f"column {column.name}: a choice_set is an int64 or string that is never null (a row "
-                    "outside every choice has a set of its own)"
+                    "outside every choice is a set by itself)"
                 )
         labels = {column.name: column for column in self.by_role(Role.LABEL)}
         for task in self.tasks:
@@ -107,7 +107,7 @@ class Schema:
 
     @property
     def timestamp(self) -> str:
-        """Name of the column with the moment of the impression."""
+        """Name of the column with the timestamp of the impression."""
         return self.by_role(Role.TIMESTAMP)[0].name
 
     @cached_property
@@ -139,7 +139,7 @@ class Schema:
         return next((c.name for c in self.tables[table] if c.role is Role.KNOWN_AT), None)
 
     def profile(self, table: str) -> tuple[Column, ...]:
-        """The features of `users` or `items` beside the id."""
+        """The features of `users` or `items` without the id."""
         return tuple(column for column in self.tables[table] if column.role is Role.FEATURE)
 
     @property
@@ -153,9 +153,9 @@ class Schema:
 
 
 def _exactly_one(name: str, table: str, columns: Iterable[Column], role: Role) -> None:
-    found = [column.name for column in columns if column.role is role]
-    if len(found) != 1:
-        raise SchemaError(f"data set {name}: table {table} needs exactly one column of role {role}, found {found}")
+    names = [column.name for column in columns if column.role is role]
+    if len(names) != 1:
+        raise SchemaError(f"data set {name}: table {table} needs exactly one column of role {role}, found {names}")
 
 
 def inputs(schema: Schema, views: Iterable[View]) -> tuple[Column, ...]:
@@ -163,8 +163,16 @@ def inputs(schema: Schema, views: Iterable[View]) -> tuple[Column, ...]:
     return schema.by_role(*FEATURE_ROLES) + tuple(c for view in views for c in view.columns if c.is_feature)
 
 
+def inputs_from(schema: Schema, views: Iterable[View], sources: Collection[str]) -> tuple[Column, ...]:
+    """The inputs that come from one of `sources`: impression, profile, statistics."""
+    impression = {column.name for column in inputs(schema, ())}
+    profile = {column.name for table in ("users", "items") for column in schema.profile(table)}
+    source_of = dict.fromkeys(impression, "impression") | dict.fromkeys(profile, "profile")
+    return tuple(c for c in inputs(schema, views) if source_of.get(c.name, "statistics") in sources)
+
+
 def to_json(declaration: Schema | tuple[View, ...]) -> str:
-    """A schema or its views as JSON: stable to the byte. The kind of a binary task goes without saying."""
+    """A schema or its views as JSON, always the same bytes; the kind of a binary task, the default, is left out."""
     if not isinstance(declaration, Schema):
         return json.dumps([dataclasses.asdict(view) for view in declaration], indent=1) + "\n"
     plain = dataclasses.asdict(declaration)
@@ -175,7 +183,7 @@ def to_json(declaration: Schema | tuple[View, ...]) -> str:
 
 
 def read_schema(path: Path) -> Schema:
-    """The schema that `ingest` wrote beside the data."""
+    """The schema in the JSON file that `ingest` wrote."""
     plain = json.loads(path.read_text())
     tables = {table: tuple(Column.of(c) for c in plain[table]) for table in ("events", "users", "items")}
     tasks = tuple(Task.of(task) for task in plain["tasks"])
@@ -183,7 +191,7 @@ def read_schema(path: Path) -> Schema:
 
 
 def read_views(path: Path) -> tuple[View, ...]:
-    """The views that `aggregate` wrote beside the features."""
+    """The views in the JSON file that `aggregate` wrote."""
     return tuple(
         View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(Column.of(c) for c in view["columns"]))
         for view in json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What is asked of a row: the kinds of tasks, what their labels are, and what a network has to say of them."""
+"""The tasks of a data set: their kinds, their labels, and the logits that a network has for each."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from common.errors import SchemaError
 
 
 class TaskKind(StrEnum):
-    """What a label says, and with it loss and metric of its task."""
+    """The meaning of a label, which decides loss and metric of its task."""
 
     BINARY = "binary"  # 0 or 1: binary cross entropy, AUC
     MULTI_CLASS = "multi_class"  # one of the declared classes: softmax cross entropy, accuracy
@@ -22,10 +22,10 @@ _TYPES = {"string": str, "int8": int, "int64": int}  # of classes, by how their 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task: its name is its label column (0, 1 or null where unobserved; a multi-class one holds `classes`).
+    """One task; its name is that of its label column (0, 1 or null where unobserved; one of `classes` if multi-class).
 
-    `requires` names the task whose label must be 1 wherever this one is (order only after click). The rows of a choice
-    are its candidates; those with one value in the column of role choice_set, and a label, are one set.
+    `requires` names the task whose label must be 1 wherever this one is 1 (order only after click). The rows of a
+    choice task are candidates; those with the same value in the column of role choice_set, and a label, are one set.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Task:
     classes: tuple[str | int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse classes that contradict the kind; raises SchemaError."""
+        """Raises SchemaError where the classes contradict the kind."""
         if (self.kind is TaskKind.MULTI_CLASS) != (self.classes is not None):
             raise SchemaError(
                 f"task {self.name}: a multi_class task, and no other, declares classes; found kind {self.kind} and "
@@ -46,7 +46,7 @@ class Task:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Task":
-        """The task whose fields, less the kind of a binary one, went through JSON."""
+        """The task with these plain values; without a kind it is binary."""
         classes = plain.get("classes")
         typed = {"kind": TaskKind(plain.get("kind", "binary")), "classes": None if classes is None else tuple(classes)}
         return cls(**{**plain, **typed})
@@ -62,7 +62,7 @@ class Task:
         return len(self.output_names)
 
     def check_label(self, dtype: str, values: tuple[str | int, ...] | None) -> None:
-        """Refuse a label column that cannot hold the classes, in their own type; raises SchemaError."""
+        """Raises SchemaError where the label column cannot hold the classes, in their type."""
         if self.classes is None:
             return
         if {type(value) for value in self.classes} != {_TYPES.get(dtype)}:
@@ -77,16 +77,16 @@ class Task:
 
 
 def tasks_of(tasks: Iterable[str | Task]) -> tuple[Task, ...]:
-    """The tasks; a name alone is a binary one."""
+    """The tasks; a name alone is a binary task."""
     return tuple(Task(name=task) if isinstance(task, str) else task for task in tasks)
 
 
-def places(tasks: Iterable[Task]) -> tuple[slice, ...]:
-    """Where the logits of each task lie among those of all."""
+def output_slices(tasks: Iterable[Task]) -> tuple[slice, ...]:
+    """The slice of each task's logits among those of all tasks."""
     ends = accumulate((task.outputs for task in tasks), initial=0)
     return tuple(slice(start, end) for start, end in pairwise(ends))
 
 
 def mean_title(tasks: Iterable[Task]) -> str:
-    """What the mean over the cells is to be called."""
+    """The title of the mean over the cells."""
     return "mean AUC" if all(task.kind is TaskKind.BINARY for task in tasks) else "mean of the cells"

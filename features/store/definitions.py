@@ -1,4 +1,4 @@
-"""Entities, feature views and the one feature service, made from the schema and its views."""
+"""The definitions of the Feast repository, from the schema and its views: entities, feature views, feature service."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 
 SERVICE = "ranking"
 REDIS = "HINET_REDIS"  # environment variable: host:port[,password=...] of the Redis that is the online store in use
-_PATIENCE = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
+_TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
 _TYPES: dict[DType, FeastType] = {
     DType.INT64: Int64,
     DType.FLOAT32: Float32,
@@ -38,17 +38,22 @@ def open_store(
 ) -> FeatureStore:
     """A feature store with the settings of feature_store.yaml and everything that the views define applied to it.
 
-    `features` is the folder of the views' Parquet files (the offline store), `online` the SQLite file of the online
-    store, `registry` where Feast keeps its definitions: a by-product, since its bytes change whenever it is written.
-    With `redis` (host:port and more, as Feast has it) that is the online store, by feature_store.redis.yaml. Who only
-    `reads` touches no online store here: Feast would make its tables, and wait for whoever holds the file.
+    Args:
+        schema: Declaration of the data set.
+        views: Feature views to define.
+        features: Folder of the views' Parquet files (the offline store).
+        online: SQLite file of the online store.
+        registry: File of Feast's definitions; not an artefact, since its bytes change whenever it is written.
+        redis: `host:port` and more, as Feast has it, of the Redis that is the online store instead of SQLite.
+        reads: Whether the store is only read; then no online store is touched here. Feast would create its tables and
+            wait for a process that holds the file.
     """
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
     name = "feature_store.yaml" if redis is None else "feature_store.redis.yaml"
     settings = yaml.safe_load((Path(__file__).parent / name).read_text())
     settings["registry"] = str(registry.absolute())
-    place = {"path": str(online.absolute())} if redis is None else {"connection_string": f"{redis},{_PATIENCE}"}
-    settings["online_store"] |= place
+    address = {"path": str(online.absolute())} if redis is None else {"connection_string": f"{redis},{_TIMEOUTS}"}
+    settings["online_store"] |= address
     registry.parent.mkdir(parents=True, exist_ok=True)
     store = FeatureStore(config=RepoConfig(**settings, repo_path=features.absolute()))
     if reads:
@@ -59,7 +64,7 @@ def open_store(
 
 
 def _register(store: FeatureStore, defined: Iterable[Entity | FeatureView | FeatureService]) -> None:
-    """Into Feast's registry, and nowhere else."""
+    """Write definitions to Feast's registry only."""
     for one in defined:
         if isinstance(one, Entity):
             store.registry.apply_entity(one, store.project, commit=False)
@@ -67,13 +72,13 @@ def _register(store: FeatureStore, defined: Iterable[Entity | FeatureView | Feat
             store.registry.apply_feature_view(one, store.project, commit=False)
         else:
             store.registry.apply_feature_service(one, store.project, commit=False)
-    store.registry.commit()
+    store.registry.commit()  # type: ignore[no-untyped-call]  # Feast declares no types here
 
 
 def definitions(
     schema: Schema, views: tuple[View, ...], features: Path
 ) -> Iterator[Entity | FeatureView | FeatureService]:
-    """What Feast has to know: one entity per join key, one feature view per view, one feature service for all."""
+    """The definitions: one entity per join key, one feature view per view, one feature service for all."""
     entities = {key.name: _entity(key) for key in _keys(schema, views)}
     yield from entities.values()
     feature_views = [_feature_view(view, [entities[key] for key in view.keys], features) for view in views]
@@ -91,7 +96,7 @@ def _entity(key: Column) -> Entity:
 
 
 def _feature_view(view: View, entities: list[Entity], features: Path) -> FeatureView:
-    """A view whose values hold until the next ones: snapshots are written when something changes, so no TTL."""
+    """A view without TTL: its rows are written when something changes, so values are valid until the next row."""
     keys = [Field(name=e.join_key, dtype=_key_field(e)) for e in entities]
     return FeatureView(
         name=view.name,

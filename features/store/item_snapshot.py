@@ -53,7 +53,7 @@ def write_snapshot(schema: Schema, views: tuple[View, ...], *, features: Path, a
     }
     with replacing(path) as partial:
         pq.write_table(rows.replace_schema_metadata(metadata), partial, write_page_checksum=True)
-    return rows.num_rows
+    return int(rows.num_rows)
 
 
 def newest_items(schema: Schema, views: tuple[View, ...], features: Path, as_of: datetime) -> pa.Table:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.params import Aggregate
-from features.aggregate import aggregate, feature_views
+from features.aggregate import aggregate
+from features.engine.feature_views import feature_views
 from features.schema import to_json
 from tests.support import world
 

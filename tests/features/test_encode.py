@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from common.errors import SchemaError
 from common.params import Encode
-from features.encode import encode, visible
+from features.encode import encode
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder
+from features.encoding.fitting import fit_encoder
 from features.encoding.tensors import open_tensors
 from features.join import join
-from features.schema import Column, DType, Kind, Role, inputs, read_views
+from features.schema import Column, DType, Kind, Role, inputs, inputs_from, read_views
 from tests.support import world
 
 SCHEMA = world.schema()
@@ -48,7 +49,7 @@ def rows(**columns: list) -> pa.Table:
 def fit(tmp_path: Path, table: pa.Table, minimum_count: int = 1) -> Encoder:
     """An encoder of COLUMNS fitted on `table`."""
     pq.write_table(table, tmp_path / "train.parquet")
-    return Encoder.fit(SCHEMA, COLUMNS, tmp_path / "train.parquet", minimum_count)
+    return fit_encoder(SCHEMA, COLUMNS, tmp_path / "train.parquet", minimum_count)
 
 
 def test_known_values_have_rows_in_order_and_the_rest_is_unknown(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_sequence_of_items_shares_the_table_of_items(tmp_path: Path) -> None:
     """`recent` has the vocabulary of item_id: no table of its own, and an item seen only in lists is unknown."""
     table = rows(item_id=[1, 2], recent=[[1, 7], [2]])
     encoder = fit(tmp_path, table)
-    assert set(encoder.tables) == {"item_id", "city", "tags"}
+    assert set(encoder.vocabularies) == {"item_id", "city", "tags"}
     assert encoder.encode(table).bags[:, 2:].tolist() == [[1, UNKNOWN], [2, PADDING]]
     layout = encoder.layout
     assert (layout.bag_tables, layout.bag_lengths, layout.table_rows) == ((2, 0), (2, 2), (3, 1, 1))
@@ -151,8 +152,8 @@ def test_the_tensors_of_the_stage_are_the_rows_encoded(encoded: Path) -> None:
 
 def test_the_encoder_is_fitted_on_training_rows_alone(encoded: Path) -> None:
     """The fitted vocabularies and scales are those of train.parquet; valid and test rows have no say."""
-    columns = visible(SCHEMA, read_views(encoded / "features" / "views.json"), Encode(**world.section("encode")))
-    again = Encoder.fit(SCHEMA, columns, encoded / "training" / "train.parquet", 3)
+    columns = inputs_from(SCHEMA, read_views(encoded / "features" / "views.json"), Encode(**world.section("encode")).sources)
+    again = fit_encoder(SCHEMA, columns, encoded / "training" / "train.parquet", 3)
     assert again == Encoder.read(encoded / "encoder.json")
 
 
@@ -167,7 +168,7 @@ def test_the_encoder_is_fitted_on_training_rows_alone(encoded: Path) -> None:
 def test_sources_choose_what_the_model_sees(encoded: Path, sources: list, expected: set[str]) -> None:
     """`sources` selects the impression's own columns, the profiles, or the statistics; labels are in none."""
     views = read_views(encoded / "features" / "views.json")
-    assert {c.name for c in visible(SCHEMA, views, Encode(minimum_count=1, sources=sources))} == expected
-    every = visible(SCHEMA, views, Encode(**world.section("encode")))
+    assert {c.name for c in inputs_from(SCHEMA, views, sources)} == expected
+    every = inputs_from(SCHEMA, views, Encode(**world.section("encode")).sources)
     assert every == inputs(SCHEMA, views)
     assert not {"click", "order"} & {column.name for column in every}

@@ -15,10 +15,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common import stage
 from common.errors import SourceError
 from features import datasets
-from features import ingest as stage_ingest
+from features.datasets import writer
 from features.datasets.log import ROW, Counts, Log
+from features.engine.arrow_types import TYPES
+from features.ingest import ingest as run_ingest
 from features.schema import read_schema
 from tests.support import world
 
@@ -34,7 +37,7 @@ def ingest(tmp_path, monkeypatch) -> Callable[[Log], Path]:
     def run(log: Log) -> Path:
         shutil.rmtree("data", ignore_errors=True)  # as DVC does before a stage
         monkeypatch.setattr(datasets, "read", lambda _: log)
-        stage_ingest.ingest(schema=Path("data/schema.json"), out=Path("data/ingested"), truth=Path("data/truth"))
+        run_ingest(schema=Path("data/schema.json"), out=Path("data/ingested"), truth=Path("data/truth"))
         return tmp_path / "data"
 
     return run
@@ -84,7 +87,7 @@ def test_equals_the_obvious_version(ingest, seed, rows, days, chunk, block):
     """Whatever the order, the days and the sizes of chunks and blocks: the same rows as pandas would give."""
     events = shuffled(seed=seed, rows=rows, days=days)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage_ingest, "ROWS", block)
+        patch.setattr(writer, "ROWS", block)
         found = read_events(ingest(log_of(events, chunk=chunk)))
     pd.testing.assert_frame_equal(found, in_order(events), check_dtype=False)
 
@@ -131,7 +134,7 @@ def test_types(ingest):
     files |= {table: data / "ingested" / f"{table}.parquet" for table in ("users", "items")}
     for table, file in files.items():
         found = pq.ParquetFile(file).schema_arrow
-        wanted = {column.name: stage_ingest.TYPES[column.dtype] for column in schema.tables[table]}
+        wanted = {column.name: TYPES[column.dtype] for column in schema.tables[table]}
         assert dict(zip(found.names, found.types, strict=True)) == wanted
 
 
@@ -182,7 +185,7 @@ def test_same_log_same_bytes(ingest, tmp_path):
     found = []
     for chunk, threads in ((90, 1), (90, 2), (1000, 2)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stage_ingest.stage, "threads", lambda threads=threads: threads)
+            patch.setattr(stage, "threads", lambda threads=threads: threads)
             ingest(log_of(events, chunk=chunk))
         files = sorted(file for file in (tmp_path / "data").rglob("*") if file.is_file())
         found.append({str(file.relative_to(tmp_path)): file.read_bytes() for file in files})
@@ -234,7 +237,7 @@ def test_no_events(ingest):
 def test_missing_values_stay_missing():
     """Numbers with gaps become integers with nulls; nothing is filled in."""
     frame = pd.DataFrame({"price": [1.5, None], "item_id": [1.0, 2.0], "tags": [["hot"], []], "listed_at": world.START})
-    table = stage_ingest.typed(frame, world.schema().items, "items")
+    table = writer.typed_table(frame, world.schema().items, "items")
     assert table["price"].to_pylist() == [1.5, None]
     assert table["tags"].to_pylist() == [["hot"], []]
     assert table["item_id"].type == pa.int64()
@@ -245,7 +248,7 @@ def test_simulation_end_to_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = {**PARAMS["dataset"]["simulation"], "impressions": 5000, "users": 300, "items": 100}
     Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, "dataset": {**PARAMS["dataset"], "simulation": small}}))
-    stage_ingest.ingest(schema=Path("data/schema.json"), out=Path("data/ingested"), truth=Path("data/truth"))
+    run_ingest(schema=Path("data/schema.json"), out=Path("data/ingested"), truth=Path("data/truth"))
     events, truth = read_events(Path("data")), pd.read_parquet("data/truth/truth.parquet")
     assert events["event_id"].tolist() == truth["event_id"].tolist() == list(range(5000))
     assert events["timestamp"].is_monotonic_increasing

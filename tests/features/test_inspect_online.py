@@ -15,7 +15,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from common.errors import ValidationError
 from features.inspect_online import inspect_online
-from features.quality.gate import Suite
+from features.quality.gate import SuiteResult
 from features.quality.online_store import check_online
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.definitions import open_store
@@ -39,14 +39,14 @@ def opened(project: Path, online: Path) -> FeatureStore:
     return open_store(SCHEMA, views, features=project / "data/features", online=online, registry=registry)
 
 
-def check(project: Path, online: Path, sample: int = 500, moment: datetime | None = None) -> list[Suite]:
+def check(project: Path, online: Path, sample: int = 500, moment: datetime | None = None) -> list[SuiteResult]:
     """The suites on the online store `online`."""
     features = project / "data/features"
     views = read_views(features / "views.json")
     return check_online(opened(project, online), SCHEMA, views, features, sample, as_of=moment)
 
 
-def failed(suites: list[Suite]) -> dict[tuple[str, str, str], list[dict]]:
+def failed(suites: list[SuiteResult]) -> dict[tuple[str, str, str], list[dict]]:
     """Examples by severity, suite and name of every rule that is broken."""
     return {(o.rule.severity, suite.name, o.rule.name): o.examples for suite in suites for o in suite.failed}
 

@@ -16,7 +16,7 @@ from features.encoding.encoder import LIMIT, Encoder
 from features.encoding.tensors import open_tensors
 from features.inspect_tensors import inspect_tensors
 from features.quality import tensors as border
-from features.quality.gate import Suite
+from features.quality.gate import SuiteResult
 from features.quality.tensors import check_tensors
 from features.schema import SPLITS
 from tests.support import world
@@ -35,13 +35,13 @@ def data(project: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(data: Path) -> list[Suite]:
+def check(data: Path) -> list[SuiteResult]:
     """The suites on what lies in `data`."""
     encoder = Encoder.read(data / "encoder.json")
     return check_tensors(world.schema(), encoder, SETTINGS, training=data / "training", tensors=data / "tensors")
 
 
-def failed(suites: list[Suite]) -> set[tuple[str, str, str]]:
+def failed(suites: list[SuiteResult]) -> set[tuple[str, str, str]]:
     """Severity, suite and name of every rule that is broken."""
     return {(o.rule.severity, suite.name, o.rule.name) for suite in suites for o in suite.failed}
 
@@ -129,7 +129,7 @@ def test_an_array_that_is_gone_or_cut_short_is_no_crash(data: Path, damage: Call
 
 
 def test_blocks_change_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Facts measured in blocks of seven rows are those of the whole array, by plain NumPy."""
+    """Measurements measured in blocks of seven rows are those of the whole array, by plain NumPy."""
     edit_array(data, "train", "numeric", put((slice(10, 20), 1), np.inf))
     edit_array(data, "train", "labels", put((slice(100, 133), 0), 7))
     monkeypatch.setattr(border, "BLOCK_ROWS", 7)

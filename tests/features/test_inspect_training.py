@@ -16,7 +16,7 @@ import pytest
 from common import params
 from common.errors import ValidationError
 from features.inspect_training import inspect_training
-from features.quality.gate import Suite
+from features.quality.gate import SuiteResult
 from features.quality.training_set import check_training
 from features.schema import EVENT_TIMESTAMP, SPLITS, read_views
 from tests.support import world
@@ -34,7 +34,7 @@ def data(project: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(data: Path, *, by_time: bool = True) -> list[Suite]:
+def check(data: Path, *, by_time: bool = True) -> list[SuiteResult]:
     """The suites on what lies in `data`."""
     return check_training(
         world.schema(),
@@ -47,7 +47,7 @@ def check(data: Path, *, by_time: bool = True) -> list[Suite]:
     )
 
 
-def failed(suites: list[Suite]) -> set[tuple[str, str, str]]:
+def failed(suites: list[SuiteResult]) -> set[tuple[str, str, str]]:
     """Severity, suite and name of every rule that is broken."""
     return {(o.rule.severity, suite.name, o.rule.name) for suite in suites for o in suite.failed}
 

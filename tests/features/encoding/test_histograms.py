@@ -13,7 +13,9 @@ from common import stage
 from common.errors import SchemaError
 from features.encoding.bins import Bins, Measure
 from features.encoding.encoder import Encoder
-from features.encoding.histograms import Histograms, count, fit_reference
+from features.encoding.fitting import fit_encoder
+from features.encoding.histogram_counts import count_histograms, fit_reference
+from features.encoding.histograms import Histograms
 from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, Kind, Role, inputs, newest_day
 from tests.support import world
@@ -37,7 +39,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(rows: Path) -> Encoder:
     """Fitted on the rows; a value needs sixty sightings to be known."""
-    return Encoder.fit(SCHEMA, COLUMNS, rows, minimum_count=60)
+    return fit_encoder(SCHEMA, COLUMNS, rows, minimum_count=60)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_counts_are_those_of_a_loop_over_the_rows(
 ) -> None:
     """By day, scenario and bin: categories, ids with rare values, numbers with gaps, elements and lengths of lists."""
     bins = bins_of(reference, name)
-    known = set(encoder.tables.get(bins.vocabulary, []))
+    known = set(encoder.vocabularies.get(bins.vocabulary, []))
     expected = np.zeros_like(reference.counts[name])
     for row in pq.read_table(rows).to_pylist():
         day = (row["timestamp"].date() - reference.first_day).days
@@ -99,7 +101,7 @@ def test_the_age_of_a_sequence_is_counted_in_days(tmp_path: Path) -> None:
     table = pa.Table.from_pandas(events[arrow_schema(SCHEMA.events).names], arrow_schema(SCHEMA.events))
     for name, values in columns.items():
         pq.write_table(table := table.append_column(name, values), tmp_path / f"{name}.parquet")
-    encoder = Encoder.fit(SCHEMA, (*SCHEMA.by_role(Role.SCENARIO), recent), tmp_path / "recent.parquet", 1)
+    encoder = fit_encoder(SCHEMA, (*SCHEMA.by_role(Role.SCENARIO), recent), tmp_path / "recent.parquet", 1)
     assert "recent: age" not in fit_reference(tmp_path / "recent.parquet", SCHEMA, encoder).counts
     found = fit_reference(tmp_path / "recent_newest_day.parquet", SCHEMA, encoder)
     bins = bins_of(found, "recent: age")
@@ -127,7 +129,7 @@ def test_sums_moments_labels_and_rows_are_those_of_pandas(rows: Path, reference:
     unit = bins_of(reference, "price").unit
     assert sum(reference.sums["price"][place]) == pytest.approx(1e6 * np.log1p(price).sum(), rel=1e-6)
     wanted = [price.count(), 1e6 * (price / unit).sum(), 1e6 * ((price / unit) ** 2).sum()]
-    assert reference.moments["price"][place] == pytest.approx(wanted, rel=1e-6)
+    assert reference.power_sums["price"][place] == pytest.approx(wanted, rel=1e-6)
     assert reference.rows[:, place].sum() == len(search)
     assert reference.labels["order"][:, place].sum(axis=0).tolist() == [search["order"].count(), search["order"].sum()]
 
@@ -151,7 +153,7 @@ def test_new_and_outlying_values_have_bins_of_their_own(
     changed = table.set_column(table.column_names.index("price"), "price", prices)
     changed = changed.set_column(table.column_names.index("city"), "city", pa.array(["atlantis", None, "north"]))
     pq.write_table(changed, tmp_path / "new.parquet")
-    found = count(tmp_path / "new.parquet", SCHEMA, encoder, reference.bins)
+    found = count_histograms(tmp_path / "new.parquet", SCHEMA, encoder, reference.bins)
     price, city = (found.of(name).sum(axis=0) for name in ("price", "city"))
     assert (price[-1], price[1], price.sum()) == (2, 1, 3)
     assert (city[1], city[0], city.sum()) == (1, 1, 3)
@@ -165,9 +167,9 @@ def test_two_windows_are_one_by_adding_up(rows: Path, encoder: Encoder, referenc
     parts = []
     for name, part in (("first", table.filter(early)), ("second", table.filter(pa.compute.invert(early)))):
         pq.write_table(part, tmp_path / f"{name}.parquet")
-        parts.append(count(tmp_path / f"{name}.parquet", SCHEMA, encoder, reference.bins))
+        parts.append(count_histograms(tmp_path / f"{name}.parquet", SCHEMA, encoder, reference.bins))
     merged = parts[0].merge(parts[1])
-    assert (merged.days, merged.sums, merged.moments) == (reference.days, reference.sums, reference.moments)
+    assert (merged.days, merged.sums, merged.power_sums) == (reference.days, reference.sums, reference.power_sums)
     for name, counts in reference.counts.items():
         np.testing.assert_array_equal(merged.counts[name], counts)
     np.testing.assert_array_equal(merged.labels["click"], reference.labels["click"])
@@ -193,7 +195,7 @@ def test_an_empty_window_is_named(encoder: Encoder, rows: Path, reference: Histo
     """Where there are no rows there is nothing to compare."""
     pq.write_table(pq.read_table(rows).slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(SchemaError, match="holds no rows"):
-        count(tmp_path / "empty.parquet", SCHEMA, encoder, reference.bins)
+        count_histograms(tmp_path / "empty.parquet", SCHEMA, encoder, reference.bins)
 
 
 def test_a_scenario_that_is_not_declared_is_named(
@@ -204,11 +206,11 @@ def test_a_scenario_that_is_not_declared_is_named(
     strange = table.set_column(table.column_names.index("scenario"), "scenario", pa.array(["feed", "moon"]))
     pq.write_table(strange, tmp_path / "strange.parquet")
     with pytest.raises(SchemaError, match="1 rows have a scenario that is none of"):
-        count(tmp_path / "strange.parquet", SCHEMA, encoder, reference.bins)
+        count_histograms(tmp_path / "strange.parquet", SCHEMA, encoder, reference.bins)
 
 
 def test_a_long_window_is_counted_by_periods(rows: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for three periods, six days are three of two; labels keep their days."""
-    monkeypatch.setattr("features.encoding.histograms.DAYS", 3)
+    monkeypatch.setattr("features.encoding.histogram_counts.DAYS", 3)
     found = fit_reference(rows, SCHEMA, encoder)
     assert (found.period_days, found.counts["price"].shape[0], found.labels["click"].shape[0]) == (2, 3, 6)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.encoding.encoder import Encoder
-from features.encoding.request_encoder import RowEncoder
+from features.encoding.request_encoder import RequestEncoder
 from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, inputs
 from models.model_folder import read_model
@@ -48,7 +48,7 @@ def test_a_row_is_the_row_of_the_encoder(row: dict[str, Any]) -> None:
         table = pa.table({f.name: pa.array([row[f.name]], f.type) for f in arrow_schema(COLUMNS)})
         expected = ENCODER.encode(table)
     scenario = SCHEMA.scenarios.index(row["scenario"])
-    found = RowEncoder(ENCODER, frozenset(row)).encode(row, scenario)
+    found = RequestEncoder(ENCODER, frozenset(row)).encode(row, scenario)
     for name, values in vars(expected).items():
         assert getattr(found, name).dtype == values.dtype
         np.testing.assert_array_equal(getattr(found, name), values, err_msg=name)
@@ -57,7 +57,7 @@ def test_a_row_is_the_row_of_the_encoder(row: dict[str, Any]) -> None:
 def test_columns_that_are_not_its_own_stay_empty() -> None:
     """Of an encoder for the user's columns, those of the item are unknown, padding and zero."""
     names = frozenset({"user_id", "weight"})
-    found = RowEncoder(ENCODER, names).encode({"user_id": 3, "item_id": 3, "weight": 2.0, "price": 9.0}, 1)
+    found = RequestEncoder(ENCODER, names).encode({"user_id": 3, "item_id": 3, "weight": 2.0, "price": 9.0}, 1)
     assert found.categorical[0].tolist().count(0) == found.categorical.shape[1] - 1
     assert (found.bags == -1).all()
     assert np.count_nonzero(found.numeric) == 1
@@ -71,7 +71,7 @@ def test_the_rows_of_training_come_out_as_their_tensors(project: Path, split: st
     encoder = read_model(project / "artifacts/models/hinet").encoder
     table = pq.read_table(project / f"data/training/{split}.parquet").slice(0, 50)
     expected = encoder.encode(table)
-    made = RowEncoder(encoder, frozenset(column.name for column in encoder.columns))
+    made = RequestEncoder(encoder, frozenset(column.name for column in encoder.columns))
     for place, row in enumerate(table.to_pylist()):
         found = made.encode(row, int(expected.scenario[place]))
         for name, values in vars(expected).items():

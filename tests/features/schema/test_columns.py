@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import SchemaError
 from common.params import Aggregate
-from features.aggregate import feature_views
+from features.engine.feature_views import feature_views
 from features.schema import Column, DType, Kind, Role, Schema, Task, inputs, read_schema, read_views, to_json
 from tests.support import world
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.errors import SchemaError
-from features.schema import Column, DType, Role, Schema, Task, TaskKind, places, read_schema, tasks_of, to_json
+from features.schema import Column, DType, Role, Schema, Task, TaskKind, output_slices, read_schema, tasks_of, to_json
 from tests.support import travel_log, world
 
 SCHEMA = travel_log.schema()
@@ -48,7 +48,7 @@ def test_every_logit_has_a_name_and_a_place() -> None:
         "where",
         "via",
     )
-    assert places(SCHEMA.tasks) == (slice(0, 3), slice(3, 7), slice(7, 8), slice(8, 9))
+    assert output_slices(SCHEMA.tasks) == (slice(0, 3), slice(3, 7), slice(7, 8), slice(8, 9))
     assert tasks_of(["click", SCHEMA.tasks[2]]) == (Task(name="click"), SCHEMA.tasks[2])
 
 

@@ -1,0 +1,44 @@
+"""Fitting of the encoder on the training rows, in DuckDB."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from features.encoding.encoder import Encoder
+from features.engine import sql
+from features.engine.connection import connect
+from features.schema import Column, Kind, Schema
+
+
+def fit_encoder(schema: Schema, columns: tuple[Column, ...], training: Path, minimum_count: int) -> Encoder:
+    """An encoder fitted on the Parquet file `training`; memory does not grow with its rows."""
+    with connect(threads=1) as connection:  # one thread: sums in one order
+        connection.execute(f"create view training as select * from {sql.parquet(training)}")
+        names = dict.fromkeys(column.vocabulary for column in columns if column.kind is not Kind.NUMERIC)
+        vocabularies = {name: _vocabulary(connection, name, columns, minimum_count) for name in names}
+        scales = {c.name: _scale(connection, c) for c in columns if c.kind is Kind.NUMERIC}
+    return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales)
+
+
+def _vocabulary(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: tuple[Column, ...], minimum_count: int
+) -> list[Any]:
+    """Values that occur at least `minimum_count` times, sorted; counted in the domain's scalar columns if any."""
+    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
+    counted = [column for column in members if not column.is_list] or members
+    parts = (f"select {'unnest' if c.is_list else ''}({sql.column(c.name)}) as value from training" for c in counted)
+    rows = connection.execute(
+        f"select value from ({' union all '.join(parts)}) where value is not null "
+        f"group by value having count(*) >= {minimum_count} order by value"
+    ).fetchall()
+    return [value for (value,) in rows]
+
+
+def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float, float]:
+    """Mean and standard deviation of the training values; (0, 1) where there is nothing to measure."""
+    value = f"{sql.column(column.name)}::double"
+    value = f"ln(1 + {value})" if column.log else value
+    row = connection.execute(f"select avg({value}), stddev_pop({value}) from training").fetchone()
+    mean, deviation = row or (None, None)
+    return (mean or 0.0, deviation or 1.0)

@@ -1,0 +1,265 @@
+"""Counting of histograms by DuckDB, with fixed memory; see features/encoding/histograms.py for what is counted."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from common.errors import SchemaError
+from features.encoding.bins import MISSING, OTHER, UNKNOWN, Bins, fit_bins
+from features.encoding.encoder import Encoder
+from features.encoding.histograms import Counts, Days, Histograms
+from features.engine import sql
+from features.engine.connection import connect
+from features.schema import Schema
+
+DAYS = 40  # a longer window is counted by periods of several days
+LARGEST = 1e12  # larger numbers are clipped in sums, so that a millionth of them still fits into 64 bits
+MEMORY_LIMIT = "1500MB"
+Result = dict[str, NDArray[Any]]  # columns of a query's result
+
+
+def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
+    """Bins fitted on the Parquet file `rows` (the training rows), and the histograms of these rows."""
+    query = f"select *, {_day_of_impression(schema)} as _date from ({select_rows(rows, schema)})"
+    with _connect(query, "training") as connection:
+        bins = fit_bins(connection, encoder)
+    first, last = day_span(rows, schema)
+    period = -(-((last - first).days + 1) // DAYS)
+    return count_histograms(rows, schema, encoder, bins, period_days=period)
+
+
+def select_rows(rows: Path, schema: Schema, days: Days | None = None) -> str:
+    """SQL: the rows of the Parquet file(s) `rows` (a path or a pattern), all or those of some days."""
+    query = f"select * from {sql.parquet(rows)}"
+    if days is None:
+        return query
+    first, last = map(sql.literal, days)
+    return f"{query} where {sql.column(schema.timestamp)}::date between {first} and {last}"
+
+
+def day_span(rows: Path, schema: Schema, days: Days | None = None) -> Days:
+    """First and last day of the Parquet file(s) `rows`; raises SchemaError where there are no rows."""
+    day = f"{sql.column(schema.timestamp)}::date"
+    with _connect(select_rows(rows, schema, days), "training") as connection:
+        first, last = connection.execute(f"select min({day}), max({day}) from training").fetchone() or (None,) * 2
+    if first is None:
+        between = f" from {days[0]} to {days[1]}" if days else ""
+        raise SchemaError(f"{rows} holds no rows{between}: there is nothing to make histograms of")
+    return first, last
+
+
+def count_histograms(
+    rows: Path,
+    schema: Schema,
+    encoder: Encoder,
+    bins: Sequence[Bins],
+    *,
+    period_days: int = 1,
+    days: Days | None = None,
+) -> Histograms:
+    """Histograms on frozen `bins`; each column is read once.
+
+    Raises SchemaError where there are no rows, or a row has an undeclared scenario.
+
+    Args:
+        rows: Parquet file, or a pattern of files.
+        schema: Declaration of the data set.
+        encoder: The fitted encoder, whose vocabularies are the known values.
+        bins: Bins to count, fitted on the training rows.
+        period_days: Days that are counted together.
+        days: First and last day to count; None: all.
+    """
+    first, last = day_span(rows, schema, days)
+    scenarios, periods = len(schema.scenarios), (last - first).days // period_days + 1
+    counts, sums, power_sums, effective = {}, {}, {}, {}
+    with _connect(select_rows(rows, schema, days), "raw") as connection:
+        _create_rows(connection, schema, first, period_days)
+        daily = _fetch(connection, _count_days(schema))
+        _check_scenarios(daily, rows, schema)
+        _create_bins(connection, encoder, bins)
+        for one in tqdm(bins, desc="histograms", unit="column", mininterval=1):
+            result = _fetch(connection, _count_numbers(one) if one.numeric else _count_categories(one))
+            counts[one.name] = _by_period(result, (periods, scenarios, one.count))
+            if one.numeric:
+                sums[one.name] = _sums(result, "scaled", (scenarios, one.count))
+                power_sums[one.name] = _power_sums(result, scenarios)
+            elif counts[one.name][..., OTHER].any():
+                effective[one.name] = _effective(connection, one, scenarios)
+    shape = ((last - first).days + 1, scenarios)
+    return Histograms(
+        first_day=first,
+        period_days=period_days,
+        scenarios=schema.scenarios,
+        bins=tuple(bins),
+        rows=_by_day(daily, "rows", shape),
+        counts=counts,
+        sums=sums,
+        power_sums=power_sums,
+        effective=effective,
+        labels={
+            task: np.stack([_by_day(daily, f"{what} {task}", shape) for what in ("observed", "positive")], axis=-1)
+            for task in schema.rated
+        },
+    )
+
+
+@contextmanager
+def _connect(query: str, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose view `name` is the query."""
+    with TemporaryDirectory() as scratch, connect(Path(scratch), memory_limit=MEMORY_LIMIT) as connection:
+        connection.execute(f"create view {name} as {query}")
+        yield connection
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
+    """The columns of a query's result, none of them an enumeration."""
+    return cast(Result, connection.execute(query).fetchnumpy())
+
+
+def _create_rows(connection: duckdb.DuckDBPyConnection, schema: Schema, first: date, period_days: int) -> None:
+    """Create the view `rows`: `raw` with the index of the scenario, the day and the period."""
+    names, scenario = ", ".join(map(sql.literal, schema.scenarios)), sql.column(schema.scenario)
+    day = f"date_diff('day', date '{first}', {sql.column(schema.timestamp)}::date)"
+    connection.execute(
+        f"create view rows as select *, list_position([{names}], {scenario}::varchar) - 1 as _scenario, "
+        f"{_day_of_impression(schema)} as _date, {day} as _day, _day // {period_days} as _period from raw"
+    )
+
+
+def _day_of_impression(schema: Schema) -> str:
+    """SQL: days from 1970 to the impression."""
+    return f"date_diff('day', date '1970-01-01', {sql.column(schema.timestamp)}::date)"
+
+
+def _check_scenarios(daily: Result, rows: Path, schema: Schema) -> None:
+    undeclared = np.ma.getmaskarray(daily["scenario"])
+    if undeclared.any():
+        number = int(daily["rows"][undeclared].sum())
+        raise SchemaError(f"{rows}: {number:,} rows have a {schema.scenario} that is none of {schema.scenarios}")
+
+
+def _create_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Sequence[Bins]) -> None:
+    """Create a table per categorical column: the bin of each value that the encoder knows."""
+    for one in bins:
+        if not one.numeric:
+            known = pa.array(encoder.vocabularies[one.vocabulary] or [None])
+            own = {value: index for index, value in enumerate(one.values, start=OTHER + 1)}
+            indices = pa.array([own.get(value, OTHER) for value in known.to_pylist()], pa.int32())
+            connection.register("values_of_column", pa.table({"value": known, "bin": indices}))
+            connection.execute(
+                f"create table {_table_of(one)} as select * from values_of_column where value is not null"
+            )
+
+
+def _table_of(bins: Bins) -> str:
+    """SQL: the table of the bins of a categorical column."""
+    return sql.column(f"bins of {bins.name}")
+
+
+def _count_numbers(bins: Bins) -> str:
+    """SQL: rows by scenario, period and bin, with the sums of the scaled and the raw number in millionths."""
+    low, *inner, high = bins.edges
+    steps = " ".join(f"when value < {edge!r} then {index}" for index, edge in enumerate(inner, start=2))
+    clipped = (
+        f"case when not isnan(value) then greatest(least(value, {LARGEST}), -{LARGEST}) end"  # least(null, 1) is 1
+    )
+    scaled = "ln(1 + case when clipped > 0 then clipped else 0 * clipped end)" if bins.log else "clipped"
+    part = f"case when clipped is not null then greatest(least(clipped / {bins.unit!r}, 1e6), -1e6) end"
+    return f"""
+        select _scenario as scenario, _period as period, bin, count(*) as rows, sum((scaled * 1e6)::bigint) as scaled,
+               sum((part * 1e6)::bigint) as raw, sum((part * part * 1e6)::bigint) as square
+        from (select *, {scaled} as scaled, {part} as part from (select _scenario, _period, {clipped} as clipped,
+                     case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
+                          when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
+              from (select _scenario, _period, {bins.number} as value from rows)))
+        group by all"""
+
+
+def _count_categories(bins: Bins) -> str:
+    """SQL: values by scenario, period and bin."""
+    return f"""
+        select _scenario as scenario, _period as period, rows, bin from (
+            select _scenario, _period, count(*) as rows,
+                   case when given.value is null then {MISSING} else coalesce(known.bin, {UNKNOWN}) end as bin
+            from ({_values(bins)}) as given left join {_table_of(bins)} as known on given.value = known.value
+            group by all)"""
+
+
+def _values(bins: Bins) -> str:
+    """SQL: one row per value; an empty list is a missing value."""
+    value = sql.column(bins.column)
+    if bins.is_list:
+        value = f"unnest(case when coalesce(len({value}), 0) = 0 then [null] else {value} end)"
+    return f"select _scenario, _period, _day, {value} as value from rows"
+
+
+def _effective(connection: duckdb.DuckDBPyConnection, bins: Bins, scenarios: int) -> list[float | None]:
+    """exp(entropy) of the values of a day, mean over the days with values, by scenario."""
+    rows = connection.execute(f"""
+        with counted as (select _scenario, _day, value, count(*) as n from ({_values(bins)})
+                         where value is not null group by all),
+        shares as (select _scenario, _day, n / sum(n) over (partition by _scenario, _day) as p from counted),
+        daily as (select _scenario, _day, exp(-sum(p * ln(p))) as effective from shares group by all)
+        select _scenario, avg(effective) from daily group by all""").fetchall()
+    means = dict(rows)
+    return [float(f"{means[index]:.4g}") if index in means else None for index in range(scenarios)]
+
+
+def _count_days(schema: Schema) -> str:
+    """SQL: rows, observed and positive labels by scenario and day."""
+    tasks = "".join(
+        f", count({sql.column(task)}) as {sql.column(f'observed {task}')}"
+        f", coalesce(sum({sql.column(task)}), 0)::bigint as {sql.column(f'positive {task}')}"
+        for task in schema.rated
+    )
+    return f"select _scenario as scenario, _day as day, count(*) as rows{tasks} from rows group by all"
+
+
+def _by_period(result: Result, shape: tuple[int, ...]) -> Counts:
+    """The counts of a result as an array [P, S, bins]."""
+    counts = np.zeros(shape, np.int64)
+    np.add.at(counts, (result["period"], result["scenario"], result["bin"]), result["rows"])
+    return counts
+
+
+def _by_day(result: Result, name: str, shape: tuple[int, ...]) -> Counts:
+    """A column of a result as an array [D, S]."""
+    counts = np.zeros(shape, np.int64)
+    counts[result["day"], result["scenario"]] = result[name]
+    return counts
+
+
+def _sums(result: Result, name: str, shape: tuple[int, int]) -> list[list[int]]:
+    """The sums of a column by scenario and bin [S, bins]."""
+    total = [[0] * shape[1] for _ in range(shape[0])]
+    for scenario, index, value in zip(result["scenario"], result["bin"], result[name], strict=True):
+        total[scenario][index] += _integer(value)
+    return total
+
+
+def _power_sums(result: Result, scenarios: int) -> list[list[int]]:
+    """Count, sum and sum of squares of the values that are not missing, by scenario [S, 3]."""
+    total = [[0, 0, 0] for _ in range(scenarios)]
+    columns = (result[name] for name in ("scenario", "bin", "rows", "raw", "square"))
+    for scenario, index, rows, raw, square in zip(*columns, strict=True):
+        if index != MISSING:
+            total[scenario] = [
+                total[scenario][0] + int(rows),
+                total[scenario][1] + _integer(raw),
+                total[scenario][2] + _integer(square),
+            ]
+    return total
+
+
+def _integer(value: Any) -> int:
+    """A sum as an integer; 0 where it is null."""
+    return 0 if value is None or value is np.ma.masked or value != value else int(value)

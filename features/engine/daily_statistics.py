@@ -1,0 +1,185 @@
+"""Daily statistics and recent items of users and items, from the past only, computed by DuckDB.
+
+A snapshot of day D holds what happened on the days before D and is known `delay_minutes` after its midnight (UTC):
+that timestamp is its `event_timestamp`. Nothing of day D or later enters it. Snapshots are written only for the days on
+which an entity's values change (a day of events enters or leaves a window), so a join as of any timestamp finds the
+newest values and an inactive entity costs nothing. Before its first snapshot an entity has one row with its profile,
+valid from the time it is known.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from common.params import Aggregate
+from features.engine import sql
+from features.engine.feature_views import engagement, window_columns, windows
+from features.schema import EVENT_TIMESTAMP, Column, Schema, View
+
+EPOCH = "date '1970-01-01'"
+
+
+def open_events(connection: duckdb.DuckDBPyConnection, schema: Schema, validated: Path) -> None:
+    """Create the views `events` (with `day_number`), `users`, `items`, and `overall`, the rate of each task by day."""
+    events = sql.parquet(validated / "events" / "*" / "*.parquet")
+    connection.execute(
+        f"create view events as select *, {_day_number(sql.column(schema.timestamp))} as day_number from {events}"
+    )
+    for table in ("users", "items"):
+        connection.execute(f"create view {table} as select * from {sql.parquet(validated / f'{table}.parquet')}")
+    connection.execute(
+        "create table span as select min(day_number) as first_day, max(day_number) + 1 as last_day from events"
+    )
+    connection.execute(f"create table overall as {_overall(schema)}")
+
+
+def write_view(
+    connection: duckdb.DuckDBPyConnection, schema: Schema, view: View, settings: Aggregate, out: Path
+) -> int:
+    """Write the snapshots of a view to the Parquet file `out`; returns the number of rows."""
+    connection.execute(f"create or replace temp table snapshots as {_snapshots(schema, view, settings)}")
+    columns = sql.columns((*view.keys, EVENT_TIMESTAMP, *(c.name for c in view.columns)))
+    order = sql.columns((EVENT_TIMESTAMP, *view.keys))
+    connection.execute(
+        f"copy (select {columns} from {_with_profile(schema, view)} order by {order}) "
+        f"to {sql.literal(out)} (format parquet)"
+    )
+    (rows,) = connection.execute("select count(*) from snapshots").fetchone() or (0,)
+    return int(rows)
+
+
+def _day_number(timestamp: str) -> str:
+    """SQL: days from 1970 to a timestamp."""
+    return f"date_diff('day', {EPOCH}, ({timestamp})::date)"
+
+
+def _overall(schema: Schema) -> str:
+    """SQL: rate of each task over all impressions of the days before each day (null before the first)."""
+    daily = ", ".join(_sum_and_count(task) for task in schema.rated)
+    rates = ", ".join(
+        f"sum({_sum(task)}) over past / nullif(sum({_count(task)}) over past, 0) as {_rate(task)}"
+        for task in schema.rated
+    )
+    return f"""
+        with daily as (select day_number, {daily} from events group by day_number),
+        days as (select unnest(range(first_day, last_day + 1)) as day_number from span)
+        select days.day_number, {rates} from days left join daily using (day_number)
+        window past as (order by days.day_number rows between unbounded preceding and 1 preceding)"""
+
+
+def _with_profile(schema: Schema, view: View) -> str:
+    """SQL: the snapshots joined with the profile of their user or item, and the user's recent items."""
+    user, item = sql.column(schema.user), sql.column(schema.item)
+    if view.name == "item":
+        return f"snapshots left join items using ({item})"
+    if view.name == "user":
+        return f"""snapshots left join users using ({user})
+            left join ({_recent(schema, *view.columns[-2:])}) using ({user}, day_number)"""
+    return "snapshots"
+
+
+def _recent(schema: Schema, recent: Column, newest: Column) -> str:
+    """SQL: per user and day of change the newest `recent.length` items engaged with before that day, newest last."""
+    user, item = sql.column(schema.user), sql.column(schema.item)
+    order = sql.columns((schema.timestamp, schema.event_id))
+    recent_items, newest_day = sql.column(recent.name), sql.column(newest.name)
+    task = engagement(schema)
+    engaged = f" where {sql.column(task)} = 1" if task else ""
+    return f"""
+        with engaged as (
+            select {user}, {item}, day_number, row_number() over (partition by {user} order by {order}) as position
+            from events{engaged}),
+        until as (select {user}, day_number, max(position) as newest from engaged group by all),
+        reached as (
+            select distinct snapshots.{user}, snapshots.day_number, newest, until.day_number as {newest_day}
+            from snapshots asof join until
+            on snapshots.{user} = until.{user} and snapshots.day_number > until.day_number)
+        select reached.{user}, reached.day_number, {newest_day},
+            list(engaged.{item} order by position) as {recent_items}
+        from reached join engaged
+        on reached.{user} = engaged.{user} and position between newest - {recent.length} + 1 and newest
+        group by all"""
+
+
+def _snapshots(schema: Schema, view: View, settings: Aggregate) -> str:
+    """SQL: one row per entity and day of change, with every statistic over the days before that day."""
+    keys = sql.columns(view.keys)
+    sums = ", ".join(_sum_and_count(task) for task in schema.rated)
+    zeros = ", ".join(f"0 as {_sum(task)}, 0 as {_count(task)}" for task in schema.rated)
+    totals = ", ".join(f"{_sum(task)}, {_count(task)}" for task in schema.rated)
+    steps = ", ".join(str(step) for step in sorted({1, *(days + 1 for days in settings.windows)}))
+    statistics = ", ".join(
+        f"{expression} as {sql.column(column.name)}"
+        for window, days in windows(settings)
+        for column, expression in zip(
+            window_columns(schema, view.name, window), _expressions(schema, days, settings), strict=True
+        )
+    )
+    known = _known(schema, view, keys)
+    return f"""
+        with daily as (select {keys}, day_number, count(*) as impressions, {sums} from events group by all),
+        entered as (
+            select distinct {keys}, day_number + unnest([{steps}]) as day_number, null::timestamp as known_at
+            from daily),
+        changes as (
+            select entered.* from entered, span where day_number <= last_day
+            union all {known}),
+        marked as (
+            select {keys}, day_number, impressions, {totals}, false as change, null::timestamp as known_at from daily
+            union all
+            select {keys}, day_number, 0, {zeros}, true, known_at from changes),
+        counted as (
+            select marked.*, overall.* exclude (day_number), {statistics}
+            from marked left join overall using (day_number)
+            window {_frames(settings, keys)})
+        select * exclude (known_at), coalesce(
+            known_at, timestamp '1970-01-01' + to_days(day_number::int) + to_minutes({settings.delay_minutes}::bigint)
+        )::timestamp as {EVENT_TIMESTAMP}
+        from counted where change"""
+
+
+def _frames(settings: Aggregate, keys: str) -> str:
+    """SQL: a window clause `past_<days>` for each window: the days before the row's own."""
+    return ", ".join(
+        f"past_{days} as (partition by {keys} order by day_number range between {days} preceding and 1 preceding)"
+        for _, days in windows(settings)
+    )
+
+
+def _expressions(schema: Schema, days: int, settings: Aggregate) -> Iterator[str]:
+    """SQL: impressions, then (labels + prior * overall rate) / (observed + prior) per task (additive smoothing)."""
+    yield f"coalesce(sum(impressions) over past_{days}, 0)::bigint"
+    prior = settings.prior_impressions
+    for task in schema.rated:
+        labels, observed = (f"coalesce(sum({column(task)}) over past_{days}, 0)" for column in (_sum, _count))
+        overall = f"coalesce({prior} * {_rate(task)}, {'0' if prior == 0 else 'null'})"
+        yield f"(({labels} + {overall}) / nullif({observed} + {prior}, 0))::float"
+
+
+def _known(schema: Schema, view: View, keys: str) -> str:
+    """SQL: the row from which a user or item exists, with its profile and no past; none for pairs."""
+    if len(view.keys) > 1:
+        return f"select {keys}, day_number, known_at from entered where false"
+    table = "users" if view.name == "user" else "items"
+    start = "timestamp '1970-01-01' + to_days(first_day::int)"
+    column = schema.known_at(table)
+    known = f"coalesce({sql.column(column)}, {start})" if column else start
+    return f"select {keys}, {_day_number(known)} as day_number, ({known})::timestamp as known_at from {table}, span"
+
+
+def _sum_and_count(task: str) -> str:
+    label = sql.column(task)
+    return f"sum({label}) as {_sum(task)}, count({label}) as {_count(task)}"
+
+
+def _sum(task: str) -> str:
+    return sql.column(f"sum_{task}")
+
+
+def _count(task: str) -> str:
+    return sql.column(f"count_{task}")
+
+
+def _rate(task: str) -> str:
+    return sql.column(f"rate_{task}")

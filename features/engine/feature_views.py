@@ -1,0 +1,90 @@
+"""The feature views that the pipeline computes: users, items, and users in a scenario."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from common.params import Aggregate
+from features.schema import Column, DType, Kind, Role, Schema, View, newest_day
+
+WHOLE_PAST = 100_000  # days: a window longer than any log
+
+
+def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
+    """The views of users, items and users in a scenario, with their columns: profile, statistics, recent items."""
+    user, item = schema.user, schema.item
+    return (
+        View(
+            name="user",
+            keys=(user,),
+            columns=(
+                *_nullable(schema.profile("users")),
+                *_statistics(schema, "user", settings),
+                *_recent_items(schema, settings),
+            ),
+        ),
+        View(
+            name="item",
+            keys=(item,),
+            columns=(*_nullable(schema.profile("items")), *_statistics(schema, "item", settings)),
+        ),
+        View(
+            name="user_in_scenario",
+            keys=(user, schema.scenario),
+            columns=_statistics(schema, "user_in_scenario", settings),
+        ),
+    )
+
+
+def windows(settings: Aggregate) -> Iterator[tuple[str, int]]:
+    """Name and length in days of each window: those of params.yaml, then the whole past."""
+    yield from ((f"{days}d", days) for days in settings.windows)
+    yield "all", WHOLE_PAST
+
+
+def window_columns(schema: Schema, prefix: str, window: str) -> Iterator[Column]:
+    """The statistics of a view over one window: impressions, then the rate of each task."""
+    yield _number(f"{prefix}_impressions_{window}", DType.INT64, log=True)
+    for task in schema.rated:
+        yield _number(f"{prefix}_{task}_rate_{window}", DType.FLOAT32)
+
+
+def engagement(schema: Schema) -> str | None:
+    """The task whose positives are engagement: the first rated one; without one, every impression is engagement."""
+    return next(iter(schema.rated), None)
+
+
+def _recent_items(schema: Schema, settings: Aggregate) -> tuple[Column, Column]:
+    """The user's recent items, and the day of the newest of them."""
+    item = next(column for column in schema.items if column.role is Role.ITEM)
+    task = engagement(schema)
+    recent = Column(
+        name="user_recent_items",
+        role=Role.FEATURE,
+        dtype=DType.INT64_LIST if item.dtype is DType.INT64 else DType.STRING_LIST,
+        kind=Kind.SEQUENCE,
+        nullable=True,
+        domain=schema.item,
+        length=settings.recent_items,
+        desc=f"items of the newest impressions{f' with {task} = 1' if task else ''}, newest last",
+    )
+    newest = Column(
+        name=newest_day(recent.name),
+        role=Role.NEWEST_DAY,
+        dtype=DType.INT64,
+        nullable=True,
+        desc=f"day of the newest of {recent.name}",
+    )
+    return recent, newest
+
+
+def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns of a profile, which is null as of a timestamp at which its owner was not known."""
+    return tuple(dataclasses.replace(column, nullable=True) for column in columns)
+
+
+def _statistics(schema: Schema, prefix: str, settings: Aggregate) -> tuple[Column, ...]:
+    return tuple(column for window, _ in windows(settings) for column in window_columns(schema, prefix, window))
+
+
+def _number(name: str, dtype: DType, *, log: bool = False) -> Column:
+    return Column(name=name, role=Role.FEATURE, dtype=dtype, kind=Kind.NUMERIC, nullable=True, log=log)
