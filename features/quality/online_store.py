@@ -18,12 +18,12 @@ from features.engine import sql
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
 from features.quality import gate
-from features.quality.expectations import Rule, expect
-from features.quality.gate import Border, Facts, Suite, none_at_all
+from features.quality.gate import Measurements, QualityGate, SuiteResult
 from features.quality.results import quiet_context
+from features.quality.rule import Rule, expect, expect_zero
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 
-GATE = Border(
+GATE = QualityGate(
     title="Online store",
     remedy="Fill the online store again (`dvc repro --force materialize`); nothing else may write to it.",
 )
@@ -54,7 +54,7 @@ def check_online(
     sample: int,
     *,
     as_of: datetime | None = None,
-) -> list[Suite]:
+) -> list[SuiteResult]:
     """A suite per view: the online values of a sample of its entities against their newest offline rows.
 
     Args:
@@ -64,6 +64,7 @@ def check_online(
         features: Folder of the views' Parquet files (the offline store).
         sample: Number of entities of each view, at most.
         as_of: Timestamp (UTC) up to which the store is materialized; None: up to the newest row.
+
     """
     context, suites = quiet_context(), []
     keys = {column.name: column for column in schema.events}
@@ -71,8 +72,8 @@ def check_online(
         offline = _newest(view, [keys[name] for name in view.keys], features, sample, as_of)
         entities = offline.select(view.keys).to_pylist()
         online = _read(store, view, entities)
-        facts = (_present(view, entities, online), _values(view, offline, online))
-        suites.append(Suite(name=view.name, rows=len(entities), outcomes=gate.judge(context, *facts)))
+        measurements = (_present(view, entities, online), _values(view, offline, online))
+        suites.append(SuiteResult(name=view.name, rows=len(entities), outcomes=gate.evaluate(context, *measurements)))
     return suites
 
 
@@ -84,7 +85,7 @@ def check_snapshot(
     sample: int,
     *,
     as_of: datetime | None = None,
-) -> Suite:
+) -> SuiteResult:
     """A suite like that of the items' view, on the rows of the item snapshot instead of the online store.
 
     Args:
@@ -94,14 +95,15 @@ def check_snapshot(
         features: Folder of the views' Parquet files (the offline store).
         sample: Number of items, at most.
         as_of: Timestamp (UTC) up to which the snapshot was written; None: up to the newest row.
+
     """
     (view,) = [view for view in views if view.keys == (schema.item,)]
     keys = [column for column in schema.events if column.name == schema.item]
     offline = _newest(view, keys, features, sample, as_of)
     rows = items.take(pc.index_in(offline[schema.item], value_set=items[schema.item].combine_chunks()))
     entities, online = offline.select(view.keys).to_pylist(), {c.name: rows[c.name].to_pylist() for c in view.columns}
-    facts = (_present(view, entities, online), _values(view, offline, online))
-    return Suite(name="item snapshot", rows=len(entities), outcomes=gate.judge(quiet_context(), *facts))
+    measurements = (_present(view, entities, online), _values(view, offline, online))
+    return SuiteResult(name="item snapshot", rows=len(entities), outcomes=gate.evaluate(quiet_context(), *measurements))
 
 
 def _newest(view: View, keys: list[Column], features: Path, sample: int, as_of: datetime | None) -> pa.Table:
@@ -131,11 +133,13 @@ def _read(store: OnlineFeatures, view: View, entities: Entities) -> Values:
     return {column.name: values[column.name] for column in view.columns}
 
 
-def _present(view: View, entities: Entities, online: Values) -> Facts:
+def _present(view: View, entities: Entities, online: Values) -> Measurements:
     """How many entities were compared, and how many of them have no value in the online store."""
     absent = [entity for i, entity in enumerate(entities) if all(values[i] is None for values in online.values())]
-    facts = {"entities": len(entities), "absent entities": len(absent), "first absent": _first(absent)}
-    return Facts(key="view", rows=pa.Table.from_pylist([{"view": view.name} | facts]), rules=tuple(_known(view)))
+    measurements = {"entities": len(entities), "absent entities": len(absent), "first absent": _first(absent)}
+    return Measurements(
+        key="view", rows=pa.Table.from_pylist([{"view": view.name} | measurements]), rules=tuple(_known(view))
+    )
 
 
 def _known(view: View) -> Iterator[Rule]:
@@ -149,25 +153,25 @@ def _known(view: View) -> Iterator[Rule]:
         column="entities",
         min_value=1,
     )
-    yield none_at_all(
+    yield expect_zero(
         "absent entities", ["first absent", "entities"], "Every entity with a snapshot is in the online store"
     )
 
 
-def _values(view: View, offline: pa.Table, online: Values) -> Facts:
+def _values(view: View, offline: pa.Table, online: Values) -> Measurements:
     """The values of each feature that differ from those of the newest row, and those that have another type."""
     entities = offline.select(view.keys).to_pylist()
-    facts = [_compare(c, entities, offline[c.name].to_pylist(), online[c.name]) for c in view.columns]
+    measurements = [_compare(c, entities, offline[c.name].to_pylist(), online[c.name]) for c in view.columns]
     shown = ["first entity", "online", "offline"]
     rules = (
-        none_at_all("online value differs", shown, "Every online value is that of the newest snapshot, nulls too"),
-        none_at_all(
+        expect_zero("online value differs", shown, "Every online value is that of the newest snapshot, nulls too"),
+        expect_zero(
             "online value of another type", ["first of another type"], "Every online value has its declared type"
         ),
     )
     texts = {name: pa.string() for name in ("feature", *shown, "first of another type")}
     types = pa.schema(texts | {rule.name: pa.int64() for rule in rules})
-    return Facts(key="feature", rows=pa.Table.from_pylist(facts, types), rules=rules)
+    return Measurements(key="feature", rows=pa.Table.from_pylist(measurements, types), rules=rules)
 
 
 def _compare(column: Column, entities: Entities, offline: list[Any], online: list[Any]) -> dict[str, str | int | None]:
@@ -198,4 +202,4 @@ def _has_type(column: Column, value: Any) -> bool:
 
 
 def _first(entities: Entities) -> str:
-    return gate.shown(" ".join(f"{name} {value}" for name, value in entity.items()) for entity in entities)
+    return gate.first_few(" ".join(f"{name} {value}" for name, value in entity.items()) for entity in entities)

@@ -20,9 +20,9 @@ from features.engine.arrow_types import TYPES
 from features.schema import DType
 
 FILE_DAY = "day of the file"  # column of a batch: midnight (UTC) of the day that a row's file is named for
-_MOMENT = TYPES[DType.TIMESTAMP]
+_TIMESTAMP = TYPES[DType.TIMESTAMP]
 _BROKEN = (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError)  # what reading a broken file raises
-_NO_DAY = datetime(1970, 1, 1)  # a folder that names no day: no event lies in it
+_NO_DAY = datetime(1970, 1, 1)  # of a folder that names no day, in which no event lies
 
 
 def files(folder: Path, table: str) -> list[Path]:
@@ -34,16 +34,16 @@ def files(folder: Path, table: str) -> list[Path]:
 
 @contextmanager
 def reading(paths: Sequence[Path]) -> Iterator[None]:
-    """Turns whatever a broken Parquet file raises within the block into a ValidationError that names the file."""
+    """Turn every exception that a broken Parquet file raises within the block into a ValidationError that names it."""
     try:
         yield
     except _BROKEN as error:
         broken = next(filter(_fault, paths), None)
         named = broken or ", ".join(map(str, paths))
         raise ValidationError(
-            f"{named} cannot be read: truncated, no Parquet, or text in it that is no UTF-8 "
+            f"{named} cannot be read: truncated, not Parquet, or with text that is not UTF-8 "
             f"({(_fault(broken) if broken else None) or error}).\n"
-            "It is not as `ingest` wrote it: run `dvc repro --force ingest`, or mend whatever else writes there"
+            "It is not as `ingest` wrote it: run `dvc repro --force ingest`, or fix the other program that writes there"
         ) from error
 
 
@@ -54,19 +54,19 @@ def _fault(path: Path) -> str | None:
             for group in range(opened.num_row_groups):
                 part = opened.read_row_group(group)
                 part.validate(full=True)
-                part.schema.names  # noqa: B018  # a name that is no UTF-8 shows only when it is asked for
+                part.schema.names  # noqa: B018  # raises where a name is not UTF-8
     except _BROKEN as error:
         return str(error)
     return None
 
 
 def type_name(stored: pa.DataType) -> str:
-    """Name of an Arrow type; that of a list names the type of its elements and not how the file calls them."""
+    """Name of an Arrow type; that of a list has the type of its elements, not their name in the file."""
     return f"list<{stored.value_type}>" if pa.types.is_list(stored) else str(stored)
 
 
 def structure(path: Path) -> dict[str, str]:
-    """The columns of a file and the names of their types; nothing where there is no file."""
+    """The columns of a file and the names of their types; empty where there is no file."""
     if not path.is_file():
         return {}
     with reading([path]):
@@ -75,34 +75,34 @@ def structure(path: Path) -> dict[str, str]:
 
 def batches(paths: list[Path], rows: int) -> Iterator[pa.Table]:
     """The rows of the files in order, about `rows` at a time (whole row groups), with the column FILE_DAY."""
-    held: list[pa.Table] = []
+    parts: list[pa.Table] = []
     for path in paths:
         for part in _groups(path):
-            held.append(_with_day(part, path))
-            if sum(part.num_rows for part in held) >= rows:
-                yield pa.concat_tables(held).combine_chunks()
-                held = []
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
+            parts.append(_with_day(part, path))
+            if sum(part.num_rows for part in parts) >= rows:
+                yield pa.concat_tables(parts).combine_chunks()
+                parts = []
+    if parts:
+        yield pa.concat_tables(parts).combine_chunks()
 
 
 def _groups(path: Path) -> Iterator[pa.Table]:
-    """The row groups of a file, each checked: Arrow itself takes any bytes for text."""
+    """The row groups of a file, each checked: Arrow accepts any bytes as text."""
     with reading([path]), pq.ParquetFile(path) as opened:
         for group in range(opened.num_row_groups):
-            part = opened.read_row_group(group).replace_schema_metadata()  # what pandas left there is nobody's rule
+            part = opened.read_row_group(group).replace_schema_metadata()  # pandas writes its own metadata
             part.validate(full=True)
             yield part
 
 
 def count(paths: list[Path]) -> int:
-    """How many rows the files hold, read from their footers."""
+    """The number of rows of the files, read from their footers."""
     with reading(paths):
         return sum(pq.read_metadata(path).num_rows for path in paths)
 
 
 def _with_day(part: pa.Table, path: Path) -> pa.Table:
-    return part.append_column(FILE_DAY, pa.repeat(pa.scalar(_day(path), _MOMENT), part.num_rows))
+    return part.append_column(FILE_DAY, pa.repeat(pa.scalar(_day(path), _TIMESTAMP), part.num_rows))
 
 
 def _day(path: Path) -> datetime:
@@ -113,7 +113,7 @@ def _day(path: Path) -> datetime:
 
 
 class Writer:
-    """Writes the rows of a table as they come: events by day in ascending order, others into one file."""
+    """Writes the rows of a table batch by batch: events by day in ascending order, others into one file."""
 
     def __init__(self, folder: Path, table: str, stored: pa.Schema) -> None:
         self._folder, self._table, self._schema = folder, table, stored
@@ -129,7 +129,7 @@ class Writer:
         self._close()
 
     def write(self, batch: pa.Table) -> None:
-        """Append rows with the column FILE_DAY, which is not written: the path says it."""
+        """Append rows with the column FILE_DAY, which is not written: the path holds it."""
         if self._table != "events":
             return self._append(batch)
         for day in pc.unique(batch[FILE_DAY]).to_pylist():
@@ -137,7 +137,7 @@ class Writer:
                 self._close()
                 path = self._folder / "events" / f"day={day:%Y-%m-%d}" / "part-0.parquet"
                 self._day, self._file = day, self._open(path)
-            self._append(batch.filter(pc.equal(batch[FILE_DAY], pa.scalar(day, _MOMENT))))
+            self._append(batch.filter(pc.equal(batch[FILE_DAY], pa.scalar(day, _TIMESTAMP))))
         return None
 
     def _append(self, rows: pa.Table) -> None:

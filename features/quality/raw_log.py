@@ -147,7 +147,7 @@ def write_report(results: list[TableResult], *, name: str, report: Path, docs: P
 
 def failure_message(results: list[TableResult], *, report: Path, docs: Path, quarantine: Path) -> str:
     """Why the gate is closed: each table beyond its tolerance with its broken rules, and what to do next."""
-    lines = ["the gate is closed, nothing goes on."]
+    lines = ["the quality gate is closed: no later stage runs."]
     for result in (result for result in reversed(results) if not result.passed):
         lines.append(
             f"  {result.table}: {result.quarantined:,} of {result.rows:,} rows in quarantine "
@@ -156,7 +156,7 @@ def failure_message(results: list[TableResult], *, report: Path, docs: Path, qua
         lines += [f"    {_describe(outcome)}" for outcome in result.failed if outcome.rule.severity == "critical"]
     lines += [
         f"Report {report}, pages {docs / 'index.html'}, broken rows with their reasons {quarantine}.",
-        "Mend the log or its reader; if such rows are to be expected, raise validate.tolerance in params.yaml. "
+        "Fix the log or its reader; if such rows are to be expected, raise validate.tolerance in params.yaml. "
         "Then run `dvc repro` again.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the expectations found: run by Great Expectations batch by batch, added up over the whole table."""
+"""Results of rules: Great Expectations evaluates them batch by batch, an outcome adds them up over the table."""
 
 import json
 import math
@@ -14,39 +14,39 @@ from great_expectations.core.expectation_validation_result import ExpectationVal
 from great_expectations.data_context import AbstractDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
-from features.quality.expectations import Rule
+from features.quality.rule import Rule
 
 EXAMPLES = 10
 
 
 def quiet_context() -> AbstractDataContext:
-    """A context of Great Expectations that lives in memory and draws no progress bars."""
+    """A context of Great Expectations in memory, without progress bars."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     return context
 
 
-def evaluate(
+def run_rules(
     context: AbstractDataContext, rules: Sequence[Rule], frame: pd.DataFrame
 ) -> list[ExpectationValidationResult]:
-    """One result per rule, in their order; the places of the rows that break a rule about rows are in it.
+    """One result per rule, in their order; that of a rule about rows holds the indices of the rows that break it.
 
-    A metric that crashed is a fault of ours and no broken data: raises RuntimeError, where Great Expectations
-    itself would report a failed expectation.
+    A metric that crashes is a fault of the code and not of the data: raises RuntimeError, where Great Expectations
+    would report a failed expectation.
     """
     suite = ExpectationSuite(name="batch", expectations=[rule.expectation for rule in rules])
     batch = context.data_sources.pandas_default.read_dataframe(frame)
-    found: dict[str, ExpectationValidationResult] = {}
+    results: dict[str, ExpectationValidationResult] = {}
     for result in batch.validate(suite, result_format="COMPLETE").results:
         name = (result.expectation_config.meta if result.expectation_config else {})["rule"]
         _raise_if_crashed(name, result)
-        found[name] = result
-    return [found[rule.name] for rule in rules]
+        results[name] = result
+    return [results[rule.name] for rule in rules]
 
 
 def _raise_if_crashed(name: str, result: ExpectationValidationResult) -> None:
-    told = result.exception_info or {}
-    causes = [told] if "raised_exception" in told else list(told.values())
+    info = result.exception_info or {}
+    causes = [info] if "raised_exception" in info else list(info.values())
     for cause in causes:
         if cause["raised_exception"]:
             raise RuntimeError(
@@ -57,7 +57,7 @@ def _raise_if_crashed(name: str, result: ExpectationValidationResult) -> None:
 
 @dataclass
 class Outcome:
-    """What became of one rule so far: rows seen, missing and broken, and the first examples as plain values."""
+    """The outcome of one rule so far: rows seen, missing and broken, and the first examples as plain values."""
 
     rule: Rule
     seen: int = 0
@@ -68,39 +68,39 @@ class Outcome:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     def add_rows(self, result: ExpectationValidationResult, rows: pa.Table, key: str) -> Sequence[int]:
-        """Add what was found in one batch; returns the places of the broken rows in it.
+        """Add the result of one batch; returns the indices of the broken rows in it.
 
         The first broken rows become examples: the id of the row (`key`) and the columns that show the fault.
         """
-        told = result.result
+        counts = result.result
         self.success = self.success and bool(result.success)
-        self.seen += told["element_count"]
-        self.missing += told.get("missing_count") or 0
-        self.broken += told["unexpected_count"]
-        places = told.get("unexpected_index_list") or []
-        first = pa.array(places[: EXAMPLES - len(self.examples)], pa.int64())
+        self.seen += counts["element_count"]
+        self.missing += counts.get("missing_count") or 0
+        self.broken += counts["unexpected_count"]
+        indices = counts.get("unexpected_index_list") or []
+        first = pa.array(indices[: EXAMPLES - len(self.examples)], pa.int64())
         shown = rows.select(list(dict.fromkeys([key, *self.rule.columns]))).take(first)
         self.examples += [plain(row) for row in _rows(shown)]
-        return places
+        return indices
 
     def add_table(self, result: ExpectationValidationResult, observed: Any = None) -> None:
-        """Add what was found about the table, or about the files that share one structure."""
+        """Add the result of the table, or of the files that share one structure."""
         self.success = self.success and bool(result.success)
-        told = result.result.get("observed_value")
-        self.observed = plain(observed if told is None else told)
+        value = result.result.get("observed_value")
+        self.observed = plain(observed if value is None else value)
         if not result.success:
             self.examples.append({"observed": self.observed})
 
-    def result(self) -> ExpectationValidationResult:
+    def as_validation_result(self) -> ExpectationValidationResult:
         """The outcome as a result of Great Expectations over the whole table, for Data Docs."""
-        told = self._told_of_rows() if self.rule.scope == "row" else {}
+        result = self._row_counts() if self.rule.scope == "row" else {}
         if self.rule.scope != "row" or self.observed is not None:
-            told["observed_value"] = _text(self.observed)
+            result["observed_value"] = _text(self.observed)
         return ExpectationValidationResult(
-            success=self.success, expectation_config=self.rule.expectation.configuration, result=told
+            success=self.success, expectation_config=self.rule.expectation.configuration, result=result
         )
 
-    def _told_of_rows(self) -> dict[str, Any]:
+    def _row_counts(self) -> dict[str, Any]:
         return {
             "element_count": self.seen,
             "missing_count": self.missing,
@@ -122,26 +122,27 @@ class Outcome:
 
 
 def _rows(shown: pa.Table) -> list[dict[str, Any]]:
-    """The rows as Python's values; moments that Python has no value for, as text."""
+    """The rows as Python values; timestamps outside the range of Python as text."""
     try:
-        return shown.to_pylist()
+        rows: list[dict[str, Any]] = shown.to_pylist()
     except (OverflowError, ValueError):
         types = [pa.string() if pa.types.is_timestamp(kind) else kind for kind in shown.schema.types]
-        return shown.cast(pa.schema(zip(shown.column_names, types, strict=True))).to_pylist()
+        rows = shown.cast(pa.schema(zip(shown.column_names, types, strict=True))).to_pylist()
+    return rows
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(held)}" for name, held in value.items())
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     return ", ".join(map(_text, value)) if isinstance(value, list) else "missing" if value is None else str(value)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: moments as ISO text, numbers that are not finite as their name."""
+    """A value as JSON can hold it: timestamps as ISO text, numbers that are not finite as their name."""
     if isinstance(value, dict):
-        return {str(key): plain(held) for key, held in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(held) for held in value]
+        return [plain(item) for item in value]
     if hasattr(value, "item"):
         return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
@@ -152,5 +153,5 @@ def plain(value: Any) -> Any:
 
 
 def to_json(document: Any) -> str:
-    """The document as JSON, stable to the byte; NaN is refused."""
+    """The document as JSON, the same bytes each time; raises ValueError at NaN and infinity."""
     return json.dumps(document, indent=1, allow_nan=False) + "\n"

@@ -21,47 +21,49 @@ from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder, Layout
 from features.encoding.tensors import Tensors, open_tensors
 from features.engine.connection import connect
 from features.quality import gate
-from features.quality.expectations import Rule, expect
-from features.quality.gate import Border, Facts, Suite, as_wanted, none_at_all
+from features.quality.gate import Measurements, QualityGate, SuiteResult
 from features.quality.results import quiet_context
+from features.quality.rule import Rule, expect, expect_equal, expect_zero
 from features.schema import SPLITS, Kind, Schema, Task
 
 BLOCK_ROWS = 500_000
-GATE = Border(
+GATE = QualityGate(
     title="Tensors",
     remedy="Run `dvc repro --force encode` again; if it comes back, look at features/encode.py.",
 )
 
 
-def check_tensors(schema: Schema, encoder: Encoder, settings: Inspect, *, training: Path, tensors: Path) -> list[Suite]:
+def check_tensors(
+    schema: Schema, encoder: Encoder, settings: Inspect, *, training: Path, tensors: Path
+) -> list[SuiteResult]:
     """A suite per split. The values of a split are checked only where every array has its type and shape."""
     context, suites = quiet_context(), []
     for name in SPLITS:
         rows = training / f"{name}.parquet"
-        outcomes = gate.judge(context, _arrays(schema, encoder.layout, tensors / name, _count(rows)))
+        outcomes = gate.evaluate(context, _arrays(schema, encoder.layout, tensors / name, _count(rows)))
         if all(outcome.success for outcome in outcomes):
-            outcomes += _judge_values(context, schema, encoder, settings, rows, open_tensors(tensors / name))
-        suites.append(Suite(name=name, rows=_count(rows), outcomes=outcomes))
+            outcomes += _check_values(context, schema, encoder, settings, rows, open_tensors(tensors / name))
+        suites.append(SuiteResult(name=name, rows=_count(rows), outcomes=outcomes))
     return suites
 
 
-def _judge_values(
+def _check_values(
     context: AbstractDataContext, schema: Schema, encoder: Encoder, settings: Inspect, rows: Path, tensors: Tensors
 ) -> list[Any]:
-    facts = (
+    measurements = (
         _events(schema, rows, tensors),
         _ids(encoder, tensors, settings),
         _numbers(encoder, tensors),
         _labels(schema, tensors),
     )
-    return gate.judge(context, *(table for table in facts if len(table.rows) and len(tensors.event_id)))
+    return gate.evaluate(context, *(table for table in measurements if len(table.rows) and len(tensors.event_id)))
 
 
 def _count(rows: Path) -> int:
     return int(pq.read_metadata(rows).num_rows)
 
 
-def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Facts:
+def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Measurements:
     """Actual and expected rows and type of each array."""
     wanted = {
         "categorical": ("int32", len(layout.categorical_tables)),
@@ -75,8 +77,8 @@ def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Facts:
     }
     actual = [_shape(folder / f"{name}.npy") for name in wanted]
     rules = (
-        as_wanted("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
-        as_wanted("array of another type", "type", "Every array is there, with its type and width"),
+        expect_equal("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
+        expect_equal("array of another type", "type", "Every array is there, with its type and width"),
     )
     types = [_type_name(*pair) for pair in wanted.values()]
     table = pa.table(
@@ -88,7 +90,7 @@ def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Facts:
             "wanted type": types,
         }
     )
-    return Facts(key="array", rows=table, rules=rules)
+    return Measurements(key="array", rows=table, rules=rules)
 
 
 def _shape(path: Path) -> tuple[int, str]:
@@ -104,7 +106,7 @@ def _type_name(dtype: str, width: int | None) -> str:
     return dtype if width is None else f"{dtype} x {width}"
 
 
-def _events(schema: Schema, rows: Path, tensors: Tensors) -> Facts:
+def _events(schema: Schema, rows: Path, tensors: Tensors) -> Measurements:
     """The event ids against those of the Parquet file, row by row."""
     first: list[int] = []
     other = start = 0
@@ -113,20 +115,20 @@ def _events(schema: Schema, rows: Path, tensors: Tensors) -> Facts:
         differing = ids[ids != batch.column(0).to_numpy()]
         first, other, start = [*first, *differing[: gate.SHOWN]], other + len(differing), start + len(batch)
     repeated = _repeated(tensors.event_id)
-    facts = {
+    measurements = {
         "array": "event_id",
         "other events": other,
-        "first others": gate.shown(first),
+        "first others": gate.first_few(first),
         "repeated events": len(repeated),
-        "first repeated": gate.shown(repeated),
+        "first repeated": gate.first_few(repeated),
     }
     rules = (
-        none_at_all(
+        expect_zero(
             "other events", ["other events", "first others"], "Row i is that of the event of row i of the file"
         ),
-        none_at_all("repeated events", ["repeated events", "first repeated"], "No event occurs twice"),
+        expect_zero("repeated events", ["repeated events", "first repeated"], "No event occurs twice"),
     )
-    return Facts(key="array", rows=pa.Table.from_pylist([facts]), rules=rules)
+    return Measurements(key="array", rows=pa.Table.from_pylist([measurements]), rules=rules)
 
 
 def _repeated(ids: np.ndarray) -> list[int]:
@@ -138,9 +140,9 @@ def _repeated(ids: np.ndarray) -> list[int]:
         return [id_ for (id_,) in connection.execute(query).fetchall()]
 
 
-def _ids(encoder: Encoder, tensors: Tensors, settings: Inspect) -> Facts:
+def _ids(encoder: Encoder, tensors: Tensors, settings: Inspect) -> Measurements:
     """Lowest and highest id of each input, the rows of its table, and the share that is unknown."""
-    facts = [*_categorical(encoder, tensors), *_bags(encoder, tensors), _scenario(encoder, tensors)]
+    measurements = [*_categorical(encoder, tensors), *_bags(encoder, tensors), _scenario(encoder, tensors)]
     types = pa.schema(
         [
             ("input", pa.string()),
@@ -151,7 +153,9 @@ def _ids(encoder: Encoder, tensors: Tensors, settings: Inspect) -> Facts:
             ("unknown", pa.float64()),
         ]
     )
-    return Facts(key="input", rows=pa.Table.from_pylist(facts, types), rules=tuple(_in_table(settings.unknown_share)))
+    return Measurements(
+        key="input", rows=pa.Table.from_pylist(measurements, types), rules=tuple(_in_table(settings.unknown_share))
+    )
 
 
 def _in_table(limit: float) -> Iterator[Rule]:
@@ -211,10 +215,8 @@ def _bags(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:
     for name, table, length in zip(lists, layout.bag_tables, layout.bag_lengths, strict=True):
         bag, start = tensors.bags[:, start : start + length], start + length
         low, high = _extremes(bag)
-        unknown, values = (
-            sum(np.count_nonzero(test(block)) for block in _blocks(bag))
-            for test in (lambda block: block == UNKNOWN, lambda block: block != PADDING)
-        )
+        unknown = sum(int(np.count_nonzero(block == UNKNOWN)) for block in _blocks(bag))
+        values = sum(int(np.count_nonzero(block != PADDING)) for block in _blocks(bag))
         yield {
             "input": name,
             "least": PADDING,
@@ -237,15 +239,15 @@ def _scenario(encoder: Encoder, tensors: Tensors) -> dict[str, Any]:
     }
 
 
-def _numbers(encoder: Encoder, tensors: Tensors) -> Facts:
+def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
     """How many values of each number are not finite, and how many lie beyond the limit."""
     columns = [column for column in encoder.columns if column.kind is Kind.NUMERIC]
     names = [name for c in columns for name in (c.name, *[f"{c.name} (missing)"] * c.nullable)]
     wild = sum(np.count_nonzero(~np.isfinite(block), axis=0) for block in _blocks(tensors.numeric))
     far = sum(np.count_nonzero(np.abs(block) > LIMIT, axis=0) for block in _blocks(tensors.numeric))
     rules = (
-        none_at_all("not finite", ["not finite"], "Every number is finite"),
-        none_at_all(
+        expect_zero("not finite", ["not finite"], "Every number is finite"),
+        expect_zero(
             "beyond the limit", ["beyond the limit"], f"Every number lies within {LIMIT:g} standard deviations"
         ),
     )
@@ -253,23 +255,23 @@ def _numbers(encoder: Encoder, tensors: Tensors) -> Facts:
         "not finite": pa.array(np.atleast_1d(wild)[: len(names)], pa.int64()),
         "beyond the limit": pa.array(np.atleast_1d(far)[: len(names)], pa.int64()),
     }
-    return Facts(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
+    return Measurements(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
 
 
-def _labels(schema: Schema, tensors: Tensors) -> Facts:
+def _labels(schema: Schema, tensors: Tensors) -> Measurements:
     """How many labels of each task are neither one of its classes nor unobserved (NaN)."""
     strange = sum(
         np.array([_strange(task, block[:, index]) for index, task in enumerate(schema.tasks)])
         for block in _blocks(tensors.labels)
     )
-    rule = none_at_all(
+    rule = expect_zero(
         "label outside its classes",
         ["label outside its classes"],
         "Every label is 0 or 1, or the index of a class, or NaN where it was not observed",
     )
     counts = pa.array(np.atleast_1d(strange), pa.int64())
     table = pa.table({"task": list(schema.task_names), "label outside its classes": counts})
-    return Facts(key="task", rows=table, rules=(rule,))
+    return Measurements(key="task", rows=table, rules=(rule,))
 
 
 def _strange(task: Task, labels: np.ndarray) -> int:

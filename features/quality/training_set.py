@@ -18,13 +18,13 @@ from features.engine import sql
 from features.engine.arrow_types import TYPES
 from features.engine.connection import connect
 from features.quality import gate, partitions
-from features.quality.expectations import Rule, expect
-from features.quality.gate import Border, Facts, Suite, as_wanted, none_at_all
+from features.quality.gate import Measurements, QualityGate, SuiteResult
 from features.quality.results import quiet_context
+from features.quality.rule import Rule, expect, expect_equal, expect_zero
 from features.schema import EVENT_TIMESTAMP, SPLITS, Schema, View
 
 ANOTHER_TYPE = "column of another type"
-GATE = Border(
+GATE = QualityGate(
     title="Training set",
     remedy="Run `dvc repro --force join` again; if it comes back, look at features/join.py and at what it reads.",
 )
@@ -39,7 +39,7 @@ def check_training(
     features: Path,
     training: Path,
     by_time: bool,
-) -> list[Suite]:
+) -> list[SuiteResult]:
     """A suite per split, and one on all three together, which needs columns that are as declared.
 
     Args:
@@ -50,6 +50,7 @@ def check_training(
         features: Folder of the views' Parquet files.
         training: Folder of the three files.
         by_time: Whether the split is by time.
+
     """
     context = quiet_context()
     with connect() as connection:
@@ -59,14 +60,14 @@ def check_training(
         if any(fault.rule.name == ANOTHER_TYPE for suite in suites for fault in suite.faults):
             return suites
         _open(connection, schema, validated, training)
-        facts = [
+        measurements = [
             _events(connection, schema),
             *(_order(connection) for _ in range(by_time)),
             _freshness(connection, views, features, settings),
         ]
     return [
         *suites,
-        Suite(name="together", rows=sum(s.rows for s in suites), outcomes=gate.judge(context, *facts)),
+        SuiteResult(name="together", rows=sum(s.rows for s in suites), outcomes=gate.evaluate(context, *measurements)),
     ]
 
 
@@ -77,7 +78,7 @@ def _check_split(
     views: tuple[View, ...],
     path: Path,
     settings: Inspect,
-) -> Suite:
+) -> SuiteResult:
     """Columns and types of one file; where they are as declared, its rows and the features that they lack.
 
     Args:
@@ -87,16 +88,17 @@ def _check_split(
         views: The views that were joined.
         path: The file of the split.
         settings: Limits of the rules.
+
     """
     rows = partitions.count([path] if path.is_file() else [])
-    outcomes = gate.judge(context, _columns(schema, views, path))
+    outcomes = gate.evaluate(context, _columns(schema, views, path))
     if all(outcome.success for outcome in outcomes):
-        outcomes.append(gate.judge_count(context, _has_rows(path.stem), rows))
-        outcomes += gate.judge(context, _missing(connection, views, path, settings))
-    return Suite(name=path.stem, rows=rows, outcomes=outcomes)
+        outcomes.append(gate.evaluate_row_count(context, _has_rows(path.stem), rows))
+        outcomes += gate.evaluate(context, _missing(connection, views, path, settings))
+    return SuiteResult(name=path.stem, rows=rows, outcomes=outcomes)
 
 
-def _columns(schema: Schema, views: tuple[View, ...], path: Path) -> Facts:
+def _columns(schema: Schema, views: tuple[View, ...], path: Path) -> Measurements:
     """The actual and the declared type of every column that is stored or declared."""
     declared = (*schema.events, *(column for view in views for column in view.columns))
     wanted = {column.name: partitions.type_name(TYPES[column.dtype]) for column in declared}
@@ -109,8 +111,8 @@ def _columns(schema: Schema, views: tuple[View, ...], path: Path) -> Facts:
             "wanted type": [wanted.get(name, "not declared") for name in names],
         }
     )
-    rule = as_wanted(ANOTHER_TYPE, "type", "Every column is there with its declared type, and no other")
-    return Facts(key="column", rows=table, rules=(rule,))
+    rule = expect_equal(ANOTHER_TYPE, "type", "Every column is there with its declared type, and no other")
+    return Measurements(key="column", rows=table, rules=(rule,))
 
 
 def _has_rows(split: str) -> Rule:
@@ -118,7 +120,9 @@ def _has_rows(split: str) -> Rule:
     return expect(kind, "table", "no rows", [], f"{split} has at least one row", min_value=1)
 
 
-def _missing(connection: duckdb.DuckDBPyConnection, views: tuple[View, ...], path: Path, settings: Inspect) -> Facts:
+def _missing(
+    connection: duckdb.DuckDBPyConnection, views: tuple[View, ...], path: Path, settings: Inspect
+) -> Measurements:
     """Share of the impressions that have no row of a view: every column of it is null."""
     absent = (" and ".join(f"{sql.column(column.name)} is null" for column in view.columns) for view in views)
     shares = ", ".join(f"round(avg(({test})::int), 4)" for test in absent)
@@ -135,7 +139,7 @@ def _missing(connection: duckdb.DuckDBPyConnection, views: tuple[View, ...], pat
         max_value=limit,
     )
     rows = pa.table({"view": [view.name for view in views], "share without a row": pa.array(values, pa.float64())})
-    return Facts(key="view", rows=rows, rules=(rule,))
+    return Measurements(key="view", rows=rows, rules=(rule,))
 
 
 def _open(connection: duckdb.DuckDBPyConnection, schema: Schema, validated: Path, training: Path) -> None:
@@ -151,11 +155,11 @@ def _open(connection: duckdb.DuckDBPyConnection, schema: Schema, validated: Path
     connection.execute(f"create view joined as {' union all '.join(parts)}")
 
 
-def _events(connection: duckdb.DuckDBPyConnection, schema: Schema) -> Facts:
+def _events(connection: duckdb.DuckDBPyConnection, schema: Schema) -> Measurements:
     """The events of the three files against the accepted ones."""
     (accepted,) = _one(connection, "select count(*) from accepted")
     (rows,) = _one(connection, "select count(*) from joined")
-    facts: dict[str, Any] = {"files": "train, valid and test", "rows": rows, "wanted rows": accepted}
+    measurements: dict[str, Any] = {"files": "train, valid and test", "rows": rows, "wanted rows": accepted}
     for name, query in (
         ("lost", "select id from accepted anti join joined using (id)"),
         ("foreign", "select id from joined anti join accepted using (id)"),
@@ -163,13 +167,13 @@ def _events(connection: duckdb.DuckDBPyConnection, schema: Schema) -> Facts:
     ):
         first = f"min(id, {gate.SHOWN})"
         count, ids = _one(connection, f"select count(*), {first} from ({query})")
-        facts |= {f"{name} events": count, f"first {name}": gate.shown(ids or ())}
+        measurements |= {f"{name} events": count, f"first {name}": gate.first_few(ids or ())}
     sentence = "Train, valid and test have together as many rows as there are accepted events"
     rules = (
-        as_wanted("rows lost or added", "rows", sentence),
+        expect_equal("rows lost or added", "rows", sentence),
         *(_no_event(name, schema.event_id) for name in ("lost", "foreign", "repeated")),
     )
-    return Facts(key="files", rows=pa.Table.from_pylist([facts]), rules=rules)
+    return Measurements(key="files", rows=pa.Table.from_pylist([measurements]), rules=rules)
 
 
 def _no_event(fault: str, key: str) -> Rule:
@@ -179,10 +183,10 @@ def _no_event(fault: str, key: str) -> Rule:
         "repeated": f"No {key} occurs twice, in one file or in two",
     }[fault]
     column = f"{fault} events"
-    return none_at_all(column, [f"first {fault}"], sentence)
+    return expect_zero(column, [f"first {fault}"], sentence)
 
 
-def _order(connection: duckdb.DuckDBPyConnection) -> Facts:
+def _order(connection: duckdb.DuckDBPyConnection) -> Measurements:
     """First and last timestamp of each split of a split by time."""
     rows = connection.execute("select split, min(occurred_at), max(occurred_at) from joined group by split").fetchall()
     spans = {index: (first, last) for index, first, last in rows}
@@ -199,20 +203,20 @@ def _order(connection: duckdb.DuckDBPyConnection) -> Facts:
         column_B="last of the split before",
         ignore_row_if="either_value_is_missing",
     )
-    return Facts(key="split", rows=pa.table({"split": list(SPLITS), **columns}), rules=(rule,))
+    return Measurements(key="split", rows=pa.table({"split": list(SPLITS), **columns}), rules=(rule,))
 
 
 def _freshness(
     connection: duckdb.DuckDBPyConnection, views: tuple[View, ...], features: Path, settings: Inspect
-) -> Facts:
+) -> Measurements:
     """The newest row of each view and the days from it to the newest impression (below 0: the row is the newer one)."""
     (impression,) = _one(connection, "select max(occurred_at) from joined")
-    facts = []
+    measurements = []
     for view in views:
         source = sql.parquet(features / f"{view.name}.parquet")
         snapshots, newest = _one(connection, f"select count(*), max({EVENT_TIMESTAMP}) from {source}")
         age = round((impression - newest).total_seconds() / 86_400, 3) if impression and newest else None
-        facts.append(
+        measurements.append(
             {
                 "view": view.name,
                 "snapshots": snapshots,
@@ -230,7 +234,9 @@ def _freshness(
             ("days behind", pa.float64()),
         ]
     )
-    return Facts(key="view", rows=pa.Table.from_pylist(facts, types), rules=tuple(_recent(settings.outdated_days)))
+    return Measurements(
+        key="view", rows=pa.Table.from_pylist(measurements, types), rules=tuple(_recent(settings.outdated_days))
+    )
 
 
 def _recent(days: float) -> Iterator[Rule]:

@@ -1,6 +1,6 @@
-"""Broken rows and broken tables, made from a schema: what each rule of features/quality/expectations.py has to catch.
+"""Broken rows and broken tables, made from a schema: a case for each rule of features/quality/expectations.py.
 
-A new rule without a case here fails test_validate.py. Rules about rows get rows to append to a valid table, all
+A new rule without a case here fails tests/features/quality/test_expectations.py. Rules about rows get rows to append to a valid table, all
 of which break that rule and no other; rules about a table get a change of the table.
 """
 
@@ -62,7 +62,7 @@ def rows(schema: Schema, tables: Tables) -> list[BrokenRows]:
     """At least one case for every rule about rows; `tables` are valid."""
     keys = {"events": schema.event_id, "users": schema.user, "items": schema.item}
     cases = [case for table in tables for case in _row_cases(schema, tables, table, keys[table])]
-    return [_with_fresh_ids(case, keys[case.table], place) for place, case in enumerate(cases)]
+    return [_with_fresh_ids(case, keys[case.table], index) for index, case in enumerate(cases)]
 
 
 def tables(schema: Schema) -> list[BrokenTable]:
@@ -70,21 +70,21 @@ def tables(schema: Schema) -> list[BrokenTable]:
     return [case for table in schema.tables for case in (*_structures(schema, table), *_wholes(schema, table))]
 
 
-def _with_fresh_ids(case: BrokenRows, key: str, place: int) -> BrokenRows:
+def _with_fresh_ids(case: BrokenRows, key: str, index: int) -> BrokenRows:
     """Ids that no valid row has, one per case: the rows of a case that share an id go on to share it."""
-    fresh = [row | {key: row[key] if row[key] is None else _fresh(row[key], place)} for row in case.rows]
+    fresh = [row | {key: row[key] if row[key] is None else _fresh(row[key], index)} for row in case.rows]
     return BrokenRows(table=case.table, rule=case.rule, how=case.how, rows=fresh, day=case.day)
 
 
-def _fresh(known: int | str, place: int) -> int | str:
-    return 1_000_000 + place if isinstance(known, int) else f"fresh {place}"
+def _fresh(known: int | str, index: int) -> int | str:
+    return 1_000_000 + index if isinstance(known, int) else f"fresh {index}"
 
 
 def _row_cases(schema: Schema, valid: Tables, table: str, key: str) -> Iterator[BrokenRows]:
     template = _template(schema, valid, table)
     for column in schema.tables[table]:
         for rule, how, value in _wrong_values(schema, column):
-            moved = table != "events" or isinstance(value, datetime.datetime)  # to a file of its own day
+            moved = table != "events" or isinstance(value, datetime.datetime)  # to the file of its day
             day = None if moved else template[schema.timestamp].date()
             yield BrokenRows(table=table, rule=rule, how=how, rows=[template | {column.name: value}], day=day)
     yield BrokenRows(table=table, rule=f"repeated {key}", how="twice", rows=[template, template])
@@ -126,13 +126,13 @@ def _wrong_lists(column: Column) -> Iterator[tuple[str, str, Any]]:
 
 
 def _across(schema: Schema, valid: Tables, template: Row) -> Iterator[BrokenRows]:
-    moment = template[schema.timestamp]
+    timestamp = template[schema.timestamp]
     yield BrokenRows(
         table="events",
         rule=f"{schema.timestamp} outside its day",
         how="in the file of the next day",
         rows=[template],
-        day=moment.date() + datetime.timedelta(days=1),
+        day=timestamp.date() + datetime.timedelta(days=1),
     )
     for table, key in (("users", schema.user), ("items", schema.item)):
         yield _case(f"unknown {table[:-1]}", "no such row", template | {key: _fresh(template[key], 0)})
@@ -164,7 +164,7 @@ def _early(schema: Schema, valid: Tables, table: str, template: Row) -> Row:
 
 
 def users_or_items(schema: Schema, valid: Tables, table: str) -> list[tuple[Any, datetime.datetime]]:
-    """The id of each row and the moment from which it is known (for ever, where the schema has none)."""
+    """The id of each row and the timestamp from which it is known (the earliest, where the schema has none)."""
     key, known_at = schema.user if table == "users" else schema.item, schema.known_at(table)
     return [(row[key], row[known_at] if known_at else datetime.datetime.min) for row in valid[table].to_pylist()]
 
@@ -189,8 +189,8 @@ def _structures(schema: Schema, table: str) -> Iterator[BrokenTable]:
 
 
 def _cast(rows: pa.Table, column: Column) -> pa.Table:
-    place = rows.column_names.index(column.name)
-    return rows.set_column(place, column.name, rows[column.name].cast(OTHER_TYPE[column.dtype]))
+    index = rows.column_names.index(column.name)
+    return rows.set_column(index, column.name, rows[column.name].cast(OTHER_TYPE[column.dtype]))
 
 
 def _wholes(schema: Schema, table: str) -> Iterator[BrokenTable]:
@@ -215,5 +215,5 @@ def _wholes(schema: Schema, table: str) -> Iterator[BrokenTable]:
 
 
 def _constant(rows: pa.Table, name: str, value: int) -> pa.Table:
-    place = rows.column_names.index(name)
-    return rows.set_column(place, name, pa.repeat(pa.scalar(value, rows.schema.field(place).type), len(rows)))
+    index = rows.column_names.index(name)
+    return rows.set_column(index, name, pa.repeat(pa.scalar(value, rows.schema.field(index).type), len(rows)))

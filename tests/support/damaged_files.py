@@ -1,4 +1,4 @@
-"""What can become of raw archives and of Parquet files: rows, cells and bytes that are broken in known ways."""
+"""Damaged raw archives and Parquet files: rows, cells and bytes that are broken in known ways."""
 
 import dataclasses
 import random
@@ -21,15 +21,15 @@ FUTURE, PAST = "4102444800", "-86400"  # 2100 and 1969, in seconds
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text:
-    """One text of an archive: its lines that are read, the cells of a line that are numbers, the moment among them."""
+    """One text of an archive: the columns of its lines that are numbers, and the one that is the timestamp."""
 
     name: str
     text: str
     separator: str
     header: bool
     numbers: tuple[int, ...]
-    moment: int | None = None
-    left_out: int = 0  # rows at the end
+    timestamp: int | None = None
+    left_out: int = 0  # rows at the end that are not damaged
 
     def changed(self, how: str, line: int, cell: int) -> str | None:
         """The text with one of its rows broken; None: without the file."""
@@ -39,8 +39,8 @@ class Text:
         if how == "header":
             return "\n".join(lines[1:] if self.header else [self.separator.join("abcdefgh"), *lines]) + "\n"
         last = len(lines) - self.left_out
-        place = self.header + line % (last - self.header)
-        lines[place] = self._row(lines[place], how, cell)
+        index = self.header + line % (last - self.header)
+        lines[index] = self._row(lines[index], how, cell)
         return "\n".join(lines) + "\n"
 
     def _row(self, row: str, how: str, cell: int) -> str:
@@ -51,7 +51,7 @@ class Text:
             return self.separator.join(fields[: max(1, self.numbers[-1])])
         scale = "000" if self.separator == "," else ""  # milliseconds
         if how in ("future", "past"):
-            fields[self.moment] = (FUTURE if how == "future" else PAST) + scale
+            fields[self.timestamp] = (FUTURE if how == "future" else PAST) + scale
         else:
             fields[self.numbers[cell % len(self.numbers)]] = CELLS[how]
         return self.separator.join(fields)
@@ -59,7 +59,7 @@ class Text:
 
 CELLS = {"word": "seven", "fraction": "1.5", "huge": "1" + "0" * 30, "not UTF-8": "\udcff\udcfe", "zero byte": "1\0"}
 ROWS = ("long", "short", "twice", "header", "missing", "empty", *CELLS)
-MOMENTS = ("future", "past")
+TIMESTAMPS = ("future", "past")
 
 
 def _dat(name: str, text: str, numbers: tuple[int, ...], **more: Any) -> Text:
@@ -72,13 +72,13 @@ def _csv(name: str, text: str, numbers: tuple[int, ...], **more: Any) -> Text:
 
 TEXTS = {
     "movielens-1m": (
-        _dat("ratings", movielens_archive.RATINGS, (0, 1, 2, 3), moment=3, left_out=1),
+        _dat("ratings", movielens_archive.RATINGS, (0, 1, 2, 3), timestamp=3, left_out=1),
         _dat("users", movielens_archive.USERS, (0, 2, 3)),
         _dat("movies", movielens_archive.MOVIES, (0,)),
     ),
     "kuairand-pure": (
-        _csv("log_standard_4_08_to_4_21_pure", kuairand_archive.FIRST, (0, 1, 4, 5, 18), moment=4),
-        _csv("log_standard_4_22_to_5_08_pure", kuairand_archive.SECOND, (0, 1, 4, 5, 18), moment=4, left_out=1),
+        _csv("log_standard_4_08_to_4_21_pure", kuairand_archive.FIRST, (0, 1, 4, 5, 18), timestamp=4),
+        _csv("log_standard_4_22_to_5_08_pure", kuairand_archive.SECOND, (0, 1, 4, 5, 18), timestamp=4, left_out=1),
         _csv("user_features_pure", kuairand_archive.USERS.replace('"[100,1k)"', "a").replace('"[30,60)"', "b"), (0, 2)),
         _csv("video_features_basic_pure", kuairand_archive.VIDEOS.replace('"20,43"', "20"), (0, 1)),
     ),
@@ -99,22 +99,23 @@ def write(folder: Path, name: str, changes: dict[str, str | None]) -> Path:
 
 
 def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """Cut off anywhere, a bit turned over anywhere, nothing left, or other bytes altogether."""
-    how, place = draw(st.sampled_from(["cut", "flip", "flip", "empty", "garbage"])), draw(st.floats(0, 1, width=32))
+    """A truncation or a flipped bit at a random position, an empty file, or random bytes."""
+    how = draw(st.sampled_from(["cut", "flip", "flip", "empty", "garbage"]))
+    position = draw(st.floats(0, 1, width=32))
     bit = 1 << draw(st.integers(0, 7))
 
     def cut(content: bytes) -> bytes:
-        return content[: int(place * (len(content) - 1))]
+        return content[: int(position * (len(content) - 1))]
 
     def flip(content: bytes) -> bytes:
-        at = int(place * (len(content) - 1))
+        at = int(position * (len(content) - 1))
         return content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
 
     return {
         "cut": cut,
         "flip": flip,
         "empty": lambda _: b"",
-        "garbage": lambda c: random.Random(place).randbytes(len(c)),
+        "garbage": lambda c: random.Random(position).randbytes(len(c)),
     }[how]
 
 

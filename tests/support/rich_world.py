@@ -1,19 +1,22 @@
-"""The tiny world with every kind of rule, valid and with every broken row: what the tests of the gate share."""
+"""The tiny world with every kind of rule, valid and with every broken row: shared by the tests of the quality gate."""
 
 import dataclasses
 import datetime
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features import validate
 from features.engine.arrow_types import arrow_schema
 from features.quality import partitions
 from features.schema import Column, DType, Kind, Role, Schema
 from tests.support import broken_tables, world
+
+if TYPE_CHECKING:
+    from features.quality.raw_log import TableResult
 
 END = datetime.datetime(2026, 6, 1)  # no event lies later
 
@@ -33,9 +36,9 @@ def rich_schema() -> Schema:
         values=("red", "blue"),
     )
     related = Column(name="related", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.SEQUENCE, length=2)
-    moment = next(column for column in tiny.events if column.role is Role.TIMESTAMP)
-    bounded = dataclasses.replace(moment, maximum=END.replace(tzinfo=datetime.UTC).timestamp())
-    events = tuple(bounded if column is moment else column for column in tiny.events)
+    timestamp = next(column for column in tiny.events if column.role is Role.TIMESTAMP)
+    bounded = dataclasses.replace(timestamp, maximum=END.replace(tzinfo=datetime.UTC).timestamp())
+    events = tuple(bounded if column is timestamp else column for column in tiny.events)
     return dataclasses.replace(
         tiny, events=events, users=(*tiny.users, level, weight), items=(*tiny.items, colours, related)
     )
@@ -63,7 +66,7 @@ def write(folder: Path, tables: broken_tables.Tables, days: list[datetime.date] 
     if days is None:
         days = [datetime.date(2026, 1, 5)] * len(events)
         if "timestamp" in events.column_names and pa.types.is_timestamp(events["timestamp"].type):
-            days = [moment.date() for moment in events["timestamp"].to_pylist()]
+            days = [timestamp.date() for timestamp in events["timestamp"].to_pylist()]
     for day in sorted(set(days)) or [datetime.date(2026, 1, 5)]:
         path = folder / "events" / f"day={day}" / "part-0.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,16 +80,18 @@ def read(folder: Path, name: str) -> list[broken_tables.Row]:
     return [row for part in parts for row in part]
 
 
-def examine(folder: Path, schema: Schema, **options: float) -> dict[str, validate.Verdict]:
-    """Verdicts by table on what lies in `folder`/ingested."""
-    places = {name: folder / name for name in ("ingested", "out", "quarantine")}
-    verdicts = validate.examine(schema, **places, **{"tolerance": 0.0, **options})
-    return {verdict.table: verdict for verdict in verdicts}
+def check(folder: Path, schema: Schema, **options: float) -> dict[str, "TableResult"]:
+    """Results by table of the quality gate on the tables in `folder`/ingested."""
+    from features.quality.raw_log import check_raw_log
+
+    folders = {name: folder / name for name in ("ingested", "out", "quarantine")}
+    results = check_raw_log(schema, **folders, **{"tolerance": 0.0, **options})
+    return {result.table: result for result in results}
 
 
-def failed(verdicts: dict[str, validate.Verdict]) -> set[tuple[str, str]]:
+def failed(results: dict[str, "TableResult"]) -> set[tuple[str, str]]:
     """Table and name of every rule that is broken."""
-    return {(name, outcome.rule.name) for name, verdict in verdicts.items() for outcome in verdict.failed}
+    return {(name, outcome.rule.name) for name, result in results.items() for outcome in result.failed}
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -103,10 +108,10 @@ def as_text(row: broken_tables.Row) -> str:
 ROWS = broken_tables.rows(rich_schema(), rich_tables())
 
 
-def judge_broken_rows(folder: Path) -> dict[str, validate.Verdict]:
-    """One run in `folder` over valid tables with every broken row of ROWS appended."""
+def check_broken_rows(folder: Path) -> dict[str, "TableResult"]:
+    """Results by table of valid tables with every broken row of ROWS appended, checked in `folder`."""
     tables = rich_tables()
-    days = [moment.date() for moment in tables["events"]["timestamp"].to_pylist()]
+    days = [timestamp.date() for timestamp in tables["events"]["timestamp"].to_pylist()]
     for name, valid in tables.items():
         cases = [case for case in ROWS if case.table == name]
         more = [row for case in cases for row in case.rows]
@@ -114,4 +119,4 @@ def judge_broken_rows(folder: Path) -> dict[str, validate.Verdict]:
         if name == "events":
             days += [case.day or row["timestamp"].date() for case in cases for row in case.rows]
     write(folder / "ingested", tables, days)
-    return examine(folder, rich_schema(), batch_rows=150)
+    return check(folder, rich_schema(), batch_rows=150)

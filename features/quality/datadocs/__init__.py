@@ -1,8 +1,8 @@
-"""Data Docs: the pages of Great Expectations, in templates of our own that need no network.
+"""Data Docs: the pages of Great Expectations, in templates of the project that need no network.
 
-Its own templates load scripts, fonts and a logo from other hosts, and the table of its index exists only once a
-script has run. Great Expectations still decides what stands on a page; the templates beside this file say how.
-No wall clock enters: the same outcomes give the same bytes.
+The templates of Great Expectations load scripts, fonts and a logo from other hosts, and a script makes the table of
+their index. Great Expectations still decides the content of a page; the templates in this folder its layout.
+The pages do not depend on the time: the same outcomes give the same bytes.
 """
 
 import copy
@@ -22,11 +22,11 @@ from jinja2 import ChoiceLoader, FileSystemLoader
 
 from features.quality.results import Outcome, quiet_context
 
-RUN_TIME = "2000-01-01T00:00:00Z"  # part of every path of a page; a page of the same data keeps its name
+RUN_TIME = "2000-01-01T00:00:00Z"  # part of the path of every page; constant, so that a page keeps its name
 
 
 class OfflineView(DefaultJinjaPageView):
-    """Renders a page through our templates; `site` holds what every page says about the whole."""
+    """Renders a page with the templates of this folder; `site` holds what all pages show."""
 
     def __init__(self, site: dict[str, Any], **directories: Any) -> None:
         super().__init__(**directories)
@@ -41,26 +41,33 @@ def build(
     docs: Path,
     *,
     title: str = "Data validation",
-    remedy: str = "Nothing goes on until the log or its reader is mended.",
+    remedy: str = "No later stage runs until the log or its reader is fixed.",
 ) -> None:
     """Write index.html, a page per suite and a page per result under `docs`.
 
-    `name` is that of the data set, `tables` the report of each table and `outcomes` those of its rules that were
-    asked. `title` stands above every page, `remedy` below the verdict where the gate is closed.
+    Args:
+        name: name of the data set.
+        tables: the report of each table.
+        outcomes: the outcomes of each table's rules that were evaluated.
+        docs: folder of the pages.
+        title: heading of every page.
+        remedy: what to do where the gate is closed.
+
     """
     context, pages = quiet_context(), {}
-    for table, found in outcomes.items():
-        asked = [copy.copy(outcome.rule.expectation) for outcome in found]
-        context.suites.add(ExpectationSuite(name=table, expectations=asked))
+    for table, of_table in outcomes.items():
+        expectations = [copy.copy(outcome.rule.expectation) for outcome in of_table]
+        context.suites.add(ExpectationSuite(name=table, expectations=expectations))
         key = ValidationResultIdentifier(ExpectationSuiteIdentifier(table), RunIdentifier(name, RUN_TIME), table)
-        result = _result(table, found, passed=tables[table]["passed"])
+        result = _result(table, of_table, passed=tables[table]["passed"])
         context.validation_results_store.set(key, result)
-        pages[table] = "/".join(["validations", *key.to_tuple()]) + ".html"
+        path = key.to_tuple()  # type: ignore[no-untyped-call]
+        pages[table] = "/".join(["validations", *path]) + ".html"
     site = {"name": name, "title": title, "remedy": remedy, "tables": tables, "pages": pages}
     context.add_data_docs_site("local", _settings(docs.absolute(), site))
     context.build_data_docs()
     _check(docs, ["index.html", *pages.values(), *(f"expectations/{table}.html" for table in outcomes)])
-    shutil.rmtree(docs / "static")  # images and fonts that our templates do not use
+    shutil.rmtree(docs / "static")  # images and fonts that the templates do not use
 
 
 def _result(table: str, outcomes: list[Outcome], *, passed: bool) -> ExpectationSuiteValidationResult:
@@ -72,14 +79,14 @@ def _result(table: str, outcomes: list[Outcome], *, passed: bool) -> Expectation
         "success_percent": 100 * good / max(len(outcomes), 1),
     }
     meta = {"batch_spec": {"data_asset_name": table}}
-    results = [outcome.result() for outcome in outcomes]
+    results = [outcome.as_validation_result() for outcome in outcomes]
     return ExpectationSuiteValidationResult(
         success=passed, results=results, suite_name=table, statistics=statistics, meta=meta
     )
 
 
 def _check(docs: Path, pages: list[str]) -> None:
-    """Great Expectations only logs that a page could not be rendered."""
+    """Raise RuntimeError where a page is missing: Great Expectations only logs that it could not be rendered."""
     absent = [page for page in pages if not (docs / page).is_file() or not (docs / page).stat().st_size]
     if absent:
         raise RuntimeError(f"Great Expectations could not render {absent} in {docs}; its log says why")

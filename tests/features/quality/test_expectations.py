@@ -1,4 +1,4 @@
-"""Every rule is caught by a broken case made from the schema, and nothing else is."""
+"""Every rule of the raw log detects the broken rows and tables that break it, and no others."""
 
 import datetime
 import math
@@ -21,28 +21,30 @@ from tests.support.rich_world import (
     END,
     ROWS,
     as_text,
-    examine,
+    check,
+    check_broken_rows,
     failed,
-    judge_broken_rows,
     read,
     rich_schema,
     rich_tables,
     write,
 )
 
+pytestmark = pytest.mark.integration
+
 DAY = datetime.timedelta(days=1)
 TABLES = broken_tables.tables(rich_schema())
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """One run over valid tables with every broken row appended: folder and verdicts."""
-    folder = tmp_path_factory.mktemp("judged")
-    return folder, judge_broken_rows(folder)
+def checked(tmp_path_factory):
+    """One run over valid tables with every broken row appended: folder and results."""
+    folder = tmp_path_factory.mktemp("checked")
+    return folder, check_broken_rows(folder)
 
 
 def test_every_rule_has_a_broken_case():
-    """A rule that nothing is known to break proves nothing: each has a case, and each case a rule."""
+    """Every rule has a broken case, and every case a rule."""
     rules = {
         (table, rule.name, rule.scope == "row")
         for table in expectations.TABLES
@@ -53,31 +55,31 @@ def test_every_rule_has_a_broken_case():
 
 
 @pytest.mark.parametrize("case", ROWS, ids=lambda case: f"{case.table}: {case.rule} ({case.how})")
-def test_broken_row_goes_to_quarantine_for_its_reason_alone(judged, case):
+def test_broken_row_goes_to_quarantine_with_its_reason_only(checked, case):
     """A row that breaks one rule is in quarantine with all its columns and that one reason."""
-    kept = pq.read_table(judged[0] / "quarantine" / f"{case.table}.parquet").to_pylist()
-    wanted = [as_text(row) for row in case.rows]
-    found = [row for row in kept if as_text({name: row[name] for name in case.rows[0]}) in wanted]
-    assert [row["reasons"] for row in found] == [[case.rule]] * len(case.rows)
+    kept = pq.read_table(checked[0] / "quarantine" / f"{case.table}.parquet").to_pylist()
+    expected = [as_text(row) for row in case.rows]
+    rejected = [row for row in kept if as_text({name: row[name] for name in case.rows[0]}) in expected]
+    assert [row["reasons"] for row in rejected] == [[case.rule]] * len(case.rows)
 
 
 @pytest.mark.parametrize("case", TABLES, ids=lambda case: f"{case.table}: {case.rule} ({case.how})")
-def test_broken_table_is_caught_by_its_rule_alone(tmp_path, case):
-    """A broken table breaks one critical rule, and the gate closes before a row is judged; a warning closes nothing."""
+def test_broken_table_breaks_its_rule_only(tmp_path, case):
+    """A broken table breaks one critical rule: the gate closes before a row is checked; a warning closes nothing."""
     tables = rich_tables(rows=60)
     write(tmp_path / "ingested", tables | {case.table: case.change(tables[case.table])})
-    verdicts = examine(tmp_path, rich_schema())
-    assert (case.table, case.rule) in failed(verdicts)
-    faults = [fault.rule.name for verdict in verdicts.values() for fault in verdict.faults]
+    results_by_table = check(tmp_path, rich_schema())
+    assert (case.table, case.rule) in failed(results_by_table)
+    faults = [fault.rule.name for result in results_by_table.values() for fault in result.faults]
     warning = case.rule in ("scenario without rows", "click with one class only", "order with one class only")
     assert faults == [case.rule] * (not warning)
-    assert verdicts[case.table].passed == warning
+    assert results_by_table[case.table].passed == warning
     assert bool(read(tmp_path / "out", "events")) == warning
     assert pq.read_table(tmp_path / "quarantine" / f"{case.table}.parquet").num_rows == 0
 
 
-def test_a_crash_of_a_metric_is_our_fault():
-    """A rule that cannot be evaluated raises; Great Expectations itself would call it broken data."""
+def test_a_crash_of_a_metric_is_no_broken_data():
+    """A rule that cannot be evaluated raises; Great Expectations would report a failed expectation."""
     rule = expectations.Rule(
         name="nowhere missing",
         scope="row",
@@ -87,11 +89,13 @@ def test_a_crash_of_a_metric_is_our_fault():
         expectation=ExpectColumnValuesToNotBeNull(column="nowhere", meta={"rule": "nowhere missing"}),
     )
     with pytest.raises(RuntimeError, match="could not evaluate 'nowhere missing'"):
-        results.evaluate(results.quiet_context(), [rule], pd.DataFrame({"here": [1]}))
+        results.run_rules(results.quiet_context(), [rule], pd.DataFrame({"here": [1]}))
 
 
-def obvious(schema: Schema, table: str, rows: list[broken_tables.Row], days: list, known: dict) -> list[list[str]]:
-    """The reasons of each row, written down rule by rule: slow and plain."""
+def plain_reasons(
+    schema: Schema, table: str, rows: list[broken_tables.Row], days: list, known: dict
+) -> list[list[str]]:
+    """The reasons of each row, by a plain loop over the rules."""
     key = {"events": "event_id", "users": "user_id", "items": "item_id"}[table]
     ids = [row[key] for row in rows]
     reasons = []
@@ -111,8 +115,8 @@ def _of_value(column: Column, value: object) -> list[str]:
         foreign = allowed is not None and any(v is not None and v not in allowed for v in value)
         why = [f"{name} with a missing element"] * (None in value)
         return why + [f"{name} with an element outside its values"] * foreign
-    moments = isinstance(value, datetime.datetime)
-    least, most = (EPOCH, END) if moments and name == "timestamp" else (column.minimum, column.maximum)
+    is_timestamp = isinstance(value, datetime.datetime)
+    least, most = (EPOCH, END) if is_timestamp and name == "timestamp" else (column.minimum, column.maximum)
     low = least is not None and value < least
     high = most is not None and value > most
     out = low or high or (isinstance(value, float) and math.isinf(value))
@@ -121,12 +125,12 @@ def _of_value(column: Column, value: object) -> list[str]:
 
 
 def _of_event(row: broken_tables.Row, day: datetime.date, known: dict) -> list[str]:
-    why, moment = [], row["timestamp"]
-    why += ["timestamp outside its day"] * (moment is not None and moment.date() != day)
+    why, timestamp = [], row["timestamp"]
+    why += ["timestamp outside its day"] * (timestamp is not None and timestamp.date() != day)
     for table, key, known_at in (("users", "user_id", "registered_at"), ("items", "item_id", "listed_at")):
         since = known[table].get(row[key])
         why += [f"unknown {table[:-1]}"] * (row[key] is not None and since is None)
-        why += [f"before {known_at}"] * (since is not None and moment is not None and moment < since)
+        why += [f"before {known_at}"] * (since is not None and timestamp is not None and timestamp < since)
     return why + ["order without click"] * (row["order"] == 1 and row["click"] != 1)
 
 
@@ -152,25 +156,27 @@ WRONG = {
 
 @given(cells=CELLS, batch_rows=st.sampled_from([30, 1000]))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_equals_the_obvious_check(tmp_path_factory, cells, batch_rows):
-    """Whatever is corrupted and however it is batched: the reasons are those of a plain loop over the rows."""
+def test_equals_a_plain_check(tmp_path_factory, cells, batch_rows):
+    """For any corrupted cells and any batch size the reasons are those of a plain loop over the rows."""
     schema, folder = rich_schema(), tmp_path_factory.mktemp("world")
     tables, days = corrupted(schema, cells)
     write(folder / "ingested", tables, days)
-    verdicts, known = examine(folder, schema, batch_rows=batch_rows), {}
+    results_by_table, known = check(folder, schema, batch_rows=batch_rows), {}
     for name, known_at in (("users", "registered_at"), ("items", "listed_at"), ("events", "timestamp")):
         rows, key = tables[name].to_pylist(), schema.tables[name][0].name
-        reasons = obvious(schema, name, rows, days if name == "events" else [None] * len(rows), known)
+        reasons = plain_reasons(schema, name, rows, days if name == "events" else [None] * len(rows), known)
         known[name] = {row[key]: row[known_at] for row, why in zip(rows, reasons, strict=True) if not why}
-        wanted = sorted((as_text(row), sorted(why)) for row, why in zip(rows, reasons, strict=True) if why)
-        aside = pq.read_table(folder / "quarantine" / f"{name}.parquet").to_pylist()
-        found = sorted((sorted(row.pop("reasons")), as_text(row))[::-1] for row in aside)
-        assert found == wanted
-        counts = {o.rule.name: o.broken for o in verdicts[name].failed if o.rule.scope == "row"}
+        expected = sorted((as_text(row), sorted(why)) for row, why in zip(rows, reasons, strict=True) if why)
+        quarantined = pq.read_table(folder / "quarantine" / f"{name}.parquet").to_pylist()
+        rejected = sorted((sorted(row.pop("reasons")), as_text(row))[::-1] for row in quarantined)
+        assert rejected == expected
+        counts = {o.rule.name: o.broken for o in results_by_table[name].failed if o.rule.scope == "row"}
         assert counts == Counter(reason for why in reasons for reason in why)
 
 
-def corrupted(schema: Schema, cells: list[tuple[str, int, int, int]]) -> tuple[broken_tables.Tables, list[datetime.date]]:
+def corrupted(
+    schema: Schema, cells: list[tuple[str, int, int, int]]
+) -> tuple[broken_tables.Tables, list[datetime.date]]:
     """Valid tables with a few cells (table, row, column, value) replaced, and the days of the files of the events."""
     rows = {name: table.to_pylist() for name, table in rich_tables(rows=60).items()}
     days = [row["timestamp"].date() for row in rows["events"]]

@@ -1,0 +1,50 @@
+"""The values that the schema allows in a column: closed sets and bounds, and their description in a sentence."""
+
+import datetime
+
+import numpy as np
+
+from features.schema import Column, DType, Role, Schema
+
+_NUMBERS = frozenset({DType.INT8, DType.INT64, DType.FLOAT32})
+_LARGEST = float(np.finfo(np.float32).max)
+_EPOCH = datetime.datetime(1970, 1, 1)
+
+
+def allowed_values(schema: Schema, column: Column) -> tuple[str | int, ...] | None:
+    """The closed set of values of a column, or None where it is open."""
+    classes = {task.name: task.classes for task in schema.tasks if task.classes is not None}
+    defaults = {Role.LABEL: classes.get(column.name, (0, 1)), Role.SCENARIO: schema.scenarios}
+    return column.values if column.values is not None else defaults.get(column.role)
+
+
+def timestamp_bounds(column: Column) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+    """Bounds of a timestamp, both included; an event never lies before 1970."""
+    first = 0 if column.role is Role.TIMESTAMP and column.minimum is None else column.minimum
+    low, high = (None if s is None else _EPOCH + datetime.timedelta(seconds=s) for s in (first, column.maximum))
+    return low, high
+
+
+def number_bounds(column: Column) -> tuple[float | None, float | None]:
+    """Bounds of a number, both included; a float is at least finite."""
+    if column.dtype not in _NUMBERS:
+        return None, None
+    finite = column.dtype is DType.FLOAT32
+    low = -_LARGEST if finite and column.minimum is None else column.minimum
+    high = _LARGEST if finite and column.maximum is None else column.maximum
+    return low, high
+
+
+def describe_bounds(column: Column) -> str:
+    """The bounds as the end of a sentence: "is at least 0 and at most 5"."""
+    if column.dtype is DType.TIMESTAMP:
+        sides = zip(("not before", "not after"), timestamp_bounds(column), strict=True)
+        return "is " + " and ".join(f"{side} {bound}" for side, bound in sides if bound is not None)
+    bounds = (("at least", column.minimum), ("at most", column.maximum))
+    return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")
+
+
+def listed(values: tuple[str | int, ...], most: int = 12) -> str:
+    """Values as text, at most `most` of them."""
+    rest = [f"... ({len(values)} in all)"] * (len(values) > most)
+    return ", ".join([*map(str, values[:most]), *rest])
