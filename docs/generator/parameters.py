@@ -53,11 +53,16 @@ def _rows(
     for name, field in schema["properties"].items():
         key, inner = f"{path}.{name}", _resolved(field, definitions)
         if "properties" not in inner:
-            yield f"`{key}`", type_of(inner), value(plain[name]), _meaning(inner, meaning.get(key, ""))
+            yield _below(key), type_of(inner), value(plain[name]), _meaning(inner, meaning.get(key, ""))
             continue
         if key in meaning:
-            yield f"`{key}`", "mapping", "", meaning[key]
+            yield _below(key), "mapping", "", meaning[key]
         yield from _rows(key, inner, plain[name], facts)
+
+
+def _below(key: str) -> str:
+    """A key without its section, which is the heading."""
+    return f"`{key.split('.', 1)[1]}`"
 
 
 def _meaning(schema: Mapping[str, Any], comment: str) -> str:

@@ -1,7 +1,9 @@
 """The page of the file formats lists what the code writes."""
 
 import dataclasses
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -31,13 +33,18 @@ def listed(heading: str) -> list[str]:
         ("Column", Column),
         ("Task", Task),
         ("Views", View),
-        ("Encoder", Encoder),
         ("Stage report", StageReport),
     ],
 )
 def test_a_document_has_the_fields_of_its_class(heading: str, kind: type) -> None:
     """A field of the class is a row of the table, and the other way round."""
     assert sorted(listed(heading)) == sorted(field.name for field in dataclasses.fields(kind))
+
+
+def test_the_encoder_has_the_keys_that_are_written(tmp_path: Path) -> None:
+    """Every key of encoder.json is a row."""
+    Encoder("scenario", ("home",), (), {}, {}).write(tmp_path / "encoder.json")
+    assert sorted(listed("Encoder")) == sorted(json.loads((tmp_path / "encoder.json").read_text()))
 
 
 def test_the_tensors_are_the_arrays_that_are_opened() -> None:

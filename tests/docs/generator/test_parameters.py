@@ -17,8 +17,8 @@ def test_a_comment_belongs_to_its_key() -> None:
 def test_every_key_of_params_yaml_has_a_row() -> None:
     """No key is left out, and its row shows the value of the file."""
     rows = parameters(ROOT).splitlines()
-    assert sum(row.startswith("| `dataset.simulation.") for row in rows) >= 7
-    (split,) = (row for row in rows if row.startswith("| `join.split` "))
+    assert sum(row.startswith("| `simulation.") for row in rows) >= 7
+    (split,) = (row for row in rows if row.startswith("| `split` "))
     key, kind, shown, meaning = (cell.strip() for cell in split.strip("| ").replace("\\|", "/").split("|"))
-    assert (key, kind, shown) == ("`join.split`", "`time`, `random`", "`time`")
+    assert (key, kind, shown) == ("`split`", "`time`, `random`", "`time`")
     assert meaning == "time: the last days are valid and test / random: rows drawn at random"
