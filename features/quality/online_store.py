@@ -64,7 +64,6 @@ def check_online(
         features: Folder of the views' Parquet files (the offline store).
         sample: Number of entities of each view, at most.
         as_of: Timestamp (UTC) up to which the store is materialized; None: up to the newest row.
-
     """
     context, suites = quiet_context(), []
     keys = {column.name: column for column in schema.events}
@@ -95,7 +94,6 @@ def check_snapshot(
         features: Folder of the views' Parquet files (the offline store).
         sample: Number of items, at most.
         as_of: Timestamp (UTC) up to which the snapshot was written; None: up to the newest row.
-
     """
     (view,) = [view for view in views if view.keys == (schema.item,)]
     keys = [column for column in schema.events if column.name == schema.item]

@@ -117,7 +117,6 @@ def check_raw_log(
         quarantine: Folder for the broken rows with their reasons.
         tolerance: Share of a table's rows that may be broken.
         batch_rows: Rows that are checked at once, about.
-
     """
     context = quiet_context()
     results = [_new_result(schema, ingested, table, tolerance) for table in TABLES]

@@ -48,7 +48,6 @@ def expect(
         sentence: see Rule.
         severity: see Rule.
         arguments: arguments of the expectation.
-
     """
     description = html.escape(sentence + " (a warning only)" * (severity == "warning")).replace("$", "$$")
     expectation = kind(**arguments, severity=FailureSeverity(severity), meta={"rule": name}, description=description)

@@ -14,7 +14,6 @@ import great_expectations.expectations as gxe
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from great_expectations.data_context import AbstractDataContext
 
 from common.params import Inspect
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder, Layout
@@ -42,21 +41,23 @@ def check_tensors(
         rows = training / f"{name}.parquet"
         outcomes = gate.evaluate(context, _arrays(schema, encoder.layout, tensors / name, _count(rows)))
         if all(outcome.success for outcome in outcomes):
-            outcomes += _check_values(context, schema, encoder, settings, rows, open_tensors(tensors / name))
+            measurements = _measure(schema, encoder, settings, rows, open_tensors(tensors / name))
+            outcomes += gate.evaluate(context, *measurements)
         suites.append(SuiteResult(name=name, rows=_count(rows), outcomes=outcomes))
     return suites
 
 
-def _check_values(
-    context: AbstractDataContext, schema: Schema, encoder: Encoder, settings: Inspect, rows: Path, tensors: Tensors
-) -> list[Any]:
+def _measure(
+    schema: Schema, encoder: Encoder, settings: Inspect, rows: Path, tensors: Tensors
+) -> Iterator[Measurements]:
+    """The measurements of the values of one split: events, ids, numbers and labels; none of an empty split."""
     measurements = (
         _events(schema, rows, tensors),
         _ids(encoder, tensors, settings),
         _numbers(encoder, tensors),
         _labels(schema, tensors),
     )
-    return gate.evaluate(context, *(table for table in measurements if len(table.rows) and len(tensors.event_id)))
+    return (table for table in measurements if len(table.rows) and len(tensors.event_id))
 
 
 def _count(rows: Path) -> int:

@@ -50,15 +50,12 @@ def check_training(
         features: Folder of the views' Parquet files.
         training: Folder of the three files.
         by_time: Whether the split is by time.
-
     """
     context = quiet_context()
+    suites = [_check_split(context, schema, views, settings, training / f"{name}.parquet") for name in SPLITS]
+    if any(fault.rule.name == ANOTHER_TYPE for suite in suites for fault in suite.faults):
+        return suites
     with connect() as connection:
-        suites = [
-            _check_split(context, connection, schema, views, training / f"{name}.parquet", settings) for name in SPLITS
-        ]
-        if any(fault.rule.name == ANOTHER_TYPE for suite in suites for fault in suite.faults):
-            return suites
         _open(connection, schema, validated, training)
         measurements = [
             _events(connection, schema),
@@ -72,29 +69,15 @@ def check_training(
 
 
 def _check_split(
-    context: AbstractDataContext,
-    connection: duckdb.DuckDBPyConnection,
-    schema: Schema,
-    views: tuple[View, ...],
-    path: Path,
-    settings: Inspect,
+    context: AbstractDataContext, schema: Schema, views: tuple[View, ...], settings: Inspect, path: Path
 ) -> SuiteResult:
-    """Columns and types of one file; where they are as declared, its rows and the features that they lack.
-
-    Args:
-        context: Context of Great Expectations.
-        connection: Connection to DuckDB.
-        schema: Declaration of the data set.
-        views: The views that were joined.
-        path: The file of the split.
-        settings: Limits of the rules.
-
-    """
+    """Columns and types of one file; where they are as declared, its rows and the features that they lack."""
     rows = partitions.count([path] if path.is_file() else [])
     outcomes = gate.evaluate(context, _columns(schema, views, path))
     if all(outcome.success for outcome in outcomes):
         outcomes.append(gate.evaluate_row_count(context, _has_rows(path.stem), rows))
-        outcomes += gate.evaluate(context, _missing(connection, views, path, settings))
+        with connect() as connection:
+            outcomes += gate.evaluate(context, _missing(connection, views, path, settings))
     return SuiteResult(name=path.stem, rows=rows, outcomes=outcomes)
 
 

@@ -1,4 +1,4 @@
-"""Statistics of the past: against an obvious loop, and blind to the future."""
+"""Stage aggregate: statistics equal to a simple loop, without any value of the future."""
 
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from features.aggregate import aggregate
 from features.engine.feature_views import feature_views
 from features.schema import to_json
 from tests.support import world
+
+pytestmark = pytest.mark.integration
 
 SETTINGS = Aggregate(windows=[1, 3], prior_impressions=4, recent_items=3, delay_minutes=60)
 
@@ -32,9 +34,9 @@ def _mine(frame: pd.DataFrame, keys: dict) -> np.ndarray:
     return np.logical_and.reduce([frame[name].to_numpy() == value for name, value in keys.items()])
 
 
-def as_of(frame: pd.DataFrame, keys: dict, moment: pd.Timestamp) -> pd.Series | None:
-    """The newest row of an entity that is not later than `moment`: the point-in-time rule, as a loop."""
-    rows = frame[_mine(frame, keys) & (frame["event_timestamp"] <= moment)]
+def as_of(frame: pd.DataFrame, keys: dict, timestamp: pd.Timestamp) -> pd.Series | None:
+    """The newest row of an entity that is not later than `timestamp`: the point-in-time rule, as a loop."""
+    rows = frame[_mine(frame, keys) & (frame["event_timestamp"] <= timestamp)]
     return None if rows.empty else rows.sort_values("event_timestamp").iloc[-1]
 
 
@@ -61,12 +63,12 @@ def test_every_snapshot_equals_a_filter_over_the_past(
 ) -> None:
     """Whatever the log, counts and rates of each window equal those counted by filtering the days before."""
     tables = world.tables(rows=rows, seed=seed, days=7)
-    found = snapshots(tmp_path_factory.mktemp("world"), tables, view)
+    actual = snapshots(tmp_path_factory.mktemp("world"), tables, view)
     events = tables["events"]
-    for entity in found[keys].drop_duplicates().itertuples(index=False):
+    for entity in actual[keys].drop_duplicates().itertuples(index=False):
         key = dict(zip(keys, entity, strict=True))
         for day in pd.date_range(events["timestamp"].min().normalize(), events["timestamp"].max().normalize()):
-            row = as_of(found, key, day + pd.Timedelta(hours=1))
+            row = as_of(actual, key, day + pd.Timedelta(hours=1))
             for window, days in (("1d", 1), ("3d", 3), ("all", 10_000)):
                 if row is None:
                     assert _mine(events[events["timestamp"] < day], key).sum() == 0
@@ -80,11 +82,11 @@ def test_every_snapshot_equals_a_filter_over_the_past(
 
 
 def test_recent_items_are_the_newest_clicked_of_the_days_before(tmp_path: Path) -> None:
-    """The list holds the last three items clicked before the day of the snapshot, newest last, beside its day."""
+    """The list holds the last three items clicked before the day of the snapshot, newest last; and the newest's day."""
     tables = world.tables(rows=300, seed=3)
-    found = snapshots(tmp_path, tables, "user")
+    actual = snapshots(tmp_path, tables, "user")
     clicked = tables["events"].query("click == 1")
-    for row in found[found["event_timestamp"] >= world.START].itertuples():
+    for row in actual[actual["event_timestamp"] >= world.START].itertuples():
         before = clicked[(clicked["user_id"] == row.user_id) & (clicked["timestamp"] < row.event_timestamp.normalize())]
         expected = before["item_id"].tolist()[-3:]
         assert ([] if row.user_recent_items is None else list(row.user_recent_items)) == expected
@@ -93,7 +95,7 @@ def test_recent_items_are_the_newest_clicked_of_the_days_before(tmp_path: Path) 
         assert row.user_recent_items_newest_day == pytest.approx(wanted, nan_ok=True)
 
 
-def test_the_future_cannot_reach_a_snapshot(tmp_path: Path) -> None:
+def test_no_value_of_the_future_enters_a_snapshot(tmp_path: Path) -> None:
     """Shuffle every label from day 4 on: all snapshots known by the end of day 4 stay the same to the bit."""
     tables = world.tables(rows=500, days=8, seed=5)
     known = pd.Timestamp(world.START) + pd.Timedelta(days=5)
@@ -116,15 +118,15 @@ def _made(folder: Path, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFra
     return tables
 
 
-def test_one_row_per_entity_and_moment_from_the_moment_it_is_known(tmp_path: Path) -> None:
-    """No two snapshots of a user share a moment, and the first is that of the registration, with the profile."""
+def test_one_row_per_entity_and_timestamp_from_the_time_it_is_known(tmp_path: Path) -> None:
+    """No two rows of a user have the same timestamp; the first is of the registration, with the profile."""
     tables = world.tables(rows=200)
-    found = snapshots(tmp_path, tables, "user")
-    assert not found.duplicated(["user_id", "event_timestamp"]).any()
-    first = found.sort_values("event_timestamp").groupby("user_id", sort=True).head(1).sort_values("user_id")
+    actual = snapshots(tmp_path, tables, "user")
+    assert not actual.duplicated(["user_id", "event_timestamp"]).any()
+    first = actual.sort_values("event_timestamp").groupby("user_id", sort=True).head(1).sort_values("user_id")
     assert first["event_timestamp"].tolist() == tables["users"]["registered_at"].tolist()
     assert (first["user_impressions_all"] == 0).all()
-    cities = found.merge(tables["users"], on="user_id", suffixes=("", "_declared"))
+    cities = actual.merge(tables["users"], on="user_id", suffixes=("", "_declared"))
     assert cities["city"].equals(cities["city_declared"])
 
 
@@ -138,8 +140,8 @@ def test_a_second_run_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_views_declare_what_the_files_hold(tmp_path: Path) -> None:
-    """The columns of each file are the keys, the moment and the declared columns of its view."""
+    """The columns of each file are the keys, event_timestamp and the declared columns of its view."""
     for view in feature_views(world.schema(), SETTINGS):
         (tmp_path / view.name).mkdir()
-        found = snapshots(tmp_path / view.name, world.tables(rows=50), view.name)
-        assert list(found.columns) == [*view.keys, "event_timestamp", *(column.name for column in view.columns)]
+        actual = snapshots(tmp_path / view.name, world.tables(rows=50), view.name)
+        assert list(actual.columns) == [*view.keys, "event_timestamp", *(column.name for column in view.columns)]

@@ -1,4 +1,4 @@
-"""Stage ingest: any log becomes typed days, in order, numbered, with nothing lost that is not counted."""
+"""Stage ingest: any log becomes typed events by day, in order, numbered, and every row left out is counted."""
 
 import copy
 import json
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -25,12 +24,14 @@ from features.ingest import ingest as run_ingest
 from features.schema import read_schema
 from tests.support import world
 
+pytestmark = pytest.mark.integration
+
 PARAMS = yaml.safe_load(Path("params.yaml").read_text())
 
 
 @pytest.fixture
 def ingest(tmp_path, monkeypatch) -> Callable[[Log], Path]:
-    """Runs the stage on a log in a folder of its own and returns that folder."""
+    """Runs the stage on a log in a new folder and returns that folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
 
@@ -58,7 +59,7 @@ def log_of(events: pd.DataFrame, *, chunk: int = 90, **others: object) -> Log:
 
 
 def shuffled(*, seed: int = 0, **sizes: int) -> pd.DataFrame:
-    """Events of the tiny world in no order, without ids; several of them share a moment."""
+    """Events of the tiny world in no order, without ids; some have the same timestamp."""
     events = world.tables(seed=seed, **sizes)["events"].drop(columns="event_id")
     return events.assign(timestamp=events["timestamp"].dt.floor("10min")).sample(frac=1, random_state=seed)
 
@@ -70,7 +71,7 @@ def read_events(data: Path) -> pd.DataFrame:
 
 
 def in_order(events: pd.DataFrame) -> pd.DataFrame:
-    """The obvious version: sort by time, rows of one moment as they stood, number them."""
+    """The simple version: sort by time, keep the order of rows with one timestamp, number them."""
     events = events.sort_values("timestamp", kind="stable").reset_index(drop=True)
     return events.assign(event_id=np.arange(len(events)))[["event_id", *events.columns]]
 
@@ -83,16 +84,16 @@ def in_order(events: pd.DataFrame) -> pd.DataFrame:
     chunk=st.integers(1, 300),
     block=st.integers(1, 200),
 )
-def test_equals_the_obvious_version(ingest, seed, rows, days, chunk, block):
+def test_events_equal_the_simple_version(ingest, seed, rows, days, chunk, block):
     """Whatever the order, the days and the sizes of chunks and blocks: the same rows as pandas would give."""
     events = shuffled(seed=seed, rows=rows, days=days)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "ROWS", block)
-        found = read_events(ingest(log_of(events, chunk=chunk)))
-    pd.testing.assert_frame_equal(found, in_order(events), check_dtype=False)
+        actual = read_events(ingest(log_of(events, chunk=chunk)))
+    pd.testing.assert_frame_equal(actual, in_order(events), check_dtype=False)
 
 
-def test_partitions(ingest):
+def test_each_day_has_one_file(ingest):
     """Each UTC day has exactly one file, named after it, with that day's rows alone."""
     data = ingest(log_of(shuffled()))
     for folder in (data / "ingested/events").iterdir():
@@ -101,8 +102,8 @@ def test_partitions(ingest):
         assert [file.name for file in folder.iterdir()] == ["part-0.parquet"]
 
 
-def test_the_clock_put_back(ingest, tmp_path):
-    """What happened on dataset.until or later is not read, and counted; the rest is what it was, ids included."""
+def test_events_from_dataset_until_on_are_left_out(ingest, tmp_path):
+    """Events on dataset.until or later are left out and counted; the others are the same, ids included."""
     events = shuffled()
     whole = read_events(ingest(log_of(events)))
     until = whole["timestamp"].dt.floor("D").iloc[250]
@@ -118,8 +119,8 @@ def test_the_clock_put_back(ingest, tmp_path):
     assert counts["repeated_rows"] == 0
 
 
-def test_nothing_before_the_clock(ingest, tmp_path):
-    """A clock put back behind the first event leaves nothing, which is said."""
+def test_a_log_without_an_event_before_dataset_until_is_an_error(ingest, tmp_path):
+    """With dataset.until before the first event no event is left, and the error counts them."""
     settings = copy.deepcopy(PARAMS)
     settings["dataset"]["until"] = "1999-01-01"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -127,18 +128,18 @@ def test_nothing_before_the_clock(ingest, tmp_path):
         ingest(log_of(shuffled()))
 
 
-def test_types(ingest):
+def test_tables_have_the_declared_columns_and_types(ingest):
     """Every table has the declared columns in their declared order and types."""
     data, schema = ingest(log_of(shuffled())), world.schema()
     files = {"events": next((data / "ingested/events").rglob("*.parquet"))}
     files |= {table: data / "ingested" / f"{table}.parquet" for table in ("users", "items")}
     for table, file in files.items():
-        found = pq.ParquetFile(file).schema_arrow
-        wanted = {column.name: TYPES[column.dtype] for column in schema.tables[table]}
-        assert dict(zip(found.names, found.types, strict=True)) == wanted
+        actual = pq.ParquetFile(file).schema_arrow
+        declared = {column.name: TYPES[column.dtype] for column in schema.tables[table]}
+        assert dict(zip(actual.names, actual.types, strict=True)) == declared
 
 
-def test_schema_and_counts(ingest):
+def test_schema_and_counts_are_written(ingest):
     """The declaration lies beside the data, and every row read is written, repeated or left out."""
     data = ingest(log_of(shuffled()))
     assert read_schema(data / "schema.json") == world.schema()
@@ -146,8 +147,8 @@ def test_schema_and_counts(ingest):
     assert counts == {"rows_read": 400, "repeated_rows": 0, "left_out": {}, "rows_written": 400, "made_null": {}}
 
 
-def test_repeats_are_dropped_where_asked(ingest):
-    """Rows equal in all columns, fingerprint included, are kept once and counted; others only look alike."""
+def test_duplicates_with_a_fingerprint_are_dropped(ingest):
+    """Rows equal in all columns, fingerprint included, are kept once and counted; other fingerprints, other rows."""
     events = shuffled().assign(**{ROW: np.arange(400, dtype="uint64")})
     alike = events.head(20).assign(**{ROW: np.arange(1000, 1020, dtype="uint64")})
     data = ingest(log_of(pd.concat([events, events.tail(30), alike])))
@@ -157,13 +158,13 @@ def test_repeats_are_dropped_where_asked(ingest):
     )
 
 
-def test_repeats_are_kept_where_not_asked(ingest):
+def test_duplicates_without_a_fingerprint_are_kept(ingest):
     """Without fingerprints nothing is dropped: two equal impressions are two impressions."""
     events = shuffled()
     assert len(read_events(ingest(log_of(pd.concat([events, events]))))) == 800
 
 
-def test_truth(ingest):
+def test_true_probabilities_are_written_by_event_id(ingest):
     """True probabilities go to the truth, by event id, and not into the events."""
     events = shuffled()
     true = events.assign(p_click=np.linspace(0, 1, 400), p_order=np.linspace(0, 0.1, 400))
@@ -173,28 +174,28 @@ def test_truth(ingest):
     pd.testing.assert_frame_equal(pd.read_parquet(data / "truth/truth.parquet"), expected)
 
 
-def test_no_truth(ingest):
-    """A log whose truth is not known has a truth without rows."""
+def test_a_log_without_true_probabilities_has_an_empty_truth(ingest):
+    """The file of true probabilities has the event id and no rows."""
     truth = pq.read_table(ingest(log_of(shuffled())) / "truth/truth.parquet")
     assert (truth.num_rows, truth.schema.names) == (0, ["event_id"])
 
 
-def test_same_log_same_bytes(ingest, tmp_path):
+def test_the_same_log_gives_the_same_bytes(ingest, tmp_path):
     """Two runs write the same bytes, whatever the chunks and the threads; no run leaves anything else behind."""
     events = shuffled(rows=3000)
-    found = []
+    runs = []
     for chunk, threads in ((90, 1), (90, 2), (1000, 2)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stage, "threads", lambda threads=threads: threads)
             ingest(log_of(events, chunk=chunk))
         files = sorted(file for file in (tmp_path / "data").rglob("*") if file.is_file())
-        found.append({str(file.relative_to(tmp_path)): file.read_bytes() for file in files})
-    assert found[0] == found[1] == found[2]
-    assert not [name for name in found[0] if "spill" in name]
+        runs.append({str(file.relative_to(tmp_path)): file.read_bytes() for file in files})
+    assert runs[0] == runs[1] == runs[2]
+    assert not [name for name in runs[0] if "spill" in name]
 
 
-def test_after_a_kill(ingest, tmp_path):
-    """What a killed run spilled is thrown away."""
+def test_files_of_a_killed_run_are_removed(ingest, tmp_path):
+    """The spilled file of a killed run is removed."""
     (tmp_path / "data/ingested.spill").mkdir(parents=True)
     (tmp_path / "data/ingested.spill/events.parquet").write_bytes(b"half")
     ingest(log_of(shuffled()))
@@ -216,35 +217,26 @@ def test_entities_are_in_order(ingest):
         ({"timestamp": pd.NaT}, "rows have no timestamp"),
     ],
 )
-def test_wrong_values(ingest, change, message):
-    """A value that does not fit the declaration stops the stage with the name of its column."""
+def test_a_value_of_another_type_is_an_error(ingest, change, message):
+    """A value that does not fit the declaration is an error with the name of its column."""
     with pytest.raises(SourceError, match=message):
         ingest(log_of(shuffled().assign(**change)))
 
 
-def test_missing_column(ingest):
+def test_a_missing_column_is_an_error(ingest):
     """A declared column that the reader does not yield is named."""
     with pytest.raises(SourceError, match="column hour is declared, but"):
         ingest(log_of(shuffled().drop(columns="hour")))
 
 
-def test_no_events(ingest):
+def test_a_log_without_events_is_an_error(ingest):
     """A log without a single event is an error, not an empty folder."""
     with pytest.raises(SourceError, match="not a single one to read"):
         ingest(log_of(shuffled().head(0)))
 
 
-def test_missing_values_stay_missing():
-    """Numbers with gaps become integers with nulls; nothing is filled in."""
-    frame = pd.DataFrame({"price": [1.5, None], "item_id": [1.0, 2.0], "tags": [["hot"], []], "listed_at": world.START})
-    table = writer.typed_table(frame, world.schema().items, "items")
-    assert table["price"].to_pylist() == [1.5, None]
-    assert table["tags"].to_pylist() == [["hot"], []]
-    assert table["item_id"].type == pa.int64()
-
-
-def test_simulation_end_to_end(tmp_path, monkeypatch):
-    """The stage as DVC runs it, on a small simulation: every impression, and a truth for each."""
+def test_a_small_simulation_is_ingested(tmp_path, monkeypatch):
+    """The stage on a small simulation writes every impression and its true probabilities."""
     monkeypatch.chdir(tmp_path)
     small = {**PARAMS["dataset"]["simulation"], "impressions": 5000, "users": 300, "items": 100}
     Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, "dataset": {**PARAMS["dataset"], "simulation": small}}))

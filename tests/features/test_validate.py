@@ -51,7 +51,7 @@ def test_beyond_the_tolerance_the_quality_gate_closes_with_the_reasons(tmp_path)
 
 @pytest.mark.parametrize(("last", "removed"), [("2026-01-08", True), ("2026-01-10", False), (None, False)])
 def test_no_event_lies_after_the_last_day(tmp_path, last, removed):
-    """validate.not_after is a day and belongs to the log as a whole; later events go to quarantine."""
+    """The day validate.not_after is the last one of the log; later events go to quarantine."""
     write(tmp_path / "ingested", rich_tables())
     report = run(tmp_path, rich_schema(), validate__tolerance=0.9, validate__not_after=last)
     rejected = pq.read_table(tmp_path / "quarantine/events.parquet").to_pylist()
@@ -64,7 +64,7 @@ def test_no_event_lies_after_the_last_day(tmp_path, last, removed):
 
 
 def test_within_the_tolerance_the_other_rows_are_accepted(tmp_path):
-    """A share of broken rows up to the tolerance is set rejected, and the rest goes on."""
+    """A share of broken rows up to the tolerance goes to quarantine, and the other rows are accepted."""
     tables = rich_tables()
     hours = [99] * 4 + tables["events"]["hour"].to_pylist()[4:]
     tables["events"] = tables["events"].set_column(5, "hour", pa.array(hours))

@@ -52,7 +52,6 @@ def build(
         docs: folder of the pages.
         title: heading of every page.
         remedy: what to do where the gate is closed.
-
     """
     context, pages = quiet_context(), {}
     for table, of_table in outcomes.items():

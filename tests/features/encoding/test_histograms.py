@@ -1,4 +1,4 @@
-"""Histograms on frozen bins: the fast counts held against slow ones, merging, and bytes that never vary."""
+"""Histograms on frozen bins: counts equal to a loop over the rows, merging, and reproducible bytes."""
 
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,8 @@ from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, Kind, Role, inputs, newest_day
 from tests.support import world
 
+pytestmark = pytest.mark.integration
+
 SCHEMA = world.schema()
 COLUMNS = (*inputs(SCHEMA, ()), *SCHEMA.profile("users"), *SCHEMA.profile("items"))
 
@@ -38,7 +40,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(rows: Path) -> Encoder:
-    """Fitted on the rows; a value needs sixty sightings to be known."""
+    """Fitted on the rows; a value that occurs less than sixty times is unknown."""
     return fit_encoder(SCHEMA, COLUMNS, rows, minimum_count=60)
 
 
@@ -54,7 +56,7 @@ def bins_of(reference: Histograms, name: str) -> Bins:
 
 
 def slow_bin(bins: Bins, known: set[object], value: object) -> int:
-    """The bin of a value, by the words of the docstring."""
+    """The bin of a value, as the docstring of Bins defines it."""
     if bins.numeric:
         if value is None or value != value:
             return 0
@@ -79,9 +81,9 @@ def test_counts_are_those_of_a_loop_over_the_rows(
     expected = np.zeros_like(reference.counts[name])
     for row in pq.read_table(rows).to_pylist():
         day = (row["timestamp"].date() - reference.first_day).days
-        held = row[bins.column]
-        elements = (held or [None]) if bins.kind is Kind.MULTI_VALUED else [held]
-        for value in [len(held)] if bins.measure is Measure.LENGTH else elements:
+        value_or_list = row[bins.column]
+        elements = (value_or_list or [None]) if bins.kind is Kind.MULTI_VALUED else [value_or_list]
+        for value in [len(value_or_list)] if bins.measure is Measure.LENGTH else elements:
             expected[day, SCHEMA.scenarios.index(row["scenario"]), slow_bin(bins, known, value)] += 1
     np.testing.assert_array_equal(reference.counts[name], expected)
 
@@ -92,7 +94,7 @@ def test_the_age_of_a_sequence_is_counted_in_days(tmp_path: Path) -> None:
         name="recent", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.SEQUENCE, nullable=True, length=3
     )
     events, day = world.tables(rows=40)["events"], pd.Timestamp(0)
-    ages = [None if place % 4 == 0 else place % 9 for place in range(40)]
+    ages = [None if row % 4 == 0 else row % 9 for row in range(40)]
     days = (events["timestamp"].dt.normalize() - day).dt.days
     columns = {
         "recent": pa.array([None if age is None else [1, 2] for age in ages], pa.list_(pa.int64())),
@@ -103,35 +105,35 @@ def test_the_age_of_a_sequence_is_counted_in_days(tmp_path: Path) -> None:
         pq.write_table(table := table.append_column(name, values), tmp_path / f"{name}.parquet")
     encoder = fit_encoder(SCHEMA, (*SCHEMA.by_role(Role.SCENARIO), recent), tmp_path / "recent.parquet", 1)
     assert "recent: age" not in fit_reference(tmp_path / "recent.parquet", SCHEMA, encoder).counts
-    found = fit_reference(tmp_path / "recent_newest_day.parquet", SCHEMA, encoder)
-    bins = bins_of(found, "recent: age")
+    histograms = fit_reference(tmp_path / "recent_newest_day.parquet", SCHEMA, encoder)
+    bins = bins_of(histograms, "recent: age")
     expected = np.zeros(bins.count, np.int64)
     np.add.at(expected, [slow_bin(bins, set(), age) for age in ages], 1)
-    assert found.of("recent: age").sum(axis=0).tolist() == expected.tolist()
+    assert histograms.of("recent: age").sum(axis=0).tolist() == expected.tolist()
     assert expected[0] == 10
     assert (bins.edges[0], bins.edges[-1]) == (0, 8)
 
 
 def test_bins_of_older_models_are_read(reference: Histograms) -> None:
-    """A champion from before an upgrade is still what drift is measured against: it says of_length."""
+    """A model from before `measure` has `of_length` instead, and its bins are still read."""
     for bins in reference.bins:
         plain = bins.to_plain()
         plain["of_length"] = plain.pop("measure") is Measure.LENGTH
         assert Bins.of(plain) == bins
 
 
-def test_sums_moments_labels_and_rows_are_those_of_pandas(rows: Path, reference: Histograms) -> None:
-    """Sums are of ln(1 + price), moments of the price; an unobserved label does not count."""
+def test_sums_power_sums_labels_and_rows_are_those_of_pandas(rows: Path, reference: Histograms) -> None:
+    """Sums are of ln(1 + price), power sums of the price; an unobserved label does not count."""
     frame = pd.read_parquet(rows)
     search = frame[frame["scenario"] == "search"]
-    place = SCHEMA.scenarios.index("search")
+    index = SCHEMA.scenarios.index("search")
     price = search["price"].astype(float)
     unit = bins_of(reference, "price").unit
-    assert sum(reference.sums["price"][place]) == pytest.approx(1e6 * np.log1p(price).sum(), rel=1e-6)
+    assert sum(reference.sums["price"][index]) == pytest.approx(1e6 * np.log1p(price).sum(), rel=1e-6)
     wanted = [price.count(), 1e6 * (price / unit).sum(), 1e6 * ((price / unit) ** 2).sum()]
-    assert reference.power_sums["price"][place] == pytest.approx(wanted, rel=1e-6)
-    assert reference.rows[:, place].sum() == len(search)
-    assert reference.labels["order"][:, place].sum(axis=0).tolist() == [search["order"].count(), search["order"].sum()]
+    assert reference.power_sums["price"][index] == pytest.approx(wanted, rel=1e-6)
+    assert reference.rows[:, index].sum() == len(search)
+    assert reference.labels["order"][:, index].sum(axis=0).tolist() == [search["order"].count(), search["order"].sum()]
 
 
 def test_effective_values_are_exp_of_the_entropy_of_a_day(rows: Path, reference: Histograms) -> None:
@@ -144,26 +146,28 @@ def test_effective_values_are_exp_of_the_entropy_of_a_day(rows: Path, reference:
     assert "city" not in reference.effective
 
 
-def test_new_and_outlying_values_have_bins_of_their_own(
+def test_new_and_outlying_values_have_separate_bins(
     rows: Path, encoder: Encoder, reference: Histograms, tmp_path: Path
 ) -> None:
-    """A city that nobody knew is unknown, a price above all of training is above, an infinite one too."""
+    """A new city is unknown; a price above those of training is in the last bin, an infinite one too."""
     table = pq.read_table(rows).slice(0, 3)
     prices = pa.array([1e9, np.inf, -1.0], pa.float32())
     changed = table.set_column(table.column_names.index("price"), "price", prices)
     changed = changed.set_column(table.column_names.index("city"), "city", pa.array(["atlantis", None, "north"]))
     pq.write_table(changed, tmp_path / "new.parquet")
-    found = count_histograms(tmp_path / "new.parquet", SCHEMA, encoder, reference.bins)
-    price, city = (found.of(name).sum(axis=0) for name in ("price", "city"))
+    histograms = count_histograms(tmp_path / "new.parquet", SCHEMA, encoder, reference.bins)
+    price, city = (histograms.of(name).sum(axis=0) for name in ("price", "city"))
     assert (price[-1], price[1], price.sum()) == (2, 1, 3)
     assert (city[1], city[0], city.sum()) == (1, 1, 3)
 
 
-def test_two_windows_are_one_by_adding_up(rows: Path, encoder: Encoder, reference: Histograms, tmp_path: Path) -> None:
-    """Days 1 to 4 and days 5 to 6, counted apart and merged, are the whole, days and all."""
+def test_two_windows_are_merged_by_addition(
+    rows: Path, encoder: Encoder, reference: Histograms, tmp_path: Path
+) -> None:
+    """Days 1 to 4 and days 5 to 6, counted separately and merged, equal the whole window."""
     table = pq.read_table(rows)
-    border = pa.scalar(pd.Timestamp("2026-01-09").to_pydatetime(), pa.timestamp("us"))
-    early = pa.compute.less(table["timestamp"], border)
+    first_of_second = pa.scalar(pd.Timestamp("2026-01-09").to_pydatetime(), pa.timestamp("us"))
+    early = pa.compute.less(table["timestamp"], first_of_second)
     parts = []
     for name, part in (("first", table.filter(early)), ("second", table.filter(pa.compute.invert(early)))):
         pq.write_table(part, tmp_path / f"{name}.parquet")
@@ -180,7 +184,7 @@ def test_two_windows_are_one_by_adding_up(rows: Path, encoder: Encoder, referenc
 def test_the_same_rows_are_the_same_bytes_on_any_number_of_threads(
     rows: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is written is read back, and does not depend on how many threads made it."""
+    """The file does not depend on the number of threads, and is equal after it is read and written."""
     for threads in (1, 2):
         monkeypatch.setattr(stage, "threads", lambda count=threads: count)
         fit_reference(rows, SCHEMA, encoder).write(tmp_path / f"{threads}.json")
@@ -192,7 +196,7 @@ def test_the_same_rows_are_the_same_bytes_on_any_number_of_threads(
 
 
 def test_an_empty_window_is_named(encoder: Encoder, rows: Path, reference: Histograms, tmp_path: Path) -> None:
-    """Where there are no rows there is nothing to compare."""
+    """A window without rows is an error that names the file."""
     pq.write_table(pq.read_table(rows).slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(SchemaError, match="holds no rows"):
         count_histograms(tmp_path / "empty.parquet", SCHEMA, encoder, reference.bins)
@@ -201,16 +205,20 @@ def test_an_empty_window_is_named(encoder: Encoder, rows: Path, reference: Histo
 def test_a_scenario_that_is_not_declared_is_named(
     rows: Path, encoder: Encoder, reference: Histograms, tmp_path: Path
 ) -> None:
-    """It has no place in the histograms, and is not left out without a word."""
+    """A row of an undeclared scenario is an error and not left out."""
     table = pq.read_table(rows).slice(0, 2)
-    strange = table.set_column(table.column_names.index("scenario"), "scenario", pa.array(["feed", "moon"]))
-    pq.write_table(strange, tmp_path / "strange.parquet")
+    changed = table.set_column(table.column_names.index("scenario"), "scenario", pa.array(["feed", "moon"]))
+    pq.write_table(changed, tmp_path / "strange.parquet")
     with pytest.raises(SchemaError, match="1 rows have a scenario that is none of"):
         count_histograms(tmp_path / "strange.parquet", SCHEMA, encoder, reference.bins)
 
 
 def test_a_long_window_is_counted_by_periods(rows: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With room for three periods, six days are three of two; labels keep their days."""
+    """With at most three periods, six days are three periods of two; labels stay by day."""
     monkeypatch.setattr("features.encoding.histogram_counts.DAYS", 3)
-    found = fit_reference(rows, SCHEMA, encoder)
-    assert (found.period_days, found.counts["price"].shape[0], found.labels["click"].shape[0]) == (2, 3, 6)
+    histograms = fit_reference(rows, SCHEMA, encoder)
+    assert (histograms.period_days, histograms.counts["price"].shape[0], histograms.labels["click"].shape[0]) == (
+        2,
+        3,
+        6,
+    )

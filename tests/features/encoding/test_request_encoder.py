@@ -1,4 +1,4 @@
-"""One row encoded value by value: the Encoder's own bytes."""
+"""The request encoder: one row, value by value, with the bytes of the Encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, inputs
 from models.model_folder import read_model
 from tests.support import rich_world
+
+pytestmark = pytest.mark.integration
 
 SCHEMA = rich_world.rich_schema()
 COLUMNS = (*inputs(SCHEMA, ()), *SCHEMA.profile("users"), *SCHEMA.profile("items"))
@@ -42,37 +44,37 @@ def value(column: Column) -> st.SearchStrategy:
 
 
 @given(row=st.fixed_dictionaries({column.name: value(column) for column in COLUMNS}))
-def test_a_row_is_the_row_of_the_encoder(row: dict[str, Any]) -> None:
+def test_a_row_has_the_bytes_of_the_encoder(row: dict[str, Any]) -> None:
     """Categories, bags, sequences, numbers, nulls, unknown values, values beyond float32: the same bytes."""
     with np.errstate(over="ignore"):
         table = pa.table({f.name: pa.array([row[f.name]], f.type) for f in arrow_schema(COLUMNS)})
         expected = ENCODER.encode(table)
     scenario = SCHEMA.scenarios.index(row["scenario"])
-    found = RequestEncoder(ENCODER, frozenset(row)).encode(row, scenario)
+    encoded = RequestEncoder(ENCODER, frozenset(row)).encode(row, scenario)
     for name, values in vars(expected).items():
-        assert getattr(found, name).dtype == values.dtype
-        np.testing.assert_array_equal(getattr(found, name), values, err_msg=name)
+        assert getattr(encoded, name).dtype == values.dtype
+        np.testing.assert_array_equal(getattr(encoded, name), values, err_msg=name)
 
 
-def test_columns_that_are_not_its_own_stay_empty() -> None:
-    """Of an encoder for the user's columns, those of the item are unknown, padding and zero."""
+def test_other_columns_are_unknown_padding_and_zero() -> None:
+    """An encoder of the user's columns leaves those of the item unknown, padded and zero."""
     names = frozenset({"user_id", "weight"})
-    found = RequestEncoder(ENCODER, names).encode({"user_id": 3, "item_id": 3, "weight": 2.0, "price": 9.0}, 1)
-    assert found.categorical[0].tolist().count(0) == found.categorical.shape[1] - 1
-    assert (found.bags == -1).all()
-    assert np.count_nonzero(found.numeric) == 1
+    encoded = RequestEncoder(ENCODER, names).encode({"user_id": 3, "item_id": 3, "weight": 2.0, "price": 9.0}, 1)
+    assert encoded.categorical[0].tolist().count(0) == encoded.categorical.shape[1] - 1
+    assert (encoded.bags == -1).all()
+    assert np.count_nonzero(encoded.numeric) == 1
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_rows_of_training_come_out_as_their_tensors(project: Path, split: str) -> None:
-    """Encoded one by one, joined rows give what the stage wrote."""
+def test_training_rows_have_the_bytes_of_their_tensors(project: Path, split: str) -> None:
+    """Encoded one by one, joined rows equal the rows that the encoder makes of the table."""
     import pyarrow.parquet as pq
 
     encoder = read_model(project / "artifacts/models/hinet").encoder
     table = pq.read_table(project / f"data/training/{split}.parquet").slice(0, 50)
     expected = encoder.encode(table)
-    made = RequestEncoder(encoder, frozenset(column.name for column in encoder.columns))
-    for place, row in enumerate(table.to_pylist()):
-        found = made.encode(row, int(expected.scenario[place]))
+    request_encoder = RequestEncoder(encoder, frozenset(column.name for column in encoder.columns))
+    for index, row in enumerate(table.to_pylist()):
+        encoded = request_encoder.encode(row, int(expected.scenario[index]))
         for name, values in vars(expected).items():
-            np.testing.assert_array_equal(getattr(found, name)[0], values[place], err_msg=name)
+            np.testing.assert_array_equal(getattr(encoded, name)[0], values[index], err_msg=name)

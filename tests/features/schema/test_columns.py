@@ -1,71 +1,11 @@
-"""A schema is declared once, refuses contradictions, and is the same after a journey through JSON."""
-
-import dataclasses
-from pathlib import Path
+"""Columns refuse a kind, a storage type and a length that do not fit."""
 
 import pytest
 
 from common.errors import SchemaError
-from common.params import Aggregate
-from features.engine.feature_views import feature_views
-from features.schema import Column, DType, Kind, Role, Schema, Task, inputs, read_schema, read_views, to_json
-from tests.support import world
+from features.schema import Column, DType, Kind, Role
 
-SCHEMA = world.schema()
-VIEWS = feature_views(SCHEMA, Aggregate(windows=[7], prior_impressions=1, recent_items=5, delay_minutes=0))
-
-
-def test_schema_and_views_are_equal_after_json(tmp_path: Path) -> None:
-    """Written and read, schema and views are equal, and so is the fingerprint."""
-    (tmp_path / "schema.json").write_text(to_json(SCHEMA))
-    (tmp_path / "views.json").write_text(to_json(VIEWS))
-    assert read_schema(tmp_path / "schema.json") == SCHEMA
-    assert read_schema(tmp_path / "schema.json").fingerprint() == SCHEMA.fingerprint()
-    assert read_views(tmp_path / "views.json") == VIEWS
-
-
-def test_any_change_changes_the_fingerprint() -> None:
-    """A schema with another scenario, task or bound is another schema."""
-    hour = dataclasses.replace(SCHEMA.context[0], maximum=24)
-    bounded = dataclasses.replace(SCHEMA, events=tuple(hour if c.name == "hour" else c for c in SCHEMA.events))
-    others = (world.schema(scenarios=("feed", "search")), bounded, dataclasses.replace(SCHEMA, name="other"))
-    assert len({SCHEMA.fingerprint(), *(other.fingerprint() for other in others)}) == 4
-
-
-def test_columns_are_found_by_role() -> None:
-    """Ids, scenario, context and labels of the tiny world, each by its role; no label is an input."""
-    assert (SCHEMA.user, SCHEMA.item, SCHEMA.scenario, SCHEMA.timestamp) == (
-        "user_id",
-        "item_id",
-        "scenario",
-        "timestamp",
-    )
-    assert [column.name for column in SCHEMA.context] == ["hour"]
-    assert SCHEMA.task_names == ("click", "order")
-    names = [column.name for column in inputs(SCHEMA, VIEWS)]
-    assert names[:4] == ["user_id", "item_id", "scenario", "hour"]
-    assert not {"click", "order", "event_id", "timestamp", "registered_at"} & set(names)
-
-
-def replaced(**changes: object) -> Schema:
-    """The tiny schema with changes."""
-    return dataclasses.replace(SCHEMA, **changes)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"events": SCHEMA.events[1:]}, "events needs exactly one column of role event_id"),
-        ({"users": (*SCHEMA.users, SCHEMA.events[5])}, "declared twice"),
-        ({"scenarios": ("feed", "feed")}, "scenarios must be distinct"),
-        ({"tasks": SCHEMA.tasks[:1]}, "must agree"),
-        ({"tasks": (Task(name="click"), Task(name="order", requires="view"))}, "requires unknown task view"),
-    ],
-)
-def test_a_contradiction_is_refused_with_its_reason(changes: dict, message: str) -> None:
-    """A schema that cannot work is an error where it is declared."""
-    with pytest.raises(SchemaError, match=message):
-        replaced(**changes)
+pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The kinds of tasks: what a declaration may say of them, and where their logits lie."""
+"""The kinds of tasks: what a declaration may contain, and the slices of their logits."""
 
 import dataclasses
 from pathlib import Path
@@ -10,32 +10,34 @@ from common.errors import SchemaError
 from features.schema import Column, DType, Role, Schema, Task, TaskKind, output_slices, read_schema, tasks_of, to_json
 from tests.support import travel_log, world
 
+pytestmark = pytest.mark.unit
+
 SCHEMA = travel_log.schema()
 
 
 def test_a_schema_with_every_kind_is_the_same_after_json(tmp_path: Path) -> None:
-    """Kinds, classes of text and of numbers, and the choice set come back; the fingerprint too."""
+    """Kinds, classes of text and of numbers, choice set and fingerprint are equal."""
     (tmp_path / "schema.json").write_text(to_json(SCHEMA))
-    found = read_schema(tmp_path / "schema.json")
-    assert found == SCHEMA
-    assert found.fingerprint() == SCHEMA.fingerprint()
-    assert [task.kind for task in found.tasks] == ["multi_class", "multi_class", "choice", "choice"]
+    read = read_schema(tmp_path / "schema.json")
+    assert read == SCHEMA
+    assert read.fingerprint() == SCHEMA.fingerprint()
+    assert [task.kind for task in read.tasks] == ["multi_class", "multi_class", "choice", "choice"]
 
 
 def test_a_binary_task_is_written_as_before_there_were_kinds() -> None:
-    """Its kind goes without saying: schemas and models of older runs stay what they are."""
+    """Its kind, the default, is left out: schemas and models of older runs are still read."""
     assert '"kind": "binary"' not in to_json(world.schema())
     assert world.schema().fingerprint() == "dcca92904b901a9523bf9f7793a85f1192141258e9e27b317112d04a831f0692"
 
 
 def test_roles_of_a_choice() -> None:
-    """The set has a name, is no feature; what has a rate are the labels of 0 and 1."""
+    """The choice set is no feature; labels of 0 and 1 have a rate."""
     assert (SCHEMA.choice_set, world.schema().choice_set) == ("trip", None)
     assert "trip" not in [column.name for column in SCHEMA.context]
     assert SCHEMA.rated == ("where", "via")
 
 
-def test_every_logit_has_a_name_and_a_place() -> None:
+def test_every_logit_has_a_name_and_an_index() -> None:
     """One for a binary task or a choice, one per class for the others, in the order of the tasks."""
     assert SCHEMA.output_names == (
         "when=morning",
@@ -52,10 +54,10 @@ def test_every_logit_has_a_name_and_a_place() -> None:
     assert tasks_of(["click", SCHEMA.tasks[2]]) == (Task(name="click"), SCHEMA.tasks[2])
 
 
-def replaced(place: int, **changes: Any) -> Schema:
-    """The travel schema with another task at this place."""
+def replaced(index: int, **changes: Any) -> Schema:
+    """The travel schema with changes to one task."""
     tasks = list(SCHEMA.tasks)
-    tasks[place] = dataclasses.replace(tasks[place], **changes)
+    tasks[index] = dataclasses.replace(tasks[index], **changes)
     return dataclasses.replace(SCHEMA, tasks=tuple(tasks))
 
 
@@ -89,7 +91,7 @@ def test_a_contradiction_is_refused_with_its_rule(make: Any, message: str) -> No
 
 
 def test_one_choice_set_is_enough_and_two_are_too_many() -> None:
-    """Every choice of a schema reads the same column."""
+    """Every choice task of a schema has the same choice set."""
     second = Column(name="other", role=Role.CHOICE_SET, dtype=DType.INT64)
     with pytest.raises(SchemaError, match="one column of role"):
         dataclasses.replace(SCHEMA, events=(*SCHEMA.events, second))

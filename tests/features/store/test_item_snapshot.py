@@ -1,4 +1,4 @@
-"""The item snapshot: what the online store holds of the items, in one file that notices damage."""
+"""The item snapshot: the items of the online store in one file, in which damage is detected."""
 
 import dataclasses
 import shutil
@@ -15,12 +15,14 @@ from features.store.definitions import open_store
 from features.store.item_snapshot import item_snapshot_path, read_snapshot, write_snapshot
 from tests.support import tiny_project, world
 
+pytestmark = pytest.mark.integration
+
 SCHEMA = world.schema()
 
 
 @pytest.fixture
 def path(project: Path, tmp_path: Path) -> Path:
-    """A copy of the snapshot of the tiny project, to damage."""
+    """A copy of the item snapshot of the tiny project, to damage."""
     return Path(shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path))
 
 
@@ -30,7 +32,7 @@ def views(project: Path) -> tuple:
 
 
 def test_the_snapshot_holds_what_the_online_store_holds(project: Path, path: Path, tmp_path: Path) -> None:
-    """Every item, every feature, value by value, as Feast reads it; and the moment of the store."""
+    """Every item, every feature, value by value, as Feast reads it; and the timestamp of the store."""
     online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
     store = open_store(
         SCHEMA, views(project), features=project / "data/features", online=online, registry=tmp_path / "registry.db"
@@ -38,36 +40,36 @@ def test_the_snapshot_holds_what_the_online_store_holds(project: Path, path: Pat
     snapshot = read_snapshot(path, SCHEMA, views(project))
     (view,) = [view for view in views(project) if view.name == "item"]
     rows = snapshot.rows.to_pylist()
-    wanted = [f"item:{column.name}" for column in view.columns]
-    found = store.get_online_features(
-        features=wanted, entity_rows=[{"item_id": row["item_id"]} for row in rows]
+    names = [f"item:{column.name}" for column in view.columns]
+    online_values = store.get_online_features(
+        features=names, entity_rows=[{"item_id": row["item_id"]} for row in rows]
     ).to_dict()
     assert [row["item_id"] for row in rows] == list(range(9))
     for column in view.columns:
-        assert [row[column.name] for row in rows] == found[column.name]
+        assert [row[column.name] for row in rows] == online_values[column.name]
     assert snapshot.as_of == datetime(2026, 1, 11, 1, tzinfo=UTC)
 
 
 def test_the_same_features_are_the_same_bytes(project: Path, path: Path, tmp_path: Path) -> None:
-    """A stage of DVC writes it."""
-    moment = datetime(2026, 1, 11, 1, tzinfo=UTC)
+    """Written twice from the same features, the file has the same bytes, as a DVC stage requires."""
+    as_of = datetime(2026, 1, 11, 1, tzinfo=UTC)
     again = tmp_path / "again.parquet"
-    write_snapshot(SCHEMA, views(project), features=project / "data/features", as_of=moment, path=again)
+    write_snapshot(SCHEMA, views(project), features=project / "data/features", as_of=as_of, path=again)
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_the_future_stays_out(project: Path, tmp_path: Path) -> None:
-    """As of a moment, no row is newer, and each item has its newest up to then."""
-    moment, path = datetime(2026, 1, 8, tzinfo=UTC), tmp_path / "items.parquet"
-    write_snapshot(SCHEMA, views(project), features=project / "data/features", as_of=moment, path=path)
-    found = read_snapshot(path, SCHEMA, views(project))
-    assert max(found.rows[EVENT_TIMESTAMP].to_pylist()) <= moment.replace(tzinfo=None)
-    assert not check_snapshot(found.rows, SCHEMA, views(project), project / "data/features", 500, as_of=moment).faults
+def test_later_rows_are_left_out(project: Path, tmp_path: Path) -> None:
+    """No row is newer than `as_of`, and each item has its newest row up to then."""
+    as_of, path = datetime(2026, 1, 8, tzinfo=UTC), tmp_path / "items.parquet"
+    write_snapshot(SCHEMA, views(project), features=project / "data/features", as_of=as_of, path=path)
+    snapshot = read_snapshot(path, SCHEMA, views(project))
+    assert max(snapshot.rows[EVENT_TIMESTAMP].to_pylist()) <= as_of.replace(tzinfo=None)
+    assert not check_snapshot(snapshot.rows, SCHEMA, views(project), project / "data/features", 500, as_of=as_of).faults
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
-def test_a_cut_file_is_refused(project: Path, path: Path, share: float) -> None:
-    """Wherever it was cut, the message names the file and what makes it anew."""
+def test_a_truncated_file_is_refused(project: Path, path: Path, share: float) -> None:
+    """Wherever it was truncated, the message names the file and the command that writes it."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(SnapshotError, match=r"items.parquet is no whole Parquet file .*dvc repro materialize"):
@@ -80,15 +82,15 @@ def test_a_changed_byte_is_refused(project: Path, path: Path) -> None:
     ends = pq.ParquetFile(path).metadata.row_group(0)
     columns = (ends.column(number) for number in range(ends.num_columns))
     for column in columns:
-        place = column.data_page_offset + column.total_compressed_size - 2
-        place -= (column.data_page_offset - column.dictionary_page_offset) if column.has_dictionary_page else 0
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        offset = column.data_page_offset + column.total_compressed_size - 2
+        offset -= (column.data_page_offset - column.dictionary_page_offset) if column.has_dictionary_page else 0
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0xFF]) + whole[offset + 1 :])
         with pytest.raises(SnapshotError, match="no whole Parquet file"):
             read_snapshot(path, SCHEMA, views(project))
 
 
 def test_what_is_of_another_data_set_is_refused(project: Path, path: Path, tmp_path: Path) -> None:
-    """No file, a foreign Parquet file, another schema, features that it lacks: each told."""
+    """No file, a foreign Parquet file, another schema, missing features: each has its message."""
     known = views(project)
     with pytest.raises(SnapshotError, match="does not exist"):
         read_snapshot(tmp_path / "nowhere", SCHEMA, known)
