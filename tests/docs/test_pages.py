@@ -3,7 +3,9 @@
 import functools
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import pytest
@@ -17,7 +19,7 @@ from docs.generator.http_api import accepted_type
 from serving.ranking.request import batch_type
 
 pytestmark = pytest.mark.unit
-TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]  # the changelog names what is gone
 SITE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name not in ("decisions", "python")]
 PAGES = TOP + SITE
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -68,15 +70,31 @@ def test_a_make_target_exists(page: Path) -> None:
     assert set(named) <= targets
 
 
+@functools.cache
+def parameters() -> set[str]:
+    """The dotted path of every key of params.yaml, of mappings too."""
+
+    def keys(plain: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+        yield ".".join(path)
+        for name, held in plain.items() if isinstance(plain, dict) else ():
+            yield from keys(held, (*path, name))
+
+    return set(keys(YAML(typ="safe").load((ROOT / "params.yaml").read_text())))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_a_parameter_of_a_command_exists(page: Path) -> None:
-    """Every `-S KEY=VALUE` and `--set KEY=VALUE` names a key of params.yaml."""
-    plain = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    for key in re.findall(r"(?:-S|--set) '?([a-z_.-]+)=", page.read_text()):
-        held = plain
-        for name in key.split("."):
-            assert name in held, f"params.yaml has no {key}"
-            held = held[name]
+def test_a_parameter_exists(page: Path) -> None:
+    """Every `-S KEY=VALUE`, every `--set KEY=VALUE` and every `section.key` in code is a key of params.yaml."""
+    text = page.read_text()
+    given = re.findall(r"(?:-S|--set) '?([a-z_.-]+)=", text)
+    sections = "|".join(name for name in parameters() if name and "." not in name)
+    named = [key for key in re.findall(rf"`((?:{sections})\.[a-z_.-]+)(?:: [^`]*)?`", text) if not is_path(key)]
+    assert {key.rstrip(".") for key in [*given, *named]} <= parameters()
+
+
+def is_path(name: str) -> bool:
+    """Whether a dotted name is a module of the project, or a file."""
+    return (ROOT / f"{name.replace('.', '/')}.py").exists() or name.endswith((".py", ".json", ".yaml", ".parquet"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
