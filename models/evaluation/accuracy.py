@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtri, softmax
 
-from features.schema import Task, places
+from features.schema import Task, output_slices
 
 Array = NDArray[Any]
 
@@ -81,7 +81,7 @@ def wilson_interval(correct: NDArray[np.bool_], *, confidence: float) -> Interva
 def probabilities_of(logits: Array, tasks: tuple[Task, ...]) -> NDArray[np.float64]:
     """Logits [N, O] -> probabilities [N, O]: the sigmoid of a single logit, the softmax of a task's classes."""
     wide = logits.astype(np.float64)
-    return np.concatenate([_probabilities(wide[:, outputs]) for outputs in places(tasks)], axis=1)
+    return np.concatenate([_probabilities(wide[:, outputs]) for outputs in output_slices(tasks)], axis=1)
 
 
 def _probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from features.schema import Task, TaskKind, places
+from features.schema import Task, TaskKind, output_slices
 from models.evaluation.accuracy import Interval, correct_choices, correct_classes
 from models.evaluation.metrics import auc, auc_influence
 
@@ -67,7 +67,7 @@ def estimate_cells(
     cells = {}
     for code, name in enumerate(scenarios):
         inside = np.asarray(scenario) == code
-        for column, (task, outputs) in enumerate(zip(tasks, places(tasks), strict=True)):
+        for column, (task, outputs) in enumerate(zip(tasks, output_slices(tasks), strict=True)):
             observed = np.flatnonzero(inside & ~np.isnan(labels[:, column]))
             sets = None if choice_set is None else choice_set[observed]
             cell = _estimate(task, labels[observed, column], scores[observed, outputs], sets)

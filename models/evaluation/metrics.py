@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import entr, ndtri
 from scipy.stats import rankdata
 
-from features.schema import Task, TaskKind, places, tasks_of
+from features.schema import Task, TaskKind, output_slices, tasks_of
 from models.evaluation.accuracy import Interval, correct_choices, correct_classes, mean_correct
 
 Array = NDArray[Any]
@@ -105,7 +105,7 @@ def mean_of_cells(
     table = np.full((scenarios, len(tasks)), np.nan)
     for row in range(scenarios):
         inside = np.flatnonzero(np.asarray(scenario) == row)
-        for column, (task, outputs) in enumerate(zip(tasks, places(tasks), strict=True)):
+        for column, (task, outputs) in enumerate(zip(tasks, output_slices(tasks), strict=True)):
             observed = inside[~np.isnan(labels[inside, column])]
             sets = None if choice_set is None else choice_set[observed]
             value = cell_metric(task, labels[observed, column], scores[:, outputs][observed], sets)

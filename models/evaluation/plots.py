@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.files import write_text
 from features.encoding.tensors import Tensors
-from features.schema import Schema, TaskKind, places
+from features.schema import Schema, TaskKind, output_slices
 from models.evaluation import metrics
 
 DIGITS = 6
@@ -54,7 +54,7 @@ def reliability(
     """Mean predicted and observed of every bin of every cell whose labels are 0 or 1; probabilities [N, O]."""
     tasks = [
         (row, task.name, outputs.start)
-        for row, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True))
+        for row, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True))
         if task.name in schema.rated
     ]
     for (task, task_name, column), (code, scenario) in itertools.product(tasks, enumerate(schema.scenarios)):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from common.errors import ModelError
 from common.files import replacing
 from features.encoding.tensors import Tensors
-from features.schema import Schema, places
+from features.schema import Schema, output_slices
 from models.networks.hinet import HiNet
 
 BATCH_ROWS = 8192
@@ -59,7 +59,7 @@ def write_predictions(path: Path, logits: NDArray[np.float32], rows: Tensors, sc
         "event_id": pa.array(np.asarray(rows.event_id)),
         "scenario": pa.DictionaryArray.from_arrays(np.asarray(rows.scenario), scenarios),
     }
-    for column, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+    for column, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True)):
         codes = pa.array(np.asarray(rows.labels)[:, column], from_pandas=True)
         columns[task.name] = codes.cast(pa.int8()) if task.classes is None else _classes(task.classes, codes)
         for name, values in zip(task.output_names, logits[:, outputs].T, strict=True):

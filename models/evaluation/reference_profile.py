@@ -14,7 +14,7 @@ from torch import nn
 
 from features.encoding.encoder import Encoder
 from features.encoding.tensors import Tensors
-from features.schema import Kind, Schema, TaskKind, places
+from features.schema import Kind, Schema, TaskKind, output_slices
 from models.evaluation.accuracy import probabilities_of
 from models.evaluation.metrics import auc, mean_of_cells
 from models.evaluation.predict import predict
@@ -50,7 +50,7 @@ def score_cells(
     cells = {}
     for code, name in enumerate(schema.scenarios):
         own = np.asarray(scenario) == code
-        for column, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+        for column, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True)):
             if task.kind is not TaskKind.MULTI_CLASS and own.any():
                 cell = f"{name}/{task.name}"
                 cell_edges = None if edges is None else edges.get(cell)

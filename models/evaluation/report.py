@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from common.files import write_text
 from common.params import Evaluate
 from features.encoding.tensors import Tensors
-from features.schema import Schema, places
+from features.schema import Schema, output_slices
 from models.evaluation.cells import DIGITS, measure_cell
 from models.evaluation.results_table import mean_of, metric_of
 
@@ -24,7 +24,7 @@ def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, s
     labels, scenario = np.asarray(rows.labels), np.asarray(rows.scenario)
     cells = []
     for code, name in enumerate(schema.scenarios):
-        for column, (task, outputs) in enumerate(zip(schema.tasks, places(schema.tasks), strict=True)):
+        for column, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True)):
             observed = np.flatnonzero((scenario == code) & ~np.isnan(labels[:, column]))
             cell = measure_cell(
                 task, labels[observed, column], probabilities[observed, outputs], observed, rows, settings

@@ -60,7 +60,7 @@ class Group:
         return flat[-1]
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of `values` over all processes, in place."""
+        """Replace `values` by their sum over all processes, and return them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values

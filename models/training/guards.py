@@ -90,7 +90,7 @@ def warn_of_explosion(loss: float, number: int, cell_weights: Tensor) -> None:
     reference = math.log(2) * float(cell_weights.sum(dim=1).max())
     if loss > EXPLODED * reference:
         warnings.warn(
-            f"the loss of epoch {number} is {loss:.3g}, {loss / reference:.0f} times that of predicting 0.5 everywhere: "
+            f"the loss of epoch {number} is {loss:.3g}, {loss / reference:.0f} times that of predicting 0.5: "
             "the gradients explode; set train.clip_gradient_norm (1 is usual) or lower train.learning_rate",
             stacklevel=3,
         )

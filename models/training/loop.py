@@ -54,7 +54,7 @@ def fit(
     group: Group = SINGLE_PROCESS,
     auxiliary: int = 0,
 ) -> FitResult:
-    """Train `network` in place; it ends on the averaged weights of the epoch with the best mean over the cells.
+    """Train `network`, which ends on the averaged weights of the epoch with the best mean over the cells.
 
     The mean is over each cell's own metric: AUC of a binary task, accuracy of a multi-class one, hit rate at 1 of a
     choice. Call `make_deterministic` before the network is created to make a run repeatable to the bit. Raises

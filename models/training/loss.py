@@ -12,17 +12,17 @@ def weighted_loss(
 ) -> Tensor:
     """L = 1 / B * sum over rows b and tasks j of weights[scenario_b, j] * cross entropy of the logits and label of j.
 
-    Logits [B, O], labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. `outputs` are the numbers of logits
-    of the tasks, default one each: one logit has the binary cross entropy of its sigmoid, several have the cross entropy
-    of their softmax, with the index of the class as label.
+    Logits [B, O], labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. `outputs` are the numbers of
+    logits of the tasks, default one each. One logit has the binary cross entropy of its sigmoid; several have the
+    cross entropy of their softmax, with the index of the class as label.
 
     A choice is learned row by row, as binary: a shuffled batch does not hold whole sets. Where candidates are drawn
     alike given the context, p(chosen | candidate) ranks them as the softmax over the set would. It is also a
     probability without the set, which the service needs.
 
     Where a label is NaN (unobserved) the term is 0 and passes no gradient; the divisor stays B, so that a task with few
-    labels does not count for more than its rows. A row has the labels of its own scenario only: it adds nothing to the
-    cells of other scenarios.
+    labels does not count for more than its rows. A row has the labels of one scenario: it adds nothing to the cells of
+    others.
     """
     observed = ~labels.isnan()
     weight = F.embedding(scenario, weights) * observed  # [B, T]

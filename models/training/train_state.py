@@ -86,7 +86,7 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state as named tensors; after `restore` of them the run goes on to the same bits."""
-        moments = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
+        states = [optimizer.state_dict()["state"] for optimizer in self.optimizers]
         random = {"mask": self.mask_generator.get_state(), "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -96,7 +96,7 @@ class TrainState:
             **_prefixed("best", self.best_weights),
             **{
                 name: value
-                for o, state in enumerate(moments)
+                for o, state in enumerate(states)
                 for name, value in _prefixed(f"adam{o}", _flat(state)).items()
             },
             **_prefixed("sparse", {str(i): average.steps for i, average in enumerate(self.average.embeddings)}),

@@ -12,8 +12,8 @@ from models.model_folder import read_model
 from models.train import train
 from release.comparison import compare
 from release.policy import judge
-from tests.models.test_train import encoded, settings
 from tests.support import world
+from tests.support.training import encoded_world, train_settings
 
 SPOILED = "search"
 ROWS = 9_000
@@ -23,11 +23,11 @@ ROWS = 9_000
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """What the stage is given: the tiny world, large enough that what is planted in it is found."""
     known = params.load()
-    recipe = settings(epochs=6, patience=6, batch_size=128, learning_rate=0.004, average=0.9)
+    recipe = train_settings(epochs=6, patience=6, batch_size=128, learning_rate=0.004, average=0.9)
     monkeypatch.setattr(params, "load", lambda: known.model_copy(update={"train": recipe}))
     monkeypatch.setattr(stage, "threads", lambda: 1)
     monkeypatch.setattr(world, "tables", liked(world.tables))
-    return encoded(tmp_path, rows=ROWS)
+    return encoded_world(tmp_path, rows=ROWS)
 
 
 def liked(tables: Callable[..., dict[str, pd.DataFrame]]) -> Callable[..., dict[str, pd.DataFrame]]:

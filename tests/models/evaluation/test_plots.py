@@ -1,4 +1,4 @@
-"""models/evaluation/plots.py, models/evaluation/plots_page.py, .dvc/plots and the plots of dvc.yaml: one page that opens without a network."""
+"""The plots of dvc.yaml: their rows, their templates in .dvc/plots, and one page that opens without a network."""
 
 import json
 import re
@@ -14,37 +14,39 @@ import yaml
 from dvc_render.vega import VegaRenderer
 
 from common.paths import ROOT
-from models import evaluate
-from models.evaluation import plots, plots_page, predict
-from tests.models.test_evaluate import CURVES, SCHEMA, SETTINGS, hinet, rows
+from models.evaluation import plot_files, plots, plots_page
+from models.evaluation.predict import mean_gates
+from models.evaluation.report import measure
+from tests.support.evaluation import CURVES, SCHEMA, SETTINGS, encoded_rows, small_hinet
 
+pytestmark = pytest.mark.integration
 PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
 SHOWN = {Path(name).name: shown for plot in PLOTS for name, shown in plot.items()}
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory):
-    """A folder with the rows of every plot, made from a small HiNet and its equal."""
+def plot_rows(tmp_path_factory):
+    """A folder with the rows of every plot, of a small HiNet and another model."""
     folder = tmp_path_factory.mktemp("project") / "reports" / "plots"
-    test, truth = rows(count=3000)
+    test, truth = encoded_rows(count=3000)
     known = {"hinet": truth, "shared_bottom": truth**2}
-    report = {name: evaluate.measure(array, test, SCHEMA, SETTINGS) for name, array in known.items()}
+    report = {name: measure(array, test, SCHEMA, SETTINGS) for name, array in known.items()}
     curves = {"hinet": CURVES, "shared_bottom": CURVES}
-    means = predict.mean_gates(hinet(), test, "hinet")
-    plots.write(folder / "auc.json", plots.areas({**report, "limit": report["hinet"]}))
-    plots.write(folder / "learning.json", plots.learning(curves))
-    plots.write(folder / "cells.json", plots.learning_by_cell(curves, SCHEMA))
-    found = [row for name, array in known.items() for row in plots.reliability(name, array, test, SCHEMA, bins=5)]
-    plots.write(folder / "reliability.json", found)
-    plots.write(folder / "attention.json", plots.attention("hinet", hinet().attention().numpy(), SCHEMA))
-    plots.write(folder / "gates.json", plots.gates("hinet", means, SCHEMA, 2))
+    means = mean_gates(small_hinet(), test, "hinet")
+    plots.write_rows(folder / "auc.json", plots.auc_by_cell({**report, "limit": report["hinet"]}))
+    plots.write_rows(folder / "learning.json", plots.learning_curves(curves))
+    plots.write_rows(folder / "cells.json", plots.learning_curves_by_cell(curves, SCHEMA))
+    reliability = [row for name, array in known.items() for row in plots.reliability(name, array, test, SCHEMA, bins=5)]
+    plots.write_rows(folder / "reliability.json", reliability)
+    plots.write_rows(folder / "attention.json", plots.attention("hinet", small_hinet().attention().numpy(), SCHEMA))
+    plots.write_rows(folder / "gates.json", plots.gates("hinet", means, SCHEMA, 2))
     return folder
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_every_plot_of_dvc_is_drawn_from_its_rows(figures, name):
-    """Its template is there, fills without rest, has a title, and Vega-Lite draws every panel with its name."""
-    shown, datapoints = SHOWN[name], json.loads((figures / name).read_text())
+def test_every_plot_of_dvc_is_drawn_from_its_rows(plot_rows, name):
+    """Its template exists, is filled completely, has a title, and Vega-Lite draws every panel with its name."""
+    shown, datapoints = SHOWN[name], json.loads((plot_rows / name).read_text())
     for row in datapoints:
         row["rev"] = "workspace"
     shown = {"x_label": shown["x"], "y_label": shown["y"], **shown}
@@ -57,60 +59,61 @@ def test_every_plot_of_dvc_is_drawn_from_its_rows(figures, name):
 
 
 def panel_of(name, row):
-    """What the panel of a row is called."""
+    """The title of the panel of a row."""
     if "panel" in row:
         return f"{row['model']}: {row['panel']}"
     return row["task"] if name == "auc.json" else f"{row['scenario']}: {row['task']}" if "task" in row else row["model"]
 
 
 def test_dvc_and_evaluate_know_the_same_plots():
-    """What is written is shown, and what is shown is written."""
-    written = set(re.findall(r'"(\w+\.json)"', (ROOT / "models" / "evaluate.py").read_text()))
+    """Every file that is written is shown, and every file that is shown is written."""
+    written = set(re.findall(r'"(\w+\.json)"', Path(plot_files.__file__).read_text()))
     assert written == set(SHOWN)
 
 
-def test_attention_leaves_out_the_scenario_itself(figures):
+def test_attention_leaves_out_the_scenario_itself(plot_rows):
     """Rows of the matrix sum to 1 over the others; the diagonal is null, so that its square stays blank."""
-    found = json.loads((figures / "attention.json").read_text())
-    assert all((row["weight"] is None) == (row["scenario"] == row["of"]) for row in found)
+    rows = json.loads((plot_rows / "attention.json").read_text())
+    assert all((row["weight"] is None) == (row["scenario"] == row["of"]) for row in rows)
     for scenario in SCHEMA.scenarios:
-        assert sum(row["weight"] or 0 for row in found if row["scenario"] == scenario) == pytest.approx(1, abs=1e-5)
+        assert sum(row["weight"] or 0 for row in rows if row["scenario"] == scenario) == pytest.approx(1, abs=1e-5)
 
 
-def test_gates_are_named_by_layer_and_expert(figures):
+def test_gates_are_named_by_layer_and_expert(plot_rows):
     """A panel for the shared expert, the own one and each task; the weights of a scenario sum to 1 in each."""
-    found = json.loads((figures / "gates.json").read_text())
-    panels = {row["panel"]: [] for row in found}
+    rows = json.loads((plot_rows / "gates.json").read_text())
+    panels = {row["panel"]: [] for row in rows}
     assert list(panels) == ["shared expert", "the scenario's own expert", "task click", "task order"]
-    task = [row["of"] for row in found if row["panel"] == "task click" and row["scenario"] == "feed"]
+    task = [row["of"] for row in rows if row["panel"] == "task click" and row["scenario"] == "feed"]
     assert task == ["own 1", "own 2", "shared 1"]
     for panel in panels:
-        weights = [row["weight"] for row in found if row["panel"] == panel and row["scenario"] == "search"]
+        weights = [row["weight"] for row in rows if row["panel"] == panel and row["scenario"] == "search"]
         assert sum(weights) == pytest.approx(1, abs=1e-5)
 
 
 def test_own_expert_is_that_of_the_rows_scenario():
     """Of the gates [M rows' scenario, M experts, K] the diagonal is shown."""
     means = {"scenarios": np.arange(18.0).reshape(3, 3, 2), "shared": np.ones((3, 2)), "tasks": np.ones((3, 2, 3))}
-    found = [row["weight"] for row in plots.gates("hinet", means, SCHEMA, 2) if row["panel"].startswith("the scenario")]
-    assert found == [0, 1, 8, 9, 16, 17]
+    rows = plots.gates("hinet", means, SCHEMA, 2)
+    weights = [row["weight"] for row in rows if row["panel"].startswith("the scenario")]
+    assert weights == [0, 1, 8, 9, 16, 17]
 
 
 def test_without_hierarchy_only_the_tasks_have_gates():
-    """A HiNet without its scenario layer shows what it has."""
-    found = {row["panel"] for row in plots.gates("hinet", {"tasks": np.ones((3, 2, 3))}, SCHEMA, 2)}
-    assert found == {"task click", "task order"}
+    """A HiNet without its scenario layer has the gates of its tasks."""
+    panels = {row["panel"] for row in plots.gates("hinet", {"tasks": np.ones((3, 2, 3))}, SCHEMA, 2)}
+    assert panels == {"task click", "task order"}
 
 
 def test_no_rows_are_an_empty_list(tmp_path):
     """DVC leaves such a plot out."""
-    plots.write(tmp_path / "attention.json", [])
+    plots.write_rows(tmp_path / "attention.json", [])
     assert json.loads((tmp_path / "attention.json").read_text()) == []
 
 
-def test_dvc_makes_one_page_that_loads_nothing(figures):
+def test_dvc_makes_one_page_that_loads_nothing(plot_rows):
     """`dvc plots show` with our settings: every plot on one page, no script, style or image from elsewhere."""
-    project = figures.parents[1]
+    project = plot_rows.parents[1]
     plots_page.write(project / "artifacts" / "plots_page.html")
     (project / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", project / ".dvc")

@@ -1,4 +1,4 @@
-"""models/evaluation/results_table.py: what a user reads at the end."""
+"""The table of results on the terminal, and the next commands."""
 
 import json
 
@@ -6,6 +6,8 @@ import pytest
 
 from common.errors import PipelineError
 from models.evaluation import results_table
+
+pytestmark = pytest.mark.unit
 
 
 def cell(scenario, task, auc, half=0.01):
@@ -22,7 +24,7 @@ REPORT = {
 
 
 def test_a_cell_of_another_kind_shows_its_own_metric(capsys):
-    """Accuracy and HR@1 stand beside the task, each with its interval; the mean is called so."""
+    """Accuracy and HR@1 are named in the column of the task, each with its interval; the mean is named mean."""
     classes = {
         "scenario": "commute",
         "task": "when",
@@ -66,7 +68,7 @@ def test_the_best_model_is_bold():
     assert "bold" not in columns["shared_bottom"][0] + columns["best possible"][0]
 
 
-def test_show_says_where_to_look_and_what_to_do_next(tmp_path, capsys):
+def test_show_prints_the_paths_of_the_reports_and_the_next_commands(tmp_path, capsys):
     """The reports by path and the next two commands."""
     (tmp_path / "metrics.json").write_text(json.dumps(REPORT))
     results_table.show(metrics=tmp_path / "metrics.json")
@@ -81,7 +83,7 @@ def test_show_says_where_to_look_and_what_to_do_next(tmp_path, capsys):
         assert str(expected) in printed
 
 
-def test_without_metrics_it_says_what_to_run(tmp_path):
-    """No report yet is no traceback."""
+def test_without_metrics_the_error_names_the_command(tmp_path):
+    """Before the first run there is a message, no traceback."""
     with pytest.raises(PipelineError, match="`dvc repro` writes it"):
         results_table.show(metrics=tmp_path / "metrics.json")

@@ -2,14 +2,17 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.training.loss import weighted_loss
 
+pytestmark = pytest.mark.unit
 
-def by_loop(logits: torch.Tensor, labels: torch.Tensor, scenario: torch.Tensor, weights: torch.Tensor) -> float:
+
+def loss_by_loop(logits: torch.Tensor, labels: torch.Tensor, scenario: torch.Tensor, weights: torch.Tensor) -> float:
     """L term by term, with the logarithms written out."""
     total = 0.0
     for row, i in enumerate(scenario.tolist()):
@@ -30,8 +33,8 @@ def test_the_loss_is_its_definition(rows: int, tasks: int, scenarios: int, seed:
     labels[torch.rand(rows, tasks, generator=random) < 0.3] = torch.nan
     scenario = torch.randint(0, scenarios, (rows,), generator=random, dtype=torch.int32)
     weights = torch.rand(scenarios, tasks, generator=random)
-    found = weighted_loss(logits, labels, scenario, weights)
-    torch.testing.assert_close(found.item(), by_loop(logits, labels, scenario, weights), rtol=1e-5, atol=1e-6)
+    loss = weighted_loss(logits, labels, scenario, weights)
+    torch.testing.assert_close(loss.item(), loss_by_loop(logits, labels, scenario, weights), rtol=1e-5, atol=1e-6)
 
 
 def test_an_unobserved_label_passes_no_gradient() -> None:
@@ -45,12 +48,12 @@ def test_an_unobserved_label_passes_no_gradient() -> None:
 
 
 def test_labels_of_other_scenarios_do_not_count() -> None:
-    """Fault 5: a row counts in its own scenario's cells only; weight 0 on its scenario silences it, others do not."""
+    """Fault 5: a row counts in the cells of its scenario only; only weight 0 of that scenario removes it."""
     logits, labels = torch.randn(6, 2), torch.ones(6, 2)
     scenario = torch.tensor([0, 0, 0, 1, 1, 1], dtype=torch.int32)
     first = weighted_loss(logits, labels, scenario, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
-    alone = weighted_loss(logits[:3], labels[:3], scenario[:3], torch.ones(2, 2)) * 3 / 6
-    torch.testing.assert_close(first, alone)
+    own = weighted_loss(logits[:3], labels[:3], scenario[:3], torch.ones(2, 2)) * 3 / 6
+    torch.testing.assert_close(first, own)
     labels[3:] = 0
     assert torch.equal(first, weighted_loss(logits, labels, scenario, torch.tensor([[1.0, 1.0], [0.0, 0.0]])))
 
@@ -70,16 +73,16 @@ def test_each_task_adds_the_cross_entropy_of_its_own_logits() -> None:
         if not labels[row, 1].isnan():
             chance = logits[row, 3].sigmoid()
             expected -= lambdas[1] * (chance if labels[row, 1] else 1 - chance).log()
-    found = weighted_loss(logits, labels, scenario, weights, (3, 1))
-    torch.testing.assert_close(found, expected / 6)
-    found.backward()
+    loss = weighted_loss(logits, labels, scenario, weights, (3, 1))
+    torch.testing.assert_close(loss, expected / 6)
+    loss.backward()
     assert not logits.grad[4].any()
     assert not logits.grad[1, 3]
     assert not logits.grad[2, :3].any()
 
 
-def test_tasks_of_one_logit_have_the_loss_of_before() -> None:
-    """Said or unsaid, one logit a task is the same to the bit."""
+def test_one_logit_a_task_is_the_default() -> None:
+    """With outputs of 1 given or left out the loss is the same to the bit."""
     logits, labels = torch.randn(9, 2), torch.randint(0, 2, (9, 2)).float()
     scenario, weights = torch.arange(9) % 3, torch.rand(3, 2)
     assert weighted_loss(logits, labels, scenario, weights) == weighted_loss(logits, labels, scenario, weights, (1, 1))
