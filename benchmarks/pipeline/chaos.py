@@ -1,312 +1,245 @@
-"""A pipeline run when something dies: kill -9 at random moments, a full disk, locks, a clock that jumps.
+"""Benchmark: pipeline runs under faults: kill -9 at random times, a full disk, locks, a clock that jumps.
 
     python -m benchmarks.pipeline.chaos --folder /mnt/small --json chaos.json
 
-In `folder` (on a small file system, if the disk is to be filled), the last commit is cloned, run once on a tiny
-simulation, and released; its champion is served and asked twice a second throughout. Then a graph of four stages that
-last 4 s each takes the place of the real one (`--real`: it stays). Each case starts a run through a real Prefect server
-and worker, harms it, and looks: did the run end in a true state by itself, did the next one complete, was the champion
-served, is everything that DVC knows whole?
+In `folder` (on a small file system, if the disk is to be filled), the last commit is cloned, run once on a small
+simulation, and released; its champion is served and gets two requests a second throughout. Then a graph of four stages
+of 4 s each replaces the real one (with `--real` it stays). Each case starts a run through a real Prefect server and
+worker, injects a fault, and checks: did the run reach a correct final state by itself, did the next run complete, was
+the champion served, is everything whole that DVC tracks?
 """
 
 import argparse
 import datetime
 import json
-import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.pipeline.fault_injection import TARGETS, fill_disk, lock_store, modules, running, targets
+from benchmarks.pipeline.small_project import clone, write_raw, write_tiny_graph
 from benchmarks.pipeline.stack import Stack, stack, wait_for
-from benchmarks.pipeline.watch import Watch, clone, harmed, make_tiny, write_raw
+from benchmarks.pipeline.watch import Watch, damage
+from common.paths import CHAMPION, FLOWS, PARAMS, SERVING_STORE
 
-PARTS = ("features.", "models.", "serving.", "monitoring.")  # what runs as a process of a flow
-KILLED = ("stage", "worker", "server", "flow", "worker and flow")
-SMALLEST = 4 << 30  # bytes: a file system of more than this is not filled
-PACKAGE = "serving.package"
-PATIENCE = 1200.0  # seconds until a run has to be over
+TIMEOUT_SECONDS = 1200.0  # until a run has ended
 CLOCK = Path(__file__).with_name("clock.c")
-DAY = 86_400  # seconds
-STORE = Path("artifacts/serving/online.db")
-ROOM = 20.0  # seconds that the disk is full
-ENOUGH = 256 << 20  # bytes, for all stages before the last one
+DAY_SECONDS = 86_400
+FULL_SECONDS = 20.0  # that the disk is full
+LOCKED_SECONDS = 20.0  # that the online store is locked
+RESERVE = 256 << 20  # bytes, for all stages before the last one
 
 
 @dataclass(kw_only=True)
 class Case:
-    """One trial, and what was seen afterwards."""
+    """One trial and its results; `during`: the modules that ran, `harm`: what was broken afterwards."""
 
     what: str
     after_seconds: float | None = None
-    during: str = ""  # the module that ran
+    during: str = ""
     states: list[str] = field(default_factory=list)
     message: str = ""
     seconds: float = 0.0
     next: str = ""
-    answers: int = 0
-    missed: int = 0  # of the service on the champion
+    answers: int = 0  # of the champion's service
+    missed: int = 0
     harm: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Ended by itself, the next run completed, the champion was served, nothing is broken."""
+        """Whether the run ended by itself, the next one completed, the champion was served, and nothing is broken."""
         return bool(self.states) and self.next == "COMPLETED" and not self.missed and not self.harm
 
 
 class Chaos:
-    """A workspace with its server, worker and champion, and the days of its runs."""
+    """A workspace with its server, worker and served champion, and the logical dates of its runs."""
 
-    def __init__(self, made: Stack, watch: Watch) -> None:
-        self.stack, self.watch = made, watch
-        self.last = max(done_until(path) for path in (made.workspace / "artifacts" / "flows").glob("*.json"))
-        self.tiny = (made.workspace / "tiny").exists()
+    def __init__(self, stack: Stack, watch: Watch) -> None:
+        self.stack, self.watch = stack, watch
+        self.newest = max(done_until(path) for path in (stack.workspace / FLOWS).glob("*.json"))
+        self.tiny = (stack.workspace / "tiny").exists()
 
-    def day(self) -> str:
+    def next_date(self) -> str:
         """A logical date that is newer than all before."""
-        self.last += datetime.timedelta(days=1)
-        return str(self.last)
+        self.newest += datetime.timedelta(days=1)
+        return str(self.newest)
 
-    def renew(self, *, whole: bool) -> None:
-        """Make stages stale: all, or (of the real graph) evaluate and package, so that there is a bento to release."""
-        path = self.stack.workspace / "params.yaml"
-        plain = yaml.safe_load(path.read_text())
-        plain["evaluate"]["bins"] = 5 + self.last.toordinal() % 50
-        if whole:
-            plain["dataset"]["simulation"]["seed"] = self.last.toordinal()
+    def invalidate(self, *, whole: bool) -> None:
+        """Make stages out of date: all, or (of the real graph) evaluate and package, so that there is a new bento."""
         if self.tiny:
             write_raw(self.stack.workspace)
-        else:
-            path.write_text(yaml.safe_dump(plain))
+            return
+        path = self.stack.workspace / PARAMS
+        params = yaml.safe_load(path.read_text())
+        params["evaluate"]["bins"] = 5 + self.newest.toordinal() % 50
+        if whole:
+            params["dataset"]["simulation"]["seed"] = self.newest.toordinal()
+        path.write_text(yaml.safe_dump(params))
 
-    def start(self, deployment: str, day: str | None = None) -> str:
-        """A run as of a new day; the release is left out where there is no bento to release."""
+    def start(self, deployment: str, as_of: str | None = None) -> str:
+        """Start a run as of a new date, without a release where the graph makes no bento; returns its id."""
         more = {"release": False} if self.tiny and deployment.startswith("pipeline") else {}
-        return self.stack.run_now(deployment, as_of=day or self.day(), **more)
+        return self.stack.run_now(deployment, as_of=as_of or self.next_date(), **more)
 
-    def trial(self, case: Case, harm: Callable[[Case, str], None], *, deployment: str = "pipeline/nightly") -> Case:
-        """Start a run, harm it, and look."""
-        started, answered, missed = time.monotonic(), self.watch.answers, self.watch.missed
+    def trial(self, case: Case, inject: Callable[[str], None], *, deployment: str = "pipeline/nightly") -> Case:
+        """Start a run, inject the fault once it is running (`inject` gets its id), and fill in the results."""
+        started, answers, missed = time.monotonic(), self.watch.answers, self.watch.missed
         run = self.start(deployment)
-        wait_for(lambda: self.stack.states(run), lambda states: "Running" in states, PATIENCE)
-        harm(case, run)
-        ended = self.stack.ended(run, PATIENCE)
+        wait_for(lambda: self.stack.states(run), lambda states: "Running" in states, TIMEOUT_SECONDS)
+        inject(run)
+        ended = self.stack.ended(run, TIMEOUT_SECONDS)
         case.states, case.message = self.stack.states(run), (ended["state"]["message"] or "").splitlines()[0]
         case.seconds = round(time.monotonic() - started, 1)
-        follow = self.start(deployment)
-        case.next = self.stack.ended(follow, PATIENCE)["state"]["type"]
-        case.answers, case.missed = self.watch.answers - answered, self.watch.missed - missed
-        case.harm = harmed(self.stack)
+        case.next = self.stack.ended(self.start(deployment), TIMEOUT_SECONDS)["state"]["type"]
+        case.answers, case.missed = self.watch.answers - answers, self.watch.missed - missed
+        case.harm = damage(self.stack)
         return case
 
-    def killed(self, what: str, seconds: float, *, whole: bool) -> Case:
-        """Kill -9 of `what`, some seconds into a run."""
-        self.renew(whole=whole)
+    def kill(self, target: str, seconds: float, *, whole: bool) -> Case:
+        """Kill -9 of a target, some seconds into a run."""
+        self.invalidate(whole=whole)
+        case = Case(what=f"kill -9 of the {target}", after_seconds=round(seconds, 1))
 
-        def kill(case: Case, run: str) -> None:
+        def inject(run: str) -> None:
             time.sleep(seconds)
-            found = wait_for(lambda: victims(self.stack, what), bool, 300)
-            case.during = ", ".join(sorted({name for name in map(module, processes(self.stack)) if name}))
-            for process in found:
+            victims = wait_for(lambda: targets(self.stack, target), bool, 300)
+            case.during = modules(self.stack)
+            for process in victims:
                 process.kill()
 
-        return self.trial(Case(what=f"kill -9 of the {what}", after_seconds=round(seconds, 1)), kill)
+        return self.trial(case, inject)
 
-    def disk_full(self) -> Case:
-        """No byte is left while `package` writes; after ROOM seconds somebody makes some."""
-        self.renew(whole=False)
-        ballast, package = self.stack.workspace / ".dvc" / "tmp" / "ballast", "package" if self.tiny else PACKAGE
-        fill_up(ballast, leaving=ENOUGH)  # what takes long, before: `package` is short
+    def fill_disk(self) -> Case:
+        """No byte is free while `package` writes, for FULL_SECONDS."""
+        self.invalidate(whole=False)
+        package = "package" if self.tiny else "serving.package"
+        ballast = self.stack.workspace / ".dvc" / "tmp" / "ballast"
+        fill_disk(ballast, leaving=RESERVE)  # the slow part first: `package` is short
 
-        def fill(case: Case, run: str) -> None:
+        def inject(run: str) -> None:
             wait_for(lambda: running(self.stack, package), bool, 600)
-            case.during = package
-            fill_up(ballast)
-            time.sleep(ROOM)  # the server's own file is on that disk, too: it cannot note the end of a run before
+            fill_disk(ballast)
+            time.sleep(FULL_SECONDS)  # the server's database is on that disk, too: it can record no end meanwhile
             ballast.unlink()
 
-        return self.trial(Case(what="disk full"), fill)
+        return self.trial(Case(what="disk full", during=package), inject)
 
-    def store_locked(self) -> Case:
-        """Somebody else holds the online store for 20 seconds of its refresh."""
-        self.last = max(self.last, datetime.datetime.now(datetime.UTC).date())  # the schedule brings it up, too
-        self.stack.ended(self.start("materialize/hourly"), PATIENCE)
+    def lock_store(self) -> Case:
+        """Another process holds the online store during its refresh."""
+        self.newest = max(self.newest, datetime.datetime.now(datetime.UTC).date())  # the schedule refreshes it, too
+        self.stack.ended(self.start("materialize/hourly"), TIMEOUT_SECONDS)
+        case = Case(what=f"online store locked for {LOCKED_SECONDS:g} s")
+        store = self.stack.workspace / SERVING_STORE
+        return self.trial(case, lambda run: lock_store(store, LOCKED_SECONDS), deployment="materialize/hourly")
 
-        def lock(case: Case, run: str) -> None:
-            with closing(sqlite3.connect(self.stack.workspace / STORE)) as connection:
-                connection.execute("begin immediate")
-                time.sleep(20)
-                connection.rollback()
-
-        return self.trial(Case(what="online store locked for 20 s"), lock, deployment="materialize/hourly")
-
-    def two_at_once(self) -> Case:
+    def run_at_once(self) -> Case:
         """The same deployment twice, and once by hand, for one date."""
-        self.renew(whole=False)
+        self.invalidate(whole=False)
+        case = Case(what="three pipelines at once")
 
-        def again(case: Case, run: str) -> None:
-            day = self.stack.get(f"flow_runs/{run}")["parameters"]["as_of"]
-            second = self.start("pipeline/nightly", day)
-            by_hand = [sys.executable, "-m", "flows.pipeline", "--as-of", day, *["--no-release"] * self.tiny]
-            said = self.stack.run(*by_hand).strip().splitlines()[-1]
-            ended = self.stack.ended(second, PATIENCE)
-            case.during = f"the second: {ended['state']['message']}; by hand: {said}"
+        def inject(run: str) -> None:
+            date = self.stack.get(f"flow_runs/{run}")["parameters"]["as_of"]
+            second = self.start("pipeline/nightly", date)
+            by_hand = [sys.executable, "-m", "flows.pipeline", "--as-of", date, *["--no-release"] * self.tiny]
+            line = self.stack.run(*by_hand).strip().splitlines()[-1]
+            ended = self.stack.ended(second, TIMEOUT_SECONDS)
+            case.during = f"the second: {ended['state']['message']}; by hand: {line}"
 
-        return self.trial(Case(what="three pipelines at once"), again)
+        return self.trial(case, inject)
 
 
 def done_until(path: Path) -> datetime.date:
-    """The date that a flow has done."""
+    """The newest date that a flow has done."""
     return datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]).date()
 
 
-def module(process: psutil.Process) -> str:
-    """The module of the project, or the stage of the tiny graph, that a process runs, if it runs one."""
-    try:
-        words = process.cmdline()
-    except psutil.Error:
-        return ""
-    if words[:2] == ["sh", "stage.sh"]:
-        return words[2]
-    return words[2] if len(words) > 2 and words[1] == "-m" and words[2].startswith(PARTS) else ""
-
-
-def processes(made: Stack) -> list[psutil.Process]:
-    """Those that run in the workspace."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() == str(made.workspace):
-                found.append(process)
-        except psutil.Error:  # it ended meanwhile, or it is not ours
-            continue
-    return found
-
-
-def running(made: Stack, name: str) -> list[psutil.Process]:
-    """The processes in the workspace that run a module; "": any of the project's."""
-    return [one for one in processes(made) if module(one) and module(one) == (name or module(one))]
-
-
-def victims(made: Stack, what: str) -> list[psutil.Process]:
-    """The processes that `what` stands for."""
-    if what == "stage":
-        return running(made, "")
-    if what == "server":
-        server = psutil.Process(made.kept["server"].process.pid)
-        return [server, *server.children(recursive=True)]
-    flows = [one for one in processes(made) if "prefect.engine" in " ".join(one.cmdline())]
-    worker = psutil.Process(made.kept["worker"].process.pid)
-    return {"worker": [worker], "flow": flows, "worker and flow": [worker, *flows] if flows else []}[what]
-
-
-def fill_up(path: Path, *, leaving: int = 0) -> None:
-    """Make a file of all that is free but `leaving` bytes; refuses to fill a large file system."""
-    space = os.statvfs(path.parent)
-    if space.f_blocks * space.f_frsize > SMALLEST:
-        raise SystemExit(f"{path.parent} is on a file system of more than 4 GiB, which is not filled: see --folder")
-    free = space.f_bavail * space.f_frsize - leaving
-    with path.open("ab", buffering=0) as file, suppress(OSError):  # full: somebody else wrote meanwhile
-        os.posix_fallocate(file.fileno(), file.tell(), max(free, 1))
-        while not leaving:
-            file.write(b"0" * 4096)
-
-
 @contextmanager
-def served(folder: Path, home: Path, *, tiny: bool, **environment: str) -> Iterator[Chaos]:
-    """Server, worker, champion and whoever asks it; the graph is the real one, or a tiny one."""
+def prepared(folder: Path, home: Path, *, tiny: bool, **environment: str) -> Iterator[Chaos]:
+    """Server, worker and a served champion; the graph is the real one or the tiny one."""
     with stack(folder, home, **environment) as made:
         made.start_worker()
-        if not (folder / "artifacts" / "releases" / "champion").exists():
-            first = made.ended(made.run_now("pipeline/nightly", as_of="2026-01-31"), PATIENCE)
+        if not (folder / CHAMPION).exists():
+            first = made.ended(made.run_now("pipeline/nightly", as_of="2026-01-31"), TIMEOUT_SECONDS)
             assert first["state"]["type"] == "COMPLETED", first["state"]["message"]
         if tiny:
-            make_tiny(folder)
+            write_tiny_graph(folder)
         with Watch(made) as watch:
             yield Chaos(made, watch)
 
 
-def clock_jumps(folder: Path, home: Path, *, tiny: bool) -> Case:
-    """Server, worker, flow and stages see a time of day that goes a day ahead in the middle of a run."""
+def shift_clock(folder: Path, home: Path, *, tiny: bool) -> Case:
+    """The time of day of server, worker, flow and stages jumps a day ahead in the middle of a run."""
     ahead, library = home.with_suffix(".ahead"), home.with_suffix(".so")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, CLOCK], check=True)
     ahead.write_text("0")
-    fake = {"LD_PRELOAD": str(library), "CLOCK_AHEAD": str(ahead)}
-    with served(folder, home, tiny=tiny, **fake) as chaos:
-        chaos.renew(whole=False)
+    environment = {"LD_PRELOAD": str(library), "CLOCK_AHEAD": str(ahead)}
+    with prepared(folder, home, tiny=tiny, **environment) as chaos:
+        chaos.invalidate(whole=False)
 
-        def jump(case: Case, run: str) -> None:
+        def inject(run: str) -> None:
             time.sleep(10)
-            ahead.write_text(str(DAY))
+            ahead.write_text(str(DAY_SECONDS))
 
-        return chaos.trial(Case(what="the clock jumps a day ahead"), jump)
+        return chaos.trial(Case(what="the clock jumps a day ahead"), inject)
 
 
-def cases(chaos: Chaos, moments: int, killed: Sequence[str], seed: int, longest: float) -> Iterator[Case]:
-    """All of them but the clock; every sixth run that is killed is one of the whole graph."""
-    chance = random.Random(seed)
-    for number in range(moments):
+def cases(chaos: Chaos, kills: int, chosen: Sequence[str], seed: int, longest: float) -> Iterator[Case]:
+    """All cases but the clock; every sixth run that is killed runs the whole graph."""
+    random_times = random.Random(seed)
+    for number in range(kills):
         whole = number % 6 == 0
-        yield chaos.killed(killed[number % len(killed)], chance.uniform(1, longest * (2 if whole else 1)), whole=whole)
-    yield chaos.two_at_once()
-    yield chaos.disk_full()
-    yield chaos.store_locked()
+        seconds = random_times.uniform(1, longest * (2 if whole else 1))
+        yield chaos.kill(chosen[number % len(chosen)], seconds, whole=whole)
+    yield chaos.run_at_once()
+    yield chaos.fill_disk()
+    yield chaos.lock_store()
 
 
-def show(found: list[Case]) -> None:
-    """The table."""
+def show(results: list[Case]) -> None:
+    """Print the table."""
     table = Table("case", "after", "while", "states of the run", "seconds", "next run", "champion", "broken")
-    for case in found:
+    for case in results:
         after, champion = f"{case.after_seconds or 0:g} s", f"{case.answers} answers, {case.missed} missed"
-        table.add_row(
-            case.what,
-            after,
-            case.during,
-            " > ".join(case.states),
-            f"{case.seconds:g}",
-            case.next,
-            champion,
-            ", ".join(case.harm) or "nothing",
-        )
+        states, harm = " > ".join(case.states), ", ".join(case.harm) or "nothing"
+        table.add_row(case.what, after, case.during, states, f"{case.seconds:g}", case.next, champion, harm)
     Console(width=200).print(table)
 
 
 def main() -> int:
-    """Every case; 1 where one did not pass."""
+    """Run every case; 1 where one did not pass."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline.chaos", description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where to work, on a small file system")
+    parser.add_argument("--folder", type=Path, required=True, help="of the workspace, on a small file system")
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--moments", type=int, default=10)
-    parser.add_argument("--kill", nargs="+", choices=KILLED, default=KILLED, help="what, in turn")
-    parser.add_argument("--longest", type=float, default=20.0, help="seconds into a run, for the latest moment")
+    parser.add_argument("--moments", dest="kills", type=int, default=10, help="how many runs are killed")
+    parser.add_argument("--kill", nargs="+", choices=TARGETS, default=TARGETS, help="what is killed, in turn")
+    parser.add_argument("--longest", type=float, default=20.0, help="seconds into a run, for the latest kill")
     parser.add_argument("--real", action="store_true", help="the real graph")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    workspace, found = clone(chosen.folder / "workspace"), list[Case]()
+    workspace, results = clone(chosen.folder / "workspace"), list[Case]()
 
     def keep(case: Case) -> None:
-        found.append(case)
-        chosen.json.write_text(json.dumps([asdict(one) | {"passed": one.passed} for one in found], indent=1))
+        results.append(case)
+        chosen.json.write_text(json.dumps([asdict(one) | {"passed": one.passed} for one in results], indent=1))
         print(f"{case.what}: {'passed' if case.passed else 'FAILED'} {asdict(case)}", flush=True)
 
-    with served(workspace, chosen.folder / "prefect", tiny=not chosen.real) as chaos:
-        for case in cases(chaos, chosen.moments, chosen.kill, chosen.seed, chosen.longest):
+    with prepared(workspace, chosen.folder / "prefect", tiny=not chosen.real) as chaos:
+        for case in cases(chaos, chosen.kills, chosen.kill, chosen.seed, chosen.longest):
             keep(case)
     if shutil.which("cc"):
-        keep(clock_jumps(workspace, chosen.folder / "prefect-clock", tiny=not chosen.real))
-    show(found)
-    return int(not all(case.passed for case in found))
+        keep(shift_clock(workspace, chosen.folder / "prefect-clock", tiny=not chosen.real))
+    show(results)
+    return int(not all(case.passed for case in results))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""What runs by itself, as real processes with everything of their own: a Prefect server, a worker, a workspace.
+"""A Prefect server and a worker for one workspace, as real processes with their own database and folders.
 
-For the slow tests and for chaos. Server and worker are kept alive, as `restart: unless-stopped` or systemd does it.
+For the slow tests and the chaos benchmark. Both are restarted when they die, as `restart: unless-stopped` or systemd
+does it.
 """
 
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,49 +17,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-BACK_SECONDS = 3.0  # until a supervisor starts again what died
-AGAIN_SECONDS = 60.0  # in which a first crash has to be scheduled again
+from flows.process.supervised import Supervised
+
+RETRY_SECONDS = 60.0  # within which a first crash is scheduled again
 PREFECT = [sys.executable, "-m", "prefect"]
-BUSY = 503
+BUSY = 503  # HTTP status
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
-class Kept:
-    """A process that is started again whenever it dies, until it is stopped; its output goes to `log`."""
-
-    def __init__(self, command: list[str], *, cwd: Path, environment: dict[str, str], log: Path) -> None:
-        self.command, self.cwd, self.environment, self.log = command, cwd, environment, log
-        self.stopped = threading.Event()
-        self.process = self._start()
-        self.thread = threading.Thread(target=self._keep, daemon=True)
-        self.thread.start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                self.command, cwd=self.cwd, env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def _keep(self) -> None:
-        while not self.stopped.is_set():
-            self.process.wait()
-            if not self.stopped.wait(BACK_SECONDS):
-                self.process = self._start()
-
-    def stop(self, seconds: float = 30) -> None:
-        """SIGTERM, and SIGKILL where that does not help."""
-        self.stopped.set()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.thread.join(BACK_SECONDS)
-
-
 class Stack:
-    """A server and a worker for `workspace`; `home` holds Prefect's database and what the processes said."""
+    """A server and a worker for `workspace`; `home` has Prefect's database and the logs of the processes."""
 
     def __init__(self, workspace: Path, home: Path, **environment: str) -> None:
         self.workspace, self.home, self.port = workspace, home, free_port()
@@ -80,27 +46,29 @@ class Stack:
             }
             | environment
         )
-        self.kept: dict[str, Kept] = {}
+        self.processes: dict[str, Supervised] = {}
 
-    def start(self, name: str, command: list[str]) -> Kept:
-        """Start `command` in the workspace under `name`, and keep it alive."""
-        self.kept[name] = Kept(command, cwd=self.workspace, environment=self.environment, log=self.home / f"{name}.log")
-        return self.kept[name]
+    def start(self, name: str, command: list[str]) -> Supervised:
+        """Start `command` in the workspace under `name`, and restart it whenever it dies."""
+        self.processes[name] = Supervised(
+            command, cwd=self.workspace, environment=self.environment, log=self.home / f"{name}.log"
+        )
+        return self.processes[name]
 
     def start_server(self) -> None:
-        """`prefect server start`, until it answers."""
+        """`prefect server start`; returns when it answers."""
         self.start("server", [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self.port)])
         wait_for(lambda: self.get("health"), bool)
 
     def start_worker(self) -> None:
-        """What docs/operations/index.md says to do for a worker: pool, automations, deployments, worker."""
+        """As docs/operations/index.md describes it: pool, automations, deployments, worker."""
         self.run(*PREFECT, "work-pool", "create", "hinet", "--type", "process", "--overwrite")
         self.run(sys.executable, "-m", "flows.ops.automations")
         self.run(*PREFECT, "--no-prompt", "deploy", "--all")
         self.start("worker", [*PREFECT, "worker", "start", "--pool", "hinet"])
 
     def run(self, *command: str) -> str:
-        """What a command in the workspace says; raises where it fails."""
+        """The output of a command in the workspace; raises RuntimeError where it fails."""
         done = subprocess.run(
             command, cwd=self.workspace, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -109,65 +77,65 @@ class Stack:
         return done.stdout
 
     def get(self, path: str) -> Any:
-        """What the server answers."""
+        """The answer of the server."""
         return self._send("GET", path, None)
 
     def post(self, path: str, **body: Any) -> Any:
-        """What the server answers to JSON."""
+        """The answer of the server to JSON."""
         return self._send("POST", path, body)
 
     def put(self, path: str, **body: Any) -> None:
-        """Replace what is there by JSON."""
+        """Replace an object on the server by JSON."""
         self._send("PUT", path, body)
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        """Asks again where the server is busy (503), as Prefect's own client does."""
+        """Tries again where the server is busy (503), as Prefect's own client does."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.url}/{path}", data, {"Content-Type": "application/json"}, method=method
         )
         for pause in (1, 2, 4, 8):
             try:
-                return answered(request)
+                return answer_to(request)
             except urllib.error.HTTPError as error:
                 if error.code != BUSY:
                     raise
             time.sleep(pause)
-        return answered(request)
+        return answer_to(request)
 
     def run_now(self, deployment: str, **parameters: Any) -> str:
         """Start a run of `flow/name` by the API; its id."""
-        found = self.get(f"deployments/name/{deployment}")
-        created = self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters)
+        number = self.get(f"deployments/name/{deployment}")["id"]
+        created = self.post(f"deployments/{number}/create_flow_run", parameters=parameters)
         return str(created["id"])
 
     def states(self, run: str) -> list[str]:
-        """The names of the states that a run has been in, the oldest first."""
-        found = self.get(f"flow_run_states/?flow_run_id={run}")
-        return [state["name"] for state in sorted(found, key=lambda state: state["timestamp"])]
+        """The names of the states of a run, the oldest first."""
+        states = self.get(f"flow_run_states/?flow_run_id={run}")
+        return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
 
     def ended(self, run: str, seconds: float) -> dict[str, Any]:
-        """The run, when it is over: in a final state, and not one that it is tried again after."""
+        """The run, when it is in a final state that no retry follows."""
         over = self._when(run, lambda it: it["state"]["type"] in FINAL, seconds)
         if over["state"]["type"] == "CRASHED" and over["run_count"] < 2:
             with contextlib.suppress(TimeoutError):
-                self._when(run, lambda it: it["state"]["type"] != "CRASHED", AGAIN_SECONDS)
+                self._when(run, lambda it: it["state"]["type"] != "CRASHED", RETRY_SECONDS)
                 return self.ended(run, seconds)
         return over
 
-    def _when(self, run: str, enough: Callable[[Any], bool], seconds: float) -> dict[str, Any]:
-        found: dict[str, Any] = wait_for(lambda: self.get(f"flow_runs/{run}"), enough, seconds)
-        return found
+    def _when(self, run: str, is_done: Callable[[Any], bool], seconds: float) -> dict[str, Any]:
+        state: dict[str, Any] = wait_for(lambda: self.get(f"flow_runs/{run}"), is_done, seconds)
+        return state
 
     def stop(self) -> None:
         """End everything, the server last."""
-        for name in sorted(self.kept, reverse=True):
-            self.kept[name].stop()
+        for name in sorted(self.processes, reverse=True):
+            self.processes[name].stop()
 
 
 @contextlib.contextmanager
 def stack(workspace: Path, home: Path, **environment: str) -> Iterator[Stack]:
-    """A Stack with its server running; nothing of it is left afterwards."""
+    """A Stack with its server running; all its processes have ended afterwards."""
     home.mkdir(parents=True, exist_ok=True)
     made = Stack(workspace, home, **environment)
     try:
@@ -177,25 +145,25 @@ def stack(workspace: Path, home: Path, **environment: str) -> Iterator[Stack]:
         made.stop()
 
 
-def answered(request: urllib.request.Request) -> Any:
-    """The JSON of an answer."""
+def answer_to(request: urllib.request.Request) -> Any:
+    """The JSON of the answer to a request."""
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or "null")
 
 
 def free_port() -> int:
-    """One that nobody listens on just now."""
+    """A TCP port that is free just now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-def wait_for(question: Callable[[], Any], enough: Callable[[Any], bool], seconds: float = 120) -> Any:
-    """The answer, as soon as there is one that is enough; nobody answering is no answer."""
-    until, found = time.monotonic() + seconds, None
-    while time.monotonic() < until:
+def wait_for(read: Callable[[], Any], is_done: Callable[[Any], bool], seconds: float = 120) -> Any:
+    """The first value that is done; an OSError while reading is tried again. Raises TimeoutError."""
+    deadline, value = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if enough(found := question()):
-                return found
+            if is_done(value := read()):
+                return value
         time.sleep(0.5)
-    raise TimeoutError(f"not within {seconds:g} seconds; the last answer: {str(found)[:500]}")
+    raise TimeoutError(f"not within {seconds:g} seconds; the last value: {str(value)[:500]}")

@@ -8,10 +8,8 @@ import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -29,9 +27,9 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 
 from common.paths import ROOT
 from flows.ops.automations import apply_automations
+from flows.process.supervised import Supervised
 
 STARTUP_SECONDS = 90.0  # that a server may take to answer
-RESTART_SECONDS = 3.0  # until it is restarted after it died
 
 
 def deployments(path: Path = ROOT / "prefect.yaml") -> list[RunnerDeployment]:
@@ -66,38 +64,12 @@ def server() -> Iterator[str]:
         return
     port = url.split(":")[-1].split("/")[0]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-    supervised = Supervised(command, os.environ | {"PREFECT_SERVER_API_PORT": port})
+    supervised = Supervised(command, environment=os.environ | {"PREFECT_SERVER_API_PORT": port})
     try:
         _wait_for(url, supervised.process)
         yield url
     finally:
         supervised.stop()
-
-
-class Supervised:
-    """A process that is restarted when it dies: without the server, no run starts and none can report its end."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self.command, self.environment, self.stopped = command, environment, threading.Event()
-        self.process = self._start()
-        threading.Thread(target=self._supervise, daemon=True).start()
-
-    def stop(self) -> None:
-        """End it, with all that it started."""
-        self.stopped.set()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command, env=self.environment, start_new_session=True)
-
-    def _supervise(self) -> None:
-        while not self.stopped.is_set():
-            status = self.process.wait()
-            if not self.stopped.wait(RESTART_SECONDS):
-                print(f"the Prefect server ended with {status}: restarted", flush=True)
-                self.process = self._start()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

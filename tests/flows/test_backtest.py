@@ -1,4 +1,4 @@
-"""A backtest rolls the clock over the days of a log in a copy of the project; heavy modules are played, DVC is real."""
+"""A backtest runs the days of a log in a copy of the project; heavy modules are stubs, DVC is real."""
 
 import asyncio
 import json
@@ -10,69 +10,71 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect.states import State
+from prefect import State
 
+from common.exit_status import FAILED, REJECTED, VERDICTS
+from common.paths import CHAMPION, SERVING_STORE
 from flows.backtest import OUT, backtest
-from flows.materialize import ONLINE, WATERMARK
-from flows.monitor import CHAMPION
-from flows.monitor import OUT as JUDGED
 from flows.process import python_module
+from flows.process.reported import ProcessResult
+from flows.tasks.drift_report import OUT as DRIFT
+from flows.tasks.online_store import WATERMARK
 from monitoring.timeline import timeline
 from tests.support import world
-from tests.support.flow_harness import write_repository
-from tests.support.played_processes import artifact
+from tests.support.flow_harness import newest_artifact, write_repository
+from tests.support.stub_modules import ended
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("server")]
 
 FIRST = date(2026, 1, 5)
-DAYS = [FIRST + timedelta(days=place) for place in range(4)]
+DAYS = [FIRST + timedelta(days=number) for number in range(4)]
 LOG = "for day in {days}; do mkdir -p {folder} && touch {folder}/part; done".format(
     days=" ".join(map(str, DAYS)), folder="data/validated/events/day=$day"
 )
 
 
-class World:
-    """What the modules would have done: their commands, and what is to come of them on which day."""
+class Modules:
+    """Stubs of the modules: their commands, and what each of them does on which day."""
 
     def __init__(self) -> None:
         self.commands: list[tuple[str, dict[str, str]]] = []
         self.verdicts: dict[str, str] = {}
-        self.closed: set[int] = set()  # attempts of the gate
-        self.broken: set[str] = set()  # days on which the service cannot be replayed
-        self.released = 0
+        self.rejected: set[int] = set()  # numbers of the challenges that are rejected
+        self.broken: set[str] = set()  # days that cannot be replayed
+        self.challenges = 0
 
-    async def run_process(self, words: list[str], *, cwd: Path, log: Callable[[str], None]) -> int:
-        """Play a module; what it would have written lies where it was asked for."""
+    async def run_reported(self, words: list[str], *, log: Callable[[str], None]) -> ProcessResult:
+        """End as the module would have, with its files in the requested paths."""
         module, options = words[2], dict(zip(words[3::2], words[4::2], strict=True))
         self.commands.append((module, options))
-        return int(getattr(self, module.split(".")[1])(options) or 0)
+        return ended(module, status=getattr(self, module.split(".")[1])(options) or 0)
 
     def refresh(self, options: dict[str, str]) -> None:
-        """The store is there, up to the moment."""
+        """The store exists, with its timestamp."""
         write(WATERMARK, {"views": {"user": options["--as-of"]}})
-        write(ONLINE, {})
+        write(SERVING_STORE, {})
         write(Path(options["--out"]) / "refresh.json", {})
 
-    def release(self, options: dict[str, str]) -> int:
-        """Another champion each time, where the gate is open."""
-        self.released += 1
-        passed = self.released not in self.closed
-        tag = f"model{self.released}"
+    def promote(self, options: dict[str, str]) -> int:
+        """A new champion each time, unless the challenge is rejected."""
+        self.challenges += 1
+        passed = self.challenges not in self.rejected
+        tag = f"model{self.challenges}"
         rules = [{"name": "mean", "passed": passed, "sentence": "mean: -0.01"}]
         write(Path(options["--verdict"]), {"tag": tag, "passed": passed, "rules": rules})
         if passed:
-            write(CHAMPION.parents[1] / tag / "model" / "model.json", {"tag": tag})
-            CHAMPION.parent.unlink(missing_ok=True)
-            CHAMPION.parent.symlink_to(tag)
-        return 0 if passed else 2
+            write(CHAMPION.parent / tag / "model" / "model.json", {"tag": tag})
+            CHAMPION.unlink(missing_ok=True)
+            CHAMPION.symlink_to(tag)
+        return 0 if passed else REJECTED
 
     def replay(self, options: dict[str, str]) -> int:
         """The champion is the better of the two by 0.1 for every release."""
         if options["--day"] in self.broken:
-            return 1
+            return FAILED
         frozen = json.loads((Path(options["--frozen"]) / "model.json").read_text())
         assert frozen == {"tag": "model1"}
-        value = 0.1 * (self.released - 1)
+        value = 0.1 * (self.challenges - 1)
         gain = {"value": value, "low": value - 0.03, "high": value + 0.03}
         write(
             Path(options["--out"]) / "figures.json",
@@ -83,15 +85,15 @@ class World:
     def drift(self, options: dict[str, str]) -> int:
         """The verdict that was planted for the day."""
         verdict = self.verdicts.get(options["--last-day"], "ok")
-        write(JUDGED / "drift.json", {"verdict": verdict, "reason": "because"})
-        return {"ok": 0, "watch": 1, "act": 2}[verdict]
+        write(DRIFT / "drift.json", {"verdict": verdict, "reason": "because"})
+        return VERDICTS[verdict]
 
     def timeline(self, options: dict[str, str]) -> None:
-        """As it is."""
+        """The module itself."""
         timeline(days=Path(options["--days"]), out=Path(options["--out"]))
 
-    def asked(self, module: str, option: str) -> list[str]:
-        """What the runs of a module were asked for."""
+    def values(self, module: str, option: str) -> list[str]:
+        """The values of an option in the runs of a module."""
         return [options[option] for name, options in self.commands if name == module]
 
 
@@ -102,8 +104,8 @@ def write(path: Path, document: Any) -> None:
 
 
 @pytest.fixture
-def played(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A project in git whose log has four days, with work half done in it."""
+def modules(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Modules:
+    """A project in git whose log has four days, with uncommitted work in it."""
     write_repository(
         workspace,
         log={"cmd": LOG, "params": ["dataset.until"], "outs": ["data/validated"]},
@@ -119,9 +121,9 @@ def played(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     (workspace / "half.py").write_text("done")
     world.write_params(workspace)
     subprocess.run(["git", "init", "--quiet"], check=True)
-    found = World()
-    monkeypatch.setattr(python_module, "run_process", found.run_process)
-    return found
+    stubs = Modules()
+    monkeypatch.setattr(python_module, "run_reported", stubs.run_reported)
+    return stubs
 
 
 def run(**chosen: Any) -> State:
@@ -130,17 +132,17 @@ def run(**chosen: Any) -> State:
 
 
 def rows() -> list[dict[str, Any]]:
-    """The days that are done."""
+    """The rows of the finished days."""
     return [json.loads(path.read_text()) for path in sorted((OUT / "days").glob("*.json"))]
 
 
-def told(*names: str) -> list[tuple[Any, ...]]:
-    """These columns of the days."""
+def columns(*names: str) -> list[tuple[Any, ...]]:
+    """These columns of the finished days."""
     return [tuple(row[name] for name in names) for row in rows()]
 
 
-def everything() -> dict[str, bytes]:
-    """The files of the user."""
+def users_files() -> dict[str, bytes]:
+    """The user's files and their bytes."""
     return {
         str(path): path.read_bytes()
         for path in Path().rglob("*")
@@ -148,46 +150,46 @@ def everything() -> dict[str, bytes]:
     }
 
 
-def test_every_day_is_served_by_whoever_is_champion_in_the_morning(played: World) -> None:
-    """Trained by schedule, judged every day, a line for each; the user's own files are as they were."""
-    before = everything()
+def test_every_day_is_served_by_the_champion_of_its_morning(modules: Modules) -> None:
+    """Training follows the schedule, every day has a drift report and a row; the user's own files do not change."""
+    before = users_files()
     state = run(retrain_every=2)
     assert state.is_completed(), state.message
-    assert everything() == before
-    assert told("day", "trained", "released", "model", "same") == [
+    assert users_files() == before
+    assert columns("day", "trained", "released", "model", "same") == [
         (str(DAYS[1]), "first", True, "model1", True),
         (str(DAYS[2]), None, False, "model1", True),
         (str(DAYS[3]), "schedule", True, "model2", False),
     ]
-    assert played.asked("features.refresh", "--as-of") == [f"{day}T01:00:00" for day in DAYS[1:]]
-    assert played.asked("release.replay", "--day") == [str(day) for day in DAYS[1:]]
-    assert played.asked("monitoring.drift", "--first-day") == [str(day) for day in DAYS[1:]]
+    assert modules.values("features.refresh", "--as-of") == [f"{day}T01:00:00" for day in DAYS[1:]]
+    assert modules.values("release.replay", "--day") == [str(day) for day in DAYS[1:]]
+    assert modules.values("monitoring.drift", "--first-day") == [str(day) for day in DAYS[1:]]
     assert yaml.safe_load((OUT / "project/data/features/params.yaml").read_text())["dataset"]["until"] == str(DAYS[3])
     assert (OUT / "project/runs").read_text().split() == ["trained", "trained"]
     assert "on 1 of them a retrained model served: +0.1000 (+0.0700 to +0.1300) AUC" in str(state.message)
-    assert f"| {DAYS[3]} | 100 | 0.7000 | 0.6000 |" in artifact("backtest")
+    assert f"| {DAYS[3]} | 100 | 0.7000 | 0.6000 |" in newest_artifact("backtest")
 
 
-def test_a_day_that_is_done_stays_done(played: World) -> None:
-    """Stopped on the third day, it goes on with the third; run again, nothing happens."""
-    played.broken = {str(DAYS[2])}
+def test_a_finished_day_does_not_run_again(modules: Modules) -> None:
+    """After a failure on the third day, the backtest goes on with the third; a further run does nothing."""
+    modules.broken = {str(DAYS[2])}
     state = run(retrain_every=9)
     assert state.is_failed()
     assert "look closer: python -m release.replay --day 2026-01-07" in str(state.message)
-    played.broken.clear()
+    modules.broken.clear()
     assert run(retrain_every=9).is_completed()
-    assert played.asked("release.replay", "--day") == [str(day) for day in (DAYS[1], DAYS[2], DAYS[2], DAYS[3])]
+    assert modules.values("release.replay", "--day") == [str(day) for day in (DAYS[1], DAYS[2], DAYS[2], DAYS[3])]
     known = rows()
     assert run(retrain_every=9).is_completed()
     assert rows() == known
-    assert played.released == 1
+    assert modules.challenges == 1
 
 
-def test_act_trains_on_the_next_day(played: World) -> None:
-    """Unless only the schedule counts; a closed gate says why, and the champion serves on."""
-    played.verdicts, played.closed = {str(DAYS[1]): "act"}, {2}
+def test_act_trains_on_the_next_day(modules: Modules) -> None:
+    """The row of a rejected challenger has the reason, and the champion goes on serving."""
+    modules.verdicts, modules.rejected = {str(DAYS[1]): "act"}, {2}
     assert run(retrain_every=9).is_completed()
-    assert told("trained", "released", "model") == [
+    assert columns("trained", "released", "model") == [
         ("first", True, "model1"),
         ("act", False, "model1"),
         (None, False, "model1"),
@@ -195,14 +197,14 @@ def test_act_trains_on_the_next_day(played: World) -> None:
     assert rows()[1]["gate"] == "model2 is not released: mean: -0.01"
 
 
-def test_the_log_may_grow(played: World) -> None:
-    """Asked for more days, it goes on; asked for otherwise, it is another backtest; `again` begins anew."""
+def test_the_log_may_grow(modules: Modules) -> None:
+    """With a later end it goes on; other arguments are another backtest; `again` begins anew."""
     assert run(as_of=DAYS[2]).is_completed()
     assert len(rows()) == 1
     state = run(retrain_every=5)
     assert state.is_failed()
     assert "--again to begin anew, or another --out" in str(state.message)
-    played.released = 0
+    modules.challenges = 0
     assert run(as_of=DAYS[2], settings={"train.epochs": "1"}, again=True).is_completed()
     assert yaml.safe_load((OUT / "project/params.yaml").read_text())["train"]["epochs"] == 1
 
@@ -216,15 +218,15 @@ def test_the_log_may_grow(played: World) -> None:
         ({"as_of": FIRST}, "no day from 2026-01-06 to 2026-01-05: the log goes from 2026-01-05 to 2026-01-08"),
     ],
 )
-def test_what_cannot_be_is_told(played: World, chosen: dict[str, Any], message: str) -> None:
-    """A sentence that names it; nothing has run."""
+def test_arguments_that_cannot_work_are_rejected(modules: Modules, chosen: dict[str, Any], message: str) -> None:
+    """The message names the argument; nothing has run."""
     state = run(**chosen)
     assert state.is_failed()
     assert message in str(state.message)
-    assert not played.commands
+    assert not modules.commands
 
 
-def test_without_a_champion_nobody_serves(played: World) -> None:
-    """The first model has to pass the gate, too."""
-    played.closed = {1}
-    assert "there is nobody to serve: model1 is not released: mean: -0.01" in str(run().message)
+def test_without_a_champion_the_backtest_stops(modules: Modules) -> None:
+    """The promotion policy can reject the first model, too."""
+    modules.rejected = {1}
+    assert "there is no champion to serve with: model1 is not released: mean: -0.01" in str(run().message)

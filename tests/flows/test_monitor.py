@@ -1,4 +1,4 @@
-"""The flow around the drift report: what each verdict does to the world, and that it does it once."""
+"""The flow `monitor`: what each verdict of the drift report triggers, and that it does so once."""
 
 import asyncio
 import inspect
@@ -8,26 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
+from prefect import State, flow
 from prefect.client.orchestration import get_client
-from prefect.states import State
 
-from flows import monitor as module
-from flows.ops import notify as notifying
+from common.exit_status import NO_VERDICT, VERDICTS
+from flows.monitor import monitor
+from flows.ops.notify import create_block
 from flows.process import python_module
-from tests.support.played_processes import Play, artifact, notify, played, webhook
+from tests.support.flow_harness import newest_artifact
+from tests.support.notifications import webhook, write_params
+from tests.support.stub_modules import Stub, stub_modules
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("server")]
 
 DAY = date(2026, 1, 18)
 FINDING = {"verdict": "act", "kind": "missing", "sentence": "price in all scenarios is missing in 100% of the rows."}
-STATUS = {"ok": 0, "watch": 1, "act": 2}
 
 Run = Callable[..., State]
 
 
-def play(verdict: str, findings: int = 1) -> Play:
-    """A drift report with that verdict."""
+def reporting(verdict: str, findings: int = 1) -> Stub:
+    """A stub of the drift report with that verdict."""
     report = {
         "verdict": verdict,
         "reason": f"Because {verdict}.",
@@ -35,7 +36,7 @@ def play(verdict: str, findings: int = 1) -> Play:
         "current": {"first_day": "2026-01-16", "last_day": "2026-01-17", "rows": 12345},
         "findings": [FINDING] * findings,
     }
-    return STATUS[verdict], [f"{verdict}: said"], {"artifacts/flows/monitor/drift.json": report}
+    return Stub(status=VERDICTS[verdict], documents={"artifacts/flows/monitor/drift.json": report})
 
 
 @pytest.fixture
@@ -46,19 +47,19 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture
 def run(workspace: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]) -> Run:
-    """Run the flow on a day with a report that plays; its last state."""
-    notify(workspace, None)
+    """Run the flow on a day with a stub of the drift report; returns its final state."""
+    write_params(workspace, None)
 
-    def ended(one: Play, as_of: date | None = DAY, **options: Any) -> State:
-        monkeypatch.setattr(python_module, "run_process", played(one, commands=commands))
-        return asyncio.run(module.monitor(as_of=as_of, return_state=True, **options))
+    def run_with(stub: Stub, as_of: date | None = DAY, **options: Any) -> State:
+        monkeypatch.setattr(python_module, "run_reported", stub_modules(stub, commands=commands))
+        return asyncio.run(monitor(as_of=as_of, return_state=True, **options))
 
-    return ended
+    return run_with
 
 
 @pytest.fixture(scope="module")
 def deployment(server: None) -> str:
-    """A deployment pipeline/nightly as the flow expects it; nobody works on its runs."""
+    """A deployment pipeline/nightly as the flow expects it; no worker runs it."""
 
     async def deploy() -> str:
         async with get_client() as client:
@@ -71,7 +72,7 @@ def deployment(server: None) -> str:
 
 @flow(name="pipeline")
 async def nightly(as_of: date, again: bool = False) -> None:
-    """Stands for the pipeline."""
+    """A stub of the pipeline."""
 
 
 def started() -> list[dict[str, Any]]:
@@ -85,24 +86,24 @@ def started() -> list[dict[str, Any]]:
     return asyncio.run(read())
 
 
-def test_ok_is_said_and_nobody_is_told(run: Run, workspace: Path) -> None:
-    """Completed, with the reason; the artifact has the window."""
+def test_ok_completes_without_a_notification(run: Run, workspace: Path) -> None:
+    """The final state has the reason; the artifact has the window."""
     with webhook() as (url, posted):
-        asyncio.run(notifying.create("team", url))
-        notify(workspace, "custom-webhook/team")
-        state = run(play("ok", findings=0))
+        asyncio.run(create_block("team", url))
+        write_params(workspace, "custom-webhook/team")
+        state = run(reporting("ok", findings=0))
     assert (state.name, state.message) == ("Completed", "Because ok.")
     assert [message["subject"] for message in posted] == ["hello"]
-    assert artifact("drift-report").startswith("# ok: 2026-01-16 to 2026-01-17, 12,345 rows")
+    assert newest_artifact("drift-report").startswith("# ok: 2026-01-16 to 2026-01-17, 12,345 rows")
 
 
-def test_watch_is_told_and_starts_nothing(run: Run, workspace: Path) -> None:
-    """The message has the reason, the gravest findings, what to do and where to look; the artifact has ten of them."""
+def test_watch_is_notified_and_starts_nothing(run: Run, workspace: Path) -> None:
+    """The message has the reason, the gravest findings, what to do and where to look; the artifact has ten findings."""
     before = len(started())
     with webhook() as (url, posted):
-        asyncio.run(notifying.create("team", url))
-        notify(workspace, "custom-webhook/team")
-        state = run(play("watch", findings=12))
+        asyncio.run(create_block("team", url))
+        write_params(workspace, "custom-webhook/team")
+        state = run(reporting("watch", findings=12))
     assert state.name == "Watch"
     assert state.is_completed()
     body = "\n".join(
@@ -114,19 +115,19 @@ def test_watch_is_told_and_starts_nothing(run: Run, workspace: Path) -> None:
         ]
     )
     assert posted[1:] == [{"subject": "monitor: watch", "body": body}]
-    page = artifact("drift-report")
+    page = newest_artifact("drift-report")
     assert page.count(FINDING["sentence"]) == 10
     assert "2 more in `artifacts/flows/monitor/index.html`" in page
     assert len(started()) == before
 
 
 def test_act_starts_the_pipeline_once(run: Run, workspace: Path, deployment: str, commands: list[list[str]]) -> None:
-    """As of the same date, however often the monitor runs; the message names the run."""
+    """As of the same date, however often the monitor runs; the message names the flow run."""
     before = len(started())
     with webhook() as (url, posted):
-        asyncio.run(notifying.create("team", url))
-        notify(workspace, "custom-webhook/team")
-        first, second, third = (run(play("act"), again=again) for again in (False, False, True))
+        asyncio.run(create_block("team", url))
+        write_params(workspace, "custom-webhook/team")
+        first, second, third = (run(reporting("act"), again=again) for again in (False, False, True))
     assert (first.name, second.name, third.name) == ("Act", "Skipped", "Act")
     assert len(commands) == 2
     assert started()[before:] == [{"as_of": "2026-01-18", "again": True}]
@@ -134,54 +135,54 @@ def test_act_starts_the_pipeline_once(run: Run, workspace: Path, deployment: str
     assert posted[1]["body"].startswith(f"{deployment} was started: run ")
 
 
-def test_act_without_a_deployment_says_what_to_run(run: Run, workspace: Path) -> None:
-    """The state stays act; a person starts the pipeline."""
+def test_act_without_a_deployment_has_the_command_to_run(run: Run, workspace: Path) -> None:
+    """The state stays Act; a person starts the pipeline."""
     params = workspace / "params.yaml"
     params.write_text(params.read_text().replace("pipeline/nightly", "pipeline/absent"))
-    state = run(play("act"))
+    state = run(reporting("act"))
     assert state.name == "Act"
     assert "there is no deployment pipeline/absent to start: run `python -m flows.pipeline --as-of 2026-01-18" in str(
         state.message
     )
 
 
-def test_no_verdict_is_a_failure_that_is_told(run: Run, workspace: Path) -> None:
-    """Status 3: why, in one line, and the command to look closer; the date is not done."""
-    stopped = "monitoring.drift stopped: data/training/*.parquet: no rows from 2026-01-16 to 2026-01-17"
+def test_no_verdict_is_a_failure_that_is_notified(run: Run, workspace: Path) -> None:
+    """The message has the cause and the command to look closer; the date is not done."""
+    error = "data/training/*.parquet: no rows from 2026-01-16 to 2026-01-17"
     with webhook() as (url, posted):
-        asyncio.run(notifying.create("team", url))
-        notify(workspace, "custom-webhook/team")
-        state = run((3, ["reading", stopped], {}))
+        asyncio.run(create_block("team", url))
+        write_params(workspace, "custom-webhook/team")
+        state = run(Stub(status=NO_VERDICT, error=error))
     assert state.is_failed()
     cause, closer = str(state.message).splitlines()
-    assert cause == stopped
+    assert cause == f"monitoring.drift stopped: {error}"
     assert closer.startswith("look closer: python -m monitoring.drift --current 'data/training/*.parquet'")
     assert posted[1:] == [{"subject": "monitor: failed", "body": state.message}]
-    assert run(play("ok")).name == "Completed"
+    assert run(reporting("ok")).name == "Completed"
 
 
 def test_a_date_before_the_last_one_is_skipped(run: Run) -> None:
     """And a later one is not."""
-    assert run(play("ok")).name == "Completed"
-    assert run(play("ok"), as_of=date(2026, 1, 17)).name == "Skipped"
-    assert run(play("ok"), as_of=date(2026, 1, 19)).name == "Completed"
+    assert run(reporting("ok")).name == "Completed"
+    assert run(reporting("ok"), as_of=date(2026, 1, 17)).name == "Skipped"
+    assert run(reporting("ok"), as_of=date(2026, 1, 19)).name == "Completed"
 
 
 def test_without_a_date_it_is_the_day_of_the_schedule(run: Run, commands: list[list[str]]) -> None:
     """The window ends with the day before the one for which the run was scheduled (UTC)."""
     before = datetime.now(UTC).date()
-    run(play("ok"), as_of=None)
+    run(reporting("ok"), as_of=None)
     last = date.fromisoformat(commands[0][commands[0].index("--last-day") + 1])
     assert before <= last + timedelta(days=1) <= datetime.now(UTC).date()
 
 
-def test_the_module_understands_the_command(run: Run, commands: list[list[str]], workspace: Path) -> None:
-    """Every option is a keyword of `drift`; the window is the days before the date; statuses are its own."""
+def test_the_module_accepts_the_command(run: Run, commands: list[list[str]], workspace: Path) -> None:
+    """Every option is a keyword of `drift`; the window is the days before the date; each verdict has its status."""
     from monitoring import drift
 
     (workspace / "reports").mkdir()
     (workspace / "reports" / "validation.json").touch()
-    run(play("ok"), days=3)
+    run(reporting("ok"), days=3)
     ((_, _, name, *words),) = commands
     options = dict(zip(words[::2], words[1::2], strict=True))
     assert name == drift.__name__
@@ -189,5 +190,4 @@ def test_the_module_understands_the_command(run: Run, commands: list[list[str]],
         inspect.signature(drift.drift).parameters
     )
     assert (options["--first-day"], options["--last-day"]) == ("2026-01-15", "2026-01-17")
-    assert drift.STATUS == STATUS
-    assert set(STATUS.values()) == set(module.VERDICTS)
+    assert VERDICTS == {"ok": 0, "watch": 1, "act": 2}

@@ -1,4 +1,4 @@
-"""The pipeline as a flow: one at a time, once for a date, and a failure that says what to do next."""
+"""The flow `pipeline`: one run at a time, once for a date, and a failure that has the next command."""
 
 import asyncio
 import datetime
@@ -10,16 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.states import State
 
-from common.paths import ROOT
-from flows.materialize import ONLINE, WATERMARK
+from common.exit_status import FAILED, REJECTED
+from common.paths import ROOT, SERVING_STORE
 from flows.pipeline import pipeline
 from flows.process import python_module
-from flows.workspace.lock import FOLDER, alone
-from tests.support.flow_harness import newest_table, running, write_repository
-from tests.support.played_processes import Play, notify, played
+from flows.tasks.online_store import WATERMARK
+from flows.workspace.lock import HOLDER, workspace_lock
+from tests.support.flow_harness import newest_table, report_command, running, write_repository
+from tests.support.notifications import write_params
+from tests.support.stub_modules import Stub, stub_modules
+
+pytestmark = pytest.mark.process
 
 DAY = datetime.date(2026, 1, 17)
 
@@ -39,12 +43,12 @@ def page(workspace: Path) -> Path:
     )
     (workspace / "raw").write_text("words\n")
     (workspace / "page.sh").write_text("cat log > page")
-    notify(workspace, None)
+    write_params(workspace, None)
     return workspace
 
 
 def test_a_date_is_done_once(server: None, page: Path) -> None:
-    """The second run finds it done, an older date is behind it; `again` asks DVC once more."""
+    """The second run and an older date are skipped; `again` runs DVC once more."""
     assert run().message == "2 ran"
     state = run()
     assert (state.name, state.message) == ("Skipped", "2026-01-17 is done")
@@ -61,8 +65,8 @@ def test_the_day_is_that_of_the_schedule(server: None, page: Path) -> None:
 
 
 def test_a_failure_is_one_line_and_a_command(server: None, page: Path) -> None:
-    """The stage's own sentence is the state of the run, and of the task; the date is not done."""
-    (page / "page.sh").write_text("echo 'a.page stopped: no words, expected 1' >&2; exit 1")
+    """The error of the stage's report is the message of the flow run, and of the task run; the date is not done."""
+    (page / "page.sh").write_text(f"{report_command('a.page', error='no words, expected 1')}; exit 1")
     state = run()
     assert state.is_failed()
     assert state.message == "a.page stopped: no words, expected 1\nlook closer: dvc repro --single-item page"
@@ -71,25 +75,26 @@ def test_a_failure_is_one_line_and_a_command(server: None, page: Path) -> None:
     assert run().message == "1 cached, 1 ran"
 
 
-def gated(passed: bool) -> Play:
-    """A process of the gate; its verdict is written where the command asks for it."""
+def promotion(passed: bool) -> Stub:
+    """A stub of the promotion that accepts or rejects the challenger."""
     rules = [{"name": "mean", "passed": passed, "sentence": "mean: +0.0100"}]
-    return (0 if passed else 2), [], {"--verdict": {"tag": "abc", "passed": passed, "rules": rules}}
+    status = 0 if passed else REJECTED
+    return Stub(status=status, documents={"--verdict": {"tag": "abc", "passed": passed, "rules": rules}})
 
 
 @pytest.mark.parametrize(
     ("passed", "name", "message"),
     [
         (True, "Completed", "2 ran; abc is the champion"),
-        (False, "Closed", "2 ran; abc is not released: mean: +0.0100"),
+        (False, "Rejected", "2 ran; abc is not released: mean: +0.0100"),
     ],
 )
 def test_the_new_model_challenges_the_champion(
     server: None, page: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, name: str, message: str
 ) -> None:
-    """Behind the stages stands the gate; where it is closed, nothing has failed, and the date is done."""
+    """After the stages; a rejected challenger is no failure, and the date is done."""
     commands: list[list[str]] = []
-    monkeypatch.setattr(python_module, "run_process", played(gated(passed), commands=commands))
+    monkeypatch.setattr(python_module, "run_reported", stub_modules(promotion(passed), commands=commands))
     state = run(release=True)
     assert (state.name, state.message, state.is_completed()) == (name, message, True)
     assert [words[2] for words in commands] == ["release.promote"]
@@ -97,33 +102,33 @@ def test_the_new_model_challenges_the_champion(
     assert run(release=True).name == "Skipped"
 
 
-def test_the_store_in_use_is_brought_up_before_the_gate(
+def test_the_store_in_use_is_refreshed_before_the_challenge(
     server: None, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gate looks at what services read, as of the moment that it was brought up to."""
+    """The challenge checks the store that services read, as of the timestamp that it is materialized up to."""
     commands: list[list[str]] = []
-    moment = "2026-01-17T00:00:00+00:00"
-    refreshed: Play = (0, [], {"artifacts/flows/online/refresh.json": {}, str(WATERMARK): {"views": {"user": moment}}})
-    ONLINE.parent.mkdir(parents=True)
-    ONLINE.touch()
-    monkeypatch.setattr(python_module, "run_process", played(refreshed, gated(True), commands=commands))
+    as_of = "2026-01-17T00:00:00+00:00"
+    documents = {"artifacts/flows/online/refresh.json": {}, str(WATERMARK): {"views": {"user": as_of}}}
+    SERVING_STORE.parent.mkdir(parents=True)
+    SERVING_STORE.touch()
+    stubs = (Stub(documents=documents), promotion(True))
+    monkeypatch.setattr(python_module, "run_reported", stub_modules(*stubs, commands=commands))
     assert run(release=True).message == "2 ran; abc is the champion"
-    refresh, gate = commands
+    refresh, challenge = commands
     assert refresh[2] == "features.refresh"
     assert refresh[refresh.index("--as-of") + 1] == "2026-01-17T00:00:00"
-    assert gate[gate.index("--online") + 1] == str(ONLINE)
-    assert gate[gate.index("--moment") + 1] == moment
+    assert challenge[challenge.index("--online") + 1] == str(SERVING_STORE)
+    assert challenge[challenge.index("--as-of") + 1] == as_of
 
 
-def test_what_could_not_be_judged_leaves_the_date_open(
-    server: None, page: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sentence of the gate is that of the run, which is tried again."""
-    said = "release.promote stopped: artifacts/bento: expected what the pipeline makes"
-    monkeypatch.setattr(python_module, "run_process", played((1, [said], {}), commands=[]))
+def test_a_challenge_that_fails_leaves_the_date_open(server: None, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of the promotion is the message of the run, which may be run again."""
+    error = "artifacts/bento: expected what the pipeline makes"
+    failing = Stub(status=FAILED, error=error)
+    monkeypatch.setattr(python_module, "run_reported", stub_modules(failing, commands=[]))
     state = run(release=True)
     assert state.is_failed()
-    assert str(state.message).startswith(f"{said}\nlook closer: python -m release.promote")
+    assert str(state.message).startswith(f"release.promote stopped: {error}\nlook closer: python -m release.promote")
     assert run().message == "2 cached"
 
 
@@ -148,9 +153,9 @@ def messages(state: State, seconds: float = 20) -> list[str | None]:
 
 HOLD = """
 import asyncio
-from flows.workspace.lock import alone
+from flows.workspace.lock import workspace_lock
 async def hold():
-    async with alone(log=print):
+    async with workspace_lock(log=print):
         print("held")
         await asyncio.sleep(600)
 asyncio.run(hold())
@@ -167,7 +172,7 @@ def hold() -> subprocess.Popen[bytes]:
 
 
 def test_two_at_once_wait_for_each_other(server: None, page: Path) -> None:
-    """Both are told to run the same date; one does, the other one waits, and finds it done."""
+    """Both start with the same date; one runs, the other one waits, and is skipped."""
 
     async def both() -> list[State]:
         return list(await asyncio.gather(*(pipeline(as_of=DAY, release=False, return_state=True) for _ in range(2))))
@@ -175,26 +180,26 @@ def test_two_at_once_wait_for_each_other(server: None, page: Path) -> None:
     assert sorted(state.message or "" for state in asyncio.run(both())) == ["2 ran", "2026-01-17 is done"]
 
 
-def test_a_killed_holder_gives_the_workspace_back(workspace: Path) -> None:
-    """Who waits is told for whom; a kill -9 needs no hand to clean up behind it."""
-    told: list[str] = []
+def test_a_killed_holder_releases_the_workspace(workspace: Path) -> None:
+    """The log of a run that waits names the holder; after a kill -9 nothing has to be cleaned up."""
+    log: list[str] = []
     holder = hold()
 
     async def wait() -> None:
-        async with alone(log=told.append):
-            told.append("mine")
+        async with workspace_lock(log=log.append):
+            log.append("mine")
 
     async def kill_while_waiting() -> None:
         waiting = asyncio.create_task(wait())
         await asyncio.sleep(1)
-        assert told == [f"waits until process {holder.pid} is done here"]
+        assert log == [f"waits until process {holder.pid} is done here"]
         holder.kill()
         await waiting
 
     asyncio.run(kill_while_waiting())
     holder.communicate()
-    assert told[1:] == ["mine"]
-    assert (FOLDER / "lock").read_text() == f"process {os.getpid()}"
+    assert log[1:] == ["mine"]
+    assert HOLDER.read_text() == f"process {os.getpid()}"
 
 
 def test_a_terminated_run_leaves_no_process(server: None, workspace: Path) -> None:

@@ -1,20 +1,19 @@
-"""The whole pipeline in a clone of its own, on a small simulation: run, run again, killed and run again."""
+"""The whole pipeline in a clone with a small simulation: run, run again, killed and run again."""
 
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
-from common.paths import ROOT
+from tests.support.project_clone import REPRO, clone, environment, repro
+
+pytestmark = pytest.mark.process
 
 STAGES = [
     "ingest",
@@ -32,47 +31,6 @@ STAGES = [
     "package",
     "drift",
 ]
-SMALL = {
-    "dataset": {"simulation": {"impressions": 9000, "users": 150, "items": 80}},
-    "encode": {"minimum_count": 2},
-    "train": {"epochs": 2, "batch_size": 512},
-}
-
-
-def clone(folder: Path) -> Path:
-    """The project's files as git has them (and the uncommitted ones), with a small simulation, in a git of its own."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).exists() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text(
-        yaml.safe_dump(merged(yaml.safe_load((ROOT / "params.yaml").read_text()), SMALL))
-    )
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    return folder
-
-
-def merged(plain: dict, changes: dict) -> dict:
-    """`plain` with `changes` at their places."""
-    deep = {name: merged(plain[name], value) for name, value in changes.items() if isinstance(value, dict)}
-    return {**plain, **changes, **deep}
-
-
-def repro(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`dvc repro` in `folder`."""
-    return subprocess.run(command(), cwd=folder, env=environment(), capture_output=True, text=True, check=False)
-
-
-def command() -> list[str]:
-    """What `make run` runs."""
-    return [sys.executable, "-m", "dvc", "repro"]
-
-
-def environment() -> dict[str, str]:
-    """The stages find the Python of this test."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "PYTHONPATH": ""}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_command_makes_everything_that_a_user_looks_at(finished: Path) -> None:
-    """Reports, metrics of both models and the limit, model, online store and bento are there after `dvc repro`."""
+    """Reports, metrics of both models and the limit, model, online store and bento exist after `dvc repro`."""
     metrics = json.loads((finished / "reports" / "metrics.json").read_text())
     assert list(metrics) == ["hinet", "shared_bottom", "limit"]
     cells = {(cell["scenario"], cell["task"]) for cell in metrics["hinet"]["cells"]}
@@ -100,39 +58,37 @@ def test_one_command_makes_everything_that_a_user_looks_at(finished: Path) -> No
 
 
 def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
-    """`dvc repro` says that everything is up to date, in under 10 seconds."""
-    started = time.perf_counter()
+    """`dvc repro` reports that every stage is up to date."""
     done = repro(finished)
     assert "Data and pipelines are up to date." in done.stdout
     assert done.stdout.count("didn't change, skipping") == len(STAGES) + 1  # two models
-    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_in_every_stage_it_ends_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    """Kill -9 of the whole run in each stage, at a random moment; the next `dvc repro` goes on; the bytes are equal."""
-    folder, chance = clone(tmp_path), random.Random(7)
+    """Kill -9 of the whole run in each stage, at a random time; the next `dvc repro` goes on; the bytes are equal."""
+    folder, rng = clone(tmp_path), random.Random(7)
     for name in STAGES:
-        assert killed_in(folder, name, chance), f"{name} was over before it could be killed"
+        assert killed_in(folder, name, rng), f"{name} was over before it could be killed"
     done = repro(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert (folder / "dvc.lock").read_text() == (finished / "dvc.lock").read_text()
     assert "Data and pipelines are up to date." in repro(folder).stdout
 
 
-def killed_in(folder: Path, stage: str, chance: random.Random) -> bool:
-    """Kill a run while it is in `stage`, at a random moment; one that was over too soon is forced."""
+def killed_in(folder: Path, stage: str, rng: random.Random) -> bool:
+    """Kill a run while it is in `stage`, at a random time; a stage that was over too soon is forced to run again."""
     again = ["--force", "--single-item", "train@hinet" if stage == "train" else stage]
     return any(
-        kill_during(folder, stage, chance.uniform(0, 3 / 2**attempt), again if attempt else []) for attempt in range(8)
+        kill_during(folder, stage, rng.uniform(0, 3 / 2**attempt), again if attempt else []) for attempt in range(8)
     )
 
 
 def kill_during(folder: Path, stage: str, seconds: float, options: list[str]) -> bool:
     """Run until `stage` runs, kill the whole process group some seconds later; whether the stage was hit."""
     run = subprocess.Popen(
-        [*command(), *options],
+        [*REPRO, *options],
         cwd=folder,
         env=environment(),
         start_new_session=True,

@@ -1,4 +1,4 @@
-"""Each load-bearing pin of pyproject.toml has the thing that breaks without it done here."""
+"""Each pin of pyproject.toml that the project depends on: the operation that breaks without it."""
 
 import importlib.metadata
 import json
@@ -26,8 +26,9 @@ def installed(name: str) -> Version:
     return Version(importlib.metadata.version(name))
 
 
+@pytest.mark.integration
 def test_marshmallow_lets_a_suite_with_quantiles_run():
-    """Marshmallow 4 turns the verdict on a quantile into a type that is no JSON, and the whole checkpoint crashes."""
+    """Marshmallow 4 turns the result of a quantile into a type that is no JSON, and the whole checkpoint crashes."""
     context = gx.get_context(mode="ephemeral")
     quantiles = {"quantiles": [0.1, 0.9], "value_ranges": [[0, 20], [80, 100]]}
     expected = ExpectColumnQuantileValuesToBeBetween(column="price", quantile_ranges=quantiles)
@@ -41,23 +42,25 @@ def test_marshmallow_lets_a_suite_with_quantiles_run():
     assert json.loads(json.dumps(result.to_json_dict()))["success"]
 
 
-def test_duckdb_reads_the_moments_that_feast_writes(tmp_path):
-    """DuckDB 2 cannot cast moments in nanoseconds with a zone, which Feast's store reads, to plain ones."""
-    moments = pa.table({"moment": pa.array([0, 1_000_000_000], pa.timestamp("ns", "UTC"))})
-    pq.write_table(moments, tmp_path / "moments.parquet")
-    found = duckdb.sql(f"SELECT CAST(moment AS TIMESTAMP) AS m FROM '{tmp_path}/moments.parquet' ORDER BY 1").fetchall()
-    assert [row[0].second for row in found] == [0, 1]
+@pytest.mark.integration
+def test_duckdb_reads_the_timestamps_that_feast_writes(tmp_path):
+    """DuckDB 2 cannot cast timestamps in nanoseconds with a zone, which Feast's store reads, to plain ones."""
+    path = tmp_path / "times.parquet"
+    pq.write_table(pa.table({"at": pa.array([0, 1_000_000_000], pa.timestamp("ns", "UTC"))}), path)
+    rows = duckdb.sql(f"SELECT CAST(at AS TIMESTAMP) AS plain FROM '{path}' ORDER BY 1").fetchall()
+    assert [row[0].second for row in rows] == [0, 1]
 
 
+@pytest.mark.unit
 def test_redis_is_one_that_feast_and_prefect_agree_on():
-    """feast[redis] refuses redis 8: a newer one is a set of packages that no resolver would have chosen."""
+    """feast[redis] rejects redis 8: with a newer one, no resolver would have chosen this set of packages."""
     assert installed("redis") < Version("8")
     assert installed("duckdb") < Version("2")
 
 
 @pytest.fixture(scope="module")
 def prefect_server():
-    """The environment of a real Prefect server with a home of its own, and the file of its log."""
+    """The environment of a real Prefect server with its own home, and the file of its log."""
     with tempfile.TemporaryDirectory() as home, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -111,13 +114,14 @@ with get_client(sync_client=True) as client:
 """
 
 
+@pytest.mark.process
 def test_fastapi_and_sqlalchemy_let_a_flow_run_and_a_schedule_fire(prefect_server, tmp_path):
     """A flow runs (fastapi 0.155: no server starts) and cron makes scheduled runs (sqlalchemy 2.1: silently none)."""
     environment, log = prefect_server
     (tmp_path / "scheduled.py").write_text(SCHEDULE)
     command = [sys.executable, str(tmp_path / "scheduled.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
-    told = f"{done.stdout}\n{done.stderr[-3000:]}\n{Path(log).read_text()[-3000:]}"
-    assert "ran 42" in done.stdout, told
-    assert "scheduled" in done.stdout, told
-    assert "scheduled 0" not in done.stdout, told
+    output = f"{done.stdout}\n{done.stderr[-3000:]}\n{Path(log).read_text()[-3000:]}"
+    assert "ran 42" in done.stdout, output
+    assert "scheduled" in done.stdout, output
+    assert "scheduled 0" not in done.stdout, output

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from common.stage_report import VARIABLE
+
 
 def write_repository(root: Path, **stages: dict[str, Any]) -> None:
     """Make `root` a DVC repository without git that has these stages, written as in dvc.yaml."""
@@ -15,21 +17,35 @@ def write_repository(root: Path, **stages: dict[str, Any]) -> None:
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
 
 
+def report_command(module: str, *, error: str | None = None, megabytes: float = 100.0) -> str:
+    """A shell command that writes the stage report of `module`, as common.stage.run does."""
+    status = int(error is not None)
+    report = {"module": module, "status": status, "error": error, "seconds": 1.5, "peak_megabytes": megabytes}
+    return f"echo '{json.dumps(report)}' > ${VARIABLE}"
+
+
 def newest_table() -> dict[str, dict[str, Any]]:
-    """The newest table of stages that the server has: its rows by stage."""
+    """The rows of the newest table of stages on the server, by stage."""
+    return {row["stage"]: row for row in json.loads(newest_artifact("stages"))}
+
+
+def newest_artifact(key: str) -> str:
+    """The data of the newest artifact of that key on the server."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
     from prefect.client.schemas.sorting import ArtifactSort
 
     async def read() -> str:
+        of_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
         async with get_client() as client:
-            found = await client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=1)
-            return found[0].data
+            (artifact,) = await client.read_artifacts(artifact_filter=of_key, sort=ArtifactSort.CREATED_DESC, limit=1)
+            return str(artifact.data)
 
-    return {row["stage"]: row for row in json.loads(asyncio.run(read()))}
+    return asyncio.run(read())
 
 
 def running(word: str) -> list[int]:
-    """The processes whose command line holds `word`."""
+    """The ids of the processes whose command line contains `word`."""
     commands = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

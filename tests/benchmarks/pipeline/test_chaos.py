@@ -1,37 +1,40 @@
-"""The chaos benchmark sees what is broken, and fills no large disk."""
+"""The chaos benchmark detects what is broken, and fills no large disk."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks.pipeline.chaos import Case, fill_up
-from benchmarks.pipeline.watch import TIMES, TINY, copied, make_tiny, write_raw
+from benchmarks.pipeline import fault_injection
+from benchmarks.pipeline.chaos import Case
+from benchmarks.pipeline.small_project import COPIES, TINY_STAGES, outputs_are_whole, write_raw, write_tiny_graph
+
+pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """The tiny graph after a run."""
-    make_tiny(tmp_path)
+    write_tiny_graph(tmp_path)
     words = (tmp_path / "tiny" / "raw").read_bytes()
-    for name in TINY:
-        words *= TIMES
+    for name in TINY_STAGES:
+        words *= COPIES
         (tmp_path / "tiny" / name).write_bytes(words)
     return tmp_path
 
 
-def test_a_part_of_an_output_is_seen(tiny: Path) -> None:
-    """Whole; then cut off; then of another log."""
-    assert copied(tiny)
+def test_a_partial_output_is_detected(tiny: Path) -> None:
+    """A whole output; then one that is cut off; then one of another log."""
+    assert outputs_are_whole(tiny)
     whole = (tiny / "tiny" / "package").read_bytes()
     (tiny / "tiny" / "package").write_bytes(whole[:-1])
-    assert not copied(tiny)
+    assert not outputs_are_whole(tiny)
     (tiny / "tiny" / "package").write_bytes(whole)
     write_raw(tiny)
-    assert not copied(tiny)
+    assert not outputs_are_whole(tiny)
 
 
 def test_a_case_passes_when_nothing_is_broken() -> None:
-    """One answer missed, one thing broken, a next run that failed: each is enough."""
+    """A missed answer, a broken output, a next run that failed, a run without a state: each of them fails a case."""
     good = {"what": "kill", "states": ["Completed"], "next": "COMPLETED", "answers": 9}
     assert Case(**good).passed
     for bad in ({"missed": 1}, {"harm": ["dvc status: join"]}, {"next": "FAILED"}, {"states": []}):
@@ -39,8 +42,8 @@ def test_a_case_passes_when_nothing_is_broken() -> None:
 
 
 def test_a_large_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system beyond the limit is refused, and nothing is written."""
-    monkeypatch.setattr("benchmarks.pipeline.chaos.SMALLEST", 0)
+    """A file system beyond the limit is rejected, and nothing is written."""
+    monkeypatch.setattr(fault_injection, "LARGEST_DISK", 0)
     with pytest.raises(SystemExit, match="which is not filled: see --folder"):
-        fill_up(tmp_path / "ballast")
+        fault_injection.fill_disk(tmp_path / "ballast")
     assert not (tmp_path / "ballast").exists()

@@ -1,4 +1,4 @@
-"""Flows leave reports/index.html as new as what it leads to, and a page that cannot be written stops none of them."""
+"""Flows keep reports/index.html up to date, and a page that cannot be written stops no flow."""
 
 import asyncio
 import logging
@@ -9,9 +9,11 @@ import pytest
 from common.paths import ROOT
 from flows.ops import reports_index
 
+pytestmark = pytest.mark.process
+
 
 def test_the_page_is_written_where_there_are_reports(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the module, in a process of its own; without reports nothing happens."""
+    """By the module, as a process; without reports nothing happens."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     asyncio.run(reports_index.write_index())
     assert not list(workspace.iterdir())
@@ -23,7 +25,7 @@ def test_the_page_is_written_where_there_are_reports(workspace: Path, monkeypatc
 def test_a_page_that_cannot_be_written_is_a_warning(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The run goes on, and its log says which page is old."""
+    """The run goes on, and its log names the page that is out of date."""
     (workspace / "reports").mkdir()
     monkeypatch.setattr(reports_index, "MODULE", "monitoring.absent")
     monkeypatch.setattr(reports_index, "get_run_logger", logging.getLogger)

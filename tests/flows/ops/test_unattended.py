@@ -1,4 +1,4 @@
-"""Flows that nobody watches: a real Prefect server, worker and schedule; what dies is seen, tried again and told."""
+"""Unattended flows: a real Prefect server, worker and schedule; crashes are detected, retried and notified."""
 
 import json
 import os
@@ -15,11 +15,11 @@ import yaml
 
 from benchmarks.pipeline.stack import Stack, stack, wait_for
 from flows.ops.automations import LATE
-from tests.project.test_end_to_end import clone
 from tests.support.flow_harness import write_repository
-from tests.support.played_processes import webhook
+from tests.support.notifications import webhook
+from tests.support.project_clone import clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(900)]
 STAGES = {
     "log": {"cmd": "cat raw > log", "deps": ["raw"], "outs": ["log"]},
     "page": {"cmd": "sh page.sh", "deps": ["log", "page.sh"], "outs": ["page"], "desc": "A page of the log"},
@@ -43,7 +43,7 @@ def project(folder: Path, **schedule: object) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, list[dict[str, Any]]]]:
-    """A server, a worker, the deployments and the automations, somebody who is told, and what was told."""
+    """A server, a worker, the deployments and the automations, and the notifications that were sent."""
     folder = tmp_path_factory.mktemp("unattended")
     workspace = project(folder / "project", cron="0 2 * * *")
     with webhook() as (url, posted), stack(workspace, folder / "prefect", **LATE_SOON) as made:
@@ -56,7 +56,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, l
 
 
 def begin(made: Stack, day: str) -> str:
-    """A run that has begun its stage and stays in it until `hold` is gone."""
+    """A run that has begun its stage and stays in it until the file `hold` is removed."""
     for name, there in (("begun", False), ("hold", True)):
         (made.workspace / name).touch() if there else (made.workspace / name).unlink(missing_ok=True)
     with (made.workspace / "raw").open("a") as raw:
@@ -67,15 +67,15 @@ def begin(made: Stack, day: str) -> str:
 
 
 def processes(made: Stack, word: str) -> list[psutil.Process]:
-    """Those of the workspace whose command line holds `word`."""
-    found = []
+    """The processes of the workspace whose command line contains `word`."""
+    matching = []
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(made.workspace) and word in " ".join(process.cmdline()):
-                found.append(process)
+                matching.append(process)
         except psutil.Error:
             continue
-    return found
+    return matching
 
 
 def whole(made: Stack) -> bool:
@@ -85,7 +85,7 @@ def whole(made: Stack) -> bool:
 
 
 def test_a_run_by_its_schedule_leaves_its_table(tmp_path: Path) -> None:
-    """`make schedule` alone: a run every 15 seconds, its table as an artifact; the next one finds the date done."""
+    """Only `make schedule`: a run every 15 seconds, its table as an artifact; the next run is skipped."""
     workspace = project(tmp_path / "project", interval=15)
     made = Stack(workspace, tmp_path / "prefect")
     made.home.mkdir()
@@ -100,7 +100,7 @@ def test_a_run_by_its_schedule_leaves_its_table(tmp_path: Path) -> None:
         killed = psutil.Process(schedule.process.pid).children()
         for process in killed:
             if "server" in process.cmdline():
-                process.kill()  # it comes back, for the same database
+                process.kill()  # it is restarted, with the same database
         wait_for(lambda: len(finished(made)) > 1, bool, 240)
         assert finished(made)[1]["state"]["name"] == "Skipped"
     finally:
@@ -109,13 +109,13 @@ def test_a_run_by_its_schedule_leaves_its_table(tmp_path: Path) -> None:
 
 
 def finished(made: Stack) -> list[dict[str, Any]]:
-    """The runs that ended, the first one first."""
+    """The runs that ended, the oldest first."""
     ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
     return list(made.post("flow_runs/filter", sort="EXPECTED_START_TIME_ASC", flow_runs=ended))
 
 
-def test_a_stage_that_dies_is_a_failure_that_says_so(running: tuple[Stack, list[dict[str, Any]]]) -> None:
-    """Kill -9 of the stage's process: the cause in one line, the command in the next, somebody is told the same."""
+def test_a_killed_stage_is_a_failure_with_its_cause(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+    """Kill -9 of the stage's process: the cause in one line, the command in the next, and a notification of both."""
     made, posted = running
     run = begin(made, "2026-01-10")
     for process in processes(made, "page.sh"):
@@ -126,8 +126,8 @@ def test_a_stage_that_dies_is_a_failure_that_says_so(running: tuple[Stack, list[
     cause, closer = state["message"].splitlines()
     assert cause == "page was killed (signal 9): did the machine run out of memory?"
     assert closer == "look closer: dvc repro --single-item page"
-    told = {"subject": "pipeline: failed", "body": state["message"]}
-    wait_for(lambda: posted, lambda found: told in found)
+    notification = {"subject": "pipeline: failed", "body": state["message"]}
+    wait_for(lambda: posted, lambda messages: notification in messages)
     again(made, "2026-01-11")
 
 
@@ -138,22 +138,22 @@ def again(made: Stack, day: str) -> None:
     assert whole(made)
 
 
-def test_a_worker_that_dies_leaves_its_run_alone(running: tuple[Stack, list[dict[str, Any]]]) -> None:
-    """Kill -9 of the worker: the run goes on and completes, the worker comes back and takes the next one."""
+def test_a_killed_worker_does_not_stop_its_run(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+    """The run goes on and completes; the worker is restarted and takes the next run."""
     made, _ = running
     run = begin(made, "2026-01-12")
-    made.kept["worker"].process.kill()
+    made.processes["worker"].process.kill()
     (made.workspace / "hold").unlink()
     assert made.ended(run, 300)["state"]["type"] == "COMPLETED"
     again(made, "2026-01-13")
 
 
-def test_a_server_that_dies_stops_nobody(running: tuple[Stack, list[dict[str, Any]]]) -> None:
-    """Kill -9 of the server in the middle of a stage: back, it knows who runs, and is told how the run ended."""
+def test_a_killed_server_does_not_stop_a_run(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+    """Kill -9 of the server in the middle of a stage: restarted, it knows the run, and gets its final state."""
     made, _ = running
     run = begin(made, "2026-01-14")
     lease = made.get(f"flow_runs/{run}")["state"]["state_details"]["deployment_concurrency_lease_id"]
-    os.killpg(made.kept["server"].process.pid, signal.SIGKILL)
+    os.killpg(made.processes["server"].process.pid, signal.SIGKILL)
     wait_for(lambda: made.get("health"), bool)
     made.post(f"v2/concurrency_limits/leases/{lease}/renew", lease_duration=300)  # else the run would end itself
     (made.workspace / "hold").unlink()
@@ -161,13 +161,13 @@ def test_a_server_that_dies_stops_nobody(running: tuple[Stack, list[dict[str, An
     again(made, "2026-01-15")
 
 
-def test_a_dead_run_crashes_is_tried_once_more_and_told(running: tuple[Stack, list[dict[str, Any]]]) -> None:
-    """Worker and run killed at once: no heartbeat, so it is Crashed, told, and run again; what was done is kept."""
+def test_a_dead_run_crashes_is_retried_once_and_notified(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+    """Worker and run killed at once: without a heartbeat it is Crashed, notified and retried; finished stages stay."""
     made, posted = running
     run = begin(made, "2026-01-16")
     flows = processes(made, "prefect.engine")
     assert flows
-    for process in (made.kept["worker"].process, *flows):
+    for process in (made.processes["worker"].process, *flows):
         process.kill()
     (made.workspace / "hold").unlink()
     wait_for(lambda: made.states(run), lambda states: "Crashed" in states, 200)
@@ -175,15 +175,15 @@ def test_a_dead_run_crashes_is_tried_once_more_and_told(running: tuple[Stack, li
     assert state["run_count"] == 2
     way = [name for name in made.states(run) if name in ("Crashed", "AwaitingRetry", "Completed")]
     assert list(dict.fromkeys(way)) == ["Crashed", "AwaitingRetry", "Completed"]
-    told = wait_for(lambda: [one for one in posted if one["subject"] == "pipeline Crashed"], bool)
-    assert len(told) == 1
-    assert "no heartbeat" in told[0]["body"]
-    assert f"Look closer: prefect flow-run logs {run}" in told[0]["body"]
+    notifications = wait_for(lambda: [one for one in posted if one["subject"] == "pipeline Crashed"], bool)
+    assert len(notifications) == 1
+    assert "no heartbeat" in notifications[0]["body"]
+    assert f"Look closer: prefect flow-run logs {run}" in notifications[0]["body"]
     assert whole(made)
 
 
-def test_a_death_that_two_tell_of_is_told_once(running: tuple[Stack, list[dict[str, Any]]]) -> None:
-    """The flow alone is killed: the worker says so, perhaps twice; one message, and the run completes."""
+def test_a_crash_that_is_reported_twice_is_notified_once(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+    """Only the flow is killed: the worker reports it, perhaps twice; one notification, and the run completes."""
     made, posted = running
     posted.clear()
     run = begin(made, "2026-01-17")
@@ -196,7 +196,7 @@ def test_a_death_that_two_tell_of_is_told_once(running: tuple[Stack, list[dict[s
 
 
 def test_one_at_a_time(running: tuple[Stack, list[dict[str, Any]]]) -> None:
-    """A second run of the deployment waits for its slot, one by hand for the workspace; each ends, one did the work."""
+    """A second run of the deployment waits for its slot, a run by hand for the workspace; only one does the work."""
     made, _ = running
     first = begin(made, "2026-01-18")
     second = made.run_now("pipeline/nightly", as_of="2026-01-18", release=False)
@@ -206,17 +206,17 @@ def test_one_at_a_time(running: tuple[Stack, list[dict[str, Any]]]) -> None:
         assert hand.poll() is None
         (made.workspace / "hold").unlink()
         ended = [made.ended(run, 300)["state"] for run in (first, second)]
-        said, _ = hand.communicate(timeout=300)
+        output, _ = hand.communicate(timeout=300)
     assert {state["type"] for state in ended} == {"COMPLETED"}
     assert ended[0]["message"] == "2 ran"
     assert ended[1]["message"] == "2026-01-18 is done"
-    assert said.strip().endswith("2026-01-18 is done")
+    assert output.strip().endswith("2026-01-18 is done")
 
 
-def test_a_late_run_that_nobody_needs_is_dropped(running: tuple[Stack, list[dict[str, Any]]]) -> None:
+def test_an_outdated_late_run_is_cancelled(running: tuple[Stack, list[dict[str, Any]]]) -> None:
     """Without a worker a run is Late, and after a while (here ten seconds instead of six hours) it is cancelled."""
     made, _ = running
-    made.kept.pop("worker").stop()
+    made.processes.pop("worker").stop()
     (rule,) = [one for one in made.post("automations/filter") if "late runs" in one["name"]]
     assert rule["trigger"]["within"] == LATE.total_seconds()
     quick = {name: rule[name] for name in ("name", "description", "enabled", "actions")}

@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml as tasks: what DVC says is what runs, and what became of it can be read back."""
+"""The stages of dvc.yaml as tasks: those that DVC holds to be out of date run, and an artifact has the results."""
 
 import asyncio
 import os
@@ -12,27 +12,29 @@ from prefect import flow
 
 from common.errors import ParameterError
 from common.paths import ROOT
-from flows.stages import run as stages
+from flows.stages import attempt as attempts
 from flows.stages.graph import read_graph, reasons
-from flows.stages.run import Outcome, cause, run_stages
-from tests.support.flow_harness import newest_table, running, write_repository
+from flows.stages.run import StageResult, run_stages
+from tests.support.flow_harness import newest_table, report_command, running, write_repository
+
+pytestmark = pytest.mark.process
 
 OWN_NAME = re.compile(r'@flow\(name="\w+", flow_run_name="\w+"')
 
 
-def run() -> dict[str, Outcome]:
-    """Every stage of the current folder, in a flow of its own; the outcomes by stage."""
+def run(output: Path | None = None) -> dict[str, StageResult]:
+    """Run the stages of the current folder (those that `output` needs) in a flow; their results by stage."""
 
     @flow
-    async def build() -> list[Outcome]:
-        return await run_stages()
+    async def build() -> list[StageResult]:
+        return await run_stages(output=output)
 
-    return {outcome.stage: outcome for outcome in asyncio.run(build())}
+    return {result.stage: result for result in asyncio.run(build())}
 
 
-def states(outcomes: dict[str, Outcome]) -> dict[str, str]:
-    """What became of each stage."""
-    return {name: outcome.state for name, outcome in outcomes.items()}
+def states(results: dict[str, StageResult]) -> dict[str, str]:
+    """The state of each stage."""
+    return {name: result.state for name, result in results.items()}
 
 
 def diamond(root: Path) -> None:
@@ -43,7 +45,7 @@ def diamond(root: Path) -> None:
         words={"cmd": "wc -w < log > words", "deps": ["log"], "outs": ["words"], "desc": "Counts words"},
         lines={"cmd": "wc -l < log > lines", "deps": ["log"], "outs": ["lines"], "meta": {"gpu": True}},
         log={
-            "cmd": "echo 'a.log: 1.5 s, peak memory 1,234 MB'; cat raw > log",
+            "cmd": f"{report_command('a.log', megabytes=1234)}; cat raw > log",
             "deps": ["raw"],
             "outs": ["log"],
             "meta": {"retries": 2, "timeout_seconds": 60},
@@ -53,48 +55,48 @@ def diamond(root: Path) -> None:
 
 
 def test_the_graph_is_that_of_dvc(workspace: Path) -> None:
-    """Names, edges, `desc` and `meta` come from dvc.yaml, each stage after those that it waits for."""
+    """Names, edges, `desc` and `meta` come from dvc.yaml, each stage after those that it depends on."""
     diamond(workspace)
     log, lines, words, page = read_graph()
-    assert (log.name, log.after, log.retries, log.timeout_seconds) == ("log", (), 2, 60)
-    assert (lines.name, lines.after, lines.gpu) == ("lines", ("log",), True)
-    assert (words.name, words.after, words.description) == ("words", ("log",), "Counts words")
-    assert (page.name, page.after, page.timeout_seconds) == ("page", ("lines", "words"), None)
+    assert (log.name, log.upstream, log.retries, log.timeout_seconds) == ("log", (), 2, 60)
+    assert (lines.name, lines.upstream, lines.gpu) == ("lines", ("log",), True)
+    assert (words.name, words.upstream, words.description) == ("words", ("log",), "Counts words")
+    assert (page.name, page.upstream, page.timeout_seconds) == ("page", ("lines", "words"), None)
 
 
 def test_the_graph_of_the_pipeline_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage of dvc.yaml, repeated ones by their full names; only what asks the outside world is tried again."""
+    """Every stage of dvc.yaml, repeated ones by their full names; only a stage that may download is retried."""
     monkeypatch.chdir(ROOT)
-    found = {stage.name: stage for stage in read_graph()}
-    assert next(iter(found)) == "ingest"
-    assert found["train@hinet"].gpu
-    assert [name for name, stage in found.items() if stage.retries] == ["ingest"]
-    assert all(stage.timeout_seconds for stage in found.values())
+    stages = {stage.name: stage for stage in read_graph()}
+    assert next(iter(stages)) == "ingest"
+    assert stages["train@hinet"].gpu
+    assert [name for name, stage in stages.items() if stage.retries] == ["ingest"]
+    assert all(stage.timeout_seconds for stage in stages.values())
 
 
-def test_an_unknown_hint_is_named(workspace: Path) -> None:
-    """A slip in `meta` would be a retry that never happens."""
+def test_an_unknown_key_of_meta_is_rejected(workspace: Path) -> None:
+    """A typing error in `meta` would be a retry that never happens; the message has the known keys."""
     write_repository(workspace, log={"cmd": "true", "meta": {"retires": 3}})
     with pytest.raises(ParameterError, match=r"dvc.yaml: meta of log: expected some of .*, found retires"):
         read_graph()
 
 
 def test_no_stage_is_named_in_the_flows() -> None:
-    """dvc.yaml is the only graph; a flow may be called as a stage is."""
-    names = {stage.split("@")[0] for stage in subprocess_names()}
-    texts = {path.name: OWN_NAME.sub("", path.read_text()) for path in (ROOT / "flows").glob("*.py")}
+    """dvc.yaml is the only graph; a flow may have the name of a stage."""
+    names = {stage.split("@")[0] for stage in stage_names()}
+    texts = {path.name: OWN_NAME.sub("", path.read_text()) for path in (ROOT / "flows").rglob("*.py")}
     quoted = {(name, file) for name in names for file, text in texts.items() if f'"{name}"' in text}
     assert not quoted
 
 
-def subprocess_names() -> list[str]:
+def stage_names() -> list[str]:
     """The stages of the pipeline as `dvc stage list` has them."""
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_stale_stages_run_and_the_others_are_cached(server: None, workspace: Path) -> None:
-    """All at first, none again, and after a change only what DVC holds to be stale: there are as many words."""
+def test_out_of_date_stages_run_and_the_others_are_cached(server: None, workspace: Path) -> None:
+    """All at first, then none, and after a change only those that DVC holds to be out of date: `words` is equal."""
     diamond(workspace)
     first = run()
     assert states(first) == dict.fromkeys(["log", "lines", "words", "page"], "ran")
@@ -111,7 +113,7 @@ def test_stale_stages_run_and_the_others_are_cached(server: None, workspace: Pat
 
 
 def test_independent_stages_run_at_once(server: None, workspace: Path) -> None:
-    """Each of the two waits for the other one to have begun; DVC's lock file has both afterwards."""
+    """Each of the two waits until the other one has begun; DVC's lock file has both afterwards."""
     meet = "touch {0}; for i in $(seq 200); do test -e {1} && echo met > out_{0} && exit 0; sleep 0.1; done; exit 1"
     write_repository(workspace, **{a: {"cmd": meet.format(a, b), "outs": [f"out_{a}"]} for a, b in ("xy", "yx")})
     assert states(run()) == {"x": "ran", "y": "ran"}
@@ -119,16 +121,16 @@ def test_independent_stages_run_at_once(server: None, workspace: Path) -> None:
 
 
 def test_a_failure_starts_nothing_new(server: None, workspace: Path) -> None:
-    """The cause is the stage's own sentence; what hangs on it is not reached, what was up to date stays so."""
+    """The cause is the error of its report; stages that depend on it are not reached, the others stay up to date."""
     diamond(workspace)
     run()
     (workspace / "raw").write_text("other\nwords\n")
     text = (workspace / "dvc.yaml").read_text()
     (workspace / "dvc.yaml").write_text(text.replace("wc -w < log", "sh gate"))
-    (workspace / "gate").write_text("echo 'a.words stopped: the gate is closed' >&2; exit 1")
-    outcomes = run()
-    assert states(outcomes) | {"lines": ""} == {"log": "ran", "lines": "", "words": "failed", "page": "not reached"}
-    assert outcomes["words"].cause == "a.words stopped: the gate is closed"
+    (workspace / "gate").write_text(f"{report_command('a.words', error='the gate is closed')}; exit 1")
+    results = run()
+    assert states(results) | {"lines": ""} == {"log": "ran", "lines": "", "words": "failed", "page": "not reached"}
+    assert results["words"].cause == "a.words stopped: the gate is closed"
     assert newest_table()["page"] == {
         "stage": "page",
         "state": "not reached",
@@ -138,8 +140,8 @@ def test_a_failure_starts_nothing_new(server: None, workspace: Path) -> None:
     }
 
 
-def test_a_stage_is_tried_again_as_its_meta_says(server: None, workspace: Path) -> None:
-    """The third attempt finds what the first two missed."""
+def test_a_stage_is_retried_as_its_meta_says(server: None, workspace: Path) -> None:
+    """Two retries: the third attempt succeeds."""
     flaky = "echo x >> attempts; test $(wc -l < attempts) -ge 3 && touch out"
     write_repository(workspace, log={"cmd": flaky, "outs": ["out"], "meta": {"retries": 2, "retry_seconds": 0.1}})
     assert states(run()) == {"log": "ran"}
@@ -147,69 +149,44 @@ def test_a_stage_is_tried_again_as_its_meta_says(server: None, workspace: Path) 
 
 
 def test_a_timeout_leaves_no_process(server: None, workspace: Path) -> None:
-    """The stage's own process ends with DVC, and DVC's locks are given back: the next run goes on at once."""
+    """The stage's own process ends with DVC, and DVC's locks are released: the next run goes on at once."""
     seconds = str(os.getpid() * 1000 + 999)
     command = f"test -e go || sleep {seconds}; touch out"
     write_repository(workspace, slow={"cmd": command, "outs": ["out"], "meta": {"timeout_seconds": 5}})
-    outcome = run()["slow"]
-    assert (outcome.state, outcome.cause) == ("failed", "slow: Task run exceeded timeout of 5.0 second(s)")
+    result = run()["slow"]
+    assert (result.state, result.cause) == ("failed", "slow: Task run exceeded timeout of 5.0 second(s)")
     assert not running(seconds)
     (workspace / "go").touch()
     assert states(run()) == {"slow": "ran"}
 
 
 def test_a_stage_waits_for_another_dvc(server: None, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody runs the same stage by hand: DVC would fail at once; the flow waits, and finds it done."""
-    monkeypatch.setattr(stages, "BUSY_SECONDS", 0.3)
+    """The same stage runs by hand: DVC would fail at once; the flow waits, and the stage is up to date then."""
+    monkeypatch.setattr(attempts, "BUSY_SECONDS", 0.3)
     write_repository(workspace, log={"cmd": "touch begun; sleep 3; touch out", "outs": ["out"]})
     hand = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "log"], stdout=subprocess.DEVNULL)
     while not (workspace / "begun").exists():
         assert hand.poll() is None
-    outcome = run()["log"]
+    result = run()["log"]
     assert hand.wait() == 0
-    assert (outcome.state, outcome.why) == ("cached", "in use")
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (["a", "x.y stopped: no archive", "ERROR: failed to reproduce 'y': exited with 1"], "x.y stopped: no archive"),
-        (["Traceback", "KeyError: 'a'", "ERROR: failed to reproduce 'y': exited with 1"], "KeyError: 'a'"),
-        (["epoch 3", "ERROR: failed to reproduce 'y': failed to run: x, exited with -9"], "y was killed (signal 9)"),
-        (["ERROR: failed to reproduce 'y': missing data"], "ERROR: failed to reproduce 'y': missing data"),
-        ([], "y failed without a word"),
-    ],
-)
-def test_the_cause_is_one_line(lines: list[str], expected: str) -> None:
-    """The stage's own sentence, else that it was killed, else the last thing said before DVC's verdict."""
-    assert cause("y", lines).startswith(expected)
+    assert (result.state, result.why) == ("cached", "in use")
 
 
 HEAVY = ("torch", "feast", "great_expectations", "pandas", "duckdb", "pyarrow", "scipy", "bentoml")
 
 
 def test_the_process_of_a_flow_is_light() -> None:
-    """All of flows/ at once: what is heavy runs in the processes of the stages."""
-    flows = ", ".join(f"flows.{path.stem}" for path in sorted((ROOT / "flows").glob("*.py")))
+    """All of flows/ at once: heavy libraries are imported in the processes of the stages."""
+    paths = sorted((ROOT / "flows").rglob("[a-z]*.py"))
+    flows = ", ".join(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
     script = f"import sys, {flows}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_only_what_makes_an_output_is_run(server: None, workspace: Path) -> None:
-    """The stage that makes it and what it waits for; an output that nobody makes is told."""
+def test_only_the_stages_that_an_output_needs_run(server: None, workspace: Path) -> None:
+    """The stage that makes it and those that it depends on; an output that no stage makes is rejected."""
     diamond(workspace)
-    found = asyncio.run(run_stages_until(Path("words")))
-    assert set(found) == {"log", "words"}
+    assert set(run(Path("words"))) == {"log", "words"}
     with pytest.raises(ParameterError, match="expected a stage that makes nothing, found none"):
         read_graph(Path("nothing"))
-
-
-async def run_stages_until(output: Path) -> dict[str, str]:
-    """What became of the stages up to an output."""
-
-    @flow
-    async def runs() -> list[Outcome]:
-        return await run_stages(until=output)
-
-    return {outcome.stage: outcome.state for outcome in await runs()}
