@@ -1,11 +1,13 @@
-"""A bento is what was packed, or it is not served."""
+"""The manifest of a bento: a changed or lost file is reported before anything is served."""
 
 from pathlib import Path
 
 import pytest
 
 from common.errors import ModelError
-from serving.manifest import check_manifest, write_manifest
+from serving.bento.manifest import check_manifest, write_manifest
+
+pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
@@ -18,18 +20,18 @@ def packed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_packed_passes(packed: Path) -> None:
-    """And so does a folder beside which Python wrote its compiled code, and one that never had a manifest."""
+def test_an_unchanged_folder_passes(packed: Path) -> None:
+    """So does one to which Python has added compiled code, and a folder without a manifest."""
     (packed / "compiled.pyc").write_bytes(b"")
     check_manifest(packed)
     check_manifest(packed / "deep")
 
 
 @pytest.mark.parametrize("name", ["deep/online.db", "params.yaml"])
-def test_one_changed_byte_or_a_lost_file_is_told(packed: Path, name: str) -> None:
-    """Which file, and what to do."""
-    whole = (packed / name).read_bytes()
-    (packed / name).write_bytes(b"X" + whole[1:])
+def test_a_changed_byte_or_a_lost_file_is_reported(packed: Path, name: str) -> None:
+    """The message names the file and what to do."""
+    content = (packed / name).read_bytes()
+    (packed / name).write_bytes(b"X" + content[1:])
     with pytest.raises(ModelError, match=f"{name}: expected sha256 .* run `dvc repro package`"):
         check_manifest(packed)
     (packed / name).unlink()

@@ -1,4 +1,4 @@
-"""The stores behind the service: the same answers from SQLite and from a real Redis, and what becomes of each fault."""
+"""The feature client: equal answers from SQLite and Redis, and bounded, flagged answers for every fault of a store."""
 
 import contextlib
 import functools
@@ -19,14 +19,12 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-import redis
 
 from common.errors import StoreError
 from common.exit_status import LOCKED
 from common.paths import ROOT
 from features.quality import gate
 from features.refresh import refresh
-from features.store.definitions import REDIS
 from features.store.incremental import Watermark
 from features.store.item_snapshot import item_snapshot_path
 from features.store.online_store import WATERMARK, StoreUnavailableError, state_dir
@@ -36,70 +34,37 @@ from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult
 from serving.ranking.scorer import as_probabilities, forward
 from tests.support import tiny_project, world
+from tests.support.redis_process import RedisProcess, needs_redis
 
 NEWEST = datetime(2026, 1, 11, 1, tzinfo=UTC)
-USERS = (*range(12), 1000)  # all of the tiny world, and a stranger
-SERVER = shutil.which("redis-server")
-needs_redis = pytest.mark.skipif(SERVER is None, reason="there is no redis-server: apt-get install redis-server")
-
-
-class Server:
-    """A Redis of its own, without a disk."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder = folder
-        self.start()
-
-    @property
-    def address(self) -> str:
-        """As HINET_REDIS has it."""
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it, empty, and wait until it answers."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([str(SERVER), *options], stdout=subprocess.DEVNULL)
-        self.client = redis.Redis(port=self.port)
-        until = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(redis.ConnectionError):
-                self.client.ping()
-                return
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Kill it, frozen or not."""
-        self.client.close()
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Redis that the tests of this file may freeze, but not kill."""
-    made = Server(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.stop()
-
-
-BUSY = 5.0  # seconds that sqlite3 waits for a lock unless told otherwise
-HOLD = """import sqlite3, sys
+UNKNOWN_USER = 1000
+USERS = (*range(12), UNKNOWN_USER)  # all of the tiny world, and one more
+ITEM_COLUMNS = {column.name for column in world.schema().items} | {
+    f"item_{name}_{window}" for name in ("impressions", "click_rate", "order_rate") for window in ("7d", "all")
+}
+BUSY_SECONDS = 5.0  # that sqlite3 waits for a lock by default
+HOLD_FILE = """import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("pragma locking_mode = exclusive")
 connection.execute("begin exclusive")
 print("held", flush=True)
 sys.stdin.read()
 """
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A Redis that the tests of this file may freeze, but not kill."""
+    made = RedisProcess(tmp_path_factory.mktemp("redis"))
+    yield made
+    made.stop()
 
 
 @contextlib.contextmanager
-def locked_by_another(online: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that holds a SQLite file for itself, until it is killed or its input ends."""
-    command = [sys.executable, "-c", HOLD, str(online)]
+def locked_by_another_process(online: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that holds an exclusive lock on a SQLite file until it is killed or its input ends."""
+    command = [sys.executable, "-c", HOLD_FILE, str(online)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
@@ -107,29 +72,29 @@ def locked_by_another(online: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture(autouse=True)
-def _without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data Docs are tested by themselves."""
+def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data Docs have their own tests."""
     monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
 
 
-def fill(project: Path, folder: Path, address: str, moment: datetime = NEWEST) -> dict:
-    """Refresh a Redis from the features of a project; what stands beside it lies in `folder`."""
+def fill(project: Path, folder: Path, address: str, as_of: datetime = NEWEST) -> dict:
+    """Refresh a Redis from the features of a project; returns the report, and keeps its files in `folder`."""
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(project):
-        patch.setenv(REDIS, address)
+        patch.setenv("HINET_REDIS", address)
         data = project / "data"
         refresh(
             schema=data / "schema.json",
             features=data / "features",
             online=folder / "online.db",
-            as_of=moment,
+            as_of=as_of,
             out=folder / "out",
         )
     return json.loads((folder / "out/refresh.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def filled(project: Path, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder beside the Redis, which holds the features of the tiny project."""
+def filled(project: Path, server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the item snapshot of the Redis, which holds the features of the tiny project."""
     folder = tmp_path_factory.mktemp("filled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate.datadocs, "build", lambda *values, **named: None)
@@ -137,100 +102,107 @@ def filled(project: Path, server: Server, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def opened(project: Path, sources: ModelSources, **store: Any) -> Ranker:
-    """A ranker that opens its breaker after two failures and tries again at once."""
-    return open_ranker(
-        sources, tiny_project.with_read_timeout(project, store={"failures": 2, "pause_seconds": 0.05} | store)
-    )
+def ranker_on(project: Path, sources: ModelSources, **store: Any) -> Ranker:
+    """A ranker whose circuit breaker opens after two failures and tries again after 50 ms."""
+    store = {"failures": 2, "pause_seconds": 0.05} | store
+    return open_ranker(sources, tiny_project.with_read_timeout(project, store=store))
 
 
 @pytest.fixture
-def on_redis(project: Path, server: Server, filled: Path, tmp_path: Path) -> Ranker:
-    """A ranker whose online store is Redis, with half a second of patience."""
-    sources = ModelSources(project / tiny_project.MODEL, filled / "online.db", tmp_path / "registry.db", server.address)
-    return opened(project, sources, timeout_ms=500.0)
+def on_redis(project: Path, server: RedisProcess, filled: Path, tmp_path: Path) -> Ranker:
+    """A ranker whose online store is Redis, with a read timeout of half a second."""
+    registry = tmp_path / "registry.db"
+    sources = ModelSources(project / tiny_project.MODEL, filled / "online.db", registry, server.address)
+    return ranker_on(project, sources, timeout_ms=500.0)
+
+
+@pytest.fixture
+def online(project: Path, tmp_path: Path) -> Path:
+    """A copy of the SQLite store of the tiny project, with its item snapshot."""
+    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
+    return Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
+
+
+def on_sqlite(project: Path, online: Path, **store: Any) -> Ranker:
+    """A ranker whose online store is the SQLite file `online`."""
+    return ranker_on(project, ModelSources(project / tiny_project.MODEL, online, online.parent / "r.db"), **store)
 
 
 def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> RankingResult:
     """All items for a user."""
-    accepted = request_type(ranker.state.schema, tiny_project.with_read_timeout(ROOT))
+    accepted = request_type(ranker.loaded.schema, tiny_project.with_read_timeout(ROOT))
     return ranker.rank(accepted(user_id=user, scenario=scenario, candidates="all"))
 
 
-def wait(until: Callable[[], bool]) -> None:
-    """Until something is so."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 60
-    while not until():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def recovers(ranker: Ranker, user: int = 1) -> None:
-    """Answers are whole again after a while, without anybody's help."""
-    wait(lambda: rank(ranker, user).degraded is None)
+def wait_until_recovered(ranker: Ranker, user: int = 1) -> None:
+    """Wait until answers are not degraded any more, without a restart."""
+    wait_until(lambda: rank(ranker, user).degraded is None)
 
 
 @needs_redis
-def test_both_stores_give_what_evaluate_gives(
+def test_answers_from_both_stores_equal_offline_evaluation(
     project: Path, on_redis: Ranker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Every user in every scenario, all items: the plain forward of rows from Feast, to 1e-6, from either store."""
-    on_sqlite = tiny_project.ranker(project, tmp_path_factory.mktemp("sqlite") / "registry.db")
-    state = on_sqlite.state
+    """For every user in every scenario: the network's forward of rows read by Feast, to 1e-6, from either store."""
+    sqlite = tiny_project.ranker(project, tmp_path_factory.mktemp("sqlite") / "registry.db")
     for user in USERS:
-        for scenario in state.schema.scenarios:
-            one, other = rank(on_sqlite, user, scenario), rank(on_redis, user, scenario)
+        for scenario in sqlite.loaded.schema.scenarios:
+            one, other = rank(sqlite, user, scenario), rank(on_redis, user, scenario)
             assert (one.degraded, other.degraded) == (None, None)
             assert one.items == other.items
-            expected = dict(zip(range(9), evaluated(on_sqlite, user, scenario), strict=True))
-            for ranked in (one, other):
-                found = np.array(list(ranked.probabilities.values())).T
-                np.testing.assert_allclose(found, [expected[item] for item in ranked.items], rtol=0, atol=1e-6)
+            expected = dict(zip(range(9), evaluated(sqlite, user, scenario), strict=True))
+            for result in (one, other):
+                scores = np.array(list(result.probabilities.values())).T
+                np.testing.assert_allclose(scores, [expected[item] for item in result.items], rtol=0, atol=1e-6)
 
 
 @needs_redis
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
-def test_the_row_of_a_user_is_what_feast_reads(
+def test_a_user_row_equals_what_feast_reads(
     request: pytest.FixtureRequest, project: Path, tmp_path: Path, store: str
 ) -> None:
-    """Values and moments of every view, of every user in every scenario, as get_online_features gives them."""
-    on_redis = store == "redis"
-    ranker = request.getfixturevalue("on_redis") if on_redis else tiny_project.ranker(project, tmp_path / "registry.db")
-    users, schema = ranker.state.users, ranker.state.schema
-    wanted = [f"{view}:{name}" for view, names in users.columns.items() for name in names]
+    """Values and timestamps of every view, of every user in every scenario, equal those of get_online_features."""
+    redis = store == "redis"
+    ranker = request.getfixturevalue("on_redis") if redis else tiny_project.ranker(project, tmp_path / "registry.db")
+    users, schema = ranker.loaded.users, ranker.loaded.schema
+    features = [f"{view}:{name}" for view, names in users.columns.items() for name in names]
     for user in USERS:
         for scenario in schema.scenarios:
             entity = {"user_id": user, "scenario": scenario}
-            found = users.store.get_online_features(features=wanted, entity_rows=[entity])
-            expected = {name: value for name, (value,) in found.to_dict(include_event_timestamps=True).items()}
+            response = users.store.get_online_features(features=features, entity_rows=[entity])
+            expected = {name: value for name, (value,) in response.to_dict(include_event_timestamps=True).items()}
             row, degraded = users.row(entity)
             assert degraded is None
             for view, names in users.columns.items():
-                assert row.moments.get(view, 0) == expected[f"{names[0]}__ts"]
+                assert row.timestamps.get(view, 0) == expected[f"{names[0]}__ts"]
                 assert {name: row.values.get(name) for name in names} == {name: expected[name] for name in names}
 
 
 def evaluated(ranker: Ranker, user: int, scenario: str) -> np.ndarray:
-    """Probabilities of items 0 to 8 by Feast's rows, the Encoder, and the network."""
-    state = ranker.state
-    wanted = [f"{view.name}:{column.name}" for view in state.model.views for column in view.columns]
+    """Probabilities of items 0 to 8 by rows read by Feast, the Encoder, and the network's forward."""
+    loaded = ranker.loaded
+    features = [f"{view.name}:{column.name}" for view in loaded.model.views for column in view.columns]
     entities = [{"user_id": user, "scenario": scenario, "item_id": item} for item in range(9)]
-    found = state.users.store.get_online_features(features=wanted, entity_rows=entities).to_dict()
-    catalogue = state.items(range(9), np.arange(9), {name: found[name] for name in found if name in ITEM_COLUMNS})
-    values = {name: column[0] for name, column in found.items() if name not in ITEM_COLUMNS}
-    rows = state.seen({**values, "user_id": user, "scenario": scenario}, catalogue)
-    logits = forward(state.model, state.model.encoder.encode(rows))
-    return as_probabilities(logits, [task.outputs for task in state.schema.tasks])
-
-
-ITEM_COLUMNS = {column.name for column in world.schema().items} | {
-    f"item_{name}_{window}" for name in ("impressions", "click_rate", "order_rate") for window in ("7d", "all")
-}
+    columns = loaded.users.store.get_online_features(features=features, entity_rows=entities).to_dict()
+    of_items = {name: columns[name] for name in columns if name in ITEM_COLUMNS}
+    values = {name: column[0] for name, column in columns.items() if name not in ITEM_COLUMNS}
+    item_rows = loaded.item_rows(range(9), np.arange(9), of_items)
+    rows = loaded.encoder_rows({**values, "user_id": user, "scenario": scenario}, item_rows)
+    logits = forward(loaded.model, loaded.model.encoder.encode(rows))
+    return as_probabilities(logits, [task.outputs for task in loaded.schema.tasks])
 
 
 @needs_redis
-def test_a_refresh_of_redis_writes_what_is_new(project: Path, server: Server, tmp_path: Path) -> None:
-    """Step by step as with SQLite; twice is once; a revised value of the same moment gets in."""
+def test_a_refresh_of_redis_writes_only_what_is_new(project: Path, server: RedisProcess, tmp_path: Path) -> None:
+    """Incrementally as with SQLite: a second run writes nothing, a revised value of the same timestamp is written."""
     database = f"{server.address},db=1"
     copied = tmp_path / "project"
     shutil.copytree(project / "data/features", copied / "data/features")
@@ -250,8 +222,8 @@ def test_a_refresh_of_redis_writes_what_is_new(project: Path, server: Server, tm
 
 
 @needs_redis
-def test_a_refresh_without_a_redis_asks_for_later(project: Path, tmp_path: Path) -> None:
-    """Nobody listens there: the status says try again, the sentence why."""
+def test_a_refresh_of_an_unreachable_redis_can_be_run_later(project: Path, tmp_path: Path) -> None:
+    """The error names HINET_REDIS, and its exit status means: run the same command later."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(StoreUnavailableError, match="the Redis of HINET_REDIS") as error:
@@ -260,171 +232,161 @@ def test_a_refresh_without_a_redis_asks_for_later(project: Path, tmp_path: Path)
 
 
 @needs_redis
-def test_a_full_redis_is_told_and_nothing_is_called_done(project: Path, tmp_path: Path) -> None:
-    """No memory left, and nothing may be dropped: a sentence; watermark and snapshot stay, with room it goes on."""
-    server = Server(tmp_path)
+def test_a_full_redis_is_reported_and_the_refresh_can_be_continued(project: Path, tmp_path: Path) -> None:
+    """Without memory, watermark and snapshot stay as they are; with memory the next run writes what is missing."""
+    server = RedisProcess(tmp_path)
     try:
         fill(project, tmp_path, server.address, datetime(2026, 1, 8, 12, tzinfo=UTC))
         online = tmp_path / "online.db"
         before, items = Watermark.read(state_dir(online) / WATERMARK), item_snapshot_path(online).read_bytes()
         server.client.config_set("maxmemory", 1)
         with pytest.raises(
-            StoreError, match=rf"{server.address}\) is full: expected room for \d+ rows of the view \w+"
+            StoreError, match=rf"{server.address}\) is full: expected space for \d+ rows of the view \w+"
         ):
             fill(project, tmp_path, server.address)
         after = Watermark.read(state_dir(online) / WATERMARK)
         assert (after.views, after.declared, after.begun) == (before.views, before.declared, NEWEST)
         assert item_snapshot_path(online).read_bytes() == items
         server.client.config_set("maxmemory", 0)
-        told = fill(project, tmp_path, server.address)
-        assert (told["whole"], told["again"]) == (False, False), "it went on with what was missing"
+        report = fill(project, tmp_path, server.address)
+        assert (report["whole"], report["again"]) == (False, False), "it continued with what was missing"
         assert item_snapshot_path(online).read_bytes() != items
     finally:
         server.stop()
 
 
 @needs_redis
-def test_a_frozen_redis_costs_two_waits_and_then_nothing(server: Server, on_redis: Ranker) -> None:
-    """Frozen, then alive again: flagged and bounded meanwhile, no wait once given up, whole afterwards."""
-    whole = rank(on_redis)
+def test_a_frozen_redis_costs_two_timeouts_and_then_nothing(server: RedisProcess, on_redis: Ranker) -> None:
+    """Meanwhile answers are flagged and use remembered rows; afterwards they are complete again."""
+    complete = rank(on_redis)
     server.process.send_signal(signal.SIGSTOP)
     try:
-        found = [rank(on_redis) for _ in range(20)]
+        results = [rank(on_redis) for _ in range(20)]
     finally:
         server.process.send_signal(signal.SIGCONT)
-    assert all("online store: no answer within 500 ms" in (answer.degraded or "") for answer in found)
-    assert min(answer.seconds["features"] for answer in found[2:]) < 0.005
-    assert max(answer.seconds["features"] for answer in found[:2]) < 2
-    assert all(answer.items == whole.items for answer in found)  # remembered
-    recovers(on_redis)
-    np.testing.assert_array_equal(rank(on_redis).scores, whole.scores)
+    assert all("online store: no answer within 500 ms" in (result.degraded or "") for result in results)
+    assert min(result.seconds["features"] for result in results[2:]) < 0.005
+    assert max(result.seconds["features"] for result in results[:2]) < 2
+    assert all(result.items == complete.items for result in results)  # remembered
+    wait_until_recovered(on_redis)
+    np.testing.assert_array_equal(rank(on_redis).scores, complete.scores)
 
 
 @needs_redis
-def test_a_slow_redis_is_not_waited_for(server: Server, on_redis: Ranker) -> None:
-    """Slower than the patience of the service: a user who is not remembered is served as one without features."""
+def test_a_slow_redis_is_not_waited_for(server: RedisProcess, on_redis: Ranker) -> None:
+    """Beyond the read timeout a user who is not remembered is served without features."""
     rank(on_redis)
     server.client.execute_command("CLIENT", "PAUSE", 1500, "ALL")
-    found = rank(on_redis, user=2)
-    assert found.degraded == "online store: no answer within 500 ms; the user's features are unknown"
-    assert found.unknown_user is False  # his id is known to the model
-    recovers(on_redis, user=2)
-    assert rank(on_redis, user=2).items != [] != found.items
+    result = rank(on_redis, user=2)
+    assert result.degraded == "online store: no answer within 500 ms; the user's features are unknown"
+    assert result.unknown_user is False  # the model knows the id
+    wait_until_recovered(on_redis, user=2)
+    assert rank(on_redis, user=2).items != [] != result.items
 
 
 @needs_redis
-def test_a_killed_redis_comes_back(project: Path, tmp_path: Path) -> None:
-    """Killed: flagged with the reason at once; started, but empty: flagged, too; filled again: whole, by itself."""
-    server = Server(tmp_path)
+def test_answers_recover_when_a_killed_redis_is_filled_again(project: Path, tmp_path: Path) -> None:
+    """They are flagged while it is down, and while it is up but empty; then they are complete without a restart."""
+    server = RedisProcess(tmp_path)
     try:
         fill(project, tmp_path, server.address)
         sources = ModelSources(project / tiny_project.MODEL, tmp_path / "online.db", tmp_path / "r.db", server.address)
-        ranker = opened(project, sources, timeout_ms=500.0, remembered_users=0)
-        whole = rank(ranker)
+        ranker = ranker_on(project, sources, timeout_ms=500.0, remembered_users=0)
+        complete = rank(ranker)
         server.stop()
-        found = [rank(ranker) for _ in range(10)]
-        assert all(answer.degraded and "features are unknown" in answer.degraded for answer in found)
-        assert min(answer.seconds["features"] for answer in found[2:]) < 0.005
+        results = [rank(ranker) for _ in range(10)]
+        assert all(result.degraded and "features are unknown" in result.degraded for result in results)
+        assert min(result.seconds["features"] for result in results[2:]) < 0.005
         server.start()
-        wait(lambda: "was it emptied?" in str(rank(ranker).degraded))
-        assert rank(ranker, user=1000).degraded is None  # nobody knows him
-        shutil.rmtree(tmp_path / "online.db.written")
+        wait_until(lambda: "was it emptied?" in str(rank(ranker).degraded))
+        assert rank(ranker, user=UNKNOWN_USER).degraded is None  # the store never had a row of this user
+        shutil.rmtree(state_dir(tmp_path / "online.db"))
         fill(project, tmp_path, server.address)
-        recovers(ranker)
-        np.testing.assert_array_equal(rank(ranker).scores, whole.scores)
+        wait_until_recovered(ranker)
+        np.testing.assert_array_equal(rank(ranker).scores, complete.scores)
     finally:
         server.stop()
 
 
-def test_a_locked_sqlite_is_not_waited_for(project: Path, tmp_path: Path) -> None:
-    """A writer that keeps others out: flagged, bounded, and whole when it has gone."""
-    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
-    ranker = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0)
-    whole = rank(ranker)
+def test_a_locked_sqlite_file_is_not_waited_for(project: Path, online: Path) -> None:
+    """While a writer holds an exclusive lock, answers are flagged; afterwards they are complete again."""
+    ranker = on_sqlite(project, online, timeout_ms=200.0)
+    complete = rank(ranker)
     with contextlib.closing(functools.partial(sqlite3.connect, isolation_level=None)(online)) as writer:
         writer.execute("begin exclusive")
-        found = [rank(ranker, user) for user in (1, 2, 1, 2)]
+        results = [rank(ranker, user) for user in (1, 2, 1, 2)]
         writer.execute("rollback")
-    assert [answer.degraded is not None for answer in found] == [True] * 4
-    assert "those of the last request" in str(found[0].degraded)
-    assert "unknown" in str(found[1].degraded)
-    assert "2 times in a row" in str(found[3].degraded)
-    recovers(ranker)
-    np.testing.assert_array_equal(rank(ranker).scores, whole.scores)
+    assert [result.degraded is not None for result in results] == [True] * 4
+    assert "those of the last request" in str(results[0].degraded)
+    assert "unknown" in str(results[1].degraded)
+    assert "2 times in a row" in str(results[3].degraded)
+    wait_until_recovered(ranker)
+    np.testing.assert_array_equal(rank(ranker).scores, complete.scores)
 
 
-def test_a_service_starts_while_sqlite_is_locked(project: Path, tmp_path: Path) -> None:
-    """Another process holds the file for itself: it opens at once, answers flagged, and is whole when that one ends."""
-    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
-    with locked_by_another(online) as holder:
+def test_a_service_starts_while_the_sqlite_file_is_locked(project: Path, online: Path) -> None:
+    """It opens at once and answers flagged; when the process with the lock ends, its answers are complete."""
+    with locked_by_another_process(online) as holder:
         began = time.perf_counter()
-        ranker = opened(
-            project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=200.0
-        )
-        assert time.perf_counter() - began < BUSY, "it waited for the file"
-        found = [rank(ranker, user) for user in (1, 2, 3)]
-        assert all("the user's features are unknown" in str(answer.degraded) for answer in found)
-        assert all(answer.items for answer in found)
+        ranker = on_sqlite(project, online, timeout_ms=200.0)
+        assert time.perf_counter() - began < BUSY_SECONDS, "it waited for the file"
+        results = [rank(ranker, user) for user in (1, 2, 3)]
+        assert all("the user's features are unknown" in str(result.degraded) for result in results)
+        assert all(result.items for result in results)
         holder.kill()
         holder.wait()
-        recovers(ranker)
-    whole = tiny_project.ranker(project, tmp_path / "other.db")
-    np.testing.assert_array_equal(rank(ranker).scores, rank(whole).scores)
+        wait_until_recovered(ranker)
+    unlocked = tiny_project.ranker(project, online.parent / "other.db")
+    np.testing.assert_array_equal(rank(ranker).scores, rank(unlocked).scores)
 
 
-def test_a_locked_sqlite_does_not_stop_the_process(project: Path, tmp_path: Path) -> None:
-    """Many readers of one connection wait no longer than a request, and a thread beside them goes on all the time."""
-    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
-    users = opened(
-        project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db"), timeout_ms=100.0
-    ).state.users
-    moments = [time.perf_counter()]
-    with locked_by_another(online) as holder, ThreadPoolExecutor(4) as threads:
+def test_a_locked_sqlite_file_does_not_stop_the_process(project: Path, online: Path) -> None:
+    """Concurrent readers of the connection wait no longer than a request, and other threads go on meanwhile."""
+    users = on_sqlite(project, online, timeout_ms=100.0).loaded.users
+    ticks = [time.perf_counter()]
+    with locked_by_another_process(online) as holder, ThreadPoolExecutor(4) as threads:
         reads = [threads.submit(users._read, (1, "search")) for _ in range(8)]
         while not all(read.done() for read in reads):
             time.sleep(0.01)
-            moments.append(time.perf_counter())
+            ticks.append(time.perf_counter())
         holder.kill()
     assert all("database is locked" in str(read.exception()) for read in reads)
-    assert moments[-1] - moments[0] < BUSY
-    assert np.diff(moments).max() < BUSY / 4
+    assert ticks[-1] - ticks[0] < BUSY_SECONDS
+    assert np.diff(ticks).max() < BUSY_SECONDS / 4
 
 
-def test_what_sqlite_gives_is_of_one_moment(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes between the views of a read waits until it is over; then all of it is seen."""
-    online = Path(shutil.copy(project / tiny_project.ONLINE, tmp_path))
-    shutil.copy(item_snapshot_path(project / tiny_project.ONLINE), tmp_path)
-    users = opened(project, ModelSources(project / tiny_project.MODEL, online, tmp_path / "r.db")).state.users
-    before, read, views = users._read((1, "search")).moments, users._online.online_read, []
+def test_the_views_of_a_sqlite_read_are_of_one_state(
+    project: Path, online: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that comes between two views of a read waits until the read is over; the next read sees all of it."""
+    users = on_sqlite(project, online).loaded.users
+    before, read, views = users._read((1, "search")).timestamps, users._online.online_read, []
 
     def move() -> None:
-        """A day on, in one transaction."""
+        """Move every row a day on, in one transaction."""
         with contextlib.closing(sqlite3.connect(online, timeout=0)) as writer, writer:
             for (table,) in writer.execute("select name from sqlite_master where type = 'table'").fetchall():
                 writer.execute(f'update "{table}" set event_ts = event_ts + 86400')
 
-    def read_and_move(*asked: Any) -> Any:
-        views.append(asked[1].name)
-        found = read(*asked)
+    def read_and_move(*arguments: Any) -> Any:
+        views.append(arguments[1].name)
+        rows = read(*arguments)
         with contextlib.suppress(sqlite3.OperationalError):
             move()
-        return found
+        return rows
 
     monkeypatch.setattr(users._online, "online_read", read_and_move)
-    assert users._read((1, "search")).moments == before
+    assert users._read((1, "search")).timestamps == before
     assert len(views) == len(before) == 2
     monkeypatch.undo()
     move()
-    after = users._read((1, "search")).moments
-    assert all(after[view] - moment == 86400 for view, moment in before.items())
+    after = users._read((1, "search")).timestamps
+    assert all(after[view] - timestamp == 86400 for view, timestamp in before.items())
 
 
-def test_the_last_users_are_remembered_and_no_more(project: Path, tmp_path: Path) -> None:
-    """As many as the parameters say, the latest first."""
+def test_the_rows_of_the_last_users_are_remembered(project: Path, tmp_path: Path) -> None:
+    """As many as the parameter allows, the least recent one is dropped."""
     ranker = tiny_project.ranker(project, tmp_path / "r.db", store={"remembered_users": 2})
     for user in (1, 2, 1, 3):
         rank(ranker, user)
-    assert [keys[0] for keys in ranker.state.users._remembered] == [1, 3]
+    assert [keys[0] for keys in ranker.loaded.users._remembered] == [1, 3]

@@ -1,0 +1,49 @@
+"""A redis-server process for a test, in memory only."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+PROGRAM = shutil.which("redis-server")
+needs_redis = pytest.mark.skipif(PROGRAM is None, reason="there is no redis-server: apt-get install redis-server")
+
+
+class RedisProcess:
+    """A Redis at a free port; its `process` may be frozen, and it may be stopped and started again, empty."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.start()
+
+    @property
+    def address(self) -> str:
+        """The value of HINET_REDIS."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([str(PROGRAM), *options], stdout=subprocess.DEVNULL)
+        self.client = redis.Redis(port=self.port)
+        until = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(redis.ConnectionError):
+                self.client.ping()
+                return
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Kill it, frozen or not."""
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
