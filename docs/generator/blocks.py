@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from docs.generator import commands, environment, http_api, parameters, pipeline, python_api
+from docs.generator import commands, environment, http_api, metrics, parameters, pipeline, python_api
 from docs.generator.markdown import code
 from models.evaluation.results_table import auc_table
 
@@ -57,6 +57,7 @@ BLOCKS: Mapping[str, Mapping[str, Make]] = {
         "statuses": http_api.statuses,
         "types": http_api.types,
     },
+    "docs/reference/metrics.md": {"metrics": metrics.metrics},
     "docs/reference/python/index.md": {"packages": python_api.overview},
 }
 

@@ -16,6 +16,7 @@ from common.paths import ROOT
 from common.settings import Settings, variable
 from docs.generator.commands import PACKAGES, TARGET, commands
 from docs.generator.http_api import accepted_type
+from docs.generator.metrics import declared
 from serving.ranking.request import batch_type
 
 pytestmark = pytest.mark.unit
@@ -102,6 +103,18 @@ def test_a_variable_of_the_project_exists(page: Path) -> None:
     """Every HINET_... is a field of Settings, or names the report of a stage."""
     known = {variable(name) for name in Settings.model_fields} | {"HINET_STAGE_REPORT"}
     assert set(re.findall(r"\bHINET_[A-Z_]*[A-Z]", page.read_text())) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_metric_exists(page: Path) -> None:
+    """Every hinet_... in code is a metric of the service, or a series of one."""
+    assert set(re.findall(r"\bhinet_[a-z_]*[a-z]", page.read_text())) <= metric_names()
+
+
+@functools.cache
+def metric_names() -> set[str]:
+    """The metrics of the service, and their series."""
+    return {name for metric in declared(ROOT) for name in (metric.name, *metric.series)}
 
 
 @pytest.mark.parametrize("page", TOP, ids=[page.name for page in TOP])
