@@ -21,13 +21,15 @@ from torch import Tensor
 
 from common import params, stage
 from features.encoding.encoder import Batch
-from models.inference.partial_activations import Columns
-from models.inference.ranking import Sharing
+from models.inference.fused import FusedHiNet
+from models.inference.partial_activations import ColumnIndices
 from models.networks.data_spec import DataSpec
 from models.networks.hinet import HiNet, HiNetConfig
 
 SCENARIOS, TASKS, WIDTH, FIELDS, NUMBERS, RECENT = 6, 2, 16, 20, 20, 20
-ITEM = Columns(categorical=tuple(range(FIELDS // 2)), bags=(), numeric=tuple(range(NUMBERS // 2)))  # column 0: its id
+ITEM = ColumnIndices(
+    categorical=tuple(range(FIELDS // 2)), bags=(), numeric=tuple(range(NUMBERS // 2))
+)  # column 0: its id
 OTHER_VALUES = 50  # of a column that is no id
 AUTHORS = {
     "sub_experts": 5,
@@ -83,11 +85,11 @@ class Request:
         )
         self.network = HiNet(data, HiNetConfig(embedding_width=WIDTH, **units)).eval()
         _enlarge(self.network)
-        self.sharing = Sharing(self.network, ITEM)
+        self.fused = FusedHiNet(self.network, ITEM)
         random = np.random.default_rng(1)
         every = _rows(random, np.array([tables[table] for table in columns]), catalogue)
         every.categorical[:, 0] = np.arange(catalogue)
-        self.items = self.sharing.items(every)
+        self.items = self.fused.items(every)
         picked = random.permutation(catalogue)[:items]
         self.picked = torch.from_numpy(picked)
         self.batch = Batch(every.categorical[picked], every.bags[picked], every.numeric[picked], every.scenario[picked])
@@ -102,11 +104,11 @@ class Request:
 
     def kept(self) -> Tensor:
         """The user's share, and the items' as they were kept."""
-        return self.sharing.rank(self.sharing.user(self.batch), self.items, 0, self.picked)
+        return self.fused.rank(self.fused.user(self.batch), self.items, 0, self.picked)
 
     def fresh(self) -> Tensor:
         """The user's share, and the items' made in the request."""
-        return self.sharing.rank_rows(self.sharing.user(self.batch), self.batch, 0)
+        return self.fused.rank_rows(self.fused.user(self.batch), self.batch, 0)
 
     def measure(self, rounds: int) -> dict[str, Any]:
         """Milliseconds of each way, how many times as fast as the plain one it is, and how far off at most."""
@@ -119,7 +121,7 @@ class Request:
         return found | {
             "ratio": {name: _ratio(times) for name, times in found.items()},
             "largest_difference": {way: float((ways[way]() - expected).abs().max()) for way in (KEPT, FRESH)},
-            "bytes_per_item": self.sharing.bytes_per_item,
+            "bytes_per_item": self.fused.bytes_per_item,
         }
 
 

@@ -1,79 +1,128 @@
-"""HiNet's layers behind the first one for few rows: all experts of a kind in one product per layer.
+"""The fused inference path: one user against many items, with the logits of HiNet's forward.
 
-What some hundred rows cost is less arithmetic than calls. So whatever depends on the weights alone is made once, and
-lies as the products want it: weights turned, biases with an axis for the rows.
+All sub-experts and the gates of the scenario layer read x. Its columns are those of the user and the request (the same
+for every item) and those of the item (the same for every user). Their first layer is linear in x: its output is the sum
+of the partial activations of either side. The user's are computed once per request. An item's can be cached as long as
+the model and the item's features are the same: (1 + M) K (U + 1) floats, U the width of a sub-expert's first layer.
+That is 5 KB with six scenarios, K = 3 and U = 64 (a million items: 5 GB), 18 KB at the authors' sizes (K = 5, U = 128).
 
-Letters as in models/inference/ranking.py; X experts of a stack.
+    rank(user, cached items)     the remaining work per row: a sum, the sub-experts' later layers and all layers above
+    rank_rows(user, rows)        the items' partial activations as well, where they are not cached
+
+A request has one scenario: of towers by scenario only that scenario's are run, and without the scenario attention only
+the sub-experts of G and of that scenario's S. Networks without such a first layer (peers, HiNet with a scenario view,
+interactions, neighbours or without hierarchy) are scored by their forward.
+
+Letters as in models/networks/hinet.py, and E = (1 + M) * K sub-experts, N rows of a request, D' width of some columns.
 """
 
-from itertools import zip_longest
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from models.networks.hinet import HiNet
-from models.networks.layers import StackedExperts, StackedLinear, StackedNorm
+from features.encoding.encoder import Batch
+from models.inference.fused_layers import FusedScenarioLayer, FusedTaskLayer, FusedTowers, softmax_by_mixture
+from models.inference.partial_activations import (
+    ColumnIndices,
+    PartialActivations,
+    PartialFirstLayer,
+    remaining_columns,
+)
+from models.networks.cpu_kernels import SMALL_PRODUCT, linear_relu
+from models.networks.hinet import HiNet, SubExpertIntegration
 
 
-class Layer(NamedTuple):
-    """X linear layers: weight [X, inputs, outputs], bias [X, 1, outputs]; a ReLU behind, or what `norm` does."""
+class FusedHiNet:
+    """A trained HiNet for ranking: the logits of its forward to 1e-5, for one user at a time and without gradients.
 
-    weight: Tensor
-    bias: Tensor
-    norm: StackedNorm | None = None
+    `items` are the columns that depend on the item alone (see `item_columns`). The weights are copied: after further
+    training make a new one. Raises ValueError if the first layer cannot be split: without `hierarchy`, with
+    `interactions`, a `scenario_view` or `neighbours`.
+    """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Rows of each layer [X, N, inputs] -> [X, N, outputs]."""
-        y = torch.baddbmm(self.bias, x, self.weight)
-        return y.relu_() if self.norm is None else self.norm(y)
+    def __init__(self, network: HiNet, items: ColumnIndices) -> None:
+        integration = _checked(network)
+        first, *later = integration.experts.linear_layers()
+        gates, request = integration.gates.logits, remaining_columns(network.embedding, items)
+        self.mixtures = integration.mixtures
+        self.item_layer = PartialFirstLayer(network.embedding, items, first, gates, biased=False)
+        self.request_layer = PartialFirstLayer(network.embedding, request, first, gates, biased=True)
+        self.scenario_layer = FusedScenarioLayer(network, later, integration.sub_experts)
+        self.task_layer = FusedTaskLayer(network.control)
+        self.towers = FusedTowers(network.towers, network.control.tasks)
+
+    @property
+    def bytes_per_item(self) -> int:
+        """The size of one item's cached partial activations."""
+        weight = self.item_layer.weight  # [E, U, D']
+        return int(weight.element_size() * weight.shape[0] * (weight.shape[1] + 1))
+
+    @torch.inference_mode()
+    def user(self, batch: Batch) -> PartialActivations:
+        """The partial activations, N = 1, of user, scenario and context, from the first of a request's rows."""
+        return self.request_layer.first_row(batch)
+
+    @torch.inference_mode()
+    def items(self, batch: Batch) -> PartialActivations:
+        """The partial activations of the rows' items, to be cached; the rows' other columns are not read."""
+        hidden, gates = self.item_layer(batch)
+        return PartialActivations(hidden.contiguous(), gates)
+
+    @torch.inference_mode()
+    def rank(
+        self, user: PartialActivations, items: PartialActivations, scenario: int, index: Tensor | None = None
+    ) -> Tensor:
+        """Logits [N, O] of a user in a scenario (its number) for all of the items, or for those at `index` [N]."""
+        weights = softmax_by_mixture(_add(items.gates, user.gates, index), self.mixtures)  # [E, N]
+        if self._few(weights.shape[1]):
+            first = _add(items.hidden, user.hidden, index).relu_()  # [E, N, U]
+            context = self.scenario_layer.batched(first, weights, scenario)  # [N, 3H]
+            return self.towers.batched(self.task_layer.batched(context), scenario)
+
+        def first_of(expert: int) -> Tensor:
+            one = slice(expert, expert + 1)
+            return _add(items.hidden[one], user.hidden[one], index)[0].relu_()  # [N, U]
+
+        return self._one_by_one(first_of, weights, scenario)
+
+    @torch.inference_mode()
+    def rank_rows(self, user: PartialActivations, batch: Batch, scenario: int) -> Tensor:
+        """Logits [N, O] of a user in a scenario for the rows' items, whose partial activations are computed here."""
+        if self._few(len(batch.scenario)):
+            return self.rank(user, self.item_layer(batch), scenario)
+        x = self.item_layer.embedding(batch)  # [N, D']
+        weights = softmax_by_mixture(self.item_layer.gate_logits(x) + user.gates, self.mixtures)  # [E, N]
+
+        def first_of(expert: int) -> Tensor:  # the user's partial activations are the bias of this product
+            return linear_relu(x, self.item_layer.weight[expert], user.hidden[expert, 0])  # [N, U]
+
+        return self._one_by_one(first_of, weights, scenario)
+
+    def _few(self, rows: int) -> bool:
+        """Whether all experts go through a layer at once: few rows, or a GPU."""
+        small = rows * self.scenario_layer.sub_experts.largest <= SMALL_PRODUCT
+        return small or self.item_layer.weight.device.type != "cpu"
+
+    def _one_by_one(self, first_of: Callable[[int], Tensor], weights: Tensor, scenario: int) -> Tensor:
+        """Logits [N, O] from the first layer's activations [N, U] of each sub-expert and the gates' weights [E, N]."""
+        context = self.scenario_layer.one_by_one(first_of, weights, scenario)  # [N, 3H]
+        return self.towers.one_by_one(self.task_layer.one_by_one(context), scenario)
 
 
-class Together:
-    """Everything above the first layer of the sub-experts of a trained network."""
-
-    def __init__(self, network: HiNet, experts: StackedExperts, coefficients: Tensor) -> None:
-        control, towers = network.control, network.towers
-        self.coefficients, self.tasks, self.own = coefficients, control.tasks, control.task_experts
-        (_, _, self.norm), *self.later = _layers(experts)
-        self.gates = control.gates.logits.weight.detach().flatten(0, 1)  # [T * (P + Q), 3H]
-        self.experts, self.read = _layers(control.experts), control.gates.logits.weight.shape[1]
-        stack = [*_layers(towers.hidden), _layer(towers.logits)]
-        runs = [slice(run * self.tasks, (run + 1) * self.tasks) for run in range(towers.scenarios)]
-        self.towers = [[Layer(weight[own], bias[own]) for weight, bias, _ in stack] for own in runs]
-
-    def logits(self, first: Tensor, weights: Tensor, scenario: int) -> Tensor:
-        """What the first layer makes of rows [E, N, U] (overwritten), weights [E, N] -> logits [N, T * widest]."""
-        experts = first.relu_() if self.norm is None else self.norm(first)
-        for layer in self.later:
-            experts = layer(experts)  # [E, N, H]
-        mixed = self.coefficients[scenario] @ (experts * weights.unsqueeze(2)).flatten(1)  # [3, N * H]
-        context = mixed.view(len(mixed), *experts.shape[1:]).transpose(0, 1).flatten(1)  # [N, 3H]
-        *hidden, (weight, bias, _) = self.towers[scenario if len(self.towers) > 1 else 0]
-        x = self._control(context)  # [T, N, h]
-        for layer in hidden:
-            x = layer(x)
-        return torch.baddbmm(bias, x, weight).transpose(0, 1).flatten(1)
-
-    def _control(self, context: Tensor) -> Tensor:
-        """C [N, 3H] -> what each task reads [T, N, h]."""
-        gates = (self.gates @ context.t()).view(self.tasks, self.read, len(context))
-        weights = gates.softmax(dim=1).unsqueeze(3)  # [T, P + Q, N, 1]
-        experts = context.expand(self.tasks * self.own + self.read - self.own, -1, -1)
-        for layer in self.experts:
-            experts = layer(experts)  # [T * P + Q, N, h]
-        specific, shared = experts.tensor_split([self.tasks * self.own])
-        specific = specific.view(self.tasks, self.own, *specific.shape[1:])
-        of_own, of_all = weights.tensor_split([self.own], dim=1)  # [T, P, N, 1], [T, Q, N, 1]
-        return (specific * of_own).sum(dim=1) + (shared * of_all).sum(dim=1)
+def _checked(network: HiNet) -> SubExpertIntegration:
+    """The scenario layer, whose first layer reads all of x; raises ValueError if there is none."""
+    if network.integration is None:
+        raise ValueError("a HiNet without hierarchy has no scenario layer to split: score complete rows instead")
+    if len(network.interactions):
+        raise ValueError(f"interactions {list(network.interactions)} read all of x: score complete rows instead")
+    if network.view is not None:
+        raise ValueError("with a scenario_view no layer of the experts reads x itself: score complete rows instead")
+    if network.embedding.neighbours is not None:
+        raise ValueError("neighbours are no columns of a row: rank with a network without them")
+    return network.integration
 
 
-def _layers(experts: StackedExperts) -> list[Layer]:
-    linear = [_layer(layer) for layer in experts.layers if isinstance(layer, StackedLinear)]
-    norms = [layer for layer in experts.layers if isinstance(layer, StackedNorm)]  # as many, or none
-    return [Layer(weight, bias, norm) for (weight, bias, _), norm in zip_longest(linear, norms)]
-
-
-def _layer(layer: StackedLinear) -> Layer:
-    assert layer.bias is not None
-    return Layer(layer.weight.detach().transpose(1, 2).contiguous(), layer.bias.detach().unsqueeze(1))
+def _add(items: Tensor, user: Tensor, index: Tensor | None) -> Tensor:
+    """The items' partial activations [E, N, ..], or those at `index`, plus the user's [E, 1, ..]; a new tensor."""
+    return items + user if index is None else items.index_select(1, index).add_(user)

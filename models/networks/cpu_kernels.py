@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALL_PRODUCT = 1_500_000  # multiplications: up to here the start of a oneDNN call costs more than it saves
-ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN_AVAILABLE = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+ONEDNN = ONEDNN_AVAILABLE and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 PREFER_ONEDNN = ONEDNN and torch.backends.cpu.get_cpu_capability() == "AVX512"  # for products in float32
 ONEDNN_BFLOAT16 = ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # AVX-512 and the like
 
@@ -44,7 +45,7 @@ def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -
         return y
     flat = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())  # [B, N * outputs]
     flat = flat.relu_() if relu else flat
-    return torch.transpose(flat.unflatten(1, weight.shape[:2]), 0, 1)  # [N, B, outputs]
+    return torch.unflatten(flat, 1, weight.shape[:2]).transpose(0, 1)  # [N, B, outputs]
 
 
 def stacked_mlps(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
@@ -94,7 +95,7 @@ class _WideLinear(torch.autograd.Function):
         flat_bias = None if bias is None else bias.flatten()
         flat = _linear(x, weight.flatten(0, 1), flat_bias)  # [B, N * outputs]
         flat = flat.relu_() if relu else flat
-        y: Tensor = flat.unflatten(1, weight.shape[:2])  # [B, N, outputs]
+        y = torch.unflatten(flat, 1, weight.shape[:2])  # [B, N, outputs]
         ctx.save_for_backward(x, weight, y if relu else None)
         return y.transpose(0, 1)  # [N, B, outputs]
 

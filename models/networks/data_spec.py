@@ -31,9 +31,7 @@ class DataSpec:
     def __post_init__(self) -> None:
         tables, used = len(self.table_rows), {*self.categorical_tables, *self.bag_tables}
         if wrong := sorted(table for table in used if not 0 <= table < tables):
-            raise ValueError(
-                f"columns name embedding tables {wrong}, but table_rows declares tables 0 to {tables - 1}"
-            )
+            raise ValueError(f"columns name embedding tables {wrong}, but table_rows declares tables 0 to {tables - 1}")
         if not self.task_outputs or min(self.task_outputs) < 1:
             raise ValueError(f"task_outputs must be numbers from 1, one for each task, found {self.task_outputs}")
 

@@ -77,8 +77,8 @@ class FeatureEmbedding(nn.Module):
     def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
         """The mean [B, E] of each bag over its ids [B, L, E] that are `present` [B, L]."""
         masked = embedded * present.unsqueeze(2)  # [B, L, E]
-        counts = [part.sum(dim=1, keepdim=True).clamp(min=1) for part in present.split(self.bag_lengths, dim=1)]
-        return [part.sum(dim=1) / n for part, n in zip(masked.split(self.bag_lengths, dim=1), counts, strict=True)]
+        bags = zip(torch.split(masked, self.bag_lengths, 1), torch.split(present, self.bag_lengths, 1), strict=True)
+        return [ids.sum(dim=1) / there.sum(dim=1, keepdim=True).clamp(min=1) for ids, there in bags]
 
 
 def _int32(values: Iterable[int]) -> Tensor:

@@ -83,7 +83,7 @@ class SubExpertIntegration(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [B, D] -> the shared expert's output G [B, H] and each scenario's, S [M, B, H]."""
-        experts = self.experts(x).unflatten(0, (self.mixtures, self.sub_experts))  # [1 + M, K, B, H]
+        experts = torch.unflatten(self.experts(x), 0, (self.mixtures, self.sub_experts))  # [1 + M, K, B, H]
         mixtures = mix_experts(experts, self.gates(x))  # [1 + M, B, H]
         return mixtures[0], mixtures[1:]
 

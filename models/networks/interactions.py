@@ -29,7 +29,7 @@ class FactorizationMachine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D] whose first F * E numbers are the fields -> [B, O]."""
-        fields = x[:, : self.fields * self.width].unflatten(1, (self.fields, self.width))  # [B, F, E]
+        fields = torch.unflatten(x[:, : self.fields * self.width], 1, (self.fields, self.width))  # [B, F, E]
         products = torch.bmm(fields, fields.transpose(1, 2)).flatten(1)  # [B, F * F]
         linear: Tensor = self.linear(x)
         return linear + products.index_select(1, self.upper) @ self.pairs.t()  # [B, O]

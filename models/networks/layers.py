@@ -161,7 +161,7 @@ class StackedTowers(nn.Module):
             shared: Tensor = self.logits(self.hidden(x)).t()  # [B, O]
             return shared
         x = x.repeat(self.scenarios, 1, 1)  # [M * T, B, h]
-        logits: Tensor = self.logits(self.hidden(x)).unflatten(0, (self.scenarios, -1))  # [M, O, B]
+        logits = torch.unflatten(self.logits(self.hidden(x)), 0, (self.scenarios, -1))  # [M, O, B]
         return own_scenario(logits.transpose(1, 2), scenario)  # [B, O]
 
 
@@ -171,7 +171,7 @@ def mix_specific_and_shared(experts: Tensor, weights: Tensor, specific: int) -> 
     `experts` [S * P + Q, B, h]: the P (`specific`) of every mixture, then the Q shared ones; `weights` [S, B, P + Q].
     """
     own, shared = experts.tensor_split([len(weights) * specific])  # [S * P, B, h], [Q, B, h]
-    own = own.unflatten(0, (len(weights), specific))  # [S, P, B, h]
+    own = torch.unflatten(own, 0, (len(weights), specific))  # [S, P, B, h]
     own_weights, shared_weights = weights.tensor_split([specific], dim=2)  # [S, B, P], [S, B, Q]
     return mix_experts(own, own_weights) + mix_experts(shared.unsqueeze(0), shared_weights)  # [S, B, h]
 

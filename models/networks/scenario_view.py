@@ -52,7 +52,9 @@ class ScenarioView(nn.Module):
     def __init__(self, *, scenarios: int, inputs: int, units: Sequence[int]) -> None:
         super().__init__()
         if len(units) < 2:
-            raise ValueError(f"a view has two widths or more, of the scenario's layer and of the layers after it, not {units}")
+            raise ValueError(
+                f"a view has two widths or more, of the scenario's layer and of the layers after it, not {units}"
+            )
         self.star = StarLinear(scenarios=scenarios, inputs=inputs, outputs=units[0])
         self.after_star = StackedExperts(experts=1, inputs=units[0], units=units[1:], normalize=True)
         self.beside_star = StackedExperts(experts=1, inputs=inputs, units=units[-1:], normalize=True)

@@ -1,9 +1,10 @@
 """Embeddings whose training step costs by the ids of a batch, not by the rows of the tables.
 
 Adam over an embedding table updates every row in every step, and so does a moving average of it; with 10 million ids
-nothing else counts. Here a row is updated only by batches that contain its id: its moments (torch's SparseAdam), its
-decay, and its average, which catches up in closed form when the id occurs again. That is another optimizer than Adam
-over all rows, not a faster way to the same numbers: a rare row decays by its occurrences instead of by the steps.
+nothing else counts. Here a row is updated only by batches that contain its id: its optimizer state (torch's
+SparseAdam), its decay, and its average, which catches up in closed form when the id occurs again. That is another
+optimizer than Adam over all rows, not a faster way to the same numbers: a rare row decays by its occurrences instead of
+by the steps.
 """
 
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ def add_decay(embedding: nn.Parameter, decay: float) -> None:
 
 
 class SparseAverage:
-    """The moving average of an embedding by rows: mean_t = sum_s d^(t - s) w_s / sum_s d^(t - s), as of every parameter.
+    """The moving average of an embedding, row by row: mean_t = sum_s d^(t - s) w_s / sum_s d^(t - s).
 
     While a row stays at w from step r to step t its mean moves to
     w + (mean_r - w) * d^(t - r) * (1 - d^r) / (1 - d^t), the product of the factors of the steps in between.

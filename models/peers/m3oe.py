@@ -101,15 +101,15 @@ class M3oE(nn.Module):
 
     def _fuse(self, view: Tensor, scenario: Tensor) -> Tensor:
         """F: the view [B, D'] -> the input of each task's tower [T, B, h]."""
-        shared, scenarios, tasks = self.experts(view).split(self.parts)  # [K, B, h], [M, B, h], [T, B, h]
+        shared, scenarios, tasks = torch.split(self.experts(view), list(self.parts))  # [K, B, h], [M, B, h], [T, B, h]
         mixed = mix_experts(shared.unsqueeze(0), self._gate(view, scenario))  # [T, B, h]
         balance = F.embedding(scenario, self.of_scenarios()).unsqueeze(0)  # [1, B, M]
-        scenario_weight, task_weight = self.weights.sigmoid()
+        scenario_weight, task_weight = self.weights.sigmoid().unbind()
         mixed = mixed + scenario_weight * mix_experts(scenarios.unsqueeze(0), balance)  # [T, B, h]
         return mixed + task_weight * torch.einsum("tj,jbh->tbh", self.of_tasks(), tasks)  # [T, B, h]
 
     def _gate(self, view: Tensor, scenario: Tensor) -> Tensor:
         """The weights of the shared experts by the row's own scenario [T, B, K]."""
-        weights = self.gates(view).unflatten(0, self.parts[1:])  # [M, T, B, K]
+        weights = torch.unflatten(self.gates(view), 0, self.parts[1:])  # [M, T, B, K]
         own = own_scenario(weights.transpose(1, 2).flatten(2), scenario)  # [B, T * K]
-        return own.unflatten(1, (self.parts[2], -1)).transpose(0, 1)  # [T, B, K]
+        return torch.unflatten(own, 1, (self.parts[2], -1)).transpose(0, 1)  # [T, B, K]

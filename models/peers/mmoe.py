@@ -43,9 +43,7 @@ class MMoE(nn.Module):
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
         self.gates = Gates(mixtures=data.tasks, experts=config.experts, inputs=self.embedding.width)
-        self.experts = StackedExperts(
-            experts=config.experts, inputs=self.embedding.width, units=config.expert_units
-        )
+        self.experts = StackedExperts(experts=config.experts, inputs=self.embedding.width, units=config.expert_units)
         self.towers = StackedTowers(
             scenarios=data.scenarios if config.scenario_heads else 1,
             inputs=config.expert_units[-1],

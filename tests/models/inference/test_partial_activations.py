@@ -1,4 +1,4 @@
-"""models/inference/partial_activations.py: which columns are an item's, and what the first layer makes of each part."""
+"""models/inference/partial_activations.py: which columns are the item's, and the first layer's outputs from them."""
 
 import dataclasses
 
@@ -7,20 +7,22 @@ import pytest
 import torch
 
 from common.params import Aggregate
-from features.aggregate import feature_views
 from features.encoding.encoder import Batch, Encoder
+from features.engine.feature_views import feature_views
 from features.schema import Column, DType, Kind, Role, View, inputs
-from models.inference.partial_activations import item_columns
-from models.inference.ranking import Sharing
-from tests.models.inference.test_ranking import ITEMS, network, plainly, request
+from models.inference.fused import FusedHiNet
+from models.inference.partial_activations import ColumnEmbedding, ColumnIndices, item_columns, remaining_columns
 from tests.support import world
+from tests.support.fused_requests import ITEM_COLUMNS, forward, network, request
+
+pytestmark = pytest.mark.unit
 
 
-def test_the_parts_add_up_to_the_layer() -> None:
-    """The user's share and an item's, biases included once, are what the first layer and the gates make of all of x."""
+def test_partial_activations_add_up_to_the_first_layer() -> None:
+    """The user's and an item's, biases included once, are the outputs of the first layer and the gates for all of x."""
     made, batch = network(), request(1)
-    sharing = Sharing(made, ITEMS)
-    user, items = sharing.user(batch), sharing.items(batch)
+    fused = FusedHiNet(made, ITEM_COLUMNS)
+    user, items = fused.user(batch), fused.items(batch)
     with torch.inference_mode():
         x = made.embedding(*(torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric)))
         layer, gates = made.integration.experts.layers[0], made.integration.gates.logits.weight
@@ -35,27 +37,27 @@ def views() -> tuple[View, ...]:
 
 
 def encoder(columns: tuple[Column, ...]) -> Encoder:
-    """An encoder that has seen nothing."""
+    """An encoder with empty vocabularies."""
     tables = {column.vocabulary: [] for column in columns if column.kind is not Kind.NUMERIC}
     return Encoder("scenario", world.schema().scenarios, columns, tables, {c.name: (0.0, 1.0) for c in columns})
 
 
 def test_the_items_columns_are_its_id_and_its_views() -> None:
-    """The places are those of the encoder's output: a nullable number takes two, a list one bag."""
+    """The indices are those of the encoder's output: a nullable number has two, a list one bag."""
     schema = world.schema()
     columns = inputs(schema, views())
-    found = item_columns(encoder(columns), schema, views())
+    indices = item_columns(encoder(columns), schema, views())
     categorical = [c.name for c in columns if c.kind is Kind.CATEGORICAL]
     numbers = [c.name for c in columns if c.kind is Kind.NUMERIC for _ in range(1 + c.nullable)]
-    assert [categorical[i] for i in found.categorical] == ["item_id"]
-    assert [[c.name for c in columns if c.is_list][i] for i in found.bags] == ["tags"]
-    named = [numbers[i] for i in found.numeric]
+    assert [categorical[i] for i in indices.categorical] == ["item_id"]
+    assert [[c.name for c in columns if c.is_list][i] for i in indices.bags] == ["tags"]
+    named = [numbers[i] for i in indices.numeric]
     assert named.count("price") == 2
     assert set(named) == {c.name for c in views()[1].columns if c.kind is Kind.NUMERIC}
 
 
-def test_features_by_pair_cannot_be_kept_per_item() -> None:
-    """A view by user and item that the encoder reads is refused by name; one that it does not read is no matter."""
+def test_features_by_pair_cannot_be_cached_per_item() -> None:
+    """A view by user and item that the encoder reads is refused by name; one that it does not read is ignored."""
     schema = world.schema()
     seen = Column(name="times_seen", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.NUMERIC)
     pair = View(name="user_and_item", keys=("user_id", "item_id"), columns=(seen,))
@@ -66,7 +68,7 @@ def test_features_by_pair_cannot_be_kept_per_item() -> None:
 
 
 def test_an_encoded_request_is_ranked_from_its_layout() -> None:
-    """From the encoder's layout and the declared columns alone: the logits of the plain forward."""
+    """From the encoder's layout and the declared columns alone: the logits of the network's forward."""
     schema = world.schema()
     fitted = encoder(inputs(schema, views()))
     layout = dataclasses.asdict(fitted.layout)
@@ -78,6 +80,21 @@ def test_an_encoded_request_is_ranked_from_its_layout() -> None:
     numeric[:, shared] = numeric[0, shared]
     zeros = [np.zeros((rows, n), np.int32) for n in (len(layout["categorical_tables"]), sum(layout["bag_lengths"]))]
     batch = Batch(*zeros, numeric, np.full(rows, 1, np.int32))
-    sharing = Sharing(made, items)
-    found = sharing.rank(sharing.user(batch), sharing.items(batch), 1)
-    torch.testing.assert_close(found, plainly(made, batch), rtol=0, atol=1e-5)
+    fused = FusedHiNet(made, items)
+    logits = fused.rank(fused.user(batch), fused.items(batch), 1)
+    torch.testing.assert_close(logits, forward(made, batch), rtol=0, atol=1e-5)
+
+
+def test_the_remaining_columns_are_all_others() -> None:
+    """Of four categorical columns, two bags and four numbers those that are not the item's."""
+    expected = ColumnIndices(categorical=(0, 2), bags=(1,), numeric=(0, 3))
+    assert remaining_columns(network().embedding, ITEM_COLUMNS) == expected
+
+
+def test_some_columns_are_embedded_as_all_are() -> None:
+    """The item's columns of x: embedded ids 1 and 3, the mean of bag 0 (zeros where it is empty), numbers 1 and 2."""
+    made, batch = network(), request(1)
+    with torch.no_grad():
+        x = made.embedding(*(torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric)))
+    part = ColumnEmbedding(made.embedding, ITEM_COLUMNS)(batch)
+    torch.testing.assert_close(part, torch.cat([x[:, 4:8], x[:, 12:20], x[:, 25:27]], dim=1))

@@ -1,0 +1,91 @@
+"""models/inference/fused.py: the fused inference path gives the logits of the network's forward."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from features.encoding.encoder import Batch
+from models.inference import fused
+from models.inference.fused import FusedHiNet
+from models.networks import cpu_kernels
+from tests.support.fused_requests import ITEM_COLUMNS, ROWS, forward, network, request, with_other_users
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("small", [0, fused.SMALL_PRODUCT])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scenario_heads": True},
+        {"scenarios": 1},
+        {"scenarios": 2},
+        {"scenario_attention": False},
+        {"expert_units": (6,)},
+        {"expert_units": (9, 7, 6), "tower_units": (7, 3)},
+        {"task_outputs": (3, 1)},
+        {"task_outputs": (1, 4), "scenario_heads": True},
+    ],
+    ids=str,
+)
+def test_fused_logits_are_those_of_the_forward(
+    changes: dict[str, Any], small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cached partial activations, of all items or of some, and those of the request give the forward's logits, to 1e-5.
+
+    So with all experts at once, and one by one.
+    """
+    monkeypatch.setattr(fused, "SMALL_PRODUCT", small)
+    monkeypatch.setattr(cpu_kernels, "SMALL_PRODUCT", small)
+    made = network(**changes)
+    fast = FusedHiNet(made, ITEM_COLUMNS)
+    index = torch.tensor([7, 3, 3, 49, 0])
+    for scenario in range(made.scenarios):
+        batch = request(scenario)
+        expected = forward(made, batch)
+        assert expected.std(dim=0).max() > 0.05  # the items differ
+        user, items = fast.user(batch), fast.items(with_other_users(batch))
+        same = {"rtol": 0, "atol": 1e-5}
+        torch.testing.assert_close(fast.rank(user, items, scenario), expected, **same)
+        torch.testing.assert_close(fast.rank(user, items, scenario, index), expected[index], **same)
+        torch.testing.assert_close(fast.rank_rows(user, batch, scenario), expected, **same)
+
+
+def test_cached_partial_activations_can_be_used_again() -> None:
+    """Ranking changes neither the items' partial activations nor the user's: the second answer equals the first."""
+    fast, batch = FusedHiNet(network(), ITEM_COLUMNS), request(2)
+    user, items = fast.user(batch), fast.items(batch)
+    assert torch.equal(fast.rank(user, items, 2), fast.rank(user, items, 2))
+
+
+def test_a_request_without_items_has_no_logits() -> None:
+    """A request without items gets an empty answer."""
+    fast, batch = FusedHiNet(network(), ITEM_COLUMNS), request(0)
+    nothing = torch.empty(0, dtype=torch.long)
+    assert fast.rank(fast.user(batch), fast.items(batch), 0, nothing).shape == (0, 2)
+    none = Batch(*(part[:0] for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario)))
+    assert fast.rank_rows(fast.user(batch), none, 0).shape == (0, 2)
+
+
+def test_the_size_of_a_cached_item() -> None:
+    """The partial activations of an item are (1 + M) K (U + 1) floats, which `bytes_per_item` reports."""
+    fast = FusedHiNet(network(), ITEM_COLUMNS)
+    cached = fast.items(request(0))
+    assert fast.bytes_per_item == 4 * 5 * 3 * (9 + 1) == sum(part.nbytes for part in cached) / ROWS
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"hierarchy": False}, "hierarchy"),
+        ({"interactions": ("fm",)}, r"interactions \['fm'\]"),
+        ({"scenario_view": (8, 6)}, "scenario_view"),
+        ({"neighbours": 4}, "neighbours are no columns of a row"),
+    ],
+)
+def test_networks_without_the_fused_path_are_refused(changes: dict[str, Any], named: str) -> None:
+    """Where the first layer does not read all of x, or more than it reads x, the error names the option."""
+    with pytest.raises(ValueError, match=named):
+        FusedHiNet(network(**changes), ITEM_COLUMNS)
