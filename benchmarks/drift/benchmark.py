@@ -28,20 +28,22 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from benchmarks.accuracy.benchmark import silent
+from benchmarks.accuracy.runs import without_progress_bars
 from common import params, stage
 from common.errors import ParameterError
 from common.paths import ROOT
 from features.aggregate import aggregate
 from features.datasets.log import TRUE
 from features.encoding.encoder import Encoder
-from features.encoding.histograms import Histograms, count, fit_reference
+from features.encoding.fitting import fit_encoder
+from features.encoding.histogram_counts import count_histograms, fit_reference
+from features.encoding.histograms import Histograms
 from features.ingest import ingest
 from features.schema import EVENT_TIMESTAMP, Schema, View, inputs, read_schema, read_views
 from models.evaluation.reference_profile import score_cells
 from monitoring.detection.comparison import Comparison
-from monitoring.detection.score_shift import performance, score_entries
-from monitoring.detection.verdict import judge
+from monitoring.detection.score_shift import compare_auc, compare_scores
+from monitoring.detection.verdict import evaluate
 
 DAYS, TRAINED, PLANTED = 21, 17, 20  # days of the log, of the reference, and the first day of the change
 VALIDATED, JUDGED = (TRAINED, PLANTED - 1), (PLANTED - 1, DAYS)  # days from and before, counted from 0
@@ -63,7 +65,7 @@ SOUGHT: dict[str, Callable[[Finding], bool]] = {
     "swapped": lambda f: (f["kind"], f["column"], f["scenario"]) == ("swapped", "device", "all"),
     "conversion": lambda f: (f["kind"], f["scenario"], f["task"]) == ("label_rate", OF_ORDERS, "order"),
     "taste": lambda f: f["kind"] == "ranking",
-    STALLED: lambda f: (f["kind"], f["column"], f["scenario"]) == ("stale", "user_recent_items: age", "all"),
+    STALLED: lambda f: (f["kind"], f["column"], f["scenario"]) == ("outdated", "user_recent_items: age", "all"),
 }
 
 
@@ -101,7 +103,7 @@ def drift(
     found: list[dict[str, Any]] = kept["runs"] if kept.get("size") == SIZE else []
     wanted = {seed: missing for seed in range(1, seeds + 1) if (missing := kinds - kinds_of(found, seed))}
     with (
-        silent(),
+        without_progress_bars(),
         ProcessPoolExecutor(processes or stage.threads(), mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         asked = [pool.submit(town, seed, missing) for seed, missing in wanted.items()]
@@ -147,7 +149,7 @@ def found_world(folder: Path, seed: int, kind: str) -> World:
     schema, views = read_schema(folder / "schema.json"), read_views(folder / "features" / "views.json")
     train = join(folder, schema, views, "train", (0, TRAINED))
     settings = params.load(folder / "params.yaml")
-    encoder = Encoder.fit(schema, inputs(schema, views), train, settings.encode.minimum_count)
+    encoder = fit_encoder(schema, inputs(schema, views), train, settings.encode.minimum_count)
     scores = score_cells(*told(join(folder, schema, views, "valid", VALIDATED), schema, folder), schema)
     return World(folder, schema, views, encoder, fit_reference(train, schema, encoder), scores)
 
@@ -210,7 +212,7 @@ def report(world: World, kind: str, folder: Path, behind: timedelta = timedelta(
     predicted, labels, scenario = told(window, world.schema, folder if kind in OTHER_ROWS else world.folder)
     edges = {cell: held["edges"] for cell, held in world.scores.items()}
     scores = score_cells(predicted, labels, scenario, world.schema, edges)
-    current = count(window, world.schema, world.encoder, world.reference.bins)
+    current = count_histograms(window, world.schema, world.encoder, world.reference.bins)
     assert current.first_day - world.reference.first_day == timedelta(days=PLANTED - 1)
     limits = params.load(world.folder / "params.yaml").drift
     comparison = Comparison(world.reference, current, fewest=limits.fewest_rows)
@@ -218,10 +220,10 @@ def report(world: World, kind: str, folder: Path, behind: timedelta = timedelta(
         "mix": comparison.mix(world.schema),
         "columns": comparison.columns(world.schema, {}),
         "labels": list(comparison.labels(world.schema)),
-        "scores": list(score_entries(world.scores, scores)),
-        "performance": list(performance(predicted, labels, scenario, world.schema, world.scores)),
+        "scores": list(compare_scores(world.scores, scores)),
+        "performance": list(compare_auc(predicted, labels, scenario, world.schema, world.scores)),
     }
-    return judge(sections, limits)
+    return evaluate(sections, limits)
 
 
 def outcome(seed: int, kind: str, report: dict[str, Any]) -> dict[str, Any]:

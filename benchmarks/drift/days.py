@@ -16,15 +16,15 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.protocols import SCHEMA, TRAINING, prepare
+from benchmarks.accuracy.protocols import prepare
 from common import params, stage
 from common.params import Params
-from features.encode import visible
-from features.encoding.encoder import Encoder
-from features.encoding.histograms import count, fit_reference, selected, span
-from features.schema import Schema, View, read_schema, read_views
+from common.paths import SCHEMA, TRAINING
+from features.encoding.fitting import fit_encoder
+from features.encoding.histogram_counts import count_histograms, day_span, fit_reference, select_rows
+from features.schema import Schema, View, inputs_from, read_schema, read_views
 from monitoring.detection.comparison import Comparison
-from monitoring.detection.verdict import judge
+from monitoring.detection.verdict import evaluate
 
 
 def days(
@@ -40,7 +40,7 @@ def days(
         prepare(dataset, path, "time", folder)
         schema, views = read_schema(folder / SCHEMA), read_views(folder / "data" / "features" / "views.json")
         rows, settings = folder / TRAINING / "*.parquet", params.load(folder / "params.yaml")
-        start, end = span(rows, schema)
+        start, end = day_span(rows, schema)
         wanted = [start + timedelta(days=place) for place in range(first - 1, (end - start).days + 1)]
         found = [judged(rows, day, start, schema, views, settings) for day in wanted]
     json.parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +54,12 @@ def judged(
     """The verdict on a day and its findings, by all the days before it."""
     with tempfile.TemporaryDirectory() as temporary:
         before = Path(temporary) / "before.parquet"
-        duckdb.sql(f"copy ({selected(rows, schema, (start, day - timedelta(days=1)))}) to '{before.as_posix()}'")
-        encoder = Encoder.fit(schema, visible(schema, views, settings.encode), before, settings.encode.minimum_count)
+        duckdb.sql(f"copy ({select_rows(rows, schema, (start, day - timedelta(days=1)))}) to '{before.as_posix()}'")
+        encoder = fit_encoder(schema, inputs_from(schema, views, settings.encode.sources), before, settings.encode.minimum_count)
         reference = fit_reference(before, schema, encoder)
-        current = count(rows, schema, encoder, reference.bins, days=(day, day))
+        current = count_histograms(rows, schema, encoder, reference.bins, days=(day, day))
         comparison = Comparison(reference, current, fewest=settings.drift.fewest_rows)
-        report = judge(
+        report = evaluate(
             {
                 "mix": comparison.mix(schema),
                 "columns": comparison.columns(schema, {}),

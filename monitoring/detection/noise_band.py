@@ -1,8 +1,8 @@
-"""What a column does from day to day without any change: the question put to today, put to each day of the reference.
+"""The noise band of a statistic: its usual size between days of the reference, without any drift.
 
 A window is compared with the reference, which ends some days before it begins. The same comparison is made inside the
-reference: a window of as many days against the days that end as long before it. So a weekly rhythm, a calendar column
-and a counter that grows by itself have their usual distance measured, and only what exceeds it is drift.
+reference: windows of as many days, each against the days that end as long before it. So the usual distance of a weekly
+rhythm, of a calendar column and of a growing counter is measured, and only a larger distance is drift.
 """
 
 from dataclasses import dataclass
@@ -15,47 +15,50 @@ from monitoring.detection.statistics import degrees, expected_psi, psi
 
 Counts = NDArray[np.int64]
 LEVEL = 0.999  # share of samples without any change that stay inside the noise band
-MARGIN = 1.25  # beyond the largest distance that the reference itself has shown
+MARGIN = 1.25  # factor on the largest distance inside the reference
 FEWEST = 3  # comparisons inside the reference that make a history
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """`history` of the comparisons inside the reference, and `excess`: their mean beyond what sampling alone gives."""
+    """`history` of the comparisons inside the reference; mean and largest `excess` over the sampling error."""
 
     history: tuple[float, ...]
     excess: float
     largest_excess: float
 
 
-NONE = Noise(history=(), excess=0.0, largest_excess=0.0)
+NO_NOISE = Noise(history=(), excess=0.0, largest_excess=0.0)
 
 
-def noise_of(periods: Counts, *, length: int, gap: int) -> Noise:
-    """From counts by period [P, bins] of the reference, for a window of `length` periods that begins `gap` after it."""
-    asked = pairs(periods, length=length, gap=gap)
-    seen = [(psi(now, before), expected_psi(now, before)) for now, before in asked]
-    excess = [max(value - sampling, 0.0) for value, sampling in seen]
+def measure_noise(periods: Counts, *, length: int, gap: int) -> Noise:
+    """The noise of the PSI, from counts by period [P, bins] of the reference.
+
+    It is that of a window of `length` periods that begins `gap` periods after the reference.
+    """
+    pairs = reference_pairs(periods, length=length, gap=gap)
+    distances = [(psi(now, before), expected_psi(now, before)) for now, before in pairs]
+    excess = [max(value - sampling, 0.0) for value, sampling in distances]
     return Noise(
-        history=tuple(value for value, _ in seen),
+        history=tuple(value for value, _ in distances),
         excess=float(np.mean(excess)) if excess else 0.0,
         largest_excess=max(excess, default=0.0),
     )
 
 
-def pairs(periods: Counts, *, length: int, gap: int) -> list[tuple[Counts, Counts]]:
-    """Windows of `length` periods inside the reference, and the periods that end `gap` before each: counts [bins].
+def reference_pairs(periods: Counts, *, length: int, gap: int) -> list[tuple[Counts, Counts]]:
+    """Windows of `length` periods inside the reference, each with the periods that end `gap` before it: counts [bins].
 
-    With fewer than FEWEST of them the gap, then the length are shortened: a short reference says what it can. The
-    earlier half of the windows is left out: their past is so short that all of it is new.
+    With fewer than FEWEST of them the gap, then the length are shortened, so that a short reference has a history, too.
+    The earlier half of the windows is left out: their past is so short that every value in it is new.
     """
     length, gap = _that_fit(len(periods), length, gap)
-    found = [
+    pairs = [
         (periods[start : start + length].sum(axis=0), periods[: start - gap].sum(axis=0))
         for start in range(gap + 1, len(periods) - length + 1)
     ]
-    told = [(now, before) for now, before in found if now.sum() and before.sum()]
-    return told[-max(FEWEST, (len(told) + 1) // 2) :]
+    with_rows = [(now, before) for now, before in pairs if now.sum() and before.sum()]
+    return with_rows[-max(FEWEST, (len(with_rows) + 1) // 2) :]
 
 
 def _that_fit(periods: int, length: int, gap: int) -> tuple[int, int]:
@@ -64,17 +67,17 @@ def _that_fit(periods: int, length: int, gap: int) -> tuple[int, int]:
 
 
 def band(noise: Noise, current: Counts, reference: Counts) -> float:
-    """The PSI that a window without drift stays below: sampling, and MARGIN times what the reference has shown."""
+    """The PSI that a window without drift stays below: the sampling error, and MARGIN times the largest excess."""
     free = degrees(current, reference)
     sampling = expected_psi(current, reference) * stats.chi2.ppf(LEVEL, free) / free
     return float(sampling + MARGIN * noise.largest_excess)
 
 
 def p_value(value: float, noise: Noise, current: Counts, reference: Counts) -> float:
-    """Of a PSI under no change: a chi-squared variable plus what days differ by (Satterthwaite's approximation).
+    """The p-value of a PSI under no change: chi-squared plus day-to-day variation (Satterthwaite's approximation).
 
-    The day-to-day part counts as if it had one degree of freedom, and is known from so few days that the whole is
-    held against an F distribution.
+    The day-to-day part counts as one degree of freedom. It is estimated from few days, so the statistic is compared
+    with an F distribution.
     """
     sampling, free = expected_psi(current, reference), degrees(current, reference)
     if not np.isfinite(sampling):

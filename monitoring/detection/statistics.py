@@ -1,8 +1,8 @@
-"""How far two histograms on the same bins are apart, and how sure one can be of it. Arrays in, numbers out.
+"""Distances between two histograms on the same bins, tests of rates, and the correction for many tests.
 
 The population stability index of samples from one distribution is about (k - 1)(1/n + 1/m) for k bins and n and m rows
-(Yurdakul 2018): on top of that comes what differs from day to day without meaning anything, which the days of the
-reference show (monitoring/detection/noise_band.py).
+(Yurdakul 2018). The variation from day to day adds to it: it is measured on the days of the reference
+(monitoring/detection/noise_band.py).
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 Floats = NDArray[np.float64]
-PRIOR = 0.5  # rows added to each bin, so that an empty one has a logarithm (Jeffreys)
+PSEUDO_COUNT = 0.5  # rows added to each bin, so that an empty one has a logarithm (Jeffreys)
 
 
 def shares(counts: NDArray[np.int64]) -> Floats:
     """Counts [..., bins] as shares; zeros where there are no rows."""
-    total = counts.sum(axis=-1, keepdims=True)
-    return counts / np.maximum(total, 1)
+    result: Floats = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+    return result
 
 
 def psi(current: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
-    """Population stability index: sum over the bins of (p - q) ln(p / q), over bins that either window has rows in."""
+    """Population stability index: sum over the bins of (p - q) ln(p / q), over bins with rows in either window."""
     kept = (current > 0) | (reference > 0)
     if kept.sum() < 2:
         return 0.0
@@ -32,12 +32,13 @@ def psi(current: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
 
 
 def _smoothed(counts: NDArray[np.int64]) -> Floats:
-    raised = counts + PRIOR
-    return raised / raised.sum()
+    raised = counts + PSEUDO_COUNT
+    result: Floats = raised / raised.sum()
+    return result
 
 
 def expected_psi(current: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
-    """What `psi` comes to between two samples of one distribution: (k - 1)(1/n + 1/m)."""
+    """The expected `psi` of two samples of one distribution: (k - 1)(1/n + 1/m)."""
     rows = current.sum(), reference.sum()
     if not min(rows):
         return np.inf
@@ -45,7 +46,7 @@ def expected_psi(current: NDArray[np.int64], reference: NDArray[np.int64]) -> fl
 
 
 def degrees(current: NDArray[np.int64], reference: NDArray[np.int64]) -> int:
-    """Bins in use, less one."""
+    """Degrees of freedom: bins in use, less one."""
     return max(int(((current > 0) | (reference > 0)).sum()) - 1, 1)
 
 
@@ -56,27 +57,27 @@ def js_distance(current: NDArray[np.int64], reference: NDArray[np.int64]) -> flo
 
 
 def largest_move(current: NDArray[np.int64], reference: NDArray[np.int64]) -> tuple[float, int]:
-    """L-infinity distance of the shares, signed as current - reference, and the bin that moved so far."""
+    """The largest difference of the shares, current - reference, and the index of its bin."""
     moved = shares(current) - shares(reference)
-    place = int(np.abs(moved).argmax())
-    return float(moved[place]), place
+    index = int(np.abs(moved).argmax())
+    return float(moved[index]), index
 
 
 def wasserstein(
     current: NDArray[np.int64], reference: NDArray[np.int64], current_sums: Floats, reference_sums: Floats
 ) -> float | None:
-    """Wasserstein-1 distance of a number over the reference's standard deviation, from each bin's rows and sum.
+    """Wasserstein-1 distance of a number in standard deviations of the reference, from the rows and sum of each bin.
 
-    A bin counts as if all of its rows were at its mean. None without rows, or where the reference never varies.
+    All rows of a bin count as its mean. None without rows, or where the reference is constant.
     """
-    (p, at), (q, there) = (
+    (p, values), (q, reference_values) = (
         _points(counts, sums) for counts, sums in ((current, current_sums), (reference, reference_sums))
     )
     if not len(p) or not len(q):
         return None
-    mean = np.average(there, weights=q)
-    deviation = np.sqrt(np.average((there - mean) ** 2, weights=q))
-    return float(stats.wasserstein_distance(at, there, p, q) / deviation) if deviation else None
+    mean = np.average(reference_values, weights=q)
+    deviation = np.sqrt(np.average((reference_values - mean) ** 2, weights=q))
+    return float(stats.wasserstein_distance(values, reference_values, p, q) / deviation) if deviation else None
 
 
 def _points(counts: NDArray[np.int64], sums: Floats) -> tuple[NDArray[np.int64], Floats]:
@@ -86,7 +87,7 @@ def _points(counts: NDArray[np.int64], sums: Floats) -> tuple[NDArray[np.int64],
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of a window against what the reference expects: its band, and how surprising it is (two-sided)."""
+    """A share of a window, the expected one of the reference with its band, and the two-sided p-value."""
 
     value: float
     expected: float
@@ -95,17 +96,29 @@ class Rate:
     p_value: float
 
 
-def rate(
-    hits: float, rows: float, reference_hits: float, reference_rows: float, *, spread: float = 1.0, level: float = 0.998
+def compare_rates(
+    positives: float,
+    rows: float,
+    reference_positives: float,
+    reference_rows: float,
+    *,
+    spread: float = 1.0,
+    level: float = 0.998,
 ) -> Rate | None:
-    """The share hits / rows against the reference's, as of the two-sample test of proportions; None without rows.
+    """Two-sample test of proportions: positives / rows against the reference's; None without rows.
 
-    `spread` is by how much the variance exceeds the binomial one (`overdispersion`); the band holds with `level`.
+    Args:
+        positives: positive rows of the window.
+        rows: rows of the window.
+        reference_positives: positive rows of the reference.
+        reference_rows: rows of the reference.
+        spread: factor by which the variance exceeds the binomial one (`overdispersion`).
+        level: share of samples without a change that stay inside the band.
     """
     if not rows or not reference_rows:
         return None
-    value, expected = hits / rows, reference_hits / reference_rows
-    pooled = (hits + reference_hits + PRIOR) / (rows + reference_rows + 2 * PRIOR)
+    value, expected = positives / rows, reference_positives / reference_rows
+    pooled = (positives + reference_positives + PSEUDO_COUNT) / (rows + reference_rows + 2 * PSEUDO_COUNT)
     deviation = np.sqrt(spread * pooled * (1 - pooled) * (1 / rows + 1 / reference_rows))
     reach = stats.norm.isf((1 - level) / 2) * deviation
     p_value = 2 * stats.norm.sf(abs(value - expected) / deviation)
@@ -113,22 +126,22 @@ def rate(
 
 
 def auc_deviation(auc: float, positives: int, negatives: int) -> float:
-    """Standard deviation of an AUC from so many rows, whatever the scores (Hanley and McNeil 1982)."""
-    won, lost = auc / (2 - auc), 2 * auc**2 / (1 + auc)  # that one positive beats two negatives, two positives one
+    """Standard deviation of an AUC on so many rows, for any scores (Hanley and McNeil 1982)."""
+    won, lost = auc / (2 - auc), 2 * auc**2 / (1 + auc)  # P(a positive beats two negatives), P(two positives beat one)
     spread = (positives - 1) * (won - auc**2) + (negatives - 1) * (lost - auc**2)
     return float(np.sqrt((auc * (1 - auc) + spread) / (positives * negatives)))
 
 
-def overdispersion(hits: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
-    """By how much more daily shares vary than by chance: Pearson's chi-squared over its degrees, at least 1."""
+def overdispersion(positives: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
+    """Variance of daily shares over the binomial one: Pearson's chi-squared over its degrees of freedom, at least 1."""
     kept = rows > 0
     if kept.sum() < 2:
         return 1.0
-    share = (hits[kept].sum() + PRIOR) / (rows[kept].sum() + 2 * PRIOR)
-    pearson = ((hits[kept] - rows[kept] * share) ** 2 / (rows[kept] * share * (1 - share))).sum()
+    share = (positives[kept].sum() + PSEUDO_COUNT) / (rows[kept].sum() + 2 * PSEUDO_COUNT)
+    pearson = ((positives[kept] - rows[kept] * share) ** 2 / (rows[kept] * share * (1 - share))).sum()
     return float(max(pearson / (kept.sum() - 1), 1.0))
 
 
 def adjusted(p_values: Floats) -> Floats:
-    """p-values corrected for their number (Benjamini-Yekutieli: whatever the tests have to do with each other)."""
+    """p-values corrected for their number (Benjamini-Yekutieli, valid for any dependence between the tests)."""
     return np.asarray(stats.false_discovery_control(p_values, method="by")) if len(p_values) else p_values

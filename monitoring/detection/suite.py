@@ -1,6 +1,6 @@
-"""The table of statistics under Great Expectations, so that Data Docs show drift beside the quality of the data.
+"""The drift statistics as expectations of Great Expectations: Data Docs show drift as they show data quality.
 
-What is to be acted upon breaks a critical expectation, what is to be watched a warning.
+A statistic with the level act breaks a critical expectation, one with the level watch a warning.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ import great_expectations.expectations as gxe
 import pyarrow as pa
 
 from features.quality import gate
-from features.quality.expectations import Rule, Severity, expect
-from features.quality.gate import Border, Facts, Suite
+from features.quality.gate import Measurements, QualityGate, SuiteResult
 from features.quality.results import quiet_context
-from monitoring.detection.verdict import Test
+from features.quality.rule import Rule, Severity, expect
+from monitoring.detection.drift_tests import DriftTest
 
-BORDER = Border(title="Drift", remedy="The page of the drift report says what to do.")
+GATE = QualityGate(title="Drift", remedy="The page of the drift report says what to do.")
 LEVELS = ("ok", "watch", "act")
 TITLES = {
     "psi": "Population stability index of a column in a scenario",
@@ -32,17 +32,20 @@ TITLES = {
 _COLUMNS = ("of", "level", "value", "watch", "act", "noise", "p")
 
 
-def publish(tests: Sequence[Test], *, name: str, rows: int, report: Path, docs: Path) -> None:
-    """Write what Great Expectations says of the weighed tests to `report` (JSON) and `docs` (Data Docs)."""
-    facts = [Facts(key="of", rows=_table(statistic, tests), rules=tuple(_rules(statistic))) for statistic in TITLES]
-    outcomes = gate.judge(quiet_context(), *(table for table in facts if table.rows.num_rows))
-    gate.publish(BORDER, [Suite(name="statistics", rows=rows, outcomes=outcomes)], name=name, report=report, docs=docs)
+def write_report(tests: Sequence[DriftTest], *, name: str, rows: int, report: Path, docs: Path) -> None:
+    """Write the results of Great Expectations on the tests to `report` (JSON) and `docs` (Data Docs)."""
+    tables = [
+        Measurements(key="of", rows=_table(statistic, tests), rules=tuple(_rules(statistic))) for statistic in TITLES
+    ]
+    outcomes = gate.evaluate(quiet_context(), *(table for table in tables if table.rows.num_rows))
+    suite = SuiteResult(name="statistics", rows=rows, outcomes=outcomes)
+    gate.write_report(GATE, [suite], name=name, report=report, docs=docs)
 
 
-def _table(statistic: str, tests: Sequence[Test]) -> pa.Table:
+def _table(statistic: str, tests: Sequence[DriftTest]) -> pa.Table:
     rows = [
         (
-            _place(test),
+            _subject(test),
             LEVELS.index(test.level),
             test.value,
             test.limits.watch,
@@ -56,12 +59,12 @@ def _table(statistic: str, tests: Sequence[Test]) -> pa.Table:
     return pa.table(dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)) if rows else {"of": []})
 
 
-def _place(test: Test) -> str:
+def _subject(test: DriftTest) -> str:
     return "/".join(part for part in (test.column, test.scenario, test.task) if part is not None)
 
 
 def _rules(statistic: str) -> list[Rule]:
-    asked: tuple[tuple[str, Severity, list[int]], ...] = (("act", "critical", [0, 1]), ("watch", "warning", [0]))
+    levels: tuple[tuple[str, Severity, list[int]], ...] = (("act", "critical", [0, 1]), ("watch", "warning", [0]))
     return [
         expect(
             gxe.ExpectColumnValuesToBeInSet,
@@ -73,5 +76,5 @@ def _rules(statistic: str) -> list[Rule]:
             column="level",
             value_set=allowed,
         )
-        for level, severity, allowed in asked
+        for level, severity, allowed in levels
     ]

@@ -1,4 +1,4 @@
-"""The current window: its rows as histograms on the reference's bins, and what the model says of them."""
+"""The current window: histograms of its rows on the bins of the reference, and scores of a sample of them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from common import stage
 from common.errors import SourceError
-from features.encoding.histograms import Days, Histograms, count, selected
+from common.files import sha256_of
+from features.encoding.histogram_counts import count_histograms, select_rows
+from features.encoding.histograms import Days, Histograms
 from features.encoding.tensors import Tensors, labels_of
+from features.engine import sql
+from features.engine.connection import connect
 from features.schema import Schema
 from models.evaluation.accuracy import probabilities_of
 from models.evaluation.predict import predict
@@ -23,9 +26,9 @@ from models.model_folder import Model
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """`histograms` of all rows; `scores` by "scenario/task" and labels and probabilities of up to `scored` rows.
+    """Histograms of all rows; scores by "scenario/task", labels and probabilities of a sample of N rows.
 
-    `served` says that the scores are those that were served at the time, and not what the model says of the rows now.
+    `served`: the probabilities are those of the service at the time, not of the model now.
     """
 
     histograms: Histograms
@@ -38,20 +41,33 @@ class Window:
 
 
 def open_window(
-    rows: Path, model: Model, reference: Histograms, behaviour: dict[str, Any], *, most: int, days: Days | None = None
+    rows: Path, model: Model, reference: Histograms, profile: dict[str, Any], *, most: int, days: Days | None = None
 ) -> Window:
-    """The window of the Parquet file(s) `rows`: the columns of the training set, perhaps with `score_<task>`.
+    """The window of the Parquet file(s) `rows`, with the columns of the training set.
 
-    Up to `most` rows, drawn by their event id, are scored; raises SourceError where a column is missing.
+    Where they have `score_<task>`, these are the probabilities; else the model scores them.
+
+    Args:
+        rows: a file, or a pattern of files in one folder.
+        model: the model whose reference the window is compared with.
+        reference: histograms of its training rows.
+        profile: scores of its validation rows (behaviour.json).
+        most: rows of the sample, drawn by their event id.
+        days: first and last day (UTC); None: all.
+
+    Raises:
+        SourceError: a file is missing, no Parquet, or lacks a column.
     """
     _check(rows, model, reference)
-    found = count(rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days, days=days)
+    histograms = count_histograms(
+        rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days, days=days
+    )
     table = _sample(rows, model.schema, most, days)
     encoded = Tensors(
         **vars(model.encoder.encode(table)),
         labels=np.stack([labels_of(task, table[task.name]) for task in model.schema.tasks], axis=1),
-        event_id=np.empty(0),
-        user=np.empty(0),
+        event_id=np.empty(0, np.int64),
+        user=np.empty(0, np.int64),
     )
     names = [f"score_{name}" for name in model.schema.output_names]
     served = set(names) <= set(table.column_names)
@@ -60,10 +76,10 @@ def open_window(
         if served
         else probabilities_of(predict(model.network, encoded, model.name), model.schema.tasks)
     )
-    edges = {cell: held["edges"] for cell, held in behaviour["scores"].items()}
+    edges = {cell: scores["edges"] for cell, scores in profile["scores"].items()}
     scores = score_cells(probabilities, encoded.labels, encoded.scenario, model.schema, edges)
     return Window(
-        histograms=found,
+        histograms=histograms,
         scores=scores,
         labels=encoded.labels,
         probabilities=probabilities,
@@ -74,42 +90,43 @@ def open_window(
 
 
 def _check(rows: Path, model: Model, reference: Histograms) -> None:
-    """Refuse what is not a window of this model; raises SourceError."""
+    """Raise SourceError where `rows` is not a window of this model."""
     files = sorted(rows.parent.glob(rows.name))
     if not files:
         raise SourceError(f"{rows} does not exist: --current is a Parquet file with the columns of the training set")
     try:
-        with duckdb.connect() as connection:
-            found = {name for name, *_ in connection.execute(f"describe {selected(rows, model.schema)}").fetchall()}
+        with connect() as connection:
+            present = {
+                name for name, *_ in connection.execute(f"describe {select_rows(rows, model.schema)}").fetchall()
+            }
     except duckdb.Error as error:
         raise SourceError(f"{rows} cannot be read as Parquet: {error}") from error
     schema = model.schema
-    wanted = {schema.timestamp, schema.event_id, *schema.task_names, *(bins.read for bins in reference.bins)}
-    if wanted - found:
+    needed = {schema.timestamp, schema.event_id, *schema.task_names, *(bins.source_column for bins in reference.bins)}
+    if needed - present:
         raise SourceError(
-            f"{rows} has no columns {sorted(wanted - found)}, which {model.name} {model.tag} was trained "
-            "on: take a window of the same schema, or the model of this one"
+            f"{rows} has no columns {sorted(needed - present)}, which {model.name} {model.tag} was trained "
+            "on: use a window of the same schema, or the model that was trained on this one"
         )
 
 
 def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Table:
-    """Up to `most` rows, by the hash of their event id, or of what stands for it while no event has come of them."""
-    with duckdb.connect(config={"memory_limit": "1500MB", "threads": stage.threads()}) as connection:
-        source = selected(rows, schema, days)
+    """Up to `most` rows, by the hash of their event id, or of time, user, item and scenario where there is no event."""
+    with connect(memory_limit="1500MB") as connection:
+        source = select_rows(rows, schema, days)
         (total,) = connection.execute(f"select count(*) from ({source})").fetchone() or (0,)
         share = min(most / max(total, 1), 1.0)
-        served = ", ".join(f'"{name}"' for name in (schema.timestamp, schema.user, schema.item, schema.scenario))
-        drawn = f'case when "{schema.event_id}" is null then hash({served}) else hash("{schema.event_id}") end'
+        impression = sql.columns((schema.timestamp, schema.user, schema.item, schema.scenario))
+        drawn = f'case when "{schema.event_id}" is null then hash({impression}) else hash("{schema.event_id}") end'
         where = "" if share == 1 else f" where {drawn} < {share} * 18446744073709551615::double"
         return connection.execute(
-            f'from ({source}){where} order by "{schema.event_id}" nulls last, {served}'
+            f'from ({source}){where} order by "{schema.event_id}" nulls last, {impression}'
         ).to_arrow_table()
 
 
 def _sha256(rows: Path) -> str:
-    """Of the files one after the other, in the order of their names."""
+    """SHA-256 over the checksums of the files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(rows.parent.glob(rows.name)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""The page that a person reads: drift.json as one HTML file that needs no network and no script.
+"""The page of the drift report: drift.json as one HTML file that needs no network and no script.
 
-What stands on it and in which order is in the templates of page/; here is what they ask for: the columns ranked,
-their cells judged, the findings with the way to where they come from. The same document gives the same bytes.
+Content and order of the page are in templates/. This module prepares what they need: ranked columns, cells with their
+levels, findings with the anchors they link to. The same document gives the same bytes.
 """
 
 from collections.abc import Iterable
@@ -10,21 +10,22 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.files import write_text
 from monitoring.report import charts, wording
 
 Plain = dict[str, Any]
+TEMPLATES = Path(__file__).parent / "templates"
 
-OPEN = 3  # columns whose section is open from the start
-FIRST = 12  # findings shown at once; the rest unfolds
-NAMED = {"act": 4, "watch": 4, "above": 3, "quiet": 1, "few": 1}  # bins named under a histogram
-WIDE = 8  # scenarios that fit beside each other on a screen
-WEIGHT = {"act": 2, "watch": 1, "ok": 0, None: 0}  # None: not judged
+OPEN = 3  # columns whose section is open initially
+FIRST = 12  # findings that are shown initially; the others unfold
+BINS_NAMED = {"act": 4, "watch": 4, "above": 3, "quiet": 1, "few": 1}  # bins named under a histogram
+WIDE = 8  # scenarios that fit on a screen side by side
+WEIGHT = {"act": 2, "watch": 1, "ok": 0, None: 0}  # None: not tested
 
 
 def write(report: Plain, path: Path) -> None:
     """Write the page of `report` (drift.json) to `path`; a missing key raises KeyError or jinja2.UndefinedError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(report), encoding="utf-8")
+    write_text(path, render(report))
 
 
 def render(report: Plain) -> str:
@@ -37,30 +38,30 @@ def render(report: Plain) -> str:
 
 
 def scenarios(report: Plain) -> list[str]:
-    """Names of the scenarios, in the order of the mix; those that only a column knows come last."""
+    """Names of the scenarios, in the order of the mix; those of a column only come last."""
     names = [row["scenario"] for row in report["mix"]["scenarios"]]
     return list(dict.fromkeys([*names, *(name for column in report["columns"] for name in column["scenarios"])]))
 
 
 def rank(report: Plain) -> list[Plain]:
-    """The columns, the one with the worst finding first, then by importance; each with `place`, `anchor`, ..."""
-    found: dict[str, list[Plain]] = {}
-    for place, finding in enumerate(report["findings"]):
-        found.setdefault(finding["column"], []).append({**finding, "place": place})
-    order = sorted(report["columns"], key=lambda column: _rank(column, found.get(column["column"], [])))
+    """The columns, the one with the worst finding first, then by importance; each with `rank`, `anchor`, ..."""
+    by_column: dict[str, list[Plain]] = {}
+    for index, finding in enumerate(report["findings"]):
+        by_column.setdefault(finding["column"], []).append({**finding, "index": index})
+    order = sorted(report["columns"], key=lambda column: _rank(column, by_column.get(column["column"], [])))
     names = scenarios(report)
-    return [_column(column, place, found.get(column["column"], []), names) for place, column in enumerate(order, 1)]
+    return [_column(column, index, by_column.get(column["column"], []), names) for index, column in enumerate(order, 1)]
 
 
 def _rank(column: Plain, findings: list[Plain]) -> tuple[float, int, float, str]:
-    first = findings[0]["place"] if findings else float("inf")
+    first = findings[0]["index"] if findings else float("inf")
     worst = max((WEIGHT[cell["verdict"]] for cell in column["scenarios"].values()), default=0)
     importance = column["importance"]
     return first, -worst, float("inf") if importance is None else -importance, column["column"]
 
 
-def _column(column: Plain, place: int, findings: list[Plain], names: list[str]) -> Plain:
-    anchor = f"column-{place}"
+def _column(column: Plain, rank: int, findings: list[Plain], names: list[str]) -> Plain:
+    anchor = f"column-{rank}"
     cells = [_cell(column, name, f"{anchor}-{index}", findings) for index, name in enumerate(names, 1)]
     enough = [cell for cell in cells if cell and cell["enough_rows"]]
     shares = [share for cell in enough for share in (*cell["reference"], *cell["current"])]
@@ -70,19 +71,19 @@ def _column(column: Plain, place: int, findings: list[Plain], names: list[str]) 
     verdict = max(verdicts, key=WEIGHT.__getitem__, default="ok")
     return {
         **column,
-        "place": place,
+        "rank": rank,
         "anchor": anchor,
         "findings": findings,
         "cells": cells,
         "worst": worst,
         "verdict": verdict,
         "top": max(shares, default=0.0),
-        "told": _told(findings, worst, anchor, names),
+        "summary": _summary(findings, worst, anchor, names),
     }
 
 
-def _told(findings: list[Plain], worst: Plain | None, anchor: str, names: list[str]) -> Plain | None:
-    """What is told of a column in one line: its first finding; else the scenario in which its PSI is largest."""
+def _summary(findings: list[Plain], worst: Plain | None, anchor: str, names: list[str]) -> Plain | None:
+    """The one line of a column: its first finding; else the scenario in which its PSI is largest."""
     if findings:
         first = findings[0]
         known = first["scenario"] in names
@@ -102,7 +103,7 @@ def _told(findings: list[Plain], worst: Plain | None, anchor: str, names: list[s
 
 
 def _cell(column: Plain, scenario: str, anchor: str, findings: list[Plain]) -> Plain | None:
-    """A column in a scenario, with the kinds of what was found there; None where it was not compared."""
+    """A column in a scenario, with the kinds of its findings; None where it was not compared."""
     cell = column["scenarios"].get(scenario)
     if cell is None:
         return None
@@ -117,20 +118,20 @@ def _cell(column: Plain, scenario: str, anchor: str, findings: list[Plain]) -> P
         "kinds": kinds,
         "verdict": verdict,
         "level": level,
-        "moves": _moves(column["bins"], cell, NAMED[level]),
+        "moves": _moves(column["bins"], cell, BINS_NAMED[level]),
     }
 
 
 def _moves(bins: list[str], cell: Plain, most: int) -> list[tuple[str, float, float]]:
-    """The bins that moved most: name, share in the reference, share now."""
+    """The bins that moved most: name, share in the reference, current share."""
     before, now = cell["reference"], cell["current"]
     if not len(bins) == len(before) == len(now):
         return []
-    return [(bins[place], before[place], now[place]) for place in charts.moved(before, now)[:most]]
+    return [(bins[index], before[index], now[index]) for index in charts.moved(before, now)[:most]]
 
 
 def _level(cell: Plain, verdict: str) -> str:
-    """How a cell of the heat map is painted: few, act, watch, above (its noise band) or quiet."""
+    """The level of a cell of the heat map: few, act, watch, above (its noise band) or quiet."""
     if not cell["enough_rows"]:
         return "few"
     if verdict != "ok":
@@ -140,10 +141,10 @@ def _level(cell: Plain, verdict: str) -> str:
 
 
 def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
-    """The finding with the anchor of what it is about."""
+    """The finding with the anchor of its column, cell or section."""
     column = next((column for column in columns if column["column"] == finding["column"]), None)
-    place = names.index(finding["scenario"]) if finding["scenario"] in names else None
-    cell = column["cells"][place] if column and place is not None else None
+    index = names.index(finding["scenario"]) if finding["scenario"] in names else None
+    cell = column["cells"][index] if column and index is not None else None
     sections = {
         "mix": "mix",
         "label_rate": "labels",
@@ -156,7 +157,7 @@ def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
 
 
 def bounds(rows: Iterable[Plain], keys: tuple[str, ...]) -> tuple[float, float]:
-    """The scale on which all of `rows` are drawn: from the least to the greatest of the numbers under `keys`."""
+    """The common scale of `rows`: from the smallest to the largest of the numbers under `keys`, with a margin."""
     known = [row[key] for row in rows for key in keys if row[key] is not None]
     low, high = min(known, default=0.0), max(known, default=1.0)
     margin = 0.03 * (high - low) or 0.01
@@ -164,18 +165,18 @@ def bounds(rows: Iterable[Plain], keys: tuple[str, ...]) -> tuple[float, float]:
 
 
 def largest(rows: Iterable[Plain], *keys: str) -> float:
-    """The greatest known number under `keys`; 0 where there is none."""
+    """The largest known number under `keys`; 0 where there is none."""
     return max((row[key] for row in rows for key in keys if row[key] is not None), default=0.0)
 
 
 def is_near(link: str) -> bool:
-    """Whether a link stays beside the page: relative, without a scheme."""
+    """Whether a link is relative, without a scheme."""
     return ":" not in link and not link.startswith("/")
 
 
 def _environment() -> Environment:
-    """Everything is escaped unless figures.py drew it; a key that the document lacks is an error."""
-    loader = FileSystemLoader(Path(__file__).parent / "page")
+    """Everything but the charts is escaped; a key that the document lacks is an error."""
+    loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -191,7 +192,7 @@ def _environment() -> Environment:
         statistic=wording.name_statistic,
     )
     environment.globals.update(
-        figures=charts,
+        charts=charts,
         absent=wording.absent,
         change=wording.change,
         percent=wording.percent,

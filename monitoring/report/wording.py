@@ -1,4 +1,4 @@
-"""How the page says a number: digits that mean something, thousands apart, an en dash where there is none."""
+"""Numbers and terms as the page shows them: significant digits, separated thousands, a dash for a missing number."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ KINDS = {
     "unit": "unit changed",
     "swapped": "categories swapped",
     "range": "out of range",
-    "stale": "sequences stale",
+    "outdated": "sequences outdated",
     "mix": "scenario mix",
     "label_rate": "label rate",
     "score": "scores moved",
@@ -39,17 +39,17 @@ SHARES = frozenset({"missing", "unknown", "out_of_range"})  # of rows, in points
 
 
 def absent(reason: str = "not known") -> Markup:
-    """An en dash that says on demand why nothing stands there."""
+    """An en dash for a missing number, with the reason as its title."""
     return Markup('<span title="{}">{}</span>').format(reason, ABSENT)
 
 
 def is_absent(value: Any) -> bool:
-    """Whether there is nothing to say: None, or a number that is none."""
+    """Whether a value is missing: None, or a number that is not finite."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def count(value: float | None, reason: str = "not counted") -> str:
-    """A number of rows, thousands apart."""
+    """A number of rows with separated thousands."""
     return absent(reason) if is_absent(value) else f"{value:,.0f}"
 
 
@@ -65,12 +65,12 @@ def figure(value: float | None, reason: str = "not measured") -> str:
 
 
 def fixed(value: float | None, digits: int = 3, reason: str = "not measured") -> str:
-    """A number with as many decimals as its neighbours in a table."""
+    """A number with a fixed number of decimals, for a column of a table."""
     return absent(reason) if value is None or is_absent(value) else f"{value:,.{digits}f}".replace("-", MINUS)
 
 
 def share(value: float | None, reason: str = "not measured") -> str:
-    """A share in percent: 12.3 %, 0.4 %; "<0.1 %" where it is not nothing."""
+    """A share in percent: 12.3 %, 0.4 %; "<0.1 %" for a small share that is not 0."""
     if value is None or is_absent(value):
         return absent(reason)
     if 0 < abs(value) < 0.0005:
@@ -87,14 +87,14 @@ def change(before: float | None, now: float | None) -> str:
 
 
 def percent(before: float | None, now: float | None) -> str:
-    """Two shares in percent without the sign, then and now: 12.0 → 18.1."""
+    """Two shares in percent without the sign, reference and current: 12.0 → 18.1."""
     if before is None or now is None or is_absent(before) or is_absent(now):
         return absent()
     return f"{100 * before:.1f} → {100 * now:.1f}"
 
 
 def measured(value: float | None, statistic: str | None) -> str:
-    """A value of a named statistic: shares in points, a change of a rate in percent, the rest as a figure."""
+    """A value of a named statistic: shares in points, a change of a rate in percent, others as a figure."""
     if value is None or is_absent(value):
         return absent()
     if statistic in SHARES:
@@ -103,7 +103,7 @@ def measured(value: float | None, statistic: str | None) -> str:
 
 
 def chance(probability: float | None, name: str = "p") -> str:
-    """How often chance alone does as much, as a figure; without a `name` only the figure."""
+    """A p-value; without a `name` only the number."""
     if probability is None or is_absent(probability):
         return absent("no test applies")
     if probability < 0.001:
@@ -112,7 +112,7 @@ def chance(probability: float | None, name: str = "p") -> str:
 
 
 def certainty(probability: float | None) -> str:
-    """How sure one may be that it is no chance, in words."""
+    """A corrected p-value in words."""
     if probability is None or is_absent(probability):
         return "not tested"
     words = {0.001: "very sure", 0.01: "sure", 0.05: "fairly sure"}
@@ -120,20 +120,20 @@ def certainty(probability: float | None) -> str:
 
 
 def name_kind(kind: str) -> str:
-    """A kind of finding in words."""
+    """The name of a kind of finding."""
     return KINDS.get(kind, kind.replace("_", " "))
 
 
 def name_statistic(statistic: str | None) -> str:
-    """A statistic as it is written behind its value: 0.31 PSI, 12.0 points more new values."""
+    """A statistic as it follows its value: 0.31 PSI, 12.0 points more new values."""
     return STATISTICS.get(statistic or "", "")
 
 
 def quote(text: Any) -> str:
-    """Text with what stands between backticks set as code."""
+    """Text with the parts between backticks set as code."""
     pieces = str(text).split("`")
     if len(pieces) % 2 == 0:
         return escape(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece) for place, piece in enumerate(pieces)
+        Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece) for index, piece in enumerate(pieces)
     )

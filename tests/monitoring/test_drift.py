@@ -1,4 +1,4 @@
-"""The drift command on a real model and window: verdict, exit status, files, and refusals that say what to do."""
+"""The drift stage on a real model and window: verdict, exit status, files, and errors with the next step."""
 
 import contextlib
 import json
@@ -22,21 +22,24 @@ from common.paths import ROOT
 from features.encoding.histograms import Histograms
 from features.schema import newest_day
 from models.model_folder import read_model
-from monitoring.drift import days_of, drift, examine, rounded
+from monitoring.detection.drift_report import days_of, report_on, rounded
+from monitoring.drift import drift
 from tests.support import tiny_project
 from tests.support.drift_document import document
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny project of 6,000 impressions in which 50 rows of a scenario are enough."""
     limits = {"drift__fewest_rows": 50}
     return tiny_project.build(tmp_path_factory.mktemp("project"), rows=6000, **limits)
 
 
-def window(place: Path, path: Path, **changed: Any) -> Path:
+def window(root: Path, path: Path, **changed: Any) -> Path:
     """The test rows of the project with other values in some columns."""
-    table = pq.read_table(place / "data" / "training" / "test.parquet")
+    table = pq.read_table(root / "data" / "training" / "test.parquet")
     for name, values in changed.items():
         column = pa.array(values(table[name].to_pylist()), table.schema.field(name).type, from_pandas=True)
         table = table.set_column(table.column_names.index(name), name, column)
@@ -44,13 +47,13 @@ def window(place: Path, path: Path, **changed: Any) -> Path:
     return path
 
 
-def judged(place: Path, current: Path) -> dict[str, Any]:
+def evaluated(root: Path, current: Path) -> dict[str, Any]:
     """The report on the window."""
-    with contextlib.chdir(place):
-        return examine(current, read_model(tiny_project.MODEL), tiny_project.MODEL, params.load().drift)
+    with contextlib.chdir(root):
+        return report_on(current, read_model(tiny_project.MODEL), tiny_project.MODEL, params.load().drift)
 
 
-def command(place: Path, current: Path, out: Path) -> subprocess.CompletedProcess[str]:
+def command(root: Path, current: Path, out: Path) -> subprocess.CompletedProcess[str]:
     """The command line of the README, in the project."""
     line = [
         sys.executable,
@@ -65,7 +68,7 @@ def command(place: Path, current: Path, out: Path) -> subprocess.CompletedProces
     ]
     return subprocess.run(
         list(map(str, line)),
-        cwd=place,
+        cwd=root,
         env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -73,105 +76,105 @@ def command(place: Path, current: Path, out: Path) -> subprocess.CompletedProces
     )
 
 
-def test_a_broken_column_is_named_in_every_scenario(place: Path, tmp_path: Path) -> None:
-    """A price that is not delivered any more: missing, all scenarios, act; the other columns stay quiet."""
-    found = judged(place, window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held)))
-    first = found["findings"][0]
-    assert (found["verdict"], first["kind"], first["column"], first["scenario"]) == ("act", "missing", "price", "all")
-    assert "upstream" in found["next_step"]
+def test_a_broken_column_is_named_in_every_scenario(root: Path, tmp_path: Path) -> None:
+    """A price that is no longer delivered: missing, in all scenarios, act; the other columns are ok."""
+    report = evaluated(root, window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held)))
+    first = report["findings"][0]
+    assert (report["verdict"], first["kind"], first["column"], first["scenario"]) == ("act", "missing", "price", "all")
+    assert "upstream" in report["next_step"]
 
 
-def test_a_change_of_unit_is_told_from_other_shifts(place: Path, tmp_path: Path) -> None:
+def test_a_change_of_unit_is_distinguished_from_other_shifts(root: Path, tmp_path: Path) -> None:
     """Prices in cents: a hundred times the mean and the spread."""
     cents = lambda held: [value and 100 * value for value in held]  # noqa: E731
-    first = judged(place, window(place, tmp_path / "now.parquet", price=cents))["findings"][0]
+    first = evaluated(root, window(root, tmp_path / "now.parquet", price=cents))["findings"][0]
     assert (first["kind"], first["column"]) == ("unit", "price")
     assert re.search(r"price in all scenarios is (9[5-9]|10[0-5])(\.\d)? times what it was", first["sentence"])
 
 
-def test_histories_that_stand_still_are_named(place: Path, tmp_path: Path) -> None:
-    """Not one clicked item of the last days in any history, missing ones apart: act, and a look at what writes them."""
+def test_outdated_histories_are_named(root: Path, tmp_path: Path) -> None:
+    """Not one clicked item of the last days in any history: the level is act, the next step is the writer of them."""
     days = newest_day("user_recent_items")
     stopped = lambda held: [day and day - 2 for day in held]  # noqa: E731
-    found = judged(place, window(place, tmp_path / "now.parquet", **{days: stopped}))
-    first = found["findings"][0]
-    assert (first["kind"], first["column"], first["scenario"]) == ("stale", "user_recent_items: age", "all")
-    assert (found["verdict"], first["value"]) == ("act", 1.0)
-    assert "Look at what writes user_recent_items" in found["next_step"]
+    report = evaluated(root, window(root, tmp_path / "now.parquet", **{days: stopped}))
+    first = report["findings"][0]
+    assert (first["kind"], first["column"], first["scenario"]) == ("outdated", "user_recent_items: age", "all")
+    assert (report["verdict"], first["value"]) == ("act", 1.0)
+    assert "Check upstream what writes user_recent_items." in report["next_step"]
 
 
-def test_a_window_without_a_change_has_nothing_to_say_of_any_column(place: Path) -> None:
-    """Nor of the mix and the labels, though counters grow from day to day and the log is only four days old."""
-    findings = judged(place, Path("data/training/test.parquet"))["findings"]
-    assert [found for found in findings if found["kind"] not in ("score", "calibration")] == []
+def test_a_window_without_a_change_has_no_finding_of_a_column(root: Path) -> None:
+    """Nor of the mix and the labels, although counters grow from day to day and the log has only four days."""
+    findings = evaluated(root, Path("data/training/test.parquet"))["findings"]
+    assert [finding for finding in findings if finding["kind"] not in ("score", "calibration")] == []
 
 
-def test_the_command_writes_its_files_and_tells_the_verdict_by_its_status(place: Path, tmp_path: Path) -> None:
-    """0 ok, 1 watch, 2 act, 3 where there is no verdict; the last report stays where nothing new was written."""
-    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
-    done = command(place, broken, tmp_path / "drift")
+def test_the_exit_status_of_the_command_is_the_verdict(root: Path, tmp_path: Path) -> None:
+    """0 ok, 1 watch, 2 act, 3 where there is no verdict; the last report stays where no new one was written."""
+    broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    done = command(root, broken, tmp_path / "drift")
     report = json.loads((tmp_path / "drift" / "drift.json").read_text())
     assert "act" in (tmp_path / "drift" / "index.html").read_text()
     assert (done.returncode, report["verdict"]) == (2, "act"), done.stderr
     assert report["current"]["source"] == "log"
-    assert report["reference"]["tag"] == read_model(place / tiny_project.MODEL).tag
+    assert report["reference"]["tag"] == read_model(root / tiny_project.MODEL).tag
     before = (tmp_path / "drift" / "drift.json").read_bytes()
-    absent = command(place, tmp_path / "absent.parquet", tmp_path / "drift")
+    absent = command(root, tmp_path / "absent.parquet", tmp_path / "drift")
     assert absent.returncode == 3
     assert "absent.parquet does not exist" in absent.stderr
     assert (tmp_path / "drift" / "drift.json").read_bytes() == before
 
 
-def test_a_change_of_what_labels_mean_is_found_by_the_ranking(place: Path, tmp_path: Path) -> None:
-    """As many clicks as ever, no column moved, but on what the model liked least: the ranking says so, for act."""
-    table = pq.read_table(place / "data/training/test.parquet")
+def test_a_change_of_the_labels_lowers_the_auc(root: Path, tmp_path: Path) -> None:
+    """The click rate and the columns are unchanged, but the clicks are on the lowest scores: the AUC falls, act."""
+    table = pq.read_table(root / "data/training/test.parquet")
     for task in ("click", "order"):
         table = table.append_column(f"score_{task}", pa.array(0.4 - 0.1 * table[task].to_numpy()))
     pq.write_table(table, tmp_path / "now.parquet")
-    found = judged(place, tmp_path / "now.parquet")
-    feed = next(cell for cell in found["performance"] if (cell["scenario"], cell["task"]) == ("feed", "click"))
+    report = evaluated(root, tmp_path / "now.parquet")
+    feed = next(cell for cell in report["performance"] if (cell["scenario"], cell["task"]) == ("feed", "click"))
     assert (feed["auc"], feed["fall"], feed["verdict"]) == (0, feed["reference_auc"], "act")
-    assert "ranking" in {one["kind"] for one in found["findings"] if one["task"] == "click"}
-    assert not [one for one in found["findings"] if one["kind"] == "label_rate" or one["column"]]
+    assert "ranking" in {one["kind"] for one in report["findings"] if one["task"] == "click"}
+    assert not [one for one in report["findings"] if one["kind"] == "label_rate" or one["column"]]
 
 
-def test_report_only_leaves_the_pipeline_running(place: Path, tmp_path: Path) -> None:
-    """As a stage it reports; whoever reads it acts."""
-    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
-    with contextlib.chdir(place):
+def test_report_only_leaves_the_pipeline_running(root: Path, tmp_path: Path) -> None:
+    """In the pipeline the stage ends with status 0 for every verdict."""
+    broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    with contextlib.chdir(root):
         status = drift(current=broken, reference=tiny_project.MODEL, out=tmp_path / "drift", report_only=True)
     assert status == 0
 
 
-def test_the_same_window_is_the_same_report_to_the_byte(place: Path, tmp_path: Path) -> None:
-    """drift.json holds no clock and no chance."""
+def test_the_same_window_is_the_same_report_to_the_byte(root: Path, tmp_path: Path) -> None:
+    """drift.json depends neither on time nor on chance."""
     for name in ("first", "second"):
-        with contextlib.chdir(place):
+        with contextlib.chdir(root):
             drift(current=Path("data/training/test.parquet"), reference=tiny_project.MODEL, out=tmp_path / name)
     first, second = ((tmp_path / name / "drift.json").read_bytes() for name in ("first", "second"))
     assert first == second
 
 
-def test_served_scores_are_taken_as_they_were_served(place: Path, tmp_path: Path) -> None:
-    """Where the window has score_<task> the model is not asked again; missing labels are no labels."""
-    table = pq.read_table(place / "data" / "training" / "test.parquet")
+def test_served_scores_are_taken_as_they_were_served(root: Path, tmp_path: Path) -> None:
+    """Where the window has score_<task> the model does not score it again; missing labels are no labels."""
+    table = pq.read_table(root / "data" / "training" / "test.parquet")
     for task in ("click", "order"):
         table = table.append_column(f"score_{task}", pa.array(np.full(len(table), 0.25)))
-        place_of = table.column_names.index(task)
-        table = table.set_column(place_of, task, pa.nulls(len(table), table.schema.field(task).type))
+        index = table.column_names.index(task)
+        table = table.set_column(index, task, pa.nulls(len(table), table.schema.field(task).type))
     pq.write_table(table, tmp_path / "served.parquet")
-    found = judged(place, tmp_path / "served.parquet")
-    assert found["current"]["source"] == "served"
-    assert found["current"]["labelled_rows"] == 0
-    assert all(entry["ratio"] is None for entry in found["scores"])
-    assert all(entry["auc"] is None for entry in found["performance"])
+    report = evaluated(root, tmp_path / "served.parquet")
+    assert report["current"]["source"] == "served"
+    assert report["current"]["labelled_rows"] == 0
+    assert all(entry["ratio"] is None for entry in report["scores"])
+    assert all(entry["auc"] is None for entry in report["performance"])
 
 
-def test_a_day_of_the_log_is_a_window(place: Path) -> None:
-    """Of all the files of the training set, the rows of one day; both ends have to be named, in order."""
-    with contextlib.chdir(place):
+def test_a_day_of_the_log_is_a_window(root: Path) -> None:
+    """Of all the files of the training set, the rows of one day; both ends must be given, in order."""
+    with contextlib.chdir(root):
         day = date(2026, 1, 9)
-        found = examine(
+        report = report_on(
             Path("data/training/*.parquet"),
             read_model(tiny_project.MODEL),
             tiny_project.MODEL,
@@ -179,16 +182,16 @@ def test_a_day_of_the_log_is_a_window(place: Path) -> None:
             days=(day, day),
         )
         rows = pq.read_table("data/training/valid.parquet")["timestamp"].to_numpy().astype("datetime64[D]")
-    assert found["current"]["first_day"] == found["current"]["last_day"] == "2026-01-09"
-    assert found["current"]["rows"] == (rows == np.datetime64("2026-01-09")).sum()
+    assert report["current"]["first_day"] == report["current"]["last_day"] == "2026-01-09"
+    assert report["current"]["rows"] == (rows == np.datetime64("2026-01-09")).sum()
     with pytest.raises(ParameterError, match="expected both, in this order"):
         days_of(date(2026, 1, 9), None)
 
 
-def test_the_document_that_the_page_is_tested_with_is_such_a_report(place: Path, tmp_path: Path) -> None:
-    """No section, entry or cell of it has a key that a real report lacks, and every statistic has its limits."""
-    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
-    real, made = judged(place, broken), document(columns=4)
+def test_the_test_document_of_the_page_has_the_keys_of_a_report(root: Path, tmp_path: Path) -> None:
+    """No section, entry or cell of it has a key that a real report lacks; every statistic has its limits."""
+    broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    real, made = evaluated(root, broken), document(columns=4)
     assert made.keys() - real.keys() == {"quality"}
     for name in ("reference", "current", "limits", "mix"):
         assert made[name].keys() <= real[name].keys()
@@ -199,10 +202,10 @@ def test_the_document_that_the_page_is_tested_with_is_such_a_report(place: Path,
     assert {f"{finding['statistic']}_watch" for finding in real["findings"]} <= made["limits"].keys()
 
 
-def test_great_expectations_says_the_same(place: Path, tmp_path: Path) -> None:
-    """A column to be acted upon breaks a critical expectation and names the column; Data Docs show it."""
-    broken = window(place, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
-    with contextlib.chdir(place):
+def test_great_expectations_has_the_same_result(root: Path, tmp_path: Path) -> None:
+    """A column with the level act breaks a critical expectation, with its name as an example; Data Docs show it."""
+    broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
+    with contextlib.chdir(root):
         drift(current=broken, reference=tiny_project.MODEL, out=tmp_path / "drift", report_only=True)
     table = json.loads((tmp_path / "drift" / "expectations.json").read_text())["tables"]["statistics"]
     critical = {fault["rule"]: fault for fault in table["failed"] if fault["severity"] == "critical"}
@@ -211,16 +214,16 @@ def test_great_expectations_says_the_same(place: Path, tmp_path: Path) -> None:
     assert (tmp_path / "drift" / "expectations" / "index.html").is_file()
 
 
-def test_only_some_rows_of_a_large_window_are_scored(place: Path, tmp_path: Path) -> None:
-    """By their event id, also where there is none yet; the histograms are of all rows."""
+def test_only_some_rows_of_a_large_window_are_scored(root: Path, tmp_path: Path) -> None:
+    """By their event id, also where there is none yet; the histograms are those of all rows."""
     current = Path("data/training/test.parquet")
-    with contextlib.chdir(place):
+    with contextlib.chdir(root):
         few = params.load().drift.model_copy(update={"scored_rows": 200})
-        found = examine(current, read_model(tiny_project.MODEL), tiny_project.MODEL, few)
+        scored = report_on(current, read_model(tiny_project.MODEL), tiny_project.MODEL, few)
         whole = pq.read_metadata(current).num_rows
-        nobody_came = window(place, tmp_path / "now.parquet", event_id=lambda held: [None] * len(held))
-        served = examine(nobody_came, read_model(tiny_project.MODEL), tiny_project.MODEL, few)
-    for report in (found, served):
+        no_events = window(root, tmp_path / "now.parquet", event_id=lambda held: [None] * len(held))
+        served = report_on(no_events, read_model(tiny_project.MODEL), tiny_project.MODEL, few)
+    for report in (scored, served):
         assert 100 < report["current"]["scored_rows"] < 300
         assert report["current"]["rows"] == whole
 
@@ -228,28 +231,28 @@ def test_only_some_rows_of_a_large_window_are_scored(place: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "words"), [(b"", "cannot be read as Parquet"), (b"not parquet", "cannot be read as Parquet")]
 )
-def test_what_is_no_window_is_refused_by_name(place: Path, tmp_path: Path, content: bytes, words: str) -> None:
-    """An empty or foreign file is named, with what was expected."""
+def test_a_file_that_is_no_window_is_refused_by_name(root: Path, tmp_path: Path, content: bytes, words: str) -> None:
+    """An empty file and one of another format are named in the error."""
     (tmp_path / "now.parquet").write_bytes(content)
     with pytest.raises(SourceError, match=words):
-        judged(place, tmp_path / "now.parquet")
+        evaluated(root, tmp_path / "now.parquet")
 
 
-def test_a_window_of_another_schema_is_refused(place: Path, tmp_path: Path) -> None:
-    """Columns that the model was trained on and that are not there are listed."""
-    table = pq.read_table(place / "data" / "training" / "test.parquet").drop_columns(["price"])
+def test_a_window_of_another_schema_is_refused(root: Path, tmp_path: Path) -> None:
+    """Missing columns that the model was trained on are listed."""
+    table = pq.read_table(root / "data" / "training" / "test.parquet").drop_columns(["price"])
     pq.write_table(table, tmp_path / "now.parquet")
     with pytest.raises(SourceError, match="price"):
-        judged(place, tmp_path / "now.parquet")
+        evaluated(root, tmp_path / "now.parquet")
 
 
-def test_the_model_folder_carries_its_reference(place: Path, tmp_path: Path) -> None:
-    """A copy of the folder elsewhere judges the same window by the same histograms."""
-    shutil.copytree(place / tiny_project.MODEL, tmp_path / "model")
+def test_the_model_folder_carries_its_reference(root: Path, tmp_path: Path) -> None:
+    """A copy of the folder has the histograms of all training rows."""
+    shutil.copytree(root / tiny_project.MODEL, tmp_path / "model")
     kept = Histograms.read(tmp_path / "model" / "reference.json")
-    assert kept.rows.sum() == pq.read_metadata(place / "data" / "training" / "train.parquet").num_rows
+    assert kept.rows.sum() == pq.read_metadata(root / "data" / "training" / "train.parquet").num_rows
 
 
-def test_a_band_without_end_is_null_in_the_report() -> None:
-    """JSON knows no infinity; what is not known is null, and the page says that it is absent."""
+def test_an_infinite_band_is_null_in_the_report() -> None:
+    """JSON has no infinity: an infinite number is null, which the page shows as a dash."""
     assert rounded({"noise": math.inf, "psi": [0.123456789]}) == {"noise": None, "psi": [0.123457]}

@@ -1,4 +1,4 @@
-"""What was served, judged: a real service writes its log, labels come later, and the drift report reads both."""
+"""Drift of served impressions: a service writes its log, labels arrive later, and the drift report reads both."""
 
 import http.client
 import json
@@ -16,13 +16,13 @@ from common.paths import ROOT
 from features.schema import read_schema
 from tests.support import tiny_project
 
-REQUESTS, ITEMS, NIGHT = 1_500, 9, 3  # of which `serve.log.sample` are kept; every item of the tiny world; an hour
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+REQUESTS, ITEMS, NIGHT = 1_500, 9, 3  # `serve.log.sample` of them are logged; every item of the tiny world; an hour
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny world, and beside it `log`: what a service on it was asked, always at three at night."""
+    """The tiny project with `log`, the impressions of a service; the hour of every request is 3."""
     root = tiny_project.build(tmp_path_factory.mktemp("served"), rows=6000, drift__fewest_rows=50)
     sources = {
         "HINET_MODEL": str(root / tiny_project.MODEL),
@@ -56,8 +56,8 @@ def command(project: Path, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def judged(project: Path, out: str) -> tuple[int, dict, str]:
-    """Exit status, drift.json and page of what was served until now, with the events that are there."""
+def evaluated(project: Path, out: str) -> tuple[int, dict, str]:
+    """Exit status, drift.json and page of the impressions served until now, with the events that have arrived."""
     today = datetime.now(UTC).date()
     made = command(
         project,
@@ -90,17 +90,17 @@ def judged(project: Path, out: str) -> tuple[int, dict, str]:
 
 
 def arrive(project: Path) -> None:
-    """An event a minute after each row that was served: every second one is a click."""
+    """Write an event a minute after each served row: every second one is a click."""
     schema, log = read_schema(project / "data/schema.json"), f"read_parquet('{project}/log/*/*/*.parquet')"
-    held = {name for name, *_ in duckdb.sql(f"describe from {log}").fetchall()}
-    told = {
+    logged = {name for name, *_ in duckdb.sql(f"describe from {log}").fetchall()}
+    values = {
         schema.timestamp: "served_at + interval 1 minute",
         schema.event_id: "row_number() over ()",
         "click": "(place % 2)::tinyint",
         "order": "0::tinyint",
     }
     columns = ", ".join(
-        f'{told.get(column.name, f"{column.name}" if column.name in held else "null")} as "{column.name}"'
+        f'{values.get(column.name, f"{column.name}" if column.name in logged else "null")} as "{column.name}"'
         for column in schema.events
     )
     days = duckdb.sql(f"select distinct (served_at + interval 1 minute)::date from {log}").fetchall()
@@ -111,19 +111,19 @@ def arrive(project: Path) -> None:
         duckdb.sql(f"copy (from {part}) to '{folder}/part-0.parquet'")
 
 
-def test_what_was_served_is_judged_before_and_after_its_labels_arrive(project: Path) -> None:
-    """The hour of all requests is acted upon at once; labels, calibration and AUC are there once the events are."""
-    status, early, page = judged(project, "early")
-    kept = early["current"]["rows"]
+def test_served_impressions_are_evaluated_before_and_after_their_labels_arrive(project: Path) -> None:
+    """The hour is a finding at once; labels, calibration and AUC are there once the events are."""
+    status, early, page = evaluated(project, "early")
+    rows = early["current"]["rows"]
     assert (status, early["verdict"], early["current"]["source"]) == (2, "act", "served")
-    assert 0.05 * REQUESTS * ITEMS < kept < 0.2 * REQUESTS * ITEMS, "about the share of serve.log.sample"
+    assert 0.05 * REQUESTS * ITEMS < rows < 0.2 * REQUESTS * ITEMS, "about the share of serve.log.sample"
     assert ("hour", "all") in {(one["column"], one["scenario"]) for one in early["findings"]}
     assert early["current"]["labelled_rows"] == 0
     assert all(cell["auc"] is None and cell["verdict"] is None for cell in early["performance"])
     assert "no labels yet" in page
     arrive(project)
-    status, late, page = judged(project, "late")
-    assert (status, late["current"]["rows"], late["current"]["labelled_rows"]) == (2, kept, kept)
+    status, late, page = evaluated(project, "late")
+    assert (status, late["current"]["rows"], late["current"]["labelled_rows"]) == (2, rows, rows)
     clicks = [cell for cell in late["performance"] if cell["task"] == "click"]
     assert all(cell["auc"] is not None for cell in clicks)
     assert ("no labels yet" in page, "no positives" in page) == (False, True), "nothing was ordered"

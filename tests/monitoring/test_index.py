@@ -1,4 +1,4 @@
-"""reports/index.html: it says what each report says, links what is there, and tells a closed gate first."""
+"""reports/index.html: verdict and details of each report, links to those that exist, closed gates in the heading."""
 
 import json
 import re
@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from monitoring.index import entries, index
+from monitoring.index import index
+from monitoring.report.reports_index import entries
 
-BORDERS = ("validation", "inspection/training", "inspection/tensors", "inspection/online")
+pytestmark = pytest.mark.unit
+
+GATES = ("validation", "inspection/training", "inspection/tensors", "inspection/online")
 WARNING = {"rule": "view <missing> too often", "severity": "warning"}
 CRITICAL = {"rule": "lost events", "severity": "critical"}
 
@@ -30,7 +33,7 @@ def report(**tables: list[dict[str, Any]]) -> str:
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
     """The reports of a run in which everything passed."""
-    for name in BORDERS:
+    for name in GATES:
         write(tmp_path / f"{name}.json", report(part=[]))
         write(tmp_path / name / "index.html", "pages")
     metrics = {"hinet": {"mean_auc": 0.78125, "cells": []}, "limit": {"mean_auc": 0.9, "cells": []}}
@@ -49,13 +52,20 @@ def page(reports: Path) -> str:
 
 
 def test_every_report_is_linked_with_its_verdict(reports: Path) -> None:
-    """Seven links that lead somewhere; verdicts, rows, drift's reason and next step, the means of the models."""
+    """Seven links to existing files; verdicts, rows, reason and next step of the drift report, means of the models."""
     text = page(reports)
     links = re.findall(r'href="([^"]+)"', text)
-    assert links == [*(f"{name}/index.html" for name in BORDERS), "drift/index.html", "page/index.html", "metrics.json"]
+    assert links == [*(f"{name}/index.html" for name in GATES), "drift/index.html", "page/index.html", "metrics.json"]
     assert all((reports / link).is_file() for link in links)
-    for said in ("Every gate is open", "part 1,200", "watch", "Price moved in search.", "AUC 0.7812", "best possible"):
-        assert said in text
+    for words in (
+        "Every quality gate is open",
+        "part 1,200",
+        "watch",
+        "Price moved in search.",
+        "AUC 0.7812",
+        "best possible",
+    ):
+        assert words in text
 
 
 def test_the_page_needs_no_network_and_no_script(reports: Path) -> None:
@@ -68,18 +78,18 @@ def test_the_page_needs_no_network_and_no_script(reports: Path) -> None:
     assert "Look at &lt;price&gt;." in text
 
 
-def test_a_closed_gate_is_told_first(reports: Path) -> None:
-    """The heading names the border, its line the rule; a border that only warns is open."""
+def test_a_closed_gate_is_in_the_heading(reports: Path) -> None:
+    """The heading names the gate, its line the rule; a gate with warnings only is open."""
     write(reports / "inspection/training.json", report(train=[WARNING], together=[CRITICAL]))
     write(reports / "inspection/tensors.json", report(train=[WARNING]))
-    found = {entry.title: entry for entry in entries(reports)}
-    assert [found[name].verdict for name in ("Training set", "Tensors")] == ["gate closed", "open, with warnings"]
-    assert "critical: together, lost events" in found["Training set"].found
-    assert re.search(r"A gate is closed</h1>\s*<p>Training set:", page(reports))
+    by_title = {entry.title: entry for entry in entries(reports)}
+    assert [by_title[name].verdict for name in ("Training set", "Tensors")] == ["gate closed", "open, with warnings"]
+    assert "critical: together, lost events" in by_title["Training set"].details
+    assert re.search(r"A quality gate is closed</h1>\s*<p>Training set:", page(reports))
 
 
-def test_what_flows_found_stands_behind_the_last_run(tmp_path: Path) -> None:
-    """The store in use after its refresh, and the monitored days, each with a link; without flows, not a word."""
+def test_results_of_flows_follow_those_of_the_last_run(tmp_path: Path) -> None:
+    """The store in use after its refresh and the monitored days, each with a link; no entry without flows."""
     flows, reports = tmp_path / "artifacts" / "flows", tmp_path / "reports"
     reports.mkdir()
     assert "in use" not in page(reports)
@@ -91,16 +101,16 @@ def test_what_flows_found_stands_behind_the_last_run(tmp_path: Path) -> None:
     write(flows / "monitor" / "index.html", "drift")
     text = page(reports)
     assert "Orders fell." in text
-    assert "A gate is closed</h1>" in text
+    assert "A quality gate is closed</h1>" in text
     links = re.findall(r'href="([^"]+)"', text)
     assert links == ["../artifacts/flows/online/docs/index.html", "../artifacts/flows/monitor/index.html"]
     assert all((reports / link).is_file() for link in links)
 
 
-def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    """Before the first run there is a page without links; it names what makes each report."""
+def test_a_report_that_does_not_exist_is_missing(tmp_path: Path) -> None:
+    """Before the first run the page has no links; it names the command that makes each report."""
     text = page(tmp_path)
     assert "href" not in text
     assert text.count(">missing<") == 7
-    assert "A gate was not reached" in text
+    assert "A quality gate was not reached" in text
     assert "made by: make plots" in text

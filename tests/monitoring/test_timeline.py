@@ -1,4 +1,4 @@
-"""The table and the plot of a backtest: what retraining was worth, day by day, in words, figures and one drawing."""
+"""Summary, table and plot of a backtest: the gain of retraining, day by day."""
 
 import json
 import math
@@ -10,11 +10,14 @@ import pytest
 import vl_convert
 
 from common.errors import SourceError
-from monitoring.timeline import VERDICTS, page, plot, summary, timeline
+from monitoring.report.backtest import VERDICTS, page, plot, summary
+from monitoring.timeline import timeline
+
+pytestmark = pytest.mark.unit
 
 
 def day(number: int, gain: float = 0.0, **chosen: Any) -> dict[str, Any]:
-    """A day of a backtest, 0.03 around its gain; served by the first model where there is none."""
+    """A day of a backtest with an interval of 0.03 around its gain; without a gain, served by the first model."""
     return {
         "day": f"2026-01-{number:02}",
         "rows": 1000 * number,
@@ -39,16 +42,16 @@ ROWS = [
 
 
 def test_the_gain_is_the_mean_of_the_days_on_which_another_model_served() -> None:
-    """Days share no rows: the half of its interval is that of two days, by the square root of two."""
-    found = summary(ROWS)
-    assert (found["days_served"], found["days_retrained"]) == (5, 2)
+    """Days share no rows: the half width of its interval is that of a day, by the square root of two."""
+    result = summary(ROWS)
+    assert (result["days_served"], result["days_retrained"]) == (5, 2)
     half = 0.03 * math.sqrt(2) / 2
-    assert found["gain"] == pytest.approx({"value": 0.06, "low": 0.06 - half, "high": 0.06 + half})
+    assert result["gain"] == pytest.approx({"value": 0.06, "low": 0.06 - half, "high": 0.06 + half})
     assert summary(ROWS[:3])["gain"] is None
 
 
 def test_the_table_has_a_line_for_every_day() -> None:
-    """What closed the gate stands in it; a bar within a sentence does not break the table."""
+    """With the reason of a rejected model, in which a vertical bar does not break the table."""
     head, _, *lines = page(ROWS).splitlines()[4:]
     assert head.startswith("| day | rows | champion | never retrained |")
     assert lines == [
@@ -64,7 +67,7 @@ def test_the_table_has_a_line_for_every_day() -> None:
 
 
 def test_the_plot_draws_both_models_the_verdicts_and_the_releases() -> None:
-    """A point a day for each, in their colours; a dashed line for a release only."""
+    """A point per day for each model, in their colours; a dashed line per release."""
     upper, lower = plot(ROWS)["vconcat"]
     rules, lines = upper["layer"]
     assert [value["day"] for value in rules["data"]["values"]] == ["2026-01-09", "2026-01-12"]
@@ -76,11 +79,11 @@ def test_the_plot_draws_both_models_the_verdicts_and_the_releases() -> None:
         assert part["encoding"]["x"]["scale"]["domain"] == [row["day"] for row in ROWS]
     band, word = lower["layer"]
     assert band["encoding"]["color"]["scale"]["domain"] == list(VERDICTS)
-    assert word["encoding"]["text"]["field"] == "verdict", "a colour alone would say nothing to the colour-blind"
+    assert word["encoding"]["text"]["field"] == "verdict", "colour must not be the only sign"
 
 
 def test_three_files_are_written(tmp_path: Path) -> None:
-    """From a file a day; without a day there is nothing to tell."""
+    """From a file per day; a folder without one is an error."""
     with pytest.raises(SourceError, match="expected a JSON file for each day, found none"):
         timeline(days=tmp_path, out=tmp_path / "out")
     for row in ROWS:

@@ -1,7 +1,7 @@
 """Broken rows and broken tables, made from a schema: a case for each rule of features/quality/expectations.py.
 
-A new rule without a case here fails tests/features/quality/test_expectations.py. Rules about rows get rows to append to a valid table, all
-of which break that rule and no other; rules about a table get a change of the table.
+A new rule without a case here fails tests/features/quality/test_expectations.py. Rules about rows get rows to append
+to a valid table, all of which break that rule and no other; rules about a table get a change of the table.
 """
 
 import datetime

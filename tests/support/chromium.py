@@ -1,4 +1,4 @@
-"""A real browser without a window, driven over a pipe by its own DevTools protocol: no driver, no package."""
+"""A headless browser, driven over a pipe by the DevTools protocol: no driver, no package."""
 
 import base64
 import itertools
@@ -28,29 +28,29 @@ QUIET = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-PATIENCE = 60  # seconds that an answer may take
+TIMEOUT = 60  # seconds that an answer may take
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27}
 
 
 class Tab:
-    """One page of the browser; `asked` are the addresses that it asked for, `said` what it wrote to its console."""
+    """One page of the browser, with the addresses that it requested and the messages of its console."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._answers, self._buffer = commands, answers, b""
         self._numbers, self._session = itertools.count(1), None
-        self.asked: list[str] = []
-        self.said: list[str] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.requests: list[str] = []
+        self.console: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
-            self.ask(f"{domain}.enable")
+            self.call(f"{domain}.enable")
 
-    def ask(self, method: str, **values: Any) -> Any:
-        """The result of a method of the protocol; raises RuntimeError with the browser's words."""
+    def call(self, method: str, **values: Any) -> Any:
+        """The result of a method of the protocol; raises RuntimeError with the browser's message."""
         number = next(self._numbers)
-        told = {"id": number, "method": method, "params": values}
-        told |= {"sessionId": self._session} if self._session else {}
-        os.write(self._commands, json.dumps(told).encode() + b"\0")
+        command = {"id": number, "method": method, "params": values}
+        command |= {"sessionId": self._session} if self._session else {}
+        os.write(self._commands, json.dumps(command).encode() + b"\0")
         answer = self._until(lambda message: message.get("id") == number)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -59,35 +59,35 @@ class Tab:
     def open(self, page: Path, *, width: int = 1400, height: int = 900, dark: bool = False) -> None:
         """Load a file in a window of that size, light or dark; returns when it is drawn."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.ask("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self.asked, self.said = [], []
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.requests, self.console = [], []
+        self.call("Page.navigate", url=page.resolve().as_uri())
         self._until(lambda message: message.get("method") == "Page.loadEventFired")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
-        told = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in told:
-            raise RuntimeError(f"{script}: {told['exceptionDetails']}")
-        return told["result"].get("value")
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(f"{script}: {result['exceptionDetails']}")
+        return result["result"].get("value")
 
     def press(self, key: str) -> None:
-        """A key goes down and up, as under a finger."""
+        """Press and release a key."""
         held = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}
-        self.ask("Input.dispatchKeyEvent", type="keyDown", **held, **text)
-        self.ask("Input.dispatchKeyEvent", type="keyUp", **held)
+        self.call("Input.dispatchKeyEvent", type="keyDown", **held, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **held)
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """A screenshot of the window, or of the whole page."""
-        told = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(told["data"]))
+        result = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(result["data"]))
 
     def _until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Read on until that message; what is asked for and said meanwhile is kept."""
-        end = time.monotonic() + PATIENCE
+        """Read messages until the wanted one; requests and console messages are recorded."""
+        end = time.monotonic() + TIMEOUT
         while True:
             for message in self._messages(end):
                 self._keep(message)
@@ -97,7 +97,7 @@ class Tab:
     def _messages(self, end: float) -> Iterator[dict[str, Any]]:
         while b"\0" not in self._buffer:
             if not select.select([self._answers], [], [], max(end - time.monotonic(), 0))[0]:
-                raise TimeoutError(f"the browser said nothing for {PATIENCE} s")
+                raise TimeoutError(f"the browser sent no message for {TIMEOUT} s")
             part = os.read(self._answers, 1 << 16)
             if not part:
                 raise RuntimeError("the browser has ended")
@@ -106,18 +106,18 @@ class Tab:
         yield json.loads(message)
 
     def _keep(self, message: dict[str, Any]) -> None:
-        told = message.get("params", {})
+        values = message.get("params", {})
         if message.get("method") == "Network.requestWillBeSent":
-            self.asked.append(told["request"]["url"])
+            self.requests.append(values["request"]["url"])
         if message.get("method") == "Log.entryAdded":
-            self.said.append(told["entry"]["text"])
+            self.console.append(values["entry"]["text"])
         if message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
-            self.said.append(json.dumps(told))
+            self.console.append(json.dumps(values))
 
 
 @contextmanager
 def browser() -> Iterator[Tab]:
-    """A tab of a browser of its own, which ends with it."""
+    """A tab of a new browser, which ends with the block."""
     (its_commands, commands), (answers, its_answers) = os.pipe(), os.pipe()
     with TemporaryDirectory() as profile:
         line = f'exec "$0" "$@" 3<&{its_commands} 4>&{its_answers}'  # the protocol wants just these numbers

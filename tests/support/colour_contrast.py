@@ -1,4 +1,4 @@
-"""Colours of a style sheet as people see them: contrast by WCAG 2.2, and what a missing kind of cones leaves."""
+"""Colours of a style sheet as they are seen: contrast by WCAG 2.2, and colour vision deficiencies."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def palettes(style: Path) -> dict[str, dict[str, str]]:
 def linear(colour: str) -> Floats:
     """Linear red, green and blue [3] of #rgb or #rrggbb."""
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    value = np.array([int(digits[place : place + 2], 16) for place in (0, 2, 4)]) / 255
+    value = np.array([int(digits[start : start + 2], 16) for start in (0, 2, 4)]) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
@@ -39,7 +39,7 @@ def contrast(first: str, second: str) -> float:
 
 
 def apart(first: str, second: str, seen: Floats) -> float:
-    """Distance of two colours in CIELAB as they are `seen` [3, 3]; from about 2 on one tells them side by side."""
+    """Distance of two colours in CIELAB as they are `seen` [3, 3]; a distance of about 2 is just visible."""
     return float(np.linalg.norm(_lab(seen @ linear(first)) - _lab(seen @ linear(second))))
 
 

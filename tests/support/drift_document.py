@@ -79,7 +79,7 @@ FINDINGS = (
         "psi",
         0.61,
         None,
-        "value <1> and value <3> of city_tier have changed places in nearby",
+        "value <1> and value <3> of city_tier are exchanged in nearby",
     ),
     (
         "missing",
@@ -93,7 +93,7 @@ FINDINGS = (
         "rating is missing in 24.3% of the rows of nearby, usually in 2.1%",
     ),
     (
-        "stale",
+        "outdated",
         "act",
         "user_recent_items",
         "all",
@@ -213,10 +213,10 @@ Plain = dict[str, Any]
 def document(columns: int = 40) -> Plain:
     """The whole document; the same at each call."""
     generator = np.random.default_rng(7)
-    names = [*NAMES, *(f"user_statistic_{place}" for place in range(columns - len(NAMES) - 1))][: columns - 1]
+    names = [*NAMES, *(f"user_statistic_{index}" for index in range(columns - len(NAMES) - 1))][: columns - 1]
     return {
         "verdict": "act",
-        "reason": "price in search is about 100 times what it was, and 4 more findings ask for action.",
+        "reason": "price in search is about 100 times what it was, and 4 more findings have the level act.",
         "next_step": "Look at the log reader's price, then run `dvc repro` on the mended log.",
         "dataset": "simulation",
         "reference": {
@@ -240,7 +240,7 @@ def document(columns: int = 40) -> Plain:
         "limits": LIMITS,
         "mix": _mix(),
         "findings": [_finding(*finding) for finding in FINDINGS],
-        "columns": [_column(generator, name, place) for place, name in enumerate([*names, ODD])],
+        "columns": [_column(generator, name, index) for index, name in enumerate([*names, ODD])],
         "labels": [_label(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
         "scores": [_scores(generator, scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
         "performance": [_performance(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
@@ -349,9 +349,9 @@ def _finding(kind: str, verdict: str, column: str | None, scenario: str, task: s
     }
 
 
-def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
-    kind = KINDS[place % len(KINDS)]
-    bins = _bins(kind, 10 + place % 5)
+def _column(generator: np.random.Generator, name: str, rank: int) -> Plain:
+    kind = KINDS[rank % len(KINDS)]
+    bins = _bins(kind, 10 + rank % 5)
     shares = generator.dirichlet(np.linspace(4, 9, len(bins)))
     cells = {}
     for index, scenario in enumerate(SCENARIOS):
@@ -361,8 +361,8 @@ def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
     return {
         "column": name,
         "kind": kind,
-        "source": ("impression", "profile", "statistics")[place % 3],
-        "importance": None if place % 9 == 8 else 0.012 / (1 + place),
+        "source": ("impression", "profile", "statistics")[rank % 3],
+        "importance": None if rank % 9 == 8 else 0.012 / (1 + rank),
         "bins": bins,
         "scenarios": cells,
         "whole": {"psi": psi, "js": psi / 8, "wasserstein": psi / 2 if kind == "numeric" else None},
@@ -370,9 +370,9 @@ def _column(generator: np.random.Generator, name: str, place: int) -> Plain:
 
 
 def _bins(kind: str, count: int) -> list[str]:
-    edges = [round(0.4 * 1.5**place, 1) for place in range(count)]
+    edges = [round(0.4 * 1.5**index, 1) for index in range(count)]
     numeric = [f"< {edges[0]}", *(f"{low} .. {high}" for low, high in pairwise(edges))]
-    named = [f"value <{place}>" for place in range(count - 1)] + ["all others"]
+    named = [f"value <{index}>" for index in range(count - 1)] + ["all others"]
     return ["missing", "unknown", *(numeric if kind == "numeric" else named)]
 
 
@@ -412,13 +412,13 @@ def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray
 def _label(scenario: str, task: str) -> Plain:
     rows, off = 1_000 + 7 * len(scenario), (scenario, task) == ("flash_sale", "order")
     rate = 0.11 if task == "click" else 0.028
-    found = 0.0112 if off else rate * 1.04
+    observed = 0.0112 if off else rate * 1.04
     return {
         "scenario": scenario,
         "task": task,
         "rows": rows,
-        "positives": round(rows * found),
-        "rate": found,
+        "positives": round(rows * observed),
+        "rate": observed,
         "reference_rate": rate,
         "low": rate * 0.87,
         "high": rate * 1.13,
@@ -441,9 +441,9 @@ def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:
         {
             "predicted": float(p),
             "observed": float(p / ratio * generator.uniform(0.85, 1.15)),
-            "rows": int(900 / (place + 1)),
+            "rows": int(900 / (index + 1)),
         }
-        for place, p in enumerate(predicted)
+        for index, p in enumerate(predicted)
     ]
     return {
         "scenario": scenario,
@@ -452,7 +452,7 @@ def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:
         "psi": 0.16 if moved else 0.004,
         "noise": 0.006,
         "verdict": "watch" if moved else "ok",
-        "bins": [f"{place / 100} .. {(place + 1) / 100}" for place in range(10)],
+        "bins": [f"{index / 100} .. {(index + 1) / 100}" for index in range(10)],
         "reference": reference.tolist(),
         "current": (current / current.sum()).tolist(),
         "mean_predicted": mean,

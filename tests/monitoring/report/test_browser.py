@@ -1,4 +1,4 @@
-"""The pages that a person reads, in a real browser: nothing is fetched, every link shows something, keys suffice."""
+"""The report pages in a real browser: no requests, every link shows its target, the keyboard suffices."""
 
 import json
 from collections.abc import Iterator
@@ -9,15 +9,18 @@ import pytest
 
 from models.evaluation import plots_page
 from monitoring.detection import suite
-from monitoring.detection.verdict import weigh
+from monitoring.detection.drift_tests import run_tests
 from monitoring.index import index
 from monitoring.report import page as report_page
-from tests.monitoring.detection.test_verdict import KINDS, LIMITS
-from tests.monitoring.detection.test_verdict import report as compared
 from tests.support.chromium import PROGRAM, Tab, browser
+from tests.support.drift_comparison import KINDS, LIMITS, comparison
 from tests.support.drift_document import document, quiet
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine"),
+]
 
 SHOWN = """(async () => {
   const lost = []
@@ -45,13 +48,13 @@ FOCUS = """(() => {
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Tab]:
     """A browser for all tests."""
-    with browser() as found:
-        yield found
+    with browser() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of drift on a bad and on a quiet day, the page that leads to all reports, and one of Data Docs."""
+    """The drift page with and without findings, the page that leads to all reports, and one of Data Docs."""
     reports = tmp_path_factory.mktemp("project") / "reports"
     report_page.write(document(), reports / "drift" / "index.html")
     report_page.write(quiet(), reports / "quiet" / "index.html")
@@ -64,8 +67,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (reports / f"{name}.json").write_text(json.dumps(plain))
     index(reports=reports)
     docs = reports / "drift" / "expectations"
-    tests = weigh(compared({"price": {"search": KINDS["missing"], "late": KINDS["covariate"]}}), LIMITS)
-    suite.publish(tests, name="simulation", rows=9000, report=docs.with_suffix(".json"), docs=docs)
+    tests = run_tests(comparison({"price": {"search": KINDS["missing"], "late": KINDS["covariate"]}}), LIMITS)
+    suite.write_report(tests, name="simulation", rows=9000, report=docs.with_suffix(".json"), docs=docs)
     (expectations,) = docs.glob("validations/**/*.html")
     return {
         "act": reports / "drift" / "index.html",
@@ -77,18 +80,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", ["act", "ok", "index", "expectations"])
-def test_a_page_fetches_nothing_and_complains_of_nothing(
-    tab: Tab, pages: dict[str, Path], name: str, dark: bool
-) -> None:
-    """The browser asks for the file itself and for nothing else; its console stays empty."""
+def test_a_page_makes_no_requests_and_logs_nothing(tab: Tab, pages: dict[str, Path], name: str, dark: bool) -> None:
+    """The browser requests the file and nothing else; its console stays empty."""
     tab.open(pages[name], dark=dark)
-    assert tab.asked == [pages[name].resolve().as_uri()]
-    assert tab.said == []
+    assert tab.requests == [pages[name].resolve().as_uri()]
+    assert tab.console == []
 
 
 @pytest.mark.parametrize("name", ["act", "ok", "index", "expectations"])
 def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], name: str) -> None:
-    """400 pixels are enough: wide tables scroll by themselves, no column is so narrow that words stand on end."""
+    """On 400 pixels the page does not scroll sideways, and no column of a table is narrower than a word."""
     tab.open(pages[name], width=400)
     assert tab.run("document.documentElement.scrollWidth") <= 400
     cells = "[...document.querySelectorAll('.sums > tbody > tr > *, .results > tbody > tr > *')]"
@@ -96,7 +97,7 @@ def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], nam
 
 
 def test_a_wide_plot_scrolls_in_its_card(tab: Tab, tmp_path: Path) -> None:
-    """The page of `dvc plots show`: on a telephone it is no wider than the telephone, whatever Vega draws."""
+    """The page of `dvc plots show`: on a telephone it is no wider than the telephone, for any plot."""
     plots_page.write(tmp_path / "template.html")
     plot = {"mark": "point", "width": 2000, "data": {"values": [{"epoch": 1}]}, "encoding": {"x": {"field": "epoch"}}}
     shown = f'<div id="plot"><script>vegaEmbed("#plot", {json.dumps(plot)});</script></div>'
@@ -110,33 +111,33 @@ def test_a_wide_plot_scrolls_in_its_card(tab: Tab, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [400, 800, 1199, 1200, 1201, 1400])
 @pytest.mark.parametrize("name", ["act", "ok"])
-def test_no_head_of_a_table_lies_on_its_first_row(tab: Tab, pages: dict[str, Path], name: str, width: int) -> None:
-    """Heads stay under the bar where tables do not scroll; the width at which that changes is one or the other."""
+def test_no_head_of_a_table_covers_its_first_row(tab: Tab, pages: dict[str, Path], name: str, width: int) -> None:
+    """Heads stay under the bar where tables do not scroll; also at the width at which that changes."""
     tab.open(pages[name], width=width)
     assert tab.run("document.querySelectorAll('table').length") > 3
     assert tab.run(COVERED) == 0
 
 
 @pytest.mark.parametrize("name", ["act", "ok"])
-def test_every_link_within_the_page_shows_what_it_leads_to(tab: Tab, pages: dict[str, Path], name: str) -> None:
-    """What is folded unfolds, and what is shown is not under the bar; also on the way from one target to the next."""
+def test_every_link_within_the_page_shows_its_target(tab: Tab, pages: dict[str, Path], name: str) -> None:
+    """Folded targets unfold, and no target is under the bar; also on the way from one target to the next."""
     tab.open(pages[name])
     assert tab.run(SHOWN) == []
 
 
-def test_the_keyboard_reaches_every_link_and_shows_where_it_is(tab: Tab, pages: dict[str, Path]) -> None:
-    """Tab: first the way past the bar, then every link, region and fold in the order of the page, each outlined."""
+def test_the_keyboard_reaches_every_link_and_shows_the_focus(tab: Tab, pages: dict[str, Path]) -> None:
+    """Tab: first the link past the bar, then every link, region and fold in the order of the page, each outlined."""
     tab.open(pages["ok"])
-    wanted = tab.run("[...document.querySelectorAll('a, summary')].filter(e => e.checkVisibility()).length")
+    expected = tab.run("[...document.querySelectorAll('a, summary')].filter(e => e.checkVisibility()).length")
     met = []
-    while (tab.press("Tab") or (found := tab.run(FOCUS)))[0] != "BODY":
-        met.append(found)
+    while (tab.press("Tab") or (focused := tab.run(FOCUS)))[0] != "BODY":
+        met.append(focused)
     assert met[0][2] == "#main"
-    assert len([one for one in met if one[0] in ("A", "SUMMARY")]) >= wanted
+    assert len([one for one in met if one[0] in ("A", "SUMMARY")]) >= expected
     assert [one for one in met if not one[3] or one[4] == "none"] == []
 
 
-def test_enter_follows_a_link_and_unfolds_what_is_folded(tab: Tab, pages: dict[str, Path]) -> None:
+def test_enter_follows_a_link_and_unfolds_a_fold(tab: Tab, pages: dict[str, Path]) -> None:
     """The first link of the page leads past the bar; a fold opens under Enter and closes under it."""
     tab.open(pages["act"])
     tab.press("Tab")

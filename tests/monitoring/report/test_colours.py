@@ -1,4 +1,4 @@
-"""Whoever reads the reports can: enough contrast, light and dark, and a difference without a kind of cones."""
+"""The colours of the reports: enough contrast in both schemes, distinguishable with a colour vision deficiency."""
 
 import itertools
 import re
@@ -9,7 +9,10 @@ import pytest
 from common.paths import ROOT
 from tests.support.colour_contrast import SEEN, apart, contrast, palettes
 
-DRIFT, DOCS = ROOT / "monitoring/page/style.css", ROOT / "features/datadocs/style.css"
+pytestmark = pytest.mark.unit
+
+DRIFT = ROOT / "monitoring" / "report" / "templates" / "style.css"
+DOCS = ROOT / "features" / "quality" / "datadocs" / "style.css"
 TEXT = {
     DRIFT: [
         *itertools.product(("ink", "faint", "link"), ("paper", "wash", "ok-wash", "watch-wash", "act-wash")),
@@ -27,7 +30,7 @@ TEXT = {
         *(("ink", f"{level}-wash") for level in ("good", "warn", "bad")),
     ],
 }
-MARKS = {  # what figures and frames are drawn in; band and bars of the reference are edged in `before`
+MARKS = {  # charts and frames; band and bars of the reference have an edge in `before`
     DRIFT: [
         *itertools.product(("now", "before", "act", "watch", "ink", "faint", "link"), ("paper", "wash")),
         ("now", "band"),
@@ -49,7 +52,7 @@ CASES = [
 
 
 def test_contrast_and_distance_of_known_colours() -> None:
-    """Black on white 21, #777 on white 4.48 (too little); without M cones red and green of one lightness are alike."""
+    """Black on white 21, #777 on white 4.48 (too little); with deuteranopia red and green of one lightness are near."""
     assert contrast("#000", "#fff") == pytest.approx(21)
     assert contrast("#777777", "#fff") == pytest.approx(4.48, abs=0.01)
     assert apart("#000", "#fff", SEEN["all cones"]) == pytest.approx(100, abs=0.1)
@@ -62,13 +65,13 @@ def test_text_has_a_contrast_of_4_5_and_marks_of_3(style: Path, paper: str) -> N
     """WCAG 2.2, 1.4.3 and 1.4.11."""
     colours = palettes(style)[paper]
     for least, pairs in ((4.5, TEXT[style]), (3.0, MARKS[style])):
-        found = {pair: round(contrast(*(colours[name] for name in pair)), 2) for pair in pairs}
-        assert {pair: value for pair, value in found.items() if value < least} == {}
+        contrasts = {pair: round(contrast(*(colours[name] for name in pair)), 2) for pair in pairs}
+        assert {pair: value for pair, value in contrasts.items() if value < least} == {}
 
 
 @pytest.mark.parametrize("cones", SEEN)
 @pytest.mark.parametrize(("style", "paper"), CASES)
-def test_verdicts_stay_apart_without_a_kind_of_cones(style: Path, paper: str, cones: str) -> None:
+def test_verdicts_are_distinguishable_with_a_colour_vision_deficiency(style: Path, paper: str, cones: str) -> None:
     """At least ten in CIELAB between any two of them."""
     colours = palettes(style)[paper]
     assert distances(colours, VERDICTS[style], cones) == {}
@@ -76,7 +79,7 @@ def test_verdicts_stay_apart_without_a_kind_of_cones(style: Path, paper: str, co
 
 @pytest.mark.parametrize("cones", SEEN)
 @pytest.mark.parametrize("paper", ["light", "dark"])
-def test_the_steps_of_the_heat_map_stay_apart_without_a_kind_of_cones(paper: str, cones: str) -> None:
+def test_the_steps_of_the_heat_map_are_distinguishable_with_a_colour_vision_deficiency(paper: str, cones: str) -> None:
     """Ten between any two; few rows, which are hatched, need five."""
     colours = palettes(DRIFT)[paper]
     assert distances(colours, STEPS[:-1], cones) == {}
@@ -85,12 +88,12 @@ def test_the_steps_of_the_heat_map_stay_apart_without_a_kind_of_cones(paper: str
 
 def distances(colours: dict[str, str], names: tuple[str, ...], cones: str, least: float = 10) -> dict[tuple, float]:
     """The pairs that are too close."""
-    found = {pair: apart(*(colours[name] for name in pair), SEEN[cones]) for pair in itertools.combinations(names, 2)}
-    return {pair: value for pair, value in found.items() if value < least}
+    values = {pair: apart(*(colours[name] for name in pair), SEEN[cones]) for pair in itertools.combinations(names, 2)}
+    return {pair: value for pair, value in values.items() if value < least}
 
 
-def test_no_colour_speaks_alone() -> None:
-    """Every verdict and every step of the heat map has a sign of its own, or a hatch."""
+def test_colour_is_never_the_only_sign() -> None:
+    """Every verdict and every step of the heat map has a symbol, or a hatch."""
     style = DRIFT.read_text()
     for rule in (r"\.pill\.{}::before", r"\.cell\.{}::before"):
         signs = [re.search(rule.format(level) + r' \{ (?:[^}]*; )?content: "(.)', style) for level in ("watch", "act")]

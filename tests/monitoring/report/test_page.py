@@ -1,4 +1,4 @@
-"""The page of drift: complete, small, readable without a network, and the same bytes again."""
+"""The page of the drift report: complete, small, readable without a network, deterministic."""
 
 import copy
 import html
@@ -12,6 +12,8 @@ from jinja2 import UndefinedError
 from monitoring.report import charts, wording
 from monitoring.report import page as report_page
 from tests.support.drift_document import FINDINGS, ODD, SCENARIOS, document, nulls, quiet
+
+pytestmark = pytest.mark.unit
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HEADINGS = ["mix", "map", "columns", "labels", "scores", "performance", "quality", "glossary", "findings"]
@@ -33,15 +35,15 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """An element opens."""
-        found = dict(attrs)
-        self.ids += [found["id"] or ""] if "id" in found else []
-        self.links += [found[name] or "" for name in ("href", "src", "xlink:href", "action") if name in found]
+        values = dict(attrs)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.links += [values[name] or "" for name in ("href", "src", "xlink:href", "action") if name in values]
         if tag == "a" and self.cell is not None:
-            self.cells.append((self.cell, found["href"] or ""))
+            self.cells.append((self.cell, values["href"] or ""))
         if tag not in VOID:
             self.open.append(tag)
         if tag == "td":
-            self.cell_class = found.get("class") or ""
+            self.cell_class = values.get("class") or ""
 
     @property
     def cell(self) -> str | None:
@@ -61,7 +63,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Text; a style is none."""
+        """Text, except that of a style sheet."""
         self.text += data if "style" not in self.open else ""
 
 
@@ -73,17 +75,17 @@ def page() -> str:
 
 @pytest.fixture(scope="module")
 def read(page: str) -> Page:
-    """The same, read."""
+    """The parsed page of 40 columns in six scenarios."""
     return Page(page)
 
 
 @pytest.mark.parametrize("made", [document, quiet, nulls])
-def test_it_is_well_formed_and_no_id_stands_twice(made: Any) -> None:
+def test_it_is_well_formed_and_its_ids_are_unique(made: Any) -> None:
     """Every element is closed, ids are unique, and every link within the page leads somewhere."""
-    found = Page(report_page.render(made()))
-    assert len(found.ids) == len(set(found.ids))
-    assert set(HEADINGS) <= set(found.ids)
-    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    page = Page(report_page.render(made()))
+    assert len(page.ids) == len(set(page.ids))
+    assert set(HEADINGS) <= set(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 
 def test_it_is_one_small_file(tmp_path: Any) -> None:
@@ -93,8 +95,8 @@ def test_it_is_one_small_file(tmp_path: Any) -> None:
     assert (tmp_path / "drift" / "index.html").stat().st_size < 700_000
 
 
-def test_it_asks_nobody_for_anything(page: str, read: Page) -> None:
-    """No address of another host, no script, no import; links lead within the page or beside it."""
+def test_it_needs_no_network_and_no_script(page: str, read: Page) -> None:
+    """No address of another host, no script, no import; links lead within the page or to the validation report."""
     assert "//" not in page
     for word in ("<script", "<link", "<iframe", "<img", "@import", "url(", "javascript:", "onclick"):
         assert word not in page
@@ -102,14 +104,14 @@ def test_it_asks_nobody_for_anything(page: str, read: Page) -> None:
 
 
 def test_the_same_document_gives_the_same_bytes() -> None:
-    """No clock and no random id enters, and the document is left as it was."""
+    """Neither clock nor random ids; the document is not changed."""
     made = document()
     assert report_page.render(made) == report_page.render(made)
     assert made == document()
 
 
 def test_verdict_reason_and_next_step_come_first(page: str, read: Page) -> None:
-    """The big word, why, where, how sure, and what to do stand before the first heading of a section."""
+    """Verdict, reason, columns, certainty and next step are before the first heading of a section."""
     made = document()
     head = page[: page.index("<h2>")]
     assert "<h1>Act</h1>" in head
@@ -120,10 +122,10 @@ def test_verdict_reason_and_next_step_come_first(page: str, read: Page) -> None:
     assert "<h1>OK</h1>" in report_page.render(quiet())
 
 
-def test_every_finding_is_told(read: Page) -> None:
+def test_every_finding_is_on_the_page(read: Page) -> None:
     """Each sentence, in the order of the document, and its kind in words."""
-    places = [read.text.index(finding[-1]) for finding in FINDINGS]
-    assert places == sorted(places)
+    positions = [read.text.index(finding[-1]) for finding in FINDINGS]
+    assert positions == sorted(positions)
     assert {finding[0] for finding in FINDINGS} == set(wording.KINDS)
     assert all(wording.name_kind(kind) in read.text for kind in wording.KINDS)
 
@@ -137,9 +139,9 @@ def test_names_from_the_data_are_text(page: str, read: Page) -> None:
     made = quiet()
     made["quality"]["report"] = "javascript:alert(1)"
     made["mix"]["scenarios"][0]["scenario"] = made["scores"][0]["scenario"] = '"><b id=x>'
-    found = Page(report_page.render(made))
-    assert not [link for link in found.links if "javascript" in link]
-    assert "x" not in found.ids
+    parsed = Page(report_page.render(made))
+    assert not [link for link in parsed.links if "javascript" in link]
+    assert "x" not in parsed.ids
 
 
 def test_the_map_leads_from_every_cell_to_its_histogram(read: Page) -> None:
@@ -149,8 +151,8 @@ def test_the_map_leads_from_every_cell_to_its_histogram(read: Page) -> None:
     assert {link[1:] for _, link in read.cells} <= set(read.ids)
 
 
-def test_few_rows_are_marked_and_never_judged(read: Page) -> None:
-    """The scenario with 20 rows is grey in every column, whatever its PSI."""
+def test_few_rows_are_marked_and_never_tested(read: Page) -> None:
+    """The scenario with 20 rows is grey in every column, for any PSI."""
     marked = [link for name, link in read.cells if name == "few"]
     assert len(marked) == 40
     assert all(link.endswith("-6") for link in marked)
@@ -158,20 +160,21 @@ def test_few_rows_are_marked_and_never_judged(read: Page) -> None:
     assert "late_night" not in worst
 
 
-def test_columns_stand_by_worst_finding_then_by_importance() -> None:
-    """First those with a finding, as the findings are ranked; then those that a cell judges; then by importance."""
+def test_columns_are_ranked_by_worst_finding_then_by_importance() -> None:
+    """First those with a finding, in the order of the findings; then those with a verdict; then by importance."""
     ranked = report_page.rank(document())
-    found = list(dict.fromkeys(finding[2] for finding in FINDINGS if finding[2]))
-    assert [column["column"] for column in ranked[: len(found)]] == found
-    assert ranked[len(found)]["column"] == "age_band"
-    rest = [column["importance"] for column in ranked[len(found) + 1 :]]
+    with_findings = list(dict.fromkeys(finding[2] for finding in FINDINGS if finding[2]))
+    count = len(with_findings)
+    assert [column["column"] for column in ranked[:count]] == with_findings
+    assert ranked[count]["column"] == "age_band"
+    rest = [column["importance"] for column in ranked[count + 1 :]]
     known = [importance for importance in rest if importance is not None]
     assert known == sorted(known, reverse=True)
     assert rest[len(known) :] == [None] * (len(rest) - len(known))
 
 
-def test_a_cell_says_its_verdict_in_words_and_what_else_was_found(page: str) -> None:
-    """The price in search was judged for its unit: the cell is marked, its name says so and its kind stands below."""
+def test_a_cell_has_its_verdict_in_words_and_the_kinds_of_its_findings(page: str) -> None:
+    """The unit of the price in search has changed: the cell has the verdict in its title, and the kind below."""
     (cell,) = re.findall(r'<td class="act"><a href="#column-1-2".*?</td>', page)
     assert "price, search: act" in cell
     assert '<span class="unseen">act </span>' in cell
@@ -180,18 +183,18 @@ def test_a_cell_says_its_verdict_in_words_and_what_else_was_found(page: str) -> 
     assert "new values in all" in row
 
 
-def test_absent_numbers_are_dashes_and_nothing_else_is_lost() -> None:
-    """A document of nulls still tells every finding, column, scenario and task, and never says None or nan."""
-    found = Page(report_page.render(nulls()))
+def test_missing_numbers_are_dashes() -> None:
+    """The page of a document of nulls has every finding, column, scenario and task, and never None or nan."""
+    parsed = Page(report_page.render(nulls()))
     for word in ("None", "nan", "null"):
-        assert not re.search(rf"\b{word}\b", found.text)
+        assert not re.search(rf"\b{word}\b", parsed.text)
     for name in (*SCENARIOS, "price", "click", "order", *(finding[-1] for finding in FINDINGS)):
-        assert name in found.text
-    assert found.text.count(wording.ABSENT) > 100
+        assert name in parsed.text
+    assert parsed.text.count(wording.ABSENT) > 100
 
 
 def test_no_number_is_lost() -> None:
-    """Rows, shares and rates of the document stand on the page as they are rounded for it."""
+    """Rows, shares and rates of the document are on the page, rounded."""
     made = document(columns=4)
     text = Page(report_page.render(made)).text
     for column in made["columns"]:
@@ -206,14 +209,14 @@ def test_no_number_is_lost() -> None:
 
 
 def test_a_key_that_is_missing_is_an_error() -> None:
-    """A document that is not whole makes no page that looks whole."""
+    """An incomplete document makes no page."""
     made = copy.deepcopy(quiet())
     del made["labels"][0]["rate"]
     with pytest.raises((KeyError, UndefinedError)):
         report_page.render(made)
 
 
-def test_bars_are_as_high_as_shares() -> None:
+def test_the_height_of_bars_is_their_share() -> None:
     """Two bins of 25 % and 75 %, full height at 75 %: bars of 44 and 132 units, side by side."""
     drawn = charts.histogram([0.25, 0.75], [0.75, 0.25], ["low", "high"], 0.75)
     assert 'class="before" d="M24 152v-44h96v44h144v-132h96v132h144"' in drawn
@@ -221,8 +224,8 @@ def test_bars_are_as_high_as_shares() -> None:
     assert "low: 25.0% then, 75.0% now" in drawn
 
 
-def test_the_limit_stands_at_one_place_in_every_row() -> None:
-    """So that rows compare; what is far beyond its limit stops at the end, with an arrow."""
+def test_the_limit_has_the_same_position_in_every_row() -> None:
+    """Rows can be compared; a value far beyond its limit is drawn at the end, with an arrow."""
     near, far = charts.bullet(0.2, 0.1, 0.05), charts.bullet(100.0, 10.0, None)
     limits = [re.findall(r'class="limit" d="(.*?)"', drawn) for drawn in (near, far)]
     assert limits[0] == limits[1] != []
@@ -230,8 +233,8 @@ def test_the_limit_stands_at_one_place_in_every_row() -> None:
     assert "beyond" in far
 
 
-def test_what_cannot_be_drawn_is_a_dash() -> None:
-    """No rows, no labels, no history: an en dash that says why, instead of an empty drawing."""
+def test_a_chart_without_data_is_a_dash() -> None:
+    """No rows, no labels, no history: an en dash with the reason, instead of an empty chart."""
     for drawn in (
         charts.histogram([], [], ["a"], 1.0),
         charts.reliability([]),
@@ -244,7 +247,7 @@ def test_what_cannot_be_drawn_is_a_dash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("text", "expected"),
     [
         (wording.figure(0.3123), "0.31"),
         (wording.figure(0.0412), "0.041"),
@@ -266,6 +269,6 @@ def test_what_cannot_be_drawn_is_a_dash() -> None:
         (wording.quote("a `b<c` d"), "a <code>b&lt;c</code> d"),
     ],
 )
-def test_a_number_has_the_digits_that_mean_something(said: str, expected: str) -> None:
-    """Three digits at most, thousands apart, small ones as "less than"."""
-    assert said.replace(wording.SPACE, " ") == expected
+def test_a_number_has_its_significant_digits(text: str, expected: str) -> None:
+    """Three digits at most, separated thousands, small numbers as "less than"."""
+    assert text.replace(wording.SPACE, " ") == expected

@@ -16,7 +16,7 @@ from common import params
 from common.errors import SourceError
 from features.engine.arrow_types import arrow_schema
 from features.schema import newest_day, read_views
-from monitoring.impression_window import served_window
+from monitoring.detection.served_window import write_served_window
 from serving import service
 from serving.http.middleware import ApiMiddleware
 from serving.ranking.ranker import Ranker
@@ -240,7 +240,7 @@ def window(project: Path, folder: Path, **changes: Any) -> tuple[list[dict], tup
     """The rows of a window, and what is told of it."""
     views, out = read_views(project / "data/features/views.json"), folder / "window.parquet"
     days = {"first_day": NOON.date(), "last_day": NOON.date(), "match_minutes": 30} | changes
-    counts = served_window(folder / "log", folder / "events", SCHEMA, views, out=out, **days)
+    counts = write_served_window(folder / "log", folder / "events", SCHEMA, views, out=out, **days)
     expected = pq.read_schema(project / "data/training/test.parquet")
     assert pq.read_schema(out).names == [*expected.names, "score_click", "score_order", "request_id", "model_tag"]
     assert [pq.read_schema(out).field(name).type for name in expected.names] == expected.types

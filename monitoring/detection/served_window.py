@@ -1,0 +1,145 @@
+"""Scored impressions of the service as a window: rows with the columns of the training set, and labels that came later.
+
+The log of the service (serving/telemetry/impression_log.py) holds features and probabilities; the accepted events of
+`validate` hold the labels.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.errors import SourceError
+from features.engine.arrow_types import arrow_schema
+from features.engine.connection import connect
+from features.engine.sql import column as quoted
+from features.schema import Column, Role, Schema, View
+
+ROWS = 131_072  # of a row group, and in memory at once
+REQUEST, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # its columns
+_FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.CHOICE_SET)  # roles of columns that only an event has
+
+
+def write_served_window(
+    folder: Path,
+    events: Path,
+    schema: Schema,
+    views: tuple[View, ...],
+    *,
+    first_day: date,
+    last_day: date,
+    out: Path,
+    match_minutes: float,
+) -> tuple[int, int]:
+    """Write the impressions that were scored from `first_day` to `last_day` to the Parquet file `out`.
+
+    One row per scored item, in order of time: the columns of the training set (events, then views), `score_<task>`,
+    request_id and model_tag. Labels are null where no event has arrived, as are columns that the model does not read.
+
+    Args:
+        folder: the scored-impression log.
+        events: accepted events, a folder per day.
+        schema: the schema of the data set.
+        views: the views of the training set.
+        first_day: first day (UTC) of the window.
+        last_day: last day (UTC) of the window, included.
+        out: the Parquet file to write.
+        match_minutes: the labels are those of the first event of the same user, item and scenario within this time.
+
+    Returns:
+        The number of rows, and of those with an event.
+
+    Raises:
+        SourceError: the log has no file of these days, or cannot be joined with the events.
+    """
+    served = _files(folder, "day={}/hour=*/*.parquet", first_day, last_day)
+    if not served:
+        raise SourceError(
+            f"{folder} holds no impressions scored from {first_day} to {last_day}: set serve.log.folder (or "
+            "HINET_IMPRESSION_LOG) where the service runs, and pass that folder as --log"
+        )
+    until = last_day + timedelta(minutes=match_minutes) + timedelta(days=1)
+    no_events = arrow_schema(schema.events).empty_table()
+    with _connected(folder, served, _files(events, "day={}/*.parquet", first_day, until), no_events) as connection:
+        present = {name for name, *_ in connection.execute("describe served").fetchall()}
+        scores = sorted(name for name in present if name.startswith(SCORE))
+        minutes = f"interval '{round(match_minutes * 60_000_000)} microseconds'"
+        reader = connection.execute(_query(schema, views, present, scores, minutes)).to_arrow_reader(ROWS)
+        return _write(reader, _types(schema, views, scores), out, schema)
+
+
+def _files(folder: Path, pattern: str, first: date, last: date) -> list[str]:
+    """The complete files of the days."""
+    days = (first + timedelta(days=day) for day in range((last - first).days + 1))
+    return [str(path) for day in days for path in sorted(folder.glob(pattern.format(day)))]
+
+
+@contextmanager
+def _connected(
+    folder: Path, served: list[str], events: list[str], no_events: pa.Table
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the relations `served` and `events`; `no_events` is the table where no file is there."""
+    try:
+        with connect() as connection:
+            for name, paths in (("served", served), ("events", events)):
+                if paths:
+                    connection.read_parquet(paths, union_by_name=True, hive_partitioning=False).create_view(name)
+                else:
+                    connection.register(name, no_events)
+            yield connection
+    except duckdb.Error as error:
+        raise SourceError(f"the impressions in {folder} cannot be joined with their events: {error}") from error
+
+
+def _query(schema: Schema, views: tuple[View, ...], present: set[str], scores: list[str], minutes: str) -> str:
+    within = f"events.{quoted(schema.timestamp)} <= served.{SERVED_AT} + {minutes}"
+    columns = [_selected(column, present, within) for column in _columns(schema, views)]
+    columns += [f"served.{quoted(name)}" for name in (*scores, REQUEST, MODEL)]
+    keys = map(quoted, (schema.user, schema.item, schema.scenario))
+    same = " and ".join(f"served.{key} = events.{key}" for key in keys)
+    return f"""
+        select {", ".join(columns)}
+        from served asof left join events
+          on {same} and served.{SERVED_AT} <= events.{quoted(schema.timestamp)}
+        order by served.{SERVED_AT}, served.{REQUEST}, served.{POSITION}
+    """
+
+
+def _selected(column: Column, present: set[str], within: str) -> str:
+    name = quoted(column.name)
+    if column.role is Role.TIMESTAMP:
+        return f"served.{SERVED_AT} as {name}"
+    if column.role in _FROM_EVENT:
+        return f"case when {within} then events.{name} end as {name}"
+    return f"served.{name}" if column.name in present else f"null as {name}"
+
+
+def _columns(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:
+    """The columns of the training set."""
+    return (*schema.events, *(column for view in views for column in view.columns))
+
+
+def _types(schema: Schema, views: tuple[View, ...], scores: list[str]) -> pa.Schema:
+    more = [(name, pa.float64()) for name in scores] + [(name, pa.string()) for name in (REQUEST, MODEL)]
+    return arrow_schema(_columns(schema, views), *(pa.field(*pair) for pair in more))
+
+
+def _write(reader: pa.RecordBatchReader, types: pa.Schema, out: Path, schema: Schema) -> tuple[int, int]:
+    rows = labelled = 0
+    with pq.ParquetWriter(out, types) as writer:
+        for batch in reader:
+            columns = (_typed(values, kind) for values, kind in zip(batch.columns, types.types, strict=True))
+            table = pa.table(list(columns), types)
+            writer.write_table(table)
+            rows += table.num_rows
+            labelled += table.num_rows - table[schema.event_id].null_count
+    return rows, labelled
+
+
+def _typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values in their declared type; DuckDB gives a column of nulls another one."""
+    return pa.nulls(len(values), kind) if values.null_count == len(values) else values.cast(kind)
