@@ -24,10 +24,10 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_check_fails_until_the_files_are_written(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Status 1 names each file and the command to run; after that command the status is 0 and nothing is left to do."""
     assert generate(root=tree, check=True) == 1
-    told = capsys.readouterr().err
-    assert "page.md is not what the code says" in told
-    assert "docs/reference/python/models.md is not what the code says" in told
-    assert "python -m docs.generate" in told
+    errors = capsys.readouterr().err
+    assert "page.md is not what the code says" in errors
+    assert "docs/reference/python/models.md is not what the code says" in errors
+    assert "python -m docs.generate" in errors
     assert generate(root=tree) == 0
     assert (tree / PAGE).read_text() == "By hand.\n<!-- one -->\nnew\n<!-- end -->\n"
     assert generate(root=tree, check=True) == 0

@@ -17,6 +17,7 @@ from common.settings import Settings, variable
 from docs.generator.commands import PACKAGES, TARGET, commands
 from docs.generator.http_api import accepted_type
 from docs.generator.metrics import declared
+from monitoring.report.wording import KINDS
 from serving.ranking.request import batch_type
 
 pytestmark = pytest.mark.unit
@@ -41,8 +42,8 @@ def lines(page: Path) -> list[list[str]]:
 
 def module_of(words: list[str]) -> tuple[str, list[str]]:
     """The module that a command runs with `-m`, and what it is given; nothing where it runs none."""
-    place = words.index("-m") if "-m" in words else None
-    return ("", []) if place is None else (words[place + 1], words[place + 2 :])
+    index = words.index("-m") if "-m" in words else None
+    return ("", []) if index is None else (words[index + 1], words[index + 2 :])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -134,3 +135,11 @@ def test_each_curl_is_a_valid_request(page: Path) -> None:
     for path, body in bodies:
         kind = {"rank": one, "rank_batch": batch_type(one, settings)}[path]
         pydantic.TypeAdapter(kind).validate_json(body)
+
+
+def test_every_kind_of_drift_has_a_place_to_look_first() -> None:
+    """The table of the how-to page has each kind that a finding may be of."""
+    text = (ROOT / "docs" / "how-to" / "read-a-drift-report.md").read_text()
+    table = text.split("## Where to look first")[1].split("##")[0]
+    kinds = {kind for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for kind in re.findall(r"`(\w+)`", row)}
+    assert kinds == set(KINDS)
