@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import ParameterError
@@ -22,35 +22,42 @@ def _check_key(key: str) -> str:
     return key
 
 
+OptionalFolder = Annotated[Path | None, BeforeValidator(lambda text: text or None)]  # an empty variable is unset
+
+
 class Settings(BaseSettings):
     """The environment of the service, the online store and the release; a relative path is under the project's root."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    model: Path = Field(MODEL, description="Folder of the model that the service ranks with")
+    model: Path = Field(default=MODEL, description="Folder of the model that the service ranks with")
     online_store: Path = Field(
-        ONLINE_STORE, description="SQLite file of the online store; the item snapshot lies beside it"
+        default=ONLINE_STORE, description="SQLite file of the online store; the item snapshot lies beside it"
     )
     redis: str | None = Field(
-        None, description="`host:port[,password=...]` of the Redis that is the online store in place of the SQLite file"
+        default=None,
+        description="`host:port[,password=...]` of the Redis that replaces the SQLite file as online store",
     )
-    workers: int = Field(1, ge=1, description="Processes of the service")
+    workers: int = Field(default=1, ge=1, description="Processes of the service")
     api_key: Annotated[str, AfterValidator(_check_key)] | None = Field(
-        None,
+        default=None,
         description="Required as `Authorization: Bearer KEY` by every path but the probes; "
         f"{KEY_LENGTH} letters or more",
     )
-    impression_log: Path | None = Field(
-        None, description="Folder of the scored-impression log; overrides `serve.log.folder` of params.yaml"
+    impression_log: OptionalFolder = Field(
+        default=None, description="Folder of the scored-impression log; overrides `serve.log.folder` of params.yaml"
     )
-    shadow: Path | None = Field(
-        None, description="Folder of the shadow model; overrides `serve.shadow.model` of params.yaml"
+    shadow: OptionalFolder = Field(
+        default=None, description="Folder of the shadow model; overrides `serve.shadow.model` of params.yaml"
     )
     shadow_share: float | None = Field(
-        None, gt=0, le=1, description="Share of the requests that the shadow model gets; overrides `serve.shadow.share`"
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the requests that the shadow model gets; overrides `serve.shadow.share`",
     )
-    shadow_log: Path | None = Field(
-        None, description="Folder in which the shadow's answers are kept; overrides `serve.shadow.folder`"
+    shadow_log: OptionalFolder = Field(
+        default=None, description="Folder in which the shadow's answers are kept; overrides `serve.shadow.folder`"
     )
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from serving.manifest import MANIFEST, check_manifest
 
 from common.errors import ModelError
 from common.paths import ROOT
 from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import read_model
-from serving.manifest import MANIFEST, check_manifest
 from serving.package import PACKAGES, package
 from tests.support import tiny_project
 

@@ -1,15 +1,20 @@
 """A redis-server process for a test, in memory only."""
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import redis
 
+from features.refresh import refresh
+
+NEWEST = datetime(2026, 1, 11, 1, tzinfo=UTC)  # of the features of the tiny world
 PROGRAM = shutil.which("redis-server")
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="there is no redis-server: apt-get install redis-server")
 
@@ -47,3 +52,18 @@ class RedisProcess:
         self.client.close()
         self.process.kill()
         self.process.wait()
+
+
+def refresh_redis(project: Path, folder: Path, address: str, as_of: datetime = NEWEST) -> dict:
+    """Refresh a Redis from the features of a project; returns the report, and keeps its files in `folder`."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(project):
+        patch.setenv("HINET_REDIS", address)
+        data = project / "data"
+        refresh(
+            schema=data / "schema.json",
+            features=data / "features",
+            online=folder / "online.db",
+            as_of=as_of,
+            out=folder / "out",
+        )
+    return json.loads((folder / "out/refresh.json").read_text())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -47,14 +48,6 @@ def reason_of_failure(breaker: CircuitBreaker[int]) -> str:
     with pytest.raises(UnavailableError) as caught:
         breaker(1)
     return str(caught.value)
-
-
-def wait_until_closed(breaker: CircuitBreaker[int]) -> None:
-    """Wait for the trial read."""
-    until = time.monotonic() + 5
-    while breaker.open:
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def test_a_closed_breaker_returns_what_the_read_returns(read: Read) -> None:
@@ -104,7 +97,7 @@ def test_the_first_successful_trial_closes_it(read: Read) -> None:
     reason_of_failure(breaker), reason_of_failure(breaker)
     read.fails = False
     reason_of_failure(breaker)
-    wait_until_closed(breaker)
+    wait_until(lambda: not breaker.open)
     assert breaker(4) == 8
 
 
@@ -126,6 +119,6 @@ def test_a_bounded_read_runs_in_the_calling_thread(read: Read) -> None:
     assert read.threads == [here] * 3
     read.fails = False
     assert reason_of_failure(breaker) == "ConnectionError: refused, 2 times in a row"
-    wait_until_closed(breaker)
+    wait_until(lambda: not breaker.open)
     assert read.threads[3] != here
     assert breaker(4) == 8

@@ -2,54 +2,46 @@
 
 import contextlib
 import functools
-import json
 import shutil
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pytest
 
-from common.errors import StoreError
-from common.exit_status import LOCKED
 from common.paths import ROOT
 from features.quality import gate
-from features.refresh import refresh
-from features.store.incremental import Watermark
 from features.store.item_snapshot import item_snapshot_path
-from features.store.online_store import WATERMARK, StoreUnavailableError, state_dir
+from features.store.online_store import state_dir
 from serving.ranking.loaded_model import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult
 from serving.ranking.scorer import as_probabilities, forward
 from tests.support import tiny_project, world
-from tests.support.redis_process import RedisProcess, needs_redis
+from tests.support.redis_process import RedisProcess, needs_redis, refresh_redis
+from tests.support.sqlite_lock import locked_by_another_process
+from tests.support.waiting import wait_until
 
-NEWEST = datetime(2026, 1, 11, 1, tzinfo=UTC)
 UNKNOWN_USER = 1000
+
+
 USERS = (*range(12), UNKNOWN_USER)  # all of the tiny world, and one more
+
+
 ITEM_COLUMNS = {column.name for column in world.schema().items} | {
     f"item_{name}_{window}" for name in ("impressions", "click_rate", "order_rate") for window in ("7d", "all")
 }
+
+
 BUSY_SECONDS = 5.0  # that sqlite3 waits for a lock by default
-HOLD_FILE = """import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("pragma locking_mode = exclusive")
-connection.execute("begin exclusive")
-print("held", flush=True)
-sys.stdin.read()
-"""
+
+
 pytestmark = pytest.mark.process
 
 
@@ -61,35 +53,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     made.stop()
 
 
-@contextlib.contextmanager
-def locked_by_another_process(online: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that holds an exclusive lock on a SQLite file until it is killed or its input ends."""
-    command = [sys.executable, "-c", HOLD_FILE, str(online)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        yield holder
-
-
 @pytest.fixture(autouse=True)
 def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data Docs have their own tests."""
     monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
-
-
-def fill(project: Path, folder: Path, address: str, as_of: datetime = NEWEST) -> dict:
-    """Refresh a Redis from the features of a project; returns the report, and keeps its files in `folder`."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(project):
-        patch.setenv("HINET_REDIS", address)
-        data = project / "data"
-        refresh(
-            schema=data / "schema.json",
-            features=data / "features",
-            online=folder / "online.db",
-            as_of=as_of,
-            out=folder / "out",
-        )
-    return json.loads((folder / "out/refresh.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +65,7 @@ def filled(project: Path, server: RedisProcess, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("filled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate.datadocs, "build", lambda *values, **named: None)
-        fill(project, folder, server.address)
+        refresh_redis(project, folder, server.address)
     return folder
 
 
@@ -132,14 +99,6 @@ def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> RankingResu
     """All items for a user."""
     accepted = request_type(ranker.loaded.schema, tiny_project.with_read_timeout(ROOT))
     return ranker.rank(accepted(user_id=user, scenario=scenario, candidates="all"))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def wait_until_recovered(ranker: Ranker, user: int = 1) -> None:
@@ -201,61 +160,6 @@ def evaluated(ranker: Ranker, user: int, scenario: str) -> np.ndarray:
 
 
 @needs_redis
-def test_a_refresh_of_redis_writes_only_what_is_new(project: Path, server: RedisProcess, tmp_path: Path) -> None:
-    """Incrementally as with SQLite: a second run writes nothing, a revised value of the same timestamp is written."""
-    database = f"{server.address},db=1"
-    copied = tmp_path / "project"
-    shutil.copytree(project / "data/features", copied / "data/features")
-    shutil.copy(project / "data/schema.json", copied / "data")
-    shutil.copy(project / "params.yaml", copied)
-    first = fill(copied, tmp_path, database, datetime(2026, 1, 8, 12, tzinfo=UTC))
-    assert all(view["written"] for view in first["views"].values())
-    assert fill(copied, tmp_path, database)["whole"] is False
-    assert not any(view["written"] for view in fill(copied, tmp_path, database)["views"].values())
-    path = copied / "data/features/item.parquet"
-    with duckdb.connect() as connection:
-        connection.execute(f"create table rows as select * replace (price + 1 as price) from '{path}'")
-        connection.execute(f"copy rows to '{path}' (format parquet)")
-    again = fill(copied, tmp_path, database)
-    assert (again["views"]["item"]["written"], again["again"]) == (9, False)
-    assert item_snapshot_path(tmp_path / "online.db").exists()
-
-
-@needs_redis
-def test_a_refresh_of_an_unreachable_redis_can_be_run_later(project: Path, tmp_path: Path) -> None:
-    """The error names HINET_REDIS, and its exit status means: run the same command later."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        with pytest.raises(StoreUnavailableError, match="the Redis of HINET_REDIS") as error:
-            fill(project, tmp_path, f"127.0.0.1:{free.getsockname()[1]}")
-    assert error.value.exit_status == LOCKED
-
-
-@needs_redis
-def test_a_full_redis_is_reported_and_the_refresh_can_be_continued(project: Path, tmp_path: Path) -> None:
-    """Without memory, watermark and snapshot stay as they are; with memory the next run writes what is missing."""
-    server = RedisProcess(tmp_path)
-    try:
-        fill(project, tmp_path, server.address, datetime(2026, 1, 8, 12, tzinfo=UTC))
-        online = tmp_path / "online.db"
-        before, items = Watermark.read(state_dir(online) / WATERMARK), item_snapshot_path(online).read_bytes()
-        server.client.config_set("maxmemory", 1)
-        with pytest.raises(
-            StoreError, match=rf"{server.address}\) is full: expected space for \d+ rows of the view \w+"
-        ):
-            fill(project, tmp_path, server.address)
-        after = Watermark.read(state_dir(online) / WATERMARK)
-        assert (after.views, after.declared, after.begun) == (before.views, before.declared, NEWEST)
-        assert item_snapshot_path(online).read_bytes() == items
-        server.client.config_set("maxmemory", 0)
-        report = fill(project, tmp_path, server.address)
-        assert (report["whole"], report["again"]) == (False, False), "it continued with what was missing"
-        assert item_snapshot_path(online).read_bytes() != items
-    finally:
-        server.stop()
-
-
-@needs_redis
 def test_a_frozen_redis_costs_two_timeouts_and_then_nothing(server: RedisProcess, on_redis: Ranker) -> None:
     """Meanwhile answers are flagged and use remembered rows; afterwards they are complete again."""
     complete = rank(on_redis)
@@ -289,7 +193,7 @@ def test_answers_recover_when_a_killed_redis_is_filled_again(project: Path, tmp_
     """They are flagged while it is down, and while it is up but empty; then they are complete without a restart."""
     server = RedisProcess(tmp_path)
     try:
-        fill(project, tmp_path, server.address)
+        refresh_redis(project, tmp_path, server.address)
         sources = ModelSources(project / tiny_project.MODEL, tmp_path / "online.db", tmp_path / "r.db", server.address)
         ranker = ranker_on(project, sources, timeout_ms=500.0, remembered_users=0)
         complete = rank(ranker)
@@ -301,7 +205,7 @@ def test_answers_recover_when_a_killed_redis_is_filled_again(project: Path, tmp_
         wait_until(lambda: "was it emptied?" in str(rank(ranker).degraded))
         assert rank(ranker, user=UNKNOWN_USER).degraded is None  # the store never had a row of this user
         shutil.rmtree(state_dir(tmp_path / "online.db"))
-        fill(project, tmp_path, server.address)
+        refresh_redis(project, tmp_path, server.address)
         wait_until_recovered(ranker)
         np.testing.assert_array_equal(rank(ranker).scores, complete.scores)
     finally:

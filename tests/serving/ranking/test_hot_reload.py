@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult
 from tests.support import tiny_project, world
+from tests.support.waiting import wait_until
 
 EARLIER, LATER = datetime(2026, 1, 9, 12, tzinfo=UTC), datetime(2026, 1, 11, 1, tzinfo=UTC)
 pytestmark = pytest.mark.integration
@@ -154,14 +154,6 @@ def test_a_thread_checks_the_files(files: Files, reloader: Reloader) -> None:
     reloader.close()
     files.use_model("a")
     assert reloader.ranker.loaded.model.tag != first
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_unchanged_files_are_not_loaded_again(reloader: Reloader) -> None:
