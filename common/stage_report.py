@@ -1,4 +1,4 @@
-"""What a stage reports to the flow that started it: one small JSON file, in place of sentences to be parsed."""
+"""What a stage reports to the flow that started it: one small JSON file, instead of sentences to be parsed."""
 
 import dataclasses
 import json

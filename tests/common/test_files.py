@@ -1,6 +1,7 @@
 """Files are whole or absent, checksums name their content, and a lock is held by one process."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def fail_halfway(path: Path) -> None:
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    """Files of the old folder are gone; what a killed run left at the temporary path does not get in."""
+    """Files of the old folder are gone; what a killed run left at the temporary path is removed."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "old").write_text("")
@@ -87,6 +88,8 @@ def test_the_checksum_of_a_folder_names_content_and_names(tmp_path: Path) -> Non
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "one.pyc").write_text("compiled")
     assert sha256_of_folder(tmp_path) == first
+    shutil.copytree(tmp_path, tmp_path.with_name("copy"))
+    assert sha256_of_folder(tmp_path.with_name("copy")) == first
     (tmp_path / "one").rename(tmp_path / "two")
     renamed = sha256_of_folder(tmp_path)
     (tmp_path / "two").write_text("2")

@@ -57,13 +57,13 @@ def test_no_other_module_reads_a_variable_of_the_project() -> None:
         r"environ(?:\.get\(|\[|\.setdefault\()[\"'](HINET_\w+)|\"(HINET_\w+)\" (?:not )?in os\.environ"
     )
     packages = ("common", "features", "models", "serving", "release", "monitoring", "flows")
-    found = {
+    reads = {
         (str(file.relative_to(ROOT)), match[0])
         for package in packages
         for file in (ROOT / package).rglob("*.py")
         for match in reading.finditer(file.read_text())
     }
-    assert not found
+    assert not reads
 
 
 def test_every_field_has_a_description() -> None:

@@ -21,9 +21,9 @@ TEXT = (ROOT / "docs" / "reference" / "file-formats.md").read_text()
 
 def listed(heading: str) -> list[str]:
     """The names in the first column of the table below a heading, in order."""
-    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#)", TEXT, re.DOTALL | re.MULTILINE)
-    assert found, heading
-    return re.findall(r"^\| `([^`]+)` ", found[1], re.MULTILINE)
+    section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#)", TEXT, re.DOTALL | re.MULTILINE)
+    assert section, heading
+    return re.findall(r"^\| `([^`]+)` ", section[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize(

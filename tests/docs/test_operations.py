@@ -22,17 +22,17 @@ def commands() -> list[list[str]]:
     """The words of every command in the shell blocks, without comments and what is set before it."""
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)).replace("\\\n", " ")
     parts = [part for line in blocks.splitlines() for part in line.split(" && ")]
-    found = [shlex.split(part, comments=True) for part in parts]
-    return [[word for word in words if not re.match(r"[A-Z_]+=", word)] for words in found if words]
+    commands = [shlex.split(part, comments=True) for part in parts]
+    return [[word for word in words if not re.match(r"[A-Z_]+=", word)] for words in commands if words]
 
 
 def modules() -> dict[str, set[str]]:
     """The modules that are run, with the options that they are given."""
-    found: dict[str, set[str]] = {}
+    options: dict[str, set[str]] = {}
     for words in commands():
         if words[0].endswith("python") and words[1] == "-m":
-            found.setdefault(words[2], set()).update(word for word in words if word.startswith("--"))
-    return found
+            options.setdefault(words[2], set()).update(word for word in words if word.startswith("--"))
+    return options
 
 
 def of(tool: str) -> list[list[str]]:

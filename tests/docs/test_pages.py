@@ -137,7 +137,7 @@ def test_each_curl_is_a_valid_request(page: Path) -> None:
         pydantic.TypeAdapter(kind).validate_json(body)
 
 
-def test_every_kind_of_drift_has_a_place_to_look_first() -> None:
+def test_every_kind_of_drift_has_a_first_step() -> None:
     """The table of the how-to page has each kind that a finding may be of."""
     text = (ROOT / "docs" / "how-to" / "read-a-drift-report.md").read_text()
     table = text.split("## Where to look first")[1].split("##")[0]

@@ -26,7 +26,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(files(CONFIG["nav"])) == sorted(pages)
 
 
-def test_the_site_asks_no_other_server_for_anything() -> None:
+def test_the_site_loads_nothing_from_another_server() -> None:
     """No font of Google; scripts and styles are files of the project; Mermaid is one of them."""
     assert CONFIG["theme"]["font"] is False
     loaded = CONFIG["extra_javascript"] + CONFIG["extra_css"]

@@ -16,20 +16,23 @@ from common.errors import SchemaError, ValidationError
 from features.aggregate import aggregate
 from features.encode import encode
 from features.encoding.encoder import Batch, Encoder, Layout
+from features.encoding.fitting import fit_encoder
 from features.encoding.tensors import open_tensors, write_tensors
 from features.engine.arrow_types import arrow_schema
-from features.inspect_tensors import check_tensors
-from features.inspect_training import check_training
 from features.join import join
+from features.quality.tensors import check_tensors
+from features.quality.training_set import check_training
 from features.schema import inputs, read_views, to_json
 from features.validate import validate
 from models.evaluate import evaluate
 from models.evaluation.accuracy import probabilities_of
-from models.model_folder import write_model
-from models.networks.hinet import HiNet
-from models.peers.baselines import SharedMLP
-from models.train import arguments_of, curves_of
-from models.training.loop import fit, repeatable
+from models.model_folder import build_network, write_model
+from models.networks.data_spec import DataSpec
+from models.peers.shared_mlp import SharedMLP, SharedMLPConfig
+from models.training.configuration import arguments_of
+from models.training.curves import curves_of
+from models.training.device import make_deterministic
+from models.training.loop import fit
 from models.training.optim import Recipe
 from serving.ranking.scorer import as_probabilities
 from tests.support import rich_world, travel_log, world
@@ -44,10 +47,7 @@ SMALL = {
     "tower_units": [16],
     "scenario_width": 4,
     "scenario_heads": False,
-    "embedding_sets": 1,
     "interactions": [],
-    "normalize": False,
-    "detach_gates": False,
     "scenario_view": [],
     "scenario_attention": True,
     "hierarchy": True,
@@ -110,8 +110,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_classes_and_choices_pass_the_borders(built: Path) -> None:
-    """A training set split at random, labels that are places of classes, and the codes of the choices are as wanted."""
+def test_classes_and_choices_pass_the_quality_gates(built: Path) -> None:
+    """A training set split at random, labels that are class indices, and the codes of the choices are as wanted."""
     settings = params.Inspect(**world.section("inspect"))
     views, training = read_views(built / "features" / "views.json"), built / "training"
     joined = check_training(
@@ -131,7 +131,7 @@ def test_classes_and_choices_pass_the_borders(built: Path) -> None:
 def test_the_gate_lets_the_log_pass_and_stops_a_class_that_is_not_declared(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every row of a valid log goes on; a stranger among the classes is a broken row."""
+    """Every row of a valid log goes on; an undeclared class is a broken row."""
     assert sum(pq.read_metadata(path).num_rows for path in built.glob("validated/events/*/*.parquet")) == 540 * 9
     frames, _ = travel_log.tables(trips=30)
     frames["events"].loc[frames["events"]["how"].notna().idxmax(), "how"] = 50
@@ -144,7 +144,7 @@ def test_the_gate_lets_the_log_pass_and_stops_a_class_that_is_not_declared(
 
 
 def test_statistics_are_of_what_has_a_rate(built: Path) -> None:
-    """A rate for each choice, none for classes; recent places are those chosen as destination."""
+    """A rate for each choice, none for classes; the recent items are the locations chosen as destination."""
     names = [column.name for view in read_views(built / "features" / "views.json") for column in view.columns]
     assert {name.split("_rate_")[0] for name in names if "_rate_" in name} == {
         f"{prefix}_{task}" for prefix in ("user", "item", "user_in_scenario") for task in ("where", "via")
@@ -161,15 +161,15 @@ def test_the_candidates_of_a_trip_stay_together(built: Path) -> None:
     assert len(trips[2]) / 540 == pytest.approx(shares["test_share"], abs=0.05)
 
 
-def test_labels_are_places_of_classes_and_sets_are_codes(built: Path) -> None:
-    """Against the rows of the joined log, one by one; NaN where not asked."""
+def test_labels_are_class_indices_and_sets_are_codes(built: Path) -> None:
+    """Against the rows of the joined log, one by one; NaN where unobserved."""
     for split in SPLITS:
         rows, tensors = (
             pq.read_table(built / "training" / f"{split}.parquet").to_pylist(),
             open_tensors(built / "tensors" / split),
         )
         expected = [
-            [place_of(row["when"], travel_log.WHEN), place_of(row["how"], travel_log.HOW), row["where"], row["via"]]
+            [index_of(row["when"], travel_log.WHEN), index_of(row["how"], travel_log.HOW), row["where"], row["via"]]
             for row in rows
         ]
         np.testing.assert_array_equal(tensors.labels, np.array(expected, dtype=np.float32))
@@ -180,7 +180,7 @@ def test_labels_are_places_of_classes_and_sets_are_codes(built: Path) -> None:
 def test_hinet_comes_near_the_best_possible_in_every_purpose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each purpose has a rule of its own for each task; from the schema to metrics.json, against the truth.
+    """Each purpose has another rule for each task; from the schema to metrics.json, against the truth.
 
     Every cell is within 0.06 of what the true probabilities reach on the same rows, and gains at
     least 0.8 of what there is to gain over who knows nothing of a row. Table, plots and predictions are there.
@@ -202,13 +202,13 @@ def test_hinet_comes_near_the_best_possible_in_every_purpose(
     )
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert [cell["metric"] for cell in report["hinet"]["cells"]] == ["accuracy", "accuracy", "hr1", "hr1"] * 3
-    for found, best in zip(report["hinet"]["cells"], report["limit"]["cells"], strict=True):
-        metric = found["metric"]
-        blind = found["majority"] if metric == "accuracy" else found["chance"]
-        assert found[metric] > best[metric] - 0.06, (found, best)
-        assert found[metric] - blind > 0.8 * (best[metric] - blind), (found, best)
-        if found["task"] in travel_log.SURE:
-            assert best["accuracy"] == pytest.approx(travel_log.SURE[found["task"]], abs=0.06)
+    for cell, best in zip(report["hinet"]["cells"], report["limit"]["cells"], strict=True):
+        metric = cell["metric"]
+        blind = cell["majority"] if metric == "accuracy" else cell["chance"]
+        assert cell[metric] > best[metric] - 0.06, (cell, best)
+        assert cell[metric] - blind > 0.8 * (best[metric] - blind), (cell, best)
+        if cell["task"] in travel_log.SURE:
+            assert best["accuracy"] == pytest.approx(travel_log.SURE[cell["task"]], abs=0.06)
     assert report["hinet"]["mean"] == pytest.approx(
         np.mean([cell[cell["metric"]] for cell in report["hinet"]["cells"]]), abs=1e-6
     )
@@ -231,7 +231,7 @@ def write_tensors_of(folder: Path) -> pd.DataFrame:
         joined = frames["events"].merge(frames["users"]).merge(frames["items"]).sort_values("event_id")
         pq.write_table(pa.Table.from_pandas(joined, stored, preserve_index=False), folder / f"{split}.parquet")
         if split == "train":
-            Encoder.fit(SCHEMA, columns, folder / "train.parquet", 1).write(folder / "encoder.json")
+            fit_encoder(SCHEMA, columns, folder / "train.parquet", 1).write(folder / "encoder.json")
         write_tensors(
             Encoder.read(folder / "encoder.json"), SCHEMA, folder / f"{split}.parquet", folder / "tensors" / split
         )
@@ -239,7 +239,7 @@ def write_tensors_of(folder: Path) -> pd.DataFrame:
 
 
 def write_fitted(folder: Path) -> None:
-    """A small HiNet, fitted, as a model folder; the tasks that are asked once a trip count for more."""
+    """A small HiNet, fitted, as a model folder; tasks with one label per trip have a larger weight."""
     settings = params.load().train
     small = settings.hinet.model_copy(update=SMALL)
     arguments = arguments_of(
@@ -248,8 +248,8 @@ def write_fitted(folder: Path) -> None:
         SCHEMA.tasks,
         settings.model_copy(update={"hinet": small, "embedding_width": 8}),
     )
-    repeatable(1)
-    network = HiNet(**arguments)
+    make_deterministic(1)
+    network = build_network("hinet", arguments)
     train, valid = (open_tensors(folder / "tensors" / split) for split in ("train", "valid"))
     fitted = fit(
         network,
@@ -268,7 +268,7 @@ def write_fitted(folder: Path) -> None:
         arguments=arguments,
         summary={},
         curves=curves_of(fitted, SCHEMA),
-        behaviour={},
+        profile={},
         reference=folder / "schema.json",
         **{name: folder / f"{name}.json" for name in ("schema", "views", "encoder")},
     )
@@ -281,10 +281,10 @@ def check_figures(folder: Path) -> None:
     assert {row["task"] for row in rows["reliability"]} == {"where", "via"}
     assert {row["panel"] for row in rows["gates"]} >= {f"task {task}" for task in SCHEMA.task_names}
     assert len(rows["learning"]) == RECIPE.epochs
-    found, test = pq.read_table(folder / "predictions" / "hinet.parquet"), pq.read_table(folder / "test.parquet")
+    predictions, test = pq.read_table(folder / "predictions" / "hinet.parquet"), pq.read_table(folder / "test.parquet")
     for task in SCHEMA.task_names:
-        assert found[task].to_pylist() == test[task].to_pylist()
-    assert {f"logit_{name}" for name in SCHEMA.output_names} <= set(found.column_names)
+        assert predictions[task].to_pylist() == test[task].to_pylist()
+    assert {f"logit_{name}" for name in SCHEMA.output_names} <= set(predictions.column_names)
 
 
 def test_probabilities_are_those_of_evaluate_when_served(tmp_path: Path) -> None:
@@ -292,17 +292,18 @@ def test_probabilities_are_those_of_evaluate_when_served(tmp_path: Path) -> None
     layout = Layout((9,), (0,), (), (), 0, 3)
     torch.manual_seed(0)
     outputs = [task.outputs for task in SCHEMA.tasks]
-    network = SharedMLP(**vars(layout), tasks=4, task_outputs=outputs, embedding_width=4, units=(8,)).eval()
+    data = DataSpec(**vars(layout), task_outputs=outputs)
+    network = SharedMLP(data, SharedMLPConfig(embedding_width=4, units=(8,))).eval()
     ids, none = np.arange(9, dtype=np.int32)[:, None], np.empty((9, 0), np.int32)
     batch = Batch(ids, none, none.astype(np.float32), np.zeros(9, np.int32))
     with torch.no_grad():
         logits = network(*(torch.from_numpy(part) for part in vars(batch).values()))
-    found = as_probabilities(logits, outputs)
-    np.testing.assert_allclose(found, probabilities_of(logits.numpy(), SCHEMA.tasks), rtol=1e-12)
+    probabilities = as_probabilities(logits, outputs)
+    np.testing.assert_allclose(probabilities, probabilities_of(logits.numpy(), SCHEMA.tasks), rtol=1e-12)
 
 
-def place_of(value: Any, classes: tuple[Any, ...]) -> int | None:
-    """Where the value stands among the classes."""
+def index_of(value: Any, classes: tuple[Any, ...]) -> int | None:
+    """The index of the value among the classes."""
     return None if value is None else classes.index(value)
 
 
@@ -313,6 +314,6 @@ def test_a_class_that_is_not_declared_cannot_be_encoded(tmp_path: Path) -> None:
     events = events.set_column(events.column_names.index("when"), "when", strange)
     pq.write_table(events, tmp_path / "train.parquet")
     columns = tuple(c for c in SCHEMA.events if c.is_feature)
-    encoder = Encoder.fit(SCHEMA, columns, tmp_path / "train.parquet", 1)
+    encoder = fit_encoder(SCHEMA, columns, tmp_path / "train.parquet", 1)
     with pytest.raises(SchemaError, match=r"labels of when are \['dusk'\], none of its classes"):
         write_tensors(encoder, SCHEMA, tmp_path / "train.parquet", tmp_path / "tensors")

@@ -44,17 +44,17 @@ def code_of(name: str) -> list[str]:
 
 def files(path: str) -> set[str]:
     """The Python files under a dependency of a stage."""
-    found = [ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("*.py")
-    return {str(file.relative_to(ROOT)) for file in found}
+    existing = [ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("*.py")
+    return {str(file.relative_to(ROOT)) for file in existing}
 
 
 def closure(imports: grimp.ImportGraph, module: str) -> set[str]:
     """The files of a module and of all that it imports, directly or not, except empty `__init__.py`."""
     modules = {module, *imports.find_upstream_modules(module)}
     locations = (ROOT / name.replace(".", "/") for name in modules)
-    found = {path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in locations}
-    found = {path for path in found if path.exists()}  # the rest are packages of others
-    return {str(path.relative_to(ROOT)) for path in found if path.stat().st_size}
+    existing = {path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in locations}
+    existing = {path for path in existing if path.exists()}  # the rest are packages of others
+    return {str(path.relative_to(ROOT)) for path in existing if path.stat().st_size}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -131,7 +131,7 @@ def test_the_way_of_the_data_is_one_graph_in_order() -> None:
 
 
 def test_new_data_put_the_first_stage_out_of_date() -> None:
-    """The folder of the log is a dependency, whichever it is: dvc.yaml names no folder of its own."""
+    """The folder of the log is a dependency, whichever it is: dvc.yaml names none itself."""
     assert "${dataset.path}" in declared("ingest")["deps"]
     (ingest,) = (stage for stage in Repo(os.fspath(ROOT)).index.stages if stage.addressing == "ingest")
     assert Path(load(ROOT / "params.yaml").dataset.path) in [Path(dep.def_path) for dep in ingest.deps]

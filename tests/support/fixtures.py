@@ -1,4 +1,4 @@
-"""The fixtures that tests of several packages share. What they need is imported when one of them is asked for."""
+"""The fixtures that tests of several packages share. What they need is imported when one of them is used."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def stand_in(kind: type[HTTPServer]) -> Iterator[str]:
     """The address of a server: HTTPServer answers one request after another, ThreadingHTTPServer many at once."""
-    made = type("Patient", (kind,), {"request_queue_size": 256})(("127.0.0.1", 0), Handler)
+    made = type("SlowServer", (kind,), {"request_queue_size": 256})(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{made.server_address[1]}"

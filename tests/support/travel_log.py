@@ -1,7 +1,7 @@
 """A small travel log with known answers: when and how one leaves, where to, and via which stop.
 
-A trip is one choice set: five places to go to (`where`), four stops on the way (`via`), each a row. When and how are
-asked once a trip, on the row of the place that was chosen; elsewhere these labels are null.
+A trip is one choice set: five locations to go to (`where`), four stops on the way (`via`), each a row. When and how are
+recorded once a trip, on the row of the location that was chosen; elsewhere these labels are null.
 """
 
 import numpy as np
@@ -12,10 +12,10 @@ from features.schema import Column, DType, Kind, Role, Schema, Task, TaskKind, V
 
 PURPOSES = ("commute", "leisure", "errand")
 WHEN, HOW = ("morning", "noon", "evening"), (10, 20, 30, 40)
-USERS, PLACES, GROUPS, KINDS = 30, 40, 3, 4
+USERS, LOCATIONS, GROUPS, KINDS = 30, 40, 3, 4
 WHERE, VIA = 5, 4  # candidates
 SURE = {"when": 0.70, "how": 0.64}  # the probability of the likeliest class: the best possible accuracy
-PULL = 3.0  # of the kind of place that a group wants, on the scale of a logit
+PULL = 3.0  # of the kind of location that a group wants, on the scale of a logit
 START = pd.Timestamp("2026-01-05")
 
 
@@ -25,7 +25,7 @@ def schema() -> Schema:
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
         Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
         Column(name="user_id", role=Role.USER, dtype=DType.INT64, kind=Kind.CATEGORICAL),
-        Column(name="place_id", role=Role.ITEM, dtype=DType.INT64, kind=Kind.CATEGORICAL),
+        Column(name="location_id", role=Role.ITEM, dtype=DType.INT64, kind=Kind.CATEGORICAL),
         Column(name="purpose", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=PURPOSES),
         Column(name="trip", role=Role.CHOICE_SET, dtype=DType.STRING),
         Column(name="weather", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL, minimum=0, maximum=3),
@@ -39,7 +39,7 @@ def schema() -> Schema:
         Column(name="group", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL),
     )
     items = (
-        Column(name="place_id", role=Role.ITEM, dtype=DType.INT64, kind=Kind.CATEGORICAL),
+        Column(name="location_id", role=Role.ITEM, dtype=DType.INT64, kind=Kind.CATEGORICAL),
         Column(name="kind", role=Role.FEATURE, dtype=DType.INT64, kind=Kind.CATEGORICAL),
     )
     tasks = (
@@ -56,7 +56,7 @@ def views() -> tuple[View, ...]:
     declared = schema()
     return (
         View(name="user", keys=("user_id",), columns=declared.profile("users")),
-        View(name="item", keys=("place_id",), columns=declared.profile("items")),
+        View(name="item", keys=("location_id",), columns=declared.profile("items")),
     )
 
 
@@ -64,10 +64,10 @@ def tables(*, trips: int, seed: int = 0) -> tuple[dict[str, pd.DataFrame], pd.Da
     """Events, users and items of `schema()`, and the true probability of every output on every row (truth).
 
     In each purpose another class of `when` is likely for a group of users, another of `how` in a weather, and another
-    kind of place attracts a group, as a stop not that as a destination. No place is exactly as good as another.
+    kind of location attracts a group, as a stop not that as a destination. No location is exactly as good as another.
     """
     random = np.random.default_rng(seed)
-    quality = np.random.default_rng(9).permutation(PLACES) / PLACES
+    quality = np.random.default_rng(9).permutation(LOCATIONS) / LOCATIONS
     one = {
         "user_id": random.integers(0, USERS, trips),
         "purpose": random.choice(3, trips, p=[0.5, 0.3, 0.2]),
@@ -79,12 +79,12 @@ def tables(*, trips: int, seed: int = 0) -> tuple[dict[str, pd.DataFrame], pd.Da
         "when": likely(3, (group + one["purpose"]) % 3, SURE["when"]),
         "how": likely(4, (one["weather"] + one["purpose"]) % 4, SURE["how"]),
     }
-    place = random.random((trips, PLACES)).argsort(axis=1)[:, : WHERE + VIA]  # distinct within a trip
+    location = random.random((trips, LOCATIONS)).argsort(axis=1)[:, : WHERE + VIA]  # distinct within a trip
     wanted = (group + one["purpose"])[:, None] + 2 * (np.arange(WHERE + VIA) >= WHERE)
-    attraction = PULL * (place % KINDS == wanted % KINDS) + quality[place]
+    attraction = PULL * (location % KINDS == wanted % KINDS) + quality[location]
     chance["where"], chance["via"] = softmax(attraction[:, :WHERE]), softmax(attraction[:, WHERE:])
     drawn = {task: draw(random, chances) for task, chances in chance.items()}
-    return {"events": rows_of(one, place, drawn), **profiles()}, truth_of(chance)
+    return {"events": rows_of(one, location, drawn), **profiles()}, truth_of(chance)
 
 
 def likely(classes: int, best: NDArray[np.int64], sure: float) -> NDArray[np.float64]:
@@ -103,9 +103,9 @@ def draw(random: np.random.Generator, chances: NDArray[np.float64]) -> NDArray[n
     return (random.random((len(chances), 1)) > chances.cumsum(axis=1)).sum(axis=1).clip(max=chances.shape[1] - 1)
 
 
-def rows_of(one: dict, place: NDArray[np.int64], drawn: dict) -> pd.DataFrame:
+def rows_of(one: dict, location: NDArray[np.int64], drawn: dict) -> pd.DataFrame:
     """A row per trip and candidate, in order of time, a trip a minute."""
-    trips, candidates = place.shape
+    trips, candidates = location.shape
     position = np.tile(np.arange(candidates), trips)
     trip = {name: np.repeat(values, candidates) for name, values in {**one, **drawn}.items()}
     is_where, chosen = position < WHERE, position == trip["where"]
@@ -114,7 +114,7 @@ def rows_of(one: dict, place: NDArray[np.int64], drawn: dict) -> pd.DataFrame:
             "event_id": np.arange(trips * candidates),
             "timestamp": (START + pd.to_timedelta(trip["trip"] * 8, unit="min")).astype("datetime64[us]"),
             "user_id": trip["user_id"],
-            "place_id": place.ravel(),
+            "location_id": location.ravel(),
             "purpose": np.array(PURPOSES)[trip["purpose"]],
             "trip": [f"t{number}" for number in trip["trip"]],
             "weather": trip["weather"],
@@ -127,10 +127,10 @@ def rows_of(one: dict, place: NDArray[np.int64], drawn: dict) -> pd.DataFrame:
 
 
 def profiles() -> dict[str, pd.DataFrame]:
-    """Users by group, places by kind."""
+    """Users by group, locations by kind."""
     return {
         "users": pd.DataFrame({"user_id": np.arange(USERS), "group": np.arange(USERS) % GROUPS}),
-        "items": pd.DataFrame({"place_id": np.arange(PLACES), "kind": np.arange(PLACES) % KINDS}),
+        "items": pd.DataFrame({"location_id": np.arange(LOCATIONS), "kind": np.arange(LOCATIONS) % KINDS}),
     }
 
 
