@@ -1,7 +1,7 @@
-"""What a benchmark is measured on: a data set under a fixed protocol, as a folder of encoded rows.
+"""The protocols of the accuracy benchmark: each data set as a folder of encoded rows.
 
-MovieLens-1M is read, split and encoded to the letter of its published protocol, without the pipeline. The others are
-what the stages of dvc.yaml make of them, run in a folder of their own.
+MovieLens-1M is read, split and encoded exactly by its published protocol, without the pipeline. The others are written
+by the stages of dvc.yaml, run in a temporary folder.
 """
 
 import dataclasses
@@ -23,16 +23,15 @@ from torch import nn
 
 from common.errors import ParameterError, PipelineError
 from common.params import Params, load
-from common.paths import ROOT
+from common.paths import ENCODER, ROOT, SCHEMA, TENSORS, TRAINING
 from features import datasets
 from features.encoding.encoder import Encoder
+from features.encoding.fitting import fit_encoder
 from features.encoding.tensors import Tensors, write_tensors
 from features.schema import Kind, Schema, TaskKind, inputs, to_json
 from models.networks.neighbours import Neighbours
 
 STAGES = ("ingest", "validate", "aggregate", "join", "encode")
-SCHEMA, TRUTH, TRAINING = Path("data/schema.json"), Path("data/truth"), Path("data/training")
-TENSORS, ENCODER = Path("data/tensors"), Path("artifacts/encoder.json")
 AUXILIARY = Path("data/auxiliary.parquet")
 SEED = 2021  # of the published split of MovieLens-1M
 TEXTS = {
@@ -56,7 +55,7 @@ def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     if dataset == "movielens-1m":
-        movielens(load(folder / "params.yaml"), folder)
+        write_movielens(load(folder / "params.yaml"), folder)
         return TEXTS[dataset]
     for stage in STAGES:
         _run(stage, folder)
@@ -75,14 +74,14 @@ def _run(stage: str, folder: Path) -> None:
     command = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
     search = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if subprocess.run(command, shell=True, cwd=folder, env=os.environ | search).returncode:
-        raise PipelineError(f"the stage {stage} failed in {folder}: see its sentence above")
+        raise PipelineError(f"the stage {stage} failed in {folder}: see its message above")
 
 
-def movielens(settings: Params, folder: Path) -> None:
-    """MovieLens-1M by the published protocol: every rating a row, both labels on each, known ids of the training rows.
+def write_movielens(settings: Params, folder: Path) -> None:
+    """Write MovieLens-1M by the published protocol: every rating is a row with both labels.
 
-    An id that no training row has is row 0 of its table; the rows are those of `ratings.dat`, in its order. Beside them
-    lie the labels of two more tasks, above_1 (rating > 1) and above_2, that no input and no metric reads.
+    An id that no training row has is the unknown id 0; the rows are those of `ratings.dat`, in its order. A file beside
+    them holds the labels of two auxiliary tasks, above_1 (rating > 1) and above_2, that no input and no metric reads.
     """
     log = datasets.read(settings.dataset)
     events = pd.concat(log.chunks(), ignore_index=True).rename_axis("event_id").reset_index()
@@ -90,7 +89,7 @@ def movielens(settings: Params, folder: Path) -> None:
     columns = (*inputs(log.schema, ()), *log.schema.profile("users"), *log.schema.profile("items"))
     for name, part in published_split(rows).items():
         _write(part, log.schema, folder / TRAINING / f"{name}.parquet")
-    encoder = Encoder.fit(log.schema, columns, folder / TRAINING / "train.parquet", minimum_count=1)
+    encoder = fit_encoder(log.schema, columns, folder / TRAINING / "train.parquet", minimum_count=1)
     encoder.write(folder / ENCODER)
     (folder / SCHEMA).write_text(to_json(log.schema))
     for name in ("train", "valid", "test"):
@@ -99,40 +98,42 @@ def movielens(settings: Params, folder: Path) -> None:
 
 
 def _write_auxiliary(path: str, users: set[int], out: Path) -> None:
-    """The labels above_1 and above_2 of every rating of the `users`, in order: what a log has is its two tasks."""
-    found = pd.concat(datasets.movielens.ratings(datasets.archive.find(datasets.movielens.ARCHIVE, path)))
-    rating = found.loc[found["user_id"].isin(users), "rating"]
+    """Write the labels above_1 and above_2 of every rating of the `users`, in order; the log has its two tasks only."""
+    ratings = pd.concat(datasets.movielens.ratings(datasets.archive.find(datasets.movielens.ARCHIVE, path)))
+    rating = ratings.loc[ratings["user_id"].isin(users), "rating"]
     above = pd.DataFrame({f"above_{n}": (rating > n).astype(np.float32) for n in (1, 2)})
     above.to_parquet(out, index=False)
 
 
 def with_auxiliary(tensors: Tensors, names: Sequence[str], folder: Path) -> Tensors:
-    """The same rows with the labels of the auxiliary tasks `names` behind those of the schema's own [N, T + ..]."""
+    """The same rows with the labels of the auxiliary tasks `names` after those of the schema's tasks [N, T + A]."""
     if not names:
         return tensors
     labels = pd.read_parquet(folder / AUXILIARY, columns=list(names)).to_numpy()[tensors.event_id]
     return dataclasses.replace(tensors, labels=np.hstack([tensors.labels, labels]))
 
 
-def unjudged(tensors: Tensors, names: Sequence[str]) -> Tensors:
-    """The same rows with the auxiliary tasks `names` behind the schema's own, and no label of them."""
+def with_unobserved(tensors: Tensors, names: Sequence[str]) -> Tensors:
+    """The same rows with the auxiliary tasks `names` after the schema's tasks, all their labels unobserved."""
     missing = np.full((len(tensors.labels), len(names)), np.nan, np.float32)
     return dataclasses.replace(tensors, labels=np.hstack([tensors.labels, missing]))
 
 
-def outcomes(labels: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
-    """What came of each row [N], and how many outcomes there are: labels [N, T], a missing one as 0.
+def outcome_codes(labels: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
+    """The outcome of each row as a code [N], and the number of codes: labels [N, T], a missing one as 0.
 
-    Alike are the rows with the same labels; they are counted in the order of the number whose binary digits, lowest
-    first, those are.
+    Rows with the same labels have the same code. Codes are in the order of the number whose binary digits, lowest
+    first, are the labels.
     """
     known = np.nan_to_num(labels).astype(np.int64)
-    found, outcome = np.unique(known @ (1 << np.arange(known.shape[1])), return_inverse=True)
-    return outcome, len(found)
+    combinations, outcome = np.unique(known @ (1 << np.arange(known.shape[1])), return_inverse=True)
+    return outcome, len(combinations)
 
 
-def remember(network: nn.Module, train: Tensors, outcome: NDArray[np.int64], encoder: Encoder, schema: Schema) -> None:
-    """Tell a network with neighbours its training rows: users, items, and the outcome of each [N].
+def store_neighbours(
+    network: nn.Module, train: Tensors, outcome: NDArray[np.int64], encoder: Encoder, schema: Schema
+) -> None:
+    """Store the training rows in a network with neighbours: users, items, and the outcome of each [N].
 
     Raises ParameterError where a task is not binary, or the first two categorical columns are not user and item.
     """
@@ -144,11 +145,11 @@ def remember(network: nn.Module, train: Tensors, outcome: NDArray[np.int64], enc
         )
     user, item = np.asarray(train.categorical[:, :2], dtype=np.int64).T
     (neighbours,) = (module for module in network.modules() if isinstance(module, Neighbours))
-    neighbours.remember(*map(torch.from_numpy, (user, item, outcome)))
+    neighbours.set_training_rows(*map(torch.from_numpy, (user, item, outcome)))
 
 
 def published_split(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """train: pandas' sample of 0.8 with seed 2021; valid: half of the rest with the same seed; test: what is left."""
+    """The published split: train is pandas' sample of 0.8 with seed 2021, valid half of the rest with the same seed."""
     train = rows.sample(frac=0.8, random_state=SEED)
     rest = rows.drop(train.index)
     valid = rest.sample(frac=0.5, random_state=SEED)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.protocols import SCHEMA, TENSORS, TRUTH
 from benchmarks.accuracy.rows import Row
 from common.errors import ParameterError
+from common.files import write_text
+from common.paths import SCHEMA, TENSORS, TRUTH
 from features.encoding.tensors import Tensors, open_tensors
 from features.schema import Schema, read_schema
-from models.evaluate import best_possible
+from models.evaluation.limit import true_probabilities
 from models.evaluation.metrics import mean_of_cells
 
 Cells = list[list[float | None]]  # [M][T], None where a cell has one class
@@ -26,39 +27,39 @@ LIMIT = "best possible"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One fit: test AUC of the epoch that the validation rows chose, and what it took on one thread."""
+    """One run: test AUC of the epoch that the validation rows chose, and its speed on one thread."""
 
     auc: Cells
     valid_auc: Cells
     best_epoch: int
     parameters: int
-    samples_per_second: float  # training rows, the judging of each epoch included
+    samples_per_second: float  # training rows, the evaluation of each epoch included
 
 
 class Report:
-    """The table of one protocol, kept in a file: every run is written as it comes, and found again."""
+    """The table of one protocol in a file, which is written after every run and continued."""
 
     def __init__(self, path: Path, dataset: str, protocol: str, folder: Path) -> None:
-        """Go on with the file `path`, or begin it; raises ParameterError where it holds another protocol's table."""
+        """Continue the file `path`, or begin it; raises ParameterError where it holds another protocol's table."""
         self.path, self.folder = path, folder
         schema = read_schema(folder / SCHEMA)
         self.names = [f"S{i}/T{j}" for i, _ in enumerate(schema.scenarios, 1) for j, _ in enumerate(schema.tasks, 1)]
         head = {"dataset": dataset, "protocol": protocol, "scenarios": schema.scenarios, "tasks": schema.task_names}
         self.plain: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {**head, "runs": []}
-        if (found := self.plain["protocol"]) != protocol:
-            raise ParameterError(f"{path} holds {dataset!r} under the protocol {found!r}: give another --json")
+        if (other := self.plain["protocol"]) != protocol:
+            raise ParameterError(f"{path} holds {dataset!r} under the protocol {other!r}: give another --json")
 
     def has(self, row: Row, seed: int) -> bool:
-        """Whether the run is there, of a row that was the same in all its figures."""
+        """Whether the run is in the table, of a row with the same facts."""
         return any(self._is(run, row, seed) for run in self.plain["runs"])
 
     def add(self, row: Row, seed: int, run: Run) -> None:
-        """Keep a run, on disk at once."""
+        """Add a run, and write the file."""
         self.plain["runs"].append({"model": row.name, "seed": seed, "row": row.facts(), **dataclasses.asdict(run)})
         self._write()
 
     def write(self, rows: Iterable[Row], seeds: int) -> dict[str, Any]:
-        """The table, with these rows over seeds 1 to `seeds` and those that were in it before; written and returned."""
+        """Write and return the table: these rows over seeds 1 to `seeds`, and the rows that were in it before."""
         self.plain["models"] = self.plain.get("models", {}) | {row.name: self._summary(row, seeds) for row in rows}
         if (limit := self._limit()) is not None:
             self.plain["models"][LIMIT] = {"cells": self._cells([limit]), "mean_auc": _mean(_array([limit]))}
@@ -91,16 +92,11 @@ class Report:
         """AUC of the true probabilities on the test rows, where they are known."""
         schema, test = read_schema(self.folder / SCHEMA), open_tensors(self.folder / TENSORS / "test")
         truth = self.folder / TRUTH
-        best = best_possible(truth, test, schema) if truth.exists() else None
-        if best is None:
-            return None
-        return auc_of(schema, test, best)
+        probabilities = true_probabilities(truth, test, schema) if truth.exists() else None
+        return None if probabilities is None else auc_of(schema, test, probabilities)
 
     def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text(json.dumps(self.plain, indent=1) + "\n")
-        partial.replace(self.path)
+        write_text(self.path, json.dumps(self.plain, indent=1) + "\n")
 
     @staticmethod
     def _is(run: dict[str, Any], row: Row, seed: int) -> bool:
@@ -109,20 +105,14 @@ class Report:
 
 def auc_of(schema: Schema, rows: Tensors, scores: NDArray[Any]) -> Cells:
     """AUC of each cell by scores or logits [N, O] of the rows."""
-    return rounded(
-        mean_of_cells(
-            rows.labels,
-            scores,
-            rows.scenario,
-            schema.tasks,
-            scenarios=len(schema.scenarios),
-            choice_set=rows.choice_set,
-        )[1]
+    _, cells = mean_of_cells(
+        rows.labels, scores, rows.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=rows.choice_set
     )
+    return rounded(cells)
 
 
 def rounded(auc: NDArray[np.float64]) -> Cells:
-    """[M, T] as JSON has it."""
+    """AUC [M, T] as plain lists with None for NaN, to six digits."""
     return [[None if np.isnan(cell) else round(float(cell), 6) for cell in cells] for cells in auc]
 
 
@@ -135,7 +125,7 @@ def _mean(auc: NDArray[np.float64]) -> float:
 
 
 def _deviation(values: NDArray[np.float64]) -> float:
-    """Of a sample (n - 1), 0 for one value."""
+    """The standard deviation of a sample (n - 1); 0 for one value."""
     return round(float(values.std(ddof=1)), 6) if len(values) > 1 else 0.0
 
 
@@ -144,10 +134,10 @@ def show(report: dict[str, Any]) -> None:
     models = dict(sorted(report["models"].items(), key=lambda item: -item[1]["mean_auc"]))
     names = [f"S{i}/T{j}" for i, _ in enumerate(report["scenarios"], 1) for j, _ in enumerate(report["tasks"], 1)]
     table = Table("model", *names, "mean", "parameters", "rows/s", title=f"{report['dataset']}: test AUC")
-    for name, found in models.items():
-        cells = (_text(found["cells"][cell]) if cell in found["cells"] else "-" for cell in names)
-        counts = (f"{found[key]:,}" if key in found else "" for key in ("parameters", "samples_per_second"))
-        table.add_row(name, *cells, f"{found['mean_auc']:.4f}", *counts)
+    for name, row in models.items():
+        cells = (_text(row["cells"][cell]) if cell in row["cells"] else "-" for cell in names)
+        counts = (f"{row[key]:,}" if key in row else "" for key in ("parameters", "samples_per_second"))
+        table.add_row(name, *cells, f"{row['mean_auc']:.4f}", *counts)
     console = Console(width=60 + 16 * len(names))
     console.print(report["protocol"])
     console.print(", ".join(f"S{i} = {name}" for i, name in enumerate(report["scenarios"], 1)))

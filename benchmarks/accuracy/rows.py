@@ -1,4 +1,4 @@
-"""The rows of the accuracy table: which network, in which shape, fitted how."""
+"""The rows of the accuracy table: network, its shape, and its hyperparameters."""
 
 import dataclasses
 import re
@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import ParameterError
-from common.params import Train
-from models.train import recipe_of
+from common.train_params import Train
+from models.training.configuration import recipe_of
 from models.training.optim import Recipe
 
 ROWS = Path(__file__).with_name("accuracy.yaml")
@@ -47,10 +47,10 @@ class _Table(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row: the name of its network, all of params.train as it holds for the row, and whether it has neighbours.
+    """A row: the name of its network, the params.train of the row, and whether the network has neighbours.
 
-    `auxiliary`: tasks of the protocol that are learned beside its own, and not judged. `members`: how many networks are
-    fitted, each from a seed of its own, whose logits are averaged.
+    `auxiliary` are tasks of the protocol that are learned too, and not measured. `members` is the number of networks of
+    an ensemble, each with its own seed, whose logits are averaged.
     """
 
     name: str
@@ -62,24 +62,24 @@ class Row:
 
     @property
     def recipe(self) -> Recipe:
-        """How it is fitted."""
+        """The hyperparameters."""
         return recipe_of(self.train)
 
     def facts(self) -> dict[str, Any]:
-        """What the row is, as JSON: network, shape and recipe."""
+        """Network, shape and hyperparameters of the row as plain data."""
         recipe = {name: value for name, value in dataclasses.asdict(self.recipe).items() if name != "seed"}
         shape = getattr(self.train, self.network).model_dump()
         facts = {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
-        beyond = {
+        optional = {
             "neighbours": self.neighbours,
             "auxiliary": list(self.auxiliary),
             "members": self.members if self.members > 1 else None,
         }
-        return facts | {name: value for name, value in beyond.items() if value}
+        return facts | {name: value for name, value in optional.items() if value}
 
 
-def named(models: str) -> list[str]:
-    """The names in a list with commas; those in brackets belong to a name."""
+def split_names(models: str) -> list[str]:
+    """The names in a list with commas; commas in brackets belong to a name."""
     return [name.strip() for name in re.split(r",(?![^(]*\))", models)]
 
 

@@ -1,4 +1,4 @@
-"""What a fit holds in memory as its rows grow: the part of benchmarks/training/benchmark.py that needs processes of its own."""
+"""The memory of an epoch over rows on disk, as their number grows; each measurement runs in its own process."""
 
 import multiprocessing
 import tempfile
@@ -9,27 +9,25 @@ import numpy as np
 import torch
 
 from features.encoding.tensors import Tensors
-from models.training.batches import BLOCK_ROWS, Rows
+from models.training.batches import BLOCK_ROWS, BatchLoader
 
 FIELDS = 8
-RESIDENT_BYTES = (
-    1 << 26
-)  # instead of the gigabyte that models/training/batches.py allows, so that a small file is large
+RESIDENT_BYTES = 1 << 26  # less than that of models/training/batches.py, so that a small file does not fit
 
 
-def anonymous_megabytes(counts: tuple[int, ...]) -> dict[str, float]:
-    """Peak memory of a pass over so many rows on disk: all but the pages of the files, which the system can drop."""
-    found = {}
+def peak_megabytes(counts: tuple[int, ...]) -> dict[str, float]:
+    """Peak memory in MB of an epoch over so many rows on disk, without the pages of the files, which can be dropped."""
+    peaks = {}
     with tempfile.TemporaryDirectory() as temporary:
         for count in counts:
-            folder = write(Path(temporary) / str(count), count)
+            folder = write_rows(Path(temporary) / str(count), count)
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                found[f"{count:,} rows"] = pool.submit(peak_of_a_pass, folder).result()
-    return found
+                peaks[f"{count:,} rows"] = pool.submit(peak_of_epoch, folder).result()
+    return peaks
 
 
-def write(folder: Path, rows: int) -> Path:
-    """Encoded rows on disk, as the stage encode leaves them, block by block."""
+def write_rows(folder: Path, rows: int) -> Path:
+    """Write encoded rows as the stage encode does, block by block; returns the folder."""
     folder.mkdir()
     random = np.random.default_rng(1)
     for name, dtype, shape in (
@@ -48,19 +46,19 @@ def write(folder: Path, rows: int) -> Path:
     return folder
 
 
-def peak_of_a_pass(folder: Path) -> float:
-    """Megabytes that were held at most while every row was handed out once, shuffled."""
+def peak_of_epoch(folder: Path) -> float:
+    """The largest memory in MB while every row is loaded once, shuffled."""
     names = ("categorical", "bags", "numeric", "scenario", "labels", "event_id", "user")
     tensors = Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
-    rows, peak, seen = Rows(tensors, torch.device("cpu"), RESIDENT_BYTES), 0.0, 0
-    for part in rows.shuffled(BLOCK_ROWS, torch.Generator().manual_seed(1)):
-        peak, seen = max(peak, anonymous()), seen + len(part.scenario)
-    if seen != rows.count:
-        raise RuntimeError(f"a pass over {rows.count} rows handed out {seen}")
+    loader, peak, loaded = BatchLoader(tensors, torch.device("cpu"), RESIDENT_BYTES), 0.0, 0
+    for batch in loader.shuffled(BLOCK_ROWS, torch.Generator().manual_seed(1)):
+        peak, loaded = max(peak, anonymous_megabytes()), loaded + len(batch.scenario)
+    if loaded != loader.count:
+        raise RuntimeError(f"an epoch over {loader.count} rows loaded {loaded}")
     return round(peak)
 
 
-def anonymous() -> float:
-    """Megabytes of this process that no file backs (RssAnon of Linux)."""
+def anonymous_megabytes() -> float:
+    """Memory of this process in MB that no file backs (RssAnon of Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon"))

@@ -59,7 +59,7 @@ class BatchLoader:
         """
         for blocks in self._chunks(generator):
             rows = sum(block.stop - block.start for block in blocks)
-            batches = torch.randperm(rows, generator=generator).to(self.device).split(batch_size)
+            batches = torch.split(torch.randperm(rows, generator=generator).to(self.device), batch_size)
             if skip < len(batches):
                 chunk = self._load(blocks) if self.resident is None else self.resident
                 for batch in batches[skip:]:
@@ -78,7 +78,7 @@ class BatchLoader:
             yield [slice(0, self.count)]
             return
         starts = torch.randperm(-(-self.count // BLOCK_ROWS), generator=generator) * BLOCK_ROWS
-        for group in starts.split(self.blocks_per_chunk):
+        for group in torch.split(starts, self.blocks_per_chunk):
             yield [slice(start, min(start + BLOCK_ROWS, self.count)) for start in group.tolist()]
 
     def _load(self, slices: list[slice]) -> TensorBatch:

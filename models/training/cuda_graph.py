@@ -64,7 +64,7 @@ class CudaReplay(Replay):
     def __init__(self) -> None:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.loss: Tensor | None = None
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def warm_up(self, step: Step, buffers: TensorBatch) -> Tensor:
         """One step on a side stream, as torch.cuda.graph requires before a capture."""

@@ -54,7 +54,7 @@ class Group:
         with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([*(p.grad.flatten() for p in with_gradient if p.grad is not None), loss.reshape(1)])
         dist.all_reduce(flat)
-        pieces = flat.split([*(p.numel() for p in with_gradient), 1])
+        pieces = torch.split(flat, [*(p.numel() for p in with_gradient), 1])
         for parameter, piece in zip(with_gradient, pieces, strict=False):
             parameter.grad = piece.view_as(parameter)
         return flat[-1]

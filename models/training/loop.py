@@ -171,7 +171,7 @@ class TrainingLoop:
             logits = self.state.network(shard.categorical, shard.bags, shard.numeric, shard.scenario)
         loss = weighted_loss(logits.float(), shard.labels, shard.scenario, self.cell_weights, self.outputs) * share
         self.state.network.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         loss = self.group.sum_gradients(self.parameters, loss.detach())
         if self.recipe.clip_gradient_norm:
             clip_gradients(self.parameters, self.recipe.clip_gradient_norm)

@@ -30,7 +30,7 @@ def weighted_loss(
     if outputs is None or max(outputs) == 1:
         total = F.binary_cross_entropy_with_logits(logits, known, weight, reduction="sum")
     else:
-        columns = zip(logits.split(list(outputs), dim=1), known.unbind(1), weight.unbind(1), strict=True)
+        columns = zip(torch.split(logits, list(outputs), dim=1), known.unbind(1), weight.unbind(1), strict=True)
         total = torch.stack([_task_loss(*column) for column in columns]).sum()
     return total / len(logits)
 

@@ -1,6 +1,6 @@
-"""HiNet the way public code writes such networks: one module per expert, gate and tower, one call after the other.
+"""HiNet as public code writes such networks: one module per expert, gate and tower, one call after the other.
 
-For the speed benchmark alone; the same numbers as models/networks/hinet.py (held by a test), by another way.
+For the speed benchmark only. Its logits equal those of models/networks/hinet.py, which a test holds.
 """
 
 import multiprocessing
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.networks.data_spec import DataSpec
 from models.networks.hinet import HiNetConfig
-from models.training.batches import Part
+from models.training.batches import TensorBatch
 
 Arguments = tuple[DataSpec, HiNetConfig]  # of a network
 
@@ -28,7 +28,7 @@ def perceptron(inputs: int, units: Sequence[int]) -> nn.Sequential:
 
 
 class Mixture(nn.Module):
-    """K perceptrons and their gate, which weighs what `shared` ones made of the rows, too."""
+    """K perceptrons and their gate, which also weights the outputs of shared perceptrons."""
 
     def __init__(self, experts: int, inputs: int, units: Sequence[int], shared: int = 0) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Mixture(nn.Module):
         self.gate = nn.Linear(inputs, experts + shared, bias=False)
 
     def forward(self, x: Tensor, shared: Sequence[Tensor] = ()) -> Tensor:
-        """[B, D], and shared values [B, H] each -> [B, H]."""
+        """Rows [B, D], and outputs of shared perceptrons [B, H] each -> [B, H]."""
         weights, values = self.gate(x).softmax(dim=1), [*(expert(x) for expert in self.experts), *shared]
         return torch.stack([weights[:, k, None] * value for k, value in enumerate(values)]).sum(dim=0)
 
@@ -83,9 +83,9 @@ class LoopHiNet(nn.Module):
 
 
 class RowByRow(Dataset[dict[str, Any]]):
-    """Rows that are handed out one at a time, a number per field: what loaders of public recommenders read."""
+    """A data set of single rows with a number per field, as loaders of public recommenders read it."""
 
-    def __init__(self, rows: Part) -> None:
+    def __init__(self, rows: TensorBatch) -> None:
         fields = {f"field_{f}": column.numpy() for f, column in enumerate(rows.categorical.unbind(1))}
         labels = {f"label_{t}": column.numpy() for t, column in enumerate(rows.labels.unbind(1))}
         self.columns = {**fields, "scenario": rows.scenario.numpy(), **labels}
@@ -97,8 +97,8 @@ class RowByRow(Dataset[dict[str, Any]]):
         return {name: column[row] for name, column in self.columns.items()}
 
 
-def loaded(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Shuffled batches, collated row by row by torch's DataLoader, for ever."""
+def row_by_row(rows: TensorBatch, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Shuffled batches, collated row by row by torch's DataLoader, without end."""
     fields, labels = rows.categorical.shape[1], rows.labels.shape[1]
     while True:
         for batch in DataLoader(RowByRow(rows), batch_size=batch_size, shuffle=True, drop_last=True):
@@ -106,37 +106,37 @@ def loaded(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
             yield categorical, batch["scenario"], torch.stack([batch[f"label_{t}"] for t in range(labels)], dim=1)
 
 
-def in_memory(rows: Part, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Shuffled batches, picked by index, for ever."""
+def in_memory(rows: TensorBatch, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Shuffled batches, selected by index, without end."""
     while True:
-        for batch in torch.randperm(len(rows.scenario)).split(batch_size)[:-1]:
+        for batch in torch.split(torch.randperm(len(rows.scenario)), batch_size)[:-1]:
             yield rows.categorical[batch], rows.scenario[batch], rows.labels[batch]
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, ...]) -> float:
-    """Forward, backward, Adam, and the loss fetched."""
+    """One step: forward, backward, Adam; returns the loss."""
     categorical, scenario, labels = batch
     optimizer.zero_grad()
     loss = nn.functional.binary_cross_entropy_with_logits(network(categorical, scenario), labels)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
 
 
-class Elsewhere:
-    """Steps of the loop in a process of its own, on demand: what our loop sets for its process does not help it."""
+class ChildLoop:
+    """Steps of the plain loop in a child process, so that the settings of models/training/device.py do not help it."""
 
-    def __init__(self, arguments: Arguments, rows: Part, batch_size: int, *, by_loader: bool) -> None:
+    def __init__(self, arguments: Arguments, rows: TensorBatch, batch_size: int, *, by_loader: bool) -> None:
         context = multiprocessing.get_context("spawn")
-        self.here, there = context.Pipe()
-        given = (there, arguments, rows, batch_size, by_loader, torch.get_num_threads())
-        self.process = context.Process(target=_serve, args=given, daemon=True)
+        self.pipe, child = context.Pipe()
+        values = (child, arguments, rows, batch_size, by_loader, torch.get_num_threads())
+        self.process = context.Process(target=_run_steps, args=values, daemon=True)
         self.process.start()
 
     def step(self) -> float:
-        """One step; the loss."""
-        self.here.send("step")
-        return float(self.here.recv())
+        """Run one step; returns the loss."""
+        self.pipe.send("step")
+        return float(self.pipe.recv())
 
     def end(self) -> None:
         """End the process."""
@@ -144,12 +144,12 @@ class Elsewhere:
         self.process.join()
 
 
-def _serve(
-    there: Connection, arguments: Arguments, rows: Part, batch_size: int, by_loader: bool, threads: int
+def _run_steps(
+    pipe: Connection, arguments: Arguments, rows: TensorBatch, batch_size: int, by_loader: bool, threads: int
 ) -> None:
     torch.set_num_threads(threads)
     network = LoopHiNet(*arguments)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    batches = loaded(rows, batch_size) if by_loader else in_memory(rows, batch_size)
-    while there.recv():
-        there.send(step(network, optimizer, next(batches)))
+    batches = row_by_row(rows, batch_size) if by_loader else in_memory(rows, batch_size)
+    while pipe.recv():
+        pipe.send(step(network, optimizer, next(batches)))
