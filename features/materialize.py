@@ -13,14 +13,15 @@ from features.schema import read_schema, read_views
 def materialize(*, schema: Path, features: Path, online: Path) -> None:
     """Write the SQLite online store `online`, and next to it the item snapshot, from the views under `features`."""
     from features.store.definitions import open_store
+    from features.store.ibis_backend import set_ibis_backend
     from features.store.incremental import BEGINNING
     from features.store.item_snapshot import item_snapshot_path, write_snapshot
-    from features.store.offline_store import configure_feast, newest_timestamp
+    from features.store.offline_store import newest_timestamp
 
     declared, views = read_schema(schema), read_views(features / "views.json")
     online.parent.mkdir(parents=True, exist_ok=True)
     online.unlink(missing_ok=True)
-    configure_feast(threads=1)  # one thread: rows in one order, the same bytes every time
+    set_ibis_backend(threads=1)  # one thread: rows in one order, the same bytes every time
     store = open_store(declared, views, features=features, online=online, registry=online.parent / "registry.db")
     as_of = newest_timestamp(views, features)
     store.materialize(BEGINNING, as_of)

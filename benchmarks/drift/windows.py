@@ -19,12 +19,12 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from common import stage
 from common.errors import PipelineError
-from features.encoding.encoder import Encoder
-from features.encoding.histograms import Days, count, fit_reference, selected
+from features.encoding.fitting import fit_encoder
+from features.encoding.histogram_counts import count_histograms, fit_reference, select_rows
+from features.encoding.histograms import Days
+from features.engine.connection import connect
 from features.schema import Column, DType, Kind, Role, Schema, Task, inputs
 from monitoring.detection.comparison import Comparison
 
@@ -116,7 +116,7 @@ def make(path: Path, rows: int) -> Path:
         *(f"(case when random() < 0.9 then {normal} end)::float as gap_{n}" for n in range(5)),
         "(random() < 0.1)::tinyint as click",
     ]
-    with duckdb.connect(config={"memory_limit": "2GB", "threads": stage.threads()}) as connection:
+    with connect() as connection:
         connection.execute(f"copy (select {', '.join(columns)} from range({rows})) to '{path.as_posix()}'")
     return path
 
@@ -132,11 +132,11 @@ def measure(path: Path) -> dict[str, float]:
     declared, middle = schema(), FIRST + timedelta(days=DAYS // 2)
     halves = [(FIRST, middle - timedelta(days=1)), (middle, FIRST + timedelta(days=DAYS))]
     before, after = (write(path, days, path.with_suffix(f".{n}.half")) for n, days in enumerate(halves))
-    encoder = Encoder.fit(declared, inputs(declared, ()), before, minimum_count=3)
+    encoder = fit_encoder(declared, inputs(declared, ()), before, minimum_count=3)
     started = time.perf_counter()
     reference = fit_reference(before, declared, encoder)
     fitted = time.perf_counter()
-    current = count(after, declared, encoder, reference.bins)
+    current = count_histograms(after, declared, encoder, reference.bins)
     comparison = Comparison(reference, current, fewest=500)
     comparison.columns(declared, {}), comparison.mix(declared), list(comparison.labels(declared))
     return {
@@ -149,8 +149,8 @@ def measure(path: Path) -> dict[str, float]:
 
 def write(path: Path, days: Days, out: Path) -> Path:
     """Some days of a log as a file."""
-    with duckdb.connect(config={"memory_limit": "1500MB", "threads": stage.threads()}) as connection:
-        connection.execute(f"copy ({selected(path, schema(), days)}) to '{out.as_posix()}' (format parquet)")
+    with connect(memory_limit="1500MB") as connection:
+        connection.execute(f"copy ({select_rows(path, schema(), days)}) to '{out.as_posix()}' (format parquet)")
     return out
 
 

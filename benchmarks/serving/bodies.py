@@ -36,7 +36,7 @@ def write_bodies(path: Path, requests: list[dict[str, Any]]) -> Path:
 
 def vocabulary(model: Model, name: str) -> list[Any]:
     """The ids of users or of items that the encoder knows."""
-    return model.encoder.tables[_column(model.schema, name)]
+    return model.encoder.vocabularies[_column(model.schema, name)]
 
 
 def _column(schema: Schema, name: str) -> str:

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.serving.servers import redis_server
 from common.errors import PipelineError
-from features.materialize import newest_snapshot
-from features.store.definitions import REDIS as ADDRESS
+from common.settings import variable
 from features.store.definitions import open_store
+from features.store.offline_store import newest_timestamp
 from models.model_folder import Model
 
 SQLITE, REDIS = "sqlite", "redis"
@@ -26,7 +26,7 @@ def online_store(kind: str, model: Model, features: Path) -> Iterator[dict[str, 
         return
     with redis_server() as (port, _):
         fill_redis(port, model, features)
-        yield {ADDRESS: f"127.0.0.1:{port}"}
+        yield {variable("redis"): f"127.0.0.1:{port}"}
 
 
 @contextmanager
@@ -56,4 +56,4 @@ def fill_redis(port: int, model: Model, features: Path) -> None:
             redis=f"127.0.0.1:{port}",
         )
         names = [view.name for view in model.views if model.schema.item not in view.keys]
-        store.materialize(_BEGINNING, newest_snapshot(model.views, features), feature_views=names)
+        store.materialize(_BEGINNING, newest_timestamp(model.views, features), feature_views=names)

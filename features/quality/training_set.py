@@ -26,7 +26,8 @@ from features.schema import EVENT_TIMESTAMP, SPLITS, Schema, View
 ANOTHER_TYPE = "column of another type"
 GATE = QualityGate(
     title="Training set",
-    remedy="Run `dvc repro --force join` again; if it comes back, look at features/join.py and at what it reads.",
+    remedy="Run `dvc repro --force join` again; if the fault persists, check features/store/point_in_time.py and its "
+    "input.",
 )
 
 

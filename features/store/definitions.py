@@ -14,7 +14,6 @@ from feast.types import Array, FeastType, Float32, Int64, String
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 
 SERVICE = "ranking"
-REDIS = "HINET_REDIS"  # environment variable: host:port[,password=...] of the Redis that is the online store in use
 _TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
 _TYPES: dict[DType, FeastType] = {
     DType.INT64: Int64,

@@ -1,13 +1,11 @@
-"""The offline store: one Parquet file per view, read by DuckDB and, through ibis, by Feast."""
+"""The offline store: one Parquet file per view."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import ibis
-
 from features.engine import sql
-from features.engine.connection import connect, connection_settings
+from features.engine.connection import connect
 from features.schema import EVENT_TIMESTAMP, View
 
 
@@ -26,8 +24,3 @@ def newest_timestamp(views: Iterable[View], features: Path) -> datetime:
     assert row is not None
     timestamp: datetime = row[0]
     return timestamp.replace(tzinfo=UTC)
-
-
-def configure_feast(scratch: Path | None = None, threads: int | None = None) -> None:
-    """Set the DuckDB connection with which Feast reads the offline store: see features.engine.connection.connect."""
-    ibis.set_backend(ibis.duckdb.connect(**connection_settings(scratch, threads)))

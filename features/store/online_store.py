@@ -18,9 +18,9 @@ from common.files import exclusive_lock, sha256_of
 from common.settings import read_settings, variable
 from features.schema import Schema, View, read_schema, read_views
 from features.store.definitions import open_store
+from features.store.ibis_backend import set_ibis_backend
 from features.store.incremental import BEGINNING, Increment, Watermark, record_written, select_increment
 from features.store.item_snapshot import item_snapshot_path, write_snapshot
-from features.store.offline_store import configure_feast
 
 WATERMARK = "watermark.json"
 
@@ -97,7 +97,7 @@ class OnlineStore:
             _enable_concurrent_reads(self.online)
         with TemporaryDirectory() as folder:
             scratch = Path(folder)
-            configure_feast(scratch)
+            set_ibis_backend(scratch)
             counts = {view.name: self._select(view, scratch, as_of) for view in self.views}
             store = self.open(scratch, scratch)
             for view in self.views:

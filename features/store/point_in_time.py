@@ -20,7 +20,7 @@ from common.params import Join
 from features.engine.arrow_types import arrow_schema
 from features.schema import EVENT_TIMESTAMP, SPLITS, Schema, View
 from features.store.definitions import SERVICE, open_store
-from features.store.offline_store import configure_feast
+from features.store.ibis_backend import set_ibis_backend
 from features.store.splits import assign_splits
 
 BATCH_ROWS = 50_000  # Feast compares an impression with every row of its entities: memory is rows x rows of the view
@@ -43,7 +43,7 @@ def write_training_set(
     """
     out.mkdir(parents=True)
     with TemporaryDirectory() as scratch:
-        configure_feast(Path(scratch))
+        set_ibis_backend(Path(scratch))
         # Feast requires a registry and an online store even where only the offline store is read.
         online, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
         store = open_store(schema, views, features=features, online=online, registry=registry)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.model_folder import REFERENCE, Model
 from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex
 
-WIDEST_WINDOW = "all"  # of the items' rates: see features/aggregate.py
+WIDEST_WINDOW = "all"  # of the items' rates: see features/engine/feature_views.py
 
 
 class FallbackScores:

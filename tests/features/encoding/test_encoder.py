@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from common.errors import SchemaError
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder
@@ -93,20 +91,6 @@ def test_an_unknown_scenario_is_an_error(tmp_path: Path) -> None:
     encoder = fit(tmp_path, rows(item_id=[1]))
     with pytest.raises(SchemaError, match=r"none of .*feed"):
         encoder.encode(rows(item_id=[1], scenario=["nowhere"]))
-
-
-values = st.lists(st.one_of(st.none(), st.integers(-5, 5)), min_size=1, max_size=40)
-
-
-@given(training=values, serving=values)
-def test_any_row_encodes_as_in_a_dictionary(
-    tmp_path_factory: pytest.TempPathFactory, training: list, serving: list
-) -> None:
-    """Whatever the values, lookups equal a plain dictionary of the training values."""
-    encoder = fit(tmp_path_factory.mktemp("fit"), rows(item_id=training))
-    known = sorted({value for value in training if value is not None})
-    expected = [known.index(value) + 1 if value in known else 0 for value in serving]
-    assert encoder.encode(rows(item_id=serving)).categorical[:, 0].tolist() == expected
 
 
 def test_an_encoder_is_the_same_after_json(tmp_path: Path) -> None:

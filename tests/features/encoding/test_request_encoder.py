@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.encoding.encoder import Encoder
@@ -43,6 +43,7 @@ def value(column: Column) -> st.SearchStrategy:
     return st.sampled_from(SCHEMA.scenarios) if column.name == "scenario" else st.none() | VALUES[column.dtype]
 
 
+@settings(deadline=None)
 @given(row=st.fixed_dictionaries({column.name: value(column) for column in COLUMNS}))
 def test_a_row_has_the_bytes_of_the_encoder(row: dict[str, Any]) -> None:
     """Categories, bags, sequences, numbers, nulls, unknown values, values beyond float32: the same bytes."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import JoinError
@@ -40,6 +40,7 @@ def test_time_split_of_a_log_that_is_too_short_is_an_error() -> None:
         time_split([(date(2026, 1, 1), 5), (date(2026, 1, 2), 5)], SCHEMA, split())
 
 
+@settings(deadline=None)
 @given(rows=st.integers(20, 3000), seed=st.integers(0, 50))
 def test_random_split_holds_its_shares_and_repeats_by_seed(rows: int, seed: int) -> None:
     """Shares are exact to a row, every row has one split, and the seed alone decides."""
