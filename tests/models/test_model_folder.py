@@ -1,4 +1,4 @@
-"""A model folder: the same model in the same bytes, and nothing that was changed is read."""
+"""models/model_folder.py: the same model has the same bytes, and a changed file is refused."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,13 @@ import torch
 from common.errors import ModelError
 from common.params import load
 from features.encoding.encoder import Encoder
+from features.encoding.fitting import fit_encoder
 from features.schema import inputs, to_json
-from models.model_folder import FILES, MODEL, NETWORKS, read_model, write_model
-from models.train import arguments_of
+from models.model_folder import FILES, MODEL, NETWORKS, build_network, read_model, write_model
+from models.training.configuration import arguments_of
 from tests.support import world
 
+pytestmark = pytest.mark.integration
 SCHEMA = world.schema()
 SUMMARY = {"best_epoch": 2, "valid_mean_auc": 0.75}
 
@@ -26,7 +28,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """schema.json, views.json and encoder.json of the tiny world."""
     folder = tmp_path_factory.mktemp("sources")
     pq.write_table(pa.Table.from_pandas(world.tables()["events"]), folder / "train.parquet")
-    Encoder.fit(SCHEMA, inputs(SCHEMA, ()), folder / "train.parquet", 1).write(folder / "encoder.json")
+    fit_encoder(SCHEMA, inputs(SCHEMA, ()), folder / "train.parquet", 1).write(folder / "encoder.json")
     (folder / "schema.json").write_text(to_json(SCHEMA))
     (folder / "views.json").write_text(to_json(()))
     (folder / "reference.json").write_text("{}")
@@ -37,7 +39,7 @@ def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tupl
     """A model folder, and the network that was written to it."""
     arguments = arguments_of(name, Encoder.read(sources["encoder"]).layout, SCHEMA.tasks, load().train)
     torch.manual_seed(0)
-    network = NETWORKS[name](**arguments)
+    network = build_network(name, arguments)
     write_model(
         folder / name,
         model_name=name,
@@ -45,7 +47,7 @@ def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tupl
         arguments=arguments,
         summary=SUMMARY,
         curves=[{"epoch": 1}],
-        behaviour={},
+        profile={},
         **sources,
     )
     return folder / name, network
@@ -58,7 +60,7 @@ def edit(path: Path, **fields: Any) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_read_is_what_was_written(tmp_path: Path, sources: dict[str, Path], name: str) -> None:
-    """Weights to the bit, schema, views, encoder and summary come back; the network is ready to score."""
+    """Weights to the bit, schema, views, encoder and summary are read back; the network is ready to score."""
     folder, network = written(tmp_path, sources, name)
     model = read_model(folder)
     assert (model.name, model.schema, model.views, model.summary) == (name, SCHEMA, (), SUMMARY)
@@ -70,7 +72,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, sources: dict[str, Pat
 
 
 def test_the_same_model_is_the_same_bytes(tmp_path: Path, sources: dict[str, Path]) -> None:
-    """Written twice, also over a folder that is there, every file is the same to the byte."""
+    """Written twice, also over an existing folder, every file is the same to the byte."""
     first, _ = written(tmp_path / "one", sources)
     second, _ = written(tmp_path / "two", sources)
     bytes_of = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (first, second)]
@@ -83,7 +85,7 @@ def test_the_same_model_is_the_same_bytes(tmp_path: Path, sources: dict[str, Pat
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_file_is_refused(tmp_path: Path, sources: dict[str, Path], name: str) -> None:
-    """One byte more in any file: the error names the file, the sha256 expected and the one found."""
+    """One byte more in any file: the error names the file, the expected sha256 and the actual one."""
     folder, _ = written(tmp_path, sources)
     expected = json.loads((folder / MODEL).read_text())["sha256"][name]
     with (folder / name).open("ab") as file:
@@ -94,7 +96,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, sources: dict[str, Path], nam
 
 @pytest.mark.parametrize("name", [MODEL, *FILES])
 def test_a_missing_file_is_refused(tmp_path: Path, sources: dict[str, Path], name: str) -> None:
-    """The error names the file that is not there."""
+    """The error names the missing file."""
     folder, _ = written(tmp_path, sources)
     (folder / name).unlink()
     with pytest.raises(ModelError, match=f"{name} does not exist"):
@@ -108,12 +110,13 @@ def test_a_missing_file_is_refused(tmp_path: Path, sources: dict[str, Path], nam
         ({"name": "resnet"}, "expected a name out of .*hinet.*, found resnet"),
         ({"sha256": {}}, "expected sha256 of .*, found \\[\\]"),
         ({"pickle": 1}, "expected the keys .*, found .*pickle"),
+        ({"arguments": {"tasks": 2}}, r"expected arguments with the keys \['config', 'data'\], found \['tasks'\]"),
     ],
 )
 def test_a_changed_description_is_refused(
     tmp_path: Path, sources: dict[str, Path], fields: dict[str, Any], message: str
 ) -> None:
-    """model.json itself is held against the schema, the known networks and its own layout."""
+    """model.json is checked against the schema, the known networks and its own layout."""
     folder, _ = written(tmp_path, sources)
     edit(folder / MODEL, **fields)
     with pytest.raises(ModelError, match=message):
@@ -124,20 +127,22 @@ def test_arguments_must_fit_encoder_and_weights(tmp_path: Path, sources: dict[st
     """Arguments that contradict the encoder, the weights or the constructor are refused."""
     folder, _ = written(tmp_path, sources)
     arguments = json.loads((folder / MODEL).read_text())["arguments"]
-    for wrong, message in (
-        ({"numeric": 99}, "the encoder's numeric"),
-        ({"sub_experts": 1}, "weights do not fit"),
-        ({"color": "red"}, "weights do not fit"),
+    for part, wrong, message in (
+        ("data", {"numeric": 99}, "the encoder's numeric"),
+        ("config", {"sub_experts": 1}, "weights do not fit"),
+        ("config", {"color": "red"}, "weights do not fit"),
+        ("data", {"color": "red"}, "weights do not fit"),
     ):
-        edit(folder / MODEL, arguments={**arguments, **wrong})
+        edit(folder / MODEL, arguments={**arguments, part: {**arguments[part], **wrong}})
         with pytest.raises(ModelError, match=message):
             read_model(folder)
 
 
 def test_neighbours_are_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
-    """The training rows that such a network reads are in no folder: it is neither written nor read, by its name."""
+    """No folder holds the training rows that such a network reads: it is neither written nor read."""
     folder, network = written(tmp_path, sources)
-    arguments = {**json.loads((folder / MODEL).read_text())["arguments"], "neighbours": 4}
+    arguments = json.loads((folder / MODEL).read_text())["arguments"]
+    arguments["config"]["neighbours"] = 4
     edit(folder / MODEL, arguments=arguments)
     with pytest.raises(ModelError, match="hinet with neighbours reads the training rows"):
         read_model(folder)
@@ -149,15 +154,31 @@ def test_neighbours_are_refused(tmp_path: Path, sources: dict[str, Path]) -> Non
             arguments=arguments,
             summary=SUMMARY,
             curves=[],
-            behaviour={},
+            profile={},
             **sources,
         )
     assert not (tmp_path / "other").exists()
 
 
 def test_a_description_that_is_no_json_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
-    """A truncated model.json is named."""
+    """The error names a truncated model.json."""
     folder, _ = written(tmp_path, sources)
     (folder / MODEL).write_text('{"name": ')
     with pytest.raises(ModelError, match=r"model\.json is not JSON"):
         read_model(folder)
+
+
+def test_only_peers_are_imported_from_the_peers_package() -> None:
+    """HiNet and the shared bottom, which `dvc repro` trains, are in models.networks; nothing else imports a peer."""
+    packages = {name: where.rpartition(".")[0] for name, where in NETWORKS.items()}
+    trained = {"hinet", "shared_bottom"}
+    assert {packages[name] for name in trained} == {"models.networks"}
+    assert {packages[name] for name in NETWORKS if name not in trained} == {"models.peers"}
+
+
+def test_a_network_is_rebuilt_from_its_arguments(sources: dict[str, Path]) -> None:
+    """The arguments are plain JSON: rebuilt from text, the network has the same parameters."""
+    arguments = arguments_of("hinet", Encoder.read(sources["encoder"]).layout, SCHEMA.tasks, load().train)
+    first, second = (build_network("hinet", given) for given in (arguments, json.loads(json.dumps(arguments))))
+    shapes = [{name: value.shape for name, value in made.state_dict().items()} for made in (first, second)]
+    assert shapes[0] == shapes[1]

@@ -1,4 +1,4 @@
-"""HiNet against the paper's formulas in slow loops, and none of the faults of public implementations."""
+"""models/networks/hinet.py: the paper's formulas in slow loops, and none of the faults of public implementations."""
 
 import copy
 import doctest
@@ -13,54 +13,19 @@ from torch import Tensor, nn
 from models.networks import hinet
 from models.networks.hinet import HiNet
 from models.training.loss import weighted_loss
+from tests.support.hinet_network import CONFIG, ROWS, TASKS, network, rows
 
-ROWS = 40
-SHAPE: dict[str, Any] = {
-    "table_rows": (11, 7, 5),
-    "categorical_tables": (0, 1, 1),
-    "bag_tables": (2, 0),
-    "bag_lengths": (3, 2),
-    "numeric": 4,
-    "tasks": 2,
-    "embedding_width": 4,
-    "sub_experts": 3,
-    "expert_units": (9, 6),
-    "task_experts": 2,
-    "shared_experts": 1,
-    "task_expert_units": (8, 5),
-    "tower_units": (7,),
-    "scenario_width": 5,
-}
-
-
-def network(*, scenarios: int = 4, scenario_heads: bool = False, **others: Any) -> HiNet:
-    """A small HiNet with weights that are far from zero."""
-    torch.manual_seed(3)
-    made = HiNet(**{**SHAPE, "scenarios": scenarios, "scenario_heads": scenario_heads, **others})
-    with torch.no_grad():
-        made.embedding.weight.normal_()
-    return made
-
-
-def rows(scenarios: int = 4, count: int = ROWS) -> dict[str, Tensor]:
-    """Random rows for `network`."""
-    random = torch.Generator().manual_seed(4)
-    return {
-        "categorical": torch.randint(0, 7, (count, 3), generator=random, dtype=torch.int32),
-        "bags": torch.randint(-1, 5, (count, 5), generator=random, dtype=torch.int32),
-        "numeric": torch.randn(count, 4, generator=random),
-        "scenario": torch.arange(count, dtype=torch.int32) % scenarios,
-    }
+pytestmark = pytest.mark.unit
 
 
 class LoopHiNet:
-    """The paper's formulas as modules in lists, one row's scenario at a time: slow and obvious."""
+    """The paper's formulas as modules in lists, one row at a time: slow and obvious."""
 
     def __init__(self, fast: HiNet, scenarios: int, heads: bool) -> None:
         self.fast, self.scenarios, self.heads = fast, scenarios, heads
-        per, tasks = SHAPE["task_experts"], SHAPE["tasks"]
+        per, tasks = CONFIG["task_experts"], TASKS
         sub = perceptrons(fast.integration.experts.layers)
-        count = SHAPE["sub_experts"]
+        count = CONFIG["sub_experts"]
         self.mixtures = [sub[i * count : (i + 1) * count] for i in range(1 + scenarios)]
         experts = perceptrons(fast.control.experts.layers)
         self.of_task = [experts[j * per : (j + 1) * per] for j in range(tasks)]
@@ -83,13 +48,13 @@ class LoopHiNet:
             logits = attention.logits.weight @ attention.embedding.weight[i]
             parts.append(mixture(logits[others], [specific[m] for m in others]))
         context = torch.cat(parts)
-        return torch.cat([self.task(context, i, j) for j in range(SHAPE["tasks"])])
+        return torch.cat([self.task(context, i, j) for j in range(TASKS)])
 
     def task(self, context: Tensor, i: int, j: int) -> Tensor:
         """Logit [1] of task j from C [3H]."""
         logits = self.fast.control.gates.logits.weight[j] @ context
         read = mixture(logits, [expert(context) for expert in [*self.of_task[j], *self.of_all]])
-        tower = i * SHAPE["tasks"] + j if self.heads else j
+        tower = i * TASKS + j if self.heads else j
         return self.towers[tower](read)
 
 
@@ -108,11 +73,11 @@ def one(layer: Any, expert: int) -> list[nn.Module]:
     outputs, inputs = layer.weight[expert].shape
     plain = nn.Linear(inputs, outputs, dtype=layer.weight.dtype)
     plain.load_state_dict({"weight": layer.weight[expert], "bias": layer.bias[expert]})
-    return [plain, nn.ReLU()] if layer.rectify else [plain]
+    return [plain, nn.ReLU()] if layer.relu else [plain]
 
 
 def test_the_example_in_the_docstring_runs() -> None:
-    """The example in HiNet's documentation gives the shapes that it says."""
+    """The example in HiNet's documentation has the shapes that it states."""
     assert doctest.testmod(hinet).failed == 0
 
 
@@ -129,11 +94,10 @@ def test_hinet_is_the_papers_formulas(scenarios: int, heads: bool) -> None:
 
 
 def test_a_row_does_not_depend_on_its_batch() -> None:
-    """Scored alone or among others, a row gets the same logits."""
+    """Scored one by one or in a batch, rows have the same logits."""
     made, batch = network(), rows()
-    together = made(**batch)
-    alone = torch.cat([made(**{name: column[b : b + 1] for name, column in batch.items()}) for b in range(ROWS)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    single = torch.cat([made(**{name: column[b : b + 1] for name, column in batch.items()}) for b in range(ROWS)])
+    torch.testing.assert_close(made(**batch), single, rtol=0, atol=1e-6)
 
 
 def test_fault_1_every_gate_is_a_softmax_over_experts_that_learns() -> None:
@@ -167,7 +131,7 @@ def test_fault_3_attention_is_over_the_others_only() -> None:
 
 
 def test_fault_3_the_own_scenario_is_not_in_a_rows_attention() -> None:
-    """What a scenario's own experts make of a row reaches A through no path."""
+    """The output of a row's own scenario's experts reaches A through no path."""
     made = network()
     specific = torch.randn(4, 8, 6, requires_grad=True)
     scenario = torch.arange(8, dtype=torch.int32) % 4
@@ -178,7 +142,7 @@ def test_fault_3_the_own_scenario_is_not_in_a_rows_attention() -> None:
 
 
 def test_fault_4_each_scenario_attends_in_its_own_way() -> None:
-    """No bottleneck: the rows of the attention differ, and each scenario's embedding gets a gradient of its own."""
+    """No bottleneck: the rows of the attention differ, and each scenario's embedding gets its own gradient."""
     made, batch = network(), rows()
     logits = made.scenario_attention.logits(made.scenario_attention.embedding.weight)
     for one_row, next_row in pairwise(logits):
@@ -187,8 +151,8 @@ def test_fault_4_each_scenario_attends_in_its_own_way() -> None:
     assert (made.scenario_attention.embedding.weight.grad.abs().sum(dim=1) > 0).all()
 
 
-def test_fault_4_the_attention_reads_the_scenario_alone() -> None:
-    """Two batches with other features and the same scenarios are attended to alike: weights depend on no feature."""
+def test_fault_4_the_attention_reads_only_the_scenario() -> None:
+    """The weights are the same for all features of a row: they depend on its scenario only."""
     made = network()
     specific, scenario = torch.randn(4, 8, 6), torch.arange(8, dtype=torch.int32) % 4
     expected = torch.einsum("bm,mbh->bh", made.attention()[scenario.long()], specific)
@@ -205,8 +169,8 @@ def test_fault_5_rows_train_no_other_scenarios_towers() -> None:
         assert (per_scenario > 0).tolist() == [False, True, False, False]
 
 
-def test_fault_6_every_layer_is_made_once() -> None:
-    """Forward makes no layer: the parameters stay the same objects and two calls give the same bits."""
+def test_fault_6_every_layer_is_created_once() -> None:
+    """Forward creates no layer: the parameters stay the same objects and two calls give the same bits."""
     made, batch = network(), rows()
     before = {name: id(parameter) for name, parameter in made.named_parameters()}
     first = made(**batch)
@@ -223,7 +187,7 @@ def test_fault_6_every_parameter_is_trained(heads: bool) -> None:
 
 
 def test_fault_8_each_task_has_its_own_gate() -> None:
-    """Changing the gate of the second task moves the second task's logits and leaves the first's to the bit."""
+    """A change of the second task's gate changes the second task's logits and no bit of the first's."""
     made, batch = network(), rows()
     before = made(**batch)
     with torch.no_grad():
@@ -233,7 +197,7 @@ def test_fault_8_each_task_has_its_own_gate() -> None:
     assert not torch.allclose(before[:, 1], after[:, 1])
 
 
-def test_one_scenario_has_nobody_to_listen_to() -> None:
+def test_one_scenario_has_no_attention() -> None:
     """With M = 1 the attention is left out: C = [G, S], no NaN, and its heat map is one 0."""
     made = network(scenarios=1)
     assert made.scenario_attention is None
@@ -242,7 +206,7 @@ def test_one_scenario_has_nobody_to_listen_to() -> None:
     assert made.attention().tolist() == [[0.0]]
 
 
-def test_the_seed_is_the_network() -> None:
-    """The same seed makes the same network to the bit."""
+def test_the_seed_determines_the_network() -> None:
+    """The same seed gives the same weights to the bit."""
     for one_value, other in zip(network().state_dict().values(), network().state_dict().values(), strict=True):
         assert torch.equal(one_value, other)

@@ -1,4 +1,4 @@
-"""The explicit interactions against sums over pairs of fields and over layers."""
+"""models/networks/interactions.py: the factorization machine against sums over pairs of fields."""
 
 import doctest
 from itertools import combinations
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from models.networks import interactions
-from models.networks.interactions import Cross, FactorizationMachine, interaction
+from models.networks.interactions import FactorizationMachine, interaction
+
+pytestmark = pytest.mark.unit
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
@@ -16,19 +18,19 @@ def test_the_examples_in_the_docstrings_run() -> None:
 
 
 def test_fm_is_the_sum_over_all_pairs_of_fields() -> None:
-    """Each task weighs the inner product of every two fields, and the features themselves."""
+    """Each task has a weight for the inner product of every two fields, and for the features themselves."""
     machine = FactorizationMachine(fields=4, width=3, inputs=14, outputs=2).double()
     with torch.no_grad():
         machine.pairs.normal_()
     x = torch.randn(6, 14, dtype=torch.double)
-    for row, found in zip(x, machine(x), strict=True):
+    for row, actual in zip(x, machine(x), strict=True):
         fields = row[:12].split(3)
         products = torch.stack([a @ b for a, b in combinations(fields, 2)])
-        torch.testing.assert_close(found, machine.linear.weight @ row + machine.linear.bias + machine.pairs @ products)
+        torch.testing.assert_close(actual, machine.linear.weight @ row + machine.linear.bias + machine.pairs @ products)
 
 
 def test_fm_starts_as_the_unweighted_one() -> None:
-    """Before training: half of (square of the sum less sum of the squares), the same for all tasks."""
+    """Before training: half of (square of the sum minus sum of the squares), the same for all tasks."""
     machine = FactorizationMachine(fields=4, width=3, inputs=12, outputs=2)
     x = torch.randn(6, 12)
     fields = x.unflatten(1, (4, 3))
@@ -37,24 +39,13 @@ def test_fm_starts_as_the_unweighted_one() -> None:
 
 
 def test_one_field_has_no_pair() -> None:
-    """With a single field the linear part is all."""
+    """With a single field only the linear part is left."""
     machine = FactorizationMachine(fields=1, width=3, inputs=3, outputs=2)
     x = torch.randn(6, 3)
     assert torch.equal(machine(x), machine.linear(x))
 
 
-def test_cross_is_the_papers_recursion() -> None:
-    """Each layer multiplies the features into what the layer below made, and adds that."""
-    cross = Cross(layers=3, inputs=5, outputs=2).double()
-    x = torch.randn(6, 5, dtype=torch.double)
-    for row, found in zip(x, cross(x), strict=True):
-        z = row
-        for layer in cross.layers:
-            z = row * (layer.weight[0] @ z + layer.bias[0]) + z
-        torch.testing.assert_close(found, cross.logits.weight[0] @ z + cross.logits.bias[0])
-
-
-def test_an_interaction_that_is_not_there_is_refused() -> None:
-    """The error names those there are."""
-    with pytest.raises(ValueError, match="interactions names 'ffm': expected fm or cross"):
-        interaction("ffm", fields=2, width=2, inputs=4, outputs=1, cross_layers=1)
+def test_an_unknown_interaction_is_refused() -> None:
+    """The error names the known one."""
+    with pytest.raises(ValueError, match="interactions names 'ffm': expected fm"):
+        interaction("ffm", fields=2, width=2, inputs=4, outputs=1)

@@ -92,7 +92,7 @@ def test_a_fit_with_sparse_embeddings_learns() -> None:
 
 
 def test_a_stopped_fit_resumes_to_the_same_bits() -> None:
-    """A state restored from its tensors makes the same next steps: Adam's state, means and the steps that they are of."""
+    """A state restored from its tensors makes the same next steps: Adam's state, means and their steps."""
     undisturbed, stopped = (TrainState(small_hinet(), SPARSE, torch.device("cpu")) for _ in range(2))
     for rows in (slice(0, 3), slice(3, 5), slice(5, 9)):
         step(undisturbed, rows)
