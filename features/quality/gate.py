@@ -58,10 +58,11 @@ class SuiteResult:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityGate:
-    """The title of a quality gate's pages, and the remedy that it names when it is closed."""
+    """The title of a quality gate's pages, their headings where it is open and closed, and the remedy if closed."""
 
     title: str
     remedy: str
+    headings: tuple[str, str] = datadocs.HEADINGS
 
 
 def evaluate(context: AbstractDataContext, *tables: Measurements) -> list[Outcome]:
@@ -119,7 +120,7 @@ def write_report(gate: QualityGate, suites: Sequence[SuiteResult], *, name: str,
     write_text(report, to_json({"passed": all(table["passed"] for table in tables.values()), "tables": tables}))
     shown = {suite.name: tables[suite.name] | {"expectations": len(suite.outcomes)} for suite in suites}
     outcomes = {suite.name: list(suite.outcomes) for suite in suites}
-    datadocs.build(name, shown, outcomes, docs, title=gate.title, remedy=gate.remedy)
+    datadocs.build(name, shown, outcomes, docs, title=gate.title, remedy=gate.remedy, headings=gate.headings)
 
 
 def _summary(suite: SuiteResult) -> str:

@@ -28,7 +28,7 @@ from features.schema import SPLITS, Kind, Schema, Task
 BLOCK_ROWS = 500_000
 GATE = QualityGate(
     title="Tensors",
-    remedy="Run `dvc repro --force encode` again; if it comes back, look at features/encoding/encoder.py.",
+    remedy="Run `dvc repro --force encode` again; if the fault persists, check features/encoding/encoder.py.",
 )
 
 

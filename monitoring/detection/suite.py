@@ -15,7 +15,11 @@ from features.quality.results import quiet_context
 from features.quality.rule import Rule, Severity, expect
 from monitoring.detection.drift_tests import DriftTest
 
-GATE = QualityGate(title="Drift", remedy="The page of the drift report says what to do.")
+REPORT = QualityGate(
+    title="Drift",
+    remedy="The page of the drift report gives the next step.",
+    headings=("No statistic has the level act", "A statistic has the level act"),
+)
 LEVELS = ("ok", "watch", "act")
 TITLES = {
     "psi": "Population stability index of a column in a scenario",
@@ -39,7 +43,7 @@ def write_report(tests: Sequence[DriftTest], *, name: str, rows: int, report: Pa
     ]
     outcomes = gate.evaluate(quiet_context(), *(table for table in tables if table.rows.num_rows))
     suite = SuiteResult(name="statistics", rows=rows, outcomes=outcomes)
-    gate.write_report(GATE, [suite], name=name, report=report, docs=docs)
+    gate.write_report(REPORT, [suite], name=name, report=report, docs=docs)
 
 
 def _table(statistic: str, tests: Sequence[DriftTest]) -> pa.Table:

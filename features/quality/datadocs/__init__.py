@@ -22,6 +22,7 @@ from jinja2 import ChoiceLoader, FileSystemLoader
 
 from features.quality.results import Outcome, quiet_context
 
+HEADINGS = ("The quality gate is open", "The quality gate is closed")
 RUN_TIME = "2000-01-01T00:00:00Z"  # part of the path of every page; constant, so that a page keeps its name
 
 
@@ -42,6 +43,7 @@ def build(
     *,
     title: str = "Data validation",
     remedy: str = "No later stage runs until the log or its reader is fixed.",
+    headings: tuple[str, str] = HEADINGS,
 ) -> None:
     """Write index.html, a page per suite and a page per result under `docs`.
 
@@ -52,6 +54,7 @@ def build(
         docs: folder of the pages.
         title: heading of every page.
         remedy: what to do where the gate is closed.
+        headings: heading of the index where every table passed, and where one did not.
     """
     context, pages = quiet_context(), {}
     for table, of_table in outcomes.items():
@@ -62,7 +65,7 @@ def build(
         context.validation_results_store.set(key, result)
         path = key.to_tuple()  # type: ignore[no-untyped-call]
         pages[table] = "/".join(["validations", *path]) + ".html"
-    site = {"name": name, "title": title, "remedy": remedy, "tables": tables, "pages": pages}
+    site = {"name": name, "title": title, "remedy": remedy, "headings": headings, "tables": tables, "pages": pages}
     context.add_data_docs_site("local", _settings(docs.absolute(), site))
     context.build_data_docs()
     _check(docs, ["index.html", *pages.values(), *(f"expectations/{table}.html" for table in outcomes)])
