@@ -46,8 +46,8 @@ def test_marshmallow_lets_a_suite_with_quantiles_run():
 def test_duckdb_reads_the_timestamps_that_feast_writes(tmp_path):
     """DuckDB 2 cannot cast timestamps in nanoseconds with a zone, which Feast's store reads, to plain ones."""
     path = tmp_path / "times.parquet"
-    pq.write_table(pa.table({"at": pa.array([0, 1_000_000_000], pa.timestamp("ns", "UTC"))}), path)
-    rows = duckdb.sql(f"SELECT CAST(at AS TIMESTAMP) AS plain FROM '{path}' ORDER BY 1").fetchall()
+    pq.write_table(pa.table({"known_at": pa.array([0, 1_000_000_000], pa.timestamp("ns", "UTC"))}), path)
+    rows = duckdb.sql(f"SELECT CAST(known_at AS TIMESTAMP) AS plain FROM '{path}' ORDER BY 1").fetchall()
     assert [row[0].second for row in rows] == [0, 1]
 
 

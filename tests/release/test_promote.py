@@ -1,4 +1,4 @@
-"""A release as a whole: gate, folder, branch and the way back, in a project of its own with work half done in it."""
+"""A release as a whole: policy, registry, branch and rollback, in a project with uncommitted work in it."""
 
 import contextlib
 import json
@@ -18,14 +18,15 @@ import yaml
 
 from common import params
 from common.errors import ReleaseError
+from common.exit_status import REJECTED
 from common.paths import ROOT
 from common.settings import read_settings
 from features.schema import read_schema
 from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import read_model
-from release import promote as module
-from release.promote import CLOSED, release
-from release.registry import CHAMPION, RECORDS, Releases
+from release import challenge
+from release.promote import promote
+from release.registry import CHAMPION, RECORDS, Registry
 from serving.http.middleware import ApiMiddleware
 from serving.http.routes import RankingApi
 from serving.ranking.loaded_model import ModelSources
@@ -33,6 +34,8 @@ from serving.ranking.ranker import open_ranker
 from serving.ranking.request import request_type
 from serving.service import model_folder
 from tests.support import tiny_project, world
+
+pytestmark = pytest.mark.integration
 
 RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
 LENIENT = {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12}  # weights are random here
@@ -44,7 +47,7 @@ REQUESTS = (
 
 @pytest.fixture
 def root(project: Path, tmp_path: Path) -> Iterator[Path]:
-    """A project after the pipeline, in git, with changes of its user's in tree and index; the current folder."""
+    """A project after the pipeline, in Git, with uncommitted work in tree and index; the current folder."""
     folder = tmp_path / "project"
     (folder / "artifacts").mkdir(parents=True)
     (folder / "data").symlink_to(project / "data")
@@ -60,7 +63,7 @@ def root(project: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def start_history() -> None:
-    """A first commit, then work: a changed file, one in the index, one that git does not know, new reports."""
+    """A first commit, then work: a changed file, a staged one, an untracked one, new reports."""
     for name, text in ((".gitignore", "/data\n/artifacts\n"), ("code.py", "1"), ("dvc.lock", "1"), ("reports/a", "1")):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
@@ -75,12 +78,12 @@ def start_history() -> None:
 
 
 def git(*command: str) -> str:
-    """What git says in the current folder."""
+    """The output of a Git command in the current folder."""
     return subprocess.run(["git", *command], check=True, capture_output=True, text=True).stdout
 
 
 def make_challenger(*, seed: int) -> str:
-    """Another model of random weights where the pipeline writes it, and a bento of it; returns the model's tag."""
+    """Write another model of random weights where the pipeline does, and a bento of it; returns the model's tag."""
     shutil.rmtree(tiny_project.MODEL, ignore_errors=True)
     shutil.rmtree(BENTO, ignore_errors=True)
     data = Path("data")
@@ -102,26 +105,26 @@ def make_challenger(*, seed: int) -> str:
 
 def champion() -> str | None:
     """The tag of the champion."""
-    return Releases(RELEASES).champion()
+    return Registry(RELEASES).champion()
 
 
 def records() -> list[dict[str, Any]]:
-    """What happened."""
-    return Releases(RELEASES).records()
+    """The records of the registry."""
+    return Registry(RELEASES).records()
 
 
-def everything() -> dict[str, bytes]:
-    """Every file that a user can lose by a release: tree, index, HEAD and references."""
+def users_files() -> dict[str, bytes]:
+    """What a release must not change: tree, index, HEAD and the user's branch."""
     listed = [*Path().glob("*"), *Path("reports").rglob("*"), Path(".git/index"), Path(".git/HEAD")]
     files = {str(path): path.read_bytes() for path in listed if path.is_file()}
     return files | {"status": git("status", "--porcelain").encode(), "branch": git("rev-parse", "main").encode()}
 
 
 def test_the_first_release_is_recorded_and_committed_and_touches_no_work(root: Path) -> None:
-    """Tree, index and HEAD are as before to the byte; the branch has lock, reports, parameters and the record."""
-    tag, before = read_model(tiny_project.MODEL).tag, everything()
-    assert release() == 0
-    assert everything() == before
+    """Tree, index and HEAD do not change by a byte; the branch has lock, reports, parameters and the record."""
+    tag, before = read_model(tiny_project.MODEL).tag, users_files()
+    assert promote() == 0
+    assert users_files() == before
     assert champion().startswith(f"{tag}-")
     (record,) = records()
     assert record["tag"] == champion()
@@ -138,17 +141,17 @@ def test_the_first_release_is_recorded_and_committed_and_touches_no_work(root: P
     assert git("log", "--format=%P", "-1", "release") == git("rev-parse", "main")
 
 
-def test_released_twice_is_released_once(root: Path) -> None:
-    """The second time nothing is judged, recorded or committed."""
-    release()
+def test_a_second_promotion_of_the_champion_changes_nothing(root: Path) -> None:
+    """Nothing is evaluated, recorded or committed."""
+    promote()
     before, tip = (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")
-    assert release(verdict=Path("artifacts/verdict.json")) == 0
+    assert promote(verdict=Path("artifacts/verdict.json")) == 0
     assert ((RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")) == (before, tip)
     assert "is the champion already" in json.loads(Path("artifacts/verdict.json").read_text())["rules"][0]["sentence"]
 
 
 def answers() -> list[bytes]:
-    """What the service answers with the champion as its model, over HTTP in this process."""
+    """The answers of the service with the champion as its model, over HTTP in this process."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # starlette's on httpx
         from starlette.testclient import TestClient
@@ -156,7 +159,8 @@ def answers() -> list[bytes]:
         patch.setenv("HINET_MODEL", str(Path.cwd() / RELEASES / CHAMPION / "model"))
         folder, api, settings = model_folder(read_settings()), RankingApi(), params.load().serve
         ranker = open_ranker(
-            ModelSources(folder, tiny_project.ONLINE, Path("artifacts/registry.db")), tiny_project.with_read_timeout(Path())
+            ModelSources(folder, tiny_project.ONLINE, Path("artifacts/registry.db")),
+            tiny_project.with_read_timeout(Path()),
         )
         api.open(ranker, request_type(read_schema(folder / "schema.json"), settings), settings, model_info=dict)
         client = TestClient(ApiMiddleware(api=api))
@@ -165,25 +169,25 @@ def answers() -> list[bytes]:
     return [response.content for response in responses]
 
 
-def test_the_way_back_restores_the_answers_to_the_byte(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One command to the release before; what was gone back from does not return by itself, but by its tag."""
-    release()
-    first, told = champion(), answers()
+def test_a_rollback_restores_the_answers_to_the_byte(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command to the release before; the withdrawn release does not return by itself, but by its tag."""
+    promote()
+    first, answers_of_first = champion(), answers()
     make_challenger(seed=1)
-    assert release() == 0
-    second, otherwise = champion(), answers()
+    assert promote() == 0
+    second, answers_of_second = champion(), answers()
     assert second != first
-    assert otherwise != told
+    assert answers_of_second != answers_of_first
     assert "against the champion" in capsys.readouterr().out
 
-    assert release(rollback=True) == 0
-    assert (champion(), answers()) == (first, told)
-    assert release() == CLOSED
+    assert promote(rollback=True) == 0
+    assert (champion(), answers()) == (first, answers_of_first)
+    assert promote() == REJECTED
     assert f"Ada went back from {second}" in capsys.readouterr().out
     assert champion() == first
 
-    assert release(to=second[:8]) == 0
-    assert (champion(), answers()) == (second, otherwise)
+    assert promote(to=second[:8]) == 0
+    assert (champion(), answers()) == (second, answers_of_second)
     assert [(r["event"], r["tag"]) for r in records()] == [
         ("release", first),
         ("release", second),
@@ -194,92 +198,92 @@ def test_the_way_back_restores_the_answers_to_the_byte(root: Path, capsys: pytes
 
 
 def test_there_is_nothing_before_the_first_release(root: Path) -> None:
-    """Neither before any, nor from the first."""
+    """Neither a rollback without any release, nor from the first."""
     with pytest.raises(ReleaseError, match="has no champion yet"):
-        release(rollback=True)
-    release()
+        promote(rollback=True)
+    promote()
     with pytest.raises(ReleaseError, match="is the first release, there is none to go back to"):
-        release(rollback=True)
+        promote(rollback=True)
     with pytest.raises(ReleaseError, match="expected one release nothing, found none"):
-        release(to="nothing")
+        promote(to="nothing")
 
 
-def test_a_champion_that_somebody_removed_can_be_replaced(root: Path) -> None:
-    """By any that is there; a challenger is not judged against what is lost."""
-    release()
+def test_a_champion_that_was_removed_can_be_replaced(root: Path) -> None:
+    """By any release that exists; a challenger is not compared with a missing one."""
+    promote()
     first = champion()
     make_challenger(seed=1)
-    release()
+    promote()
     shutil.rmtree(RELEASES / champion())
     with pytest.raises(ReleaseError, match=rf"which is not there: `--to` one of \['{first}'\]"):
-        release()
-    assert release(to=first) == 0
+        promote()
+    assert promote(to=first) == 0
     assert champion() == first
 
 
-def test_a_closed_gate_leaves_everything_as_it_was(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Pointer, records, folders and branch; the verdict says by what and by how much, on the screen and as JSON."""
-    release()
+def test_a_rejected_challenger_changes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither link, records, folders nor branch; the verdict has the failed rule, on the screen and as JSON."""
+    promote()
     make_challenger(seed=1)
     world.write_params(root, encode__minimum_count=2, release__minimum_gain=0.9, release__sample=12)
-    before, held = everything(), sorted(map(str, RELEASES.rglob("*")))
+    before, held = users_files(), sorted(map(str, RELEASES.rglob("*")))
     state = (champion(), (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release"))
-    assert release(verdict=Path("artifacts/verdict.json")) == CLOSED
+    assert promote(verdict=Path("artifacts/verdict.json")) == REJECTED
     assert (champion(), (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")) == state
-    assert (everything(), sorted(map(str, RELEASES.rglob("*")))) == (before, held)
+    assert (users_files(), sorted(map(str, RELEASES.rglob("*")))) == (before, held)
     assert "expected the lower end above +0.9000, it lacks" in capsys.readouterr().out
     verdict = json.loads(Path("artifacts/verdict.json").read_text())
     assert not verdict["passed"]
     assert "mean" in [rule["name"] for rule in verdict["rules"] if not rule["passed"]]
 
 
-def closed_by(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The sentences of the rules that closed the gate."""
+def rejected_by(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The sentences of the rules that failed."""
     capsys.readouterr()
-    assert release() == CLOSED
+    assert promote() == REJECTED
     assert champion() is None
     return [line[6:] for line in capsys.readouterr().out.splitlines() if line.startswith("  NO ")]
 
 
-def test_an_online_store_that_differs_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Values that somebody wrote over are found, and so is what the service would have made of them."""
+def test_an_online_store_that_differs_rejects_the_challenger(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Overwritten values are detected, and so are the answers that the service would have given with them."""
     with contextlib.closing(sqlite3.connect(tiny_project.ONLINE)) as connection:
         for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
             feature, value = connection.execute(f'select feature_name, value from "{table}" limit 1').fetchone()
             connection.execute(f'update "{table}" set value = ? where feature_name = ?', (value, feature))
         connection.commit()
-    features, *_ = closed_by(capsys)
-    assert "online features are the offline features" in features
-    assert "not so" in features
+    features, *_ = rejected_by(capsys)
+    assert "online features equal the offline features" in features
+    assert "they differ" in features
 
 
-def test_another_model_in_the_bento_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bento that was not made again after training: its files differ, and so do its answers."""
+def test_another_model_in_the_bento_rejects_the_challenger(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bento that was not built again after training: its files differ, and so do its answers."""
     old = BENTO.rename("artifacts/old")
     make_challenger(seed=1)
     shutil.rmtree(BENTO)
     old.rename(BENTO)
-    bento, served = closed_by(capsys)
+    bento, served = rejected_by(capsys)
     assert "other files behaviour.json, model.json, weights.safetensors; run `dvc repro package`" in bento
-    assert "not so for 12, by up to" in served
+    assert "12 rows differ, by up to" in served
 
 
-def test_another_encoder_closes_the_gate(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The one that was just fitted is not the one in the model folder."""
+def test_another_encoder_rejects_the_challenger(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fitted encoder is not the one in the model folder."""
     ENCODER.write_text(ENCODER.read_text() + "\n")
-    (sentence,) = closed_by(capsys)
+    (sentence,) = rejected_by(capsys)
     assert "the served encoder is the trained one, artifacts/encoder.json: it differs" in sentence
 
 
-def test_killed_between_commit_and_pointer_it_is_released_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same command goes on: one commit, one record."""
+def test_a_release_killed_between_commit_and_link_is_released_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command completes it: one commit, one record."""
     with monkeypatch.context() as patch:
-        patch.setattr(Releases, "publish", _die)
+        patch.setattr(Registry, "activate", _die)
         with pytest.raises(KeyboardInterrupt):
-            release()
+            promote()
     tip = git("rev-parse", "release").strip()
     assert champion() is None
-    assert release() == 0
+    assert promote() == 0
     assert git("rev-parse", "release").strip() == tip == records()[0]["commit"]
     assert len(records()) == 1
 
@@ -288,50 +292,51 @@ def _die(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_branch_that_somebody_works_on_is_not_moved(root: Path) -> None:
-    """Releases would be committed under their feet."""
+def test_a_branch_that_is_checked_out_is_not_moved(root: Path) -> None:
+    """A release would move it under a working tree."""
     git("branch", "release")
     git("symbolic-ref", "HEAD", "refs/heads/release")
     with pytest.raises(ReleaseError, match=r"the branch release is checked out in .*project"):
-        release()
+        promote()
 
 
 def test_without_git_a_release_has_no_commit(root: Path) -> None:
-    """Everything else is as ever."""
+    """Everything else is the same."""
     shutil.rmtree(".git")
-    assert release() == 0
+    assert promote() == 0
     (record,) = records()
     assert (record["revision"], record["changed"], record["commit"]) == (None, [], None)
 
 
-def test_what_is_missing_is_named(root: Path) -> None:
-    """With what makes it."""
+def test_missing_files_are_an_error(root: Path) -> None:
+    """With their names and the command that makes them."""
     for path in (tiny_project.ONLINE, item_snapshot_path(tiny_project.ONLINE)):
         path.unlink()
     shutil.rmtree(BENTO)
     names = r"bento/bento.yaml, artifacts/online.db, artifacts/online.items.parquet"
     with pytest.raises(ReleaseError, match=rf"{names}: expected .* run `dvc repro`"):
-        release()
+        promote()
 
 
 def test_a_champion_of_another_log_cannot_be_compared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other scenarios: told with what to do."""
-    release()
+    """Other scenarios: an error that has the way out."""
+    promote()
     make_challenger(seed=1)
-    real = module.read_model
+    read = challenge.read_model
 
     def other(folder: Path) -> Any:
-        found = real(folder)
+        model = read(folder)
         if folder.name == "model":
-            object.__setattr__(found, "schema", world.schema(scenarios=("home", "away")))
-        return found
+            object.__setattr__(model, "schema", world.schema(scenarios=("home", "away")))
+        return model
 
-    monkeypatch.setattr(module, "read_model", other)
+    monkeypatch.setattr(challenge, "read_model", other)
     with pytest.raises(ReleaseError, match=r"ranks .* in \('home', 'away'\).*they cannot be compared"):
-        release()
+        promote()
 
 
-def test_as_a_process_it_says_one_sentence_and_ends_with_one(root: Path) -> None:
+@pytest.mark.process
+def test_as_a_process_it_fails_with_one_sentence_and_status_one(root: Path) -> None:
     """`python -m release.promote` from the root of the project."""
     command = [sys.executable, "-m", "release.promote", "--rollback"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

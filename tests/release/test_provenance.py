@@ -1,4 +1,4 @@
-"""A release as a commit: on a branch of its own, whatever git knows, and nothing else is touched."""
+"""A release as a commit: on a separate branch, whatever Git is configured for, and nothing else is touched."""
 
 import json
 import subprocess
@@ -9,12 +9,14 @@ import pytest
 from common.errors import ReleaseError
 from release.provenance import Repository
 
+pytestmark = pytest.mark.process
+
 RECORD = {"event": "release", "tag": "abc", "previous": None}
 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A project in a folder of a repository, on a machine whose git was never told who its user is."""
+    """A project in a folder of a repository, on a machine whose Git has no user configured."""
     for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
         monkeypatch.setenv(name, "/dev/null")
     for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
@@ -27,23 +29,23 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return Repository(tmp_path / "inner")
 
 
-def git(held: Repository, *command: str) -> str:
-    """What git says in the project."""
-    done = subprocess.run(["git", *command], cwd=held.root, check=True, capture_output=True, text=True)
+def git(repository: Repository, *command: str) -> str:
+    """The output of a Git command in the project."""
+    done = subprocess.run(["git", *command], cwd=repository.root, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def commit(held: Repository, message: str) -> str:
+def commit(repository: Repository, message: str) -> str:
     """Commit everything as the user would; returns the commit."""
-    git(held, "add", "--all", ":/")
-    git(held, "-c", "user.name=Ada", "-c", "user.email=ada@example.com", "commit", "--quiet", "-m", message)
-    return git(held, "rev-parse", "HEAD")
+    git(repository, "add", "--all", ":/")
+    git(repository, "-c", "user.name=Ada", "-c", "user.email=ada@example.com", "commit", "--quiet", "-m", message)
+    return git(repository, "rev-parse", "HEAD")
 
 
 def test_a_release_before_the_first_commit_has_no_parent(repository: Repository) -> None:
-    """And none to name: the login is the author."""
-    made = repository.commit("release", RECORD, "Release abc")
-    assert git(repository, "log", "--format=%H %P", "release") == made
+    """And its author is the login."""
+    released = repository.commit("release", RECORD, "Release abc")
+    assert git(repository, "log", "--format=%H %P", "release") == released
     names = git(repository, "ls-tree", "-r", "--name-only", "--full-tree", "release").splitlines()
     assert names == [
         f"inner/{name}"
@@ -53,7 +55,7 @@ def test_a_release_before_the_first_commit_has_no_parent(repository: Repository)
 
 
 def test_a_release_stands_on_the_code_and_on_the_release_before(repository: Repository) -> None:
-    """In a folder of a repository: what lies outside is as committed, what is gone from the reports is gone."""
+    """In a folder of a repository: files outside are as committed, a report that was removed is removed."""
     first = commit(repository, "first")
     one = repository.commit("release", RECORD, "Release abc")
     second = commit_change(repository)
@@ -71,21 +73,21 @@ def test_a_release_stands_on_the_code_and_on_the_release_before(repository: Repo
     assert git(repository, "show", "release:inner/code.py") == "2"
 
 
-def commit_change(held: Repository) -> str:
+def commit_change(repository: Repository) -> str:
     """Change the code as the user would; returns the commit."""
-    (held.root / "code.py").write_text("2")
-    return commit(held, "second")
+    (repository.root / "code.py").write_text("2")
+    return commit(repository, "second")
 
 
 def test_the_same_release_is_committed_once(repository: Repository) -> None:
-    """Whatever else stands in the record."""
+    """Whatever the other fields of the record are."""
     commit(repository, "first")
     one = repository.commit("release", RECORD | {"when": "now"}, "Release abc")
     assert repository.commit("release", RECORD | {"when": "then"}, "Release abc") == one
 
 
 def test_hooks_of_the_user_do_not_run(repository: Repository) -> None:
-    """A hook that refuses everything refuses nothing here."""
+    """Not even one that rejects every change."""
     commit(repository, "first")
     hook = repository.root.parent / ".git" / "hooks" / "reference-transaction"
     hook.parent.mkdir(exist_ok=True)
@@ -94,16 +96,16 @@ def test_hooks_of_the_user_do_not_run(repository: Repository) -> None:
     assert repository.commit("release", RECORD, "Release abc")
 
 
-def test_a_branch_that_git_cannot_move_is_told(repository: Repository) -> None:
-    """In git's words, such as of the lock that a killed git left behind."""
+def test_a_branch_that_git_cannot_move_is_an_error(repository: Repository) -> None:
+    """With the message of Git, such as that of a lock that a killed Git left behind."""
     commit(repository, "first")
     (repository.root.parent / ".git" / "refs" / "heads" / "release.lock").touch()
     with pytest.raises(ReleaseError, match=r"`git update-ref` failed, nothing is released: .*release\.lock"):
         repository.commit("release", RECORD, "Release abc")
 
 
-def test_changed_names_the_code_and_not_what_a_release_commits(repository: Repository) -> None:
-    """What a reader of the record has to know: the code was not quite that of the commit."""
+def test_the_changed_files_are_code_and_not_what_a_release_commits(repository: Repository) -> None:
+    """A reader of the record sees that the code was not exactly that of the commit."""
     commit(repository, "first")
     for name in ("code.py", "dvc.lock", "reports/metrics.json"):
         (repository.root / name).write_text("3")
@@ -111,6 +113,10 @@ def test_changed_names_the_code_and_not_what_a_release_commits(repository: Repos
 
 
 def test_without_a_repository_nothing_is_committed(tmp_path: Path) -> None:
-    """And nothing is known."""
-    held = Repository(tmp_path)
-    assert (held.commit("release", RECORD, "Release abc"), held.revision(), held.changed()) == (None, None, [])
+    """And no revision is known."""
+    repository = Repository(tmp_path)
+    assert (repository.commit("release", RECORD, "Release abc"), repository.revision(), repository.changed()) == (
+        None,
+        None,
+        [],
+    )

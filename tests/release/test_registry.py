@@ -1,4 +1,4 @@
-"""The folder of the releases: whole or not there, a pointer that is always valid, and a file that only grows."""
+"""The release registry: folders that are whole or not there, a link that is always valid, a log that only grows."""
 
 import os
 import signal
@@ -6,16 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import pytest
 
 from common.errors import ReleaseError
 from common.paths import ROOT
-from release.registry import CHAMPION, RECORDS, Record, Releases, digest
+from release.registry import CHAMPION, RECORDS, Record, Registry
 
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from release.registry import Releases
+from release.registry import Registry
 left = int(sys.argv[1])
 def die(event, _):
     global left
@@ -23,168 +24,169 @@ def die(event, _):
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-held, made = Releases(Path(sys.argv[2])), Path(sys.argv[3])
+registry, made = Registry(Path(sys.argv[2])), Path(sys.argv[3])
 record = {"event": "release", "tag": "d", "previous": "c"}
-with held.locked():
+with registry.locked():
     sys.addaudithook(die)
-    held.prepare("d", model=made / "model", bento=made / "bento")
-    held.publish(record, keep=2)
+    registry.prepare("d", model=made / "model", bento=made / "bento")
+    registry.activate(record, keep=2)
     left = 1_000_000
 """
 
 
 def make(folder: Path, text: str) -> Path:
-    """A model and a bento that say `text`."""
+    """A model and a bento whose files contain `text`."""
     for name in ("model/weights", "bento/src/code", "bento/bento.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name} {text}")
     return folder
 
 
-def released(tag: str, previous: str | None, **more: object) -> Record:
+def record_of(tag: str, previous: str | None, **more: object) -> Record:
     """The record of a release."""
     return {"event": "release", "tag": tag, "previous": previous, **more}
 
 
-def publish(held: Releases, made: Path, tag: str, *, keep: int = 5) -> None:
-    """Release what `made` holds as `tag`."""
-    with held.locked():
-        record = released(tag, held.champion())
-        held.prepare(tag, model=made / "model", bento=made / "bento")
-        held.publish(record, keep=keep)
+def release(registry: Registry, made: Path, tag: str, *, keep: int = 5) -> None:
+    """Release the model and the bento in `made` as `tag`."""
+    with registry.locked():
+        record = record_of(tag, registry.champion())
+        registry.prepare(tag, model=made / "model", bento=made / "bento")
+        registry.activate(record, keep=keep)
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Releases:
+def registry(tmp_path: Path) -> Registry:
     """The releases a, b and c, of which c is the champion."""
-    found = Releases(tmp_path / "releases")
+    registry = Registry(tmp_path / "releases")
     for tag in "abc":
-        publish(found, make(tmp_path / tag, tag), tag)
-    return found
+        release(registry, make(tmp_path / tag, tag), tag)
+    return registry
 
 
-def test_a_release_is_its_model_and_its_bento(held: Releases) -> None:
+@pytest.mark.unit
+def test_a_release_is_its_model_and_its_bento(registry: Registry) -> None:
     """Copied as they are, behind a relative link that can be moved with the folder."""
-    assert held.champion() == "c"
-    assert (held.folder / CHAMPION / "model" / "weights").read_text() == "model/weights c"
-    assert (held.folder / CHAMPION / "bento" / "src" / "code").read_text() == "bento/src/code c"
-    assert str((held.folder / CHAMPION).readlink()) == "c"
-    assert [(r["tag"], r["previous"]) for r in held.records()] == [("a", None), ("b", "a"), ("c", "b")]
+    assert registry.champion() == "c"
+    assert (registry.folder / CHAMPION / "model" / "weights").read_text() == "model/weights c"
+    assert (registry.folder / CHAMPION / "bento" / "src" / "code").read_text() == "bento/src/code c"
+    assert str((registry.folder / CHAMPION).readlink()) == "c"
+    assert [(r["tag"], r["previous"]) for r in registry.records()] == [("a", None), ("b", "a"), ("c", "b")]
 
 
-def test_the_release_before_is_the_one_that_was_replaced(held: Releases, tmp_path: Path) -> None:
-    """After a way back, what is released next replaces what was gone back to."""
-    assert (held.before("c"), held.before("b")) == ("b", "a")
-    held.record({"event": "rollback", "tag": "b", "previous": "c"})
-    held.point("b")
-    publish(held, make(tmp_path / "d", "d"), "d")
-    assert held.before("d") == "b"
+@pytest.mark.unit
+def test_the_previous_release_is_the_one_that_was_replaced(registry: Registry, tmp_path: Path) -> None:
+    """After a rollback, the next release replaces the one that was rolled back to."""
+    assert (registry.previous("c"), registry.previous("b")) == ("b", "a")
+    registry.append({"event": "rollback", "tag": "b", "previous": "c"})
+    registry.set_champion("b")
+    release(registry, make(tmp_path / "d", "d"), "d")
+    assert registry.previous("d") == "b"
     with pytest.raises(ReleaseError, match="a is the first release"):
-        held.before("a")
+        registry.previous("a")
 
 
-def test_what_was_gone_back_from_is_withdrawn_until_somebody_takes_it_again(held: Releases) -> None:
-    """The record of the way back is given, with who and when."""
-    assert held.withdrawn("c") is None
+@pytest.mark.unit
+def test_a_release_is_withdrawn_by_a_rollback_until_it_is_used_again(registry: Registry) -> None:
+    """The record of the rollback is returned, with who and when."""
+    assert registry.withdrawn("c") is None
     back = {"event": "rollback", "tag": "b", "previous": "c"}
-    held.record(back)
-    assert held.withdrawn("c") == back
-    held.record({"event": "rollback", "tag": "c", "previous": "b"})
-    assert held.withdrawn("c") is None
+    registry.append(back)
+    assert registry.withdrawn("c") == back
+    registry.append({"event": "rollback", "tag": "c", "previous": "b"})
+    assert registry.withdrawn("c") is None
 
 
-def test_a_tag_may_be_cut_where_it_is_clear(held: Releases, tmp_path: Path) -> None:
-    """The beginning is enough; what is not there, or is two, is told with what is there."""
+@pytest.mark.unit
+def test_the_beginning_of_a_tag_is_enough_where_it_is_unique(registry: Registry, tmp_path: Path) -> None:
+    """A tag that is unknown or ambiguous is an error with the tags that exist."""
     for tag in ("da1", "da2"):
-        publish(held, make(tmp_path / tag, tag), tag)
-    assert (held.find("a"), held.find("da2")) == ("a", "da2")
+        release(registry, make(tmp_path / tag, tag), tag)
+    assert (registry.find("a"), registry.find("da2")) == ("a", "da2")
     for text in ("da", "z"):
         with pytest.raises(ReleaseError, match=rf"expected one release {text}, found .*'da1', 'da2'"):
-            held.find(text)
+            registry.find(text)
 
 
-def test_old_releases_are_forgotten_but_never_the_champion_nor_the_one_before(held: Releases, tmp_path: Path) -> None:
-    """Two are kept; the lines of all stay."""
-    publish(held, make(tmp_path / "d", "d"), "d", keep=2)
-    assert held.tags() == ["c", "d"]
-    held.point("c")
-    publish(held, make(tmp_path / "e", "e"), "e", keep=2)
-    publish(held, make(tmp_path / "f", "f"), "f", keep=2)
-    assert (held.tags(), held.champion()) == (["e", "f"], "f")
-    assert [r["tag"] for r in held.records()] == list("abcdef")
+@pytest.mark.unit
+def test_old_releases_are_removed_but_never_the_champion_nor_the_one_before(registry: Registry, tmp_path: Path) -> None:
+    """Two are kept; the records of all stay."""
+    release(registry, make(tmp_path / "d", "d"), "d", keep=2)
+    assert registry.tags() == ["c", "d"]
+    registry.set_champion("c")
+    release(registry, make(tmp_path / "e", "e"), "e", keep=2)
+    release(registry, make(tmp_path / "f", "f"), "f", keep=2)
+    assert (registry.tags(), registry.champion()) == (["e", "f"], "f")
+    assert [r["tag"] for r in registry.records()] == list("abcdef")
 
 
-def test_a_line_that_was_cut_is_left_out_and_not_written_on(held: Releases) -> None:
-    """The next line begins on its own; those before are as they were."""
-    path = held.folder / RECORDS
+@pytest.mark.unit
+def test_a_record_that_was_cut_off_is_left_out_and_not_continued(registry: Registry) -> None:
+    """The next record begins on a new line; those before are unchanged."""
+    path = registry.folder / RECORDS
     before = path.read_text()
     path.write_text(before + '{"event": "rel')
-    held.record(released("d", "c"))
-    assert [r["tag"] for r in held.records()] == list("abcd")
+    registry.append(record_of("d", "c"))
+    assert [r["tag"] for r in registry.records()] == list("abcd")
     assert path.read_text().startswith(before)
 
 
-def test_two_at_once_are_one_after_the_other(held: Releases) -> None:
-    """The second is told; a lock ends with its process, so none can stay behind."""
-    with held.locked(), pytest.raises(ReleaseError, match="another release is under way"), held.locked():
+@pytest.mark.unit
+def test_two_at_once_are_one_after_the_other(registry: Registry) -> None:
+    """The second is an error; the lock is released at the end."""
+    with registry.locked(), pytest.raises(ReleaseError, match="another release is under way"), registry.locked():
         pass
-    with held.locked():
+    with registry.locked():
         pass
 
 
-def test_killed_at_any_moment_the_pointer_is_valid_and_the_same_command_goes_on(held: Releases, tmp_path: Path) -> None:
+@pytest.mark.process
+def test_killed_at_any_step_the_link_is_valid_and_the_same_command_goes_on(registry: Registry, tmp_path: Path) -> None:
     """Kill -9 before each step on the disk: the champion is the old one or the new one, whole; then it is the new one.
 
-    The file of what happened has the old lines in any case, and one of the new release at the end.
+    The log has the old records in any case, and one of the new release at the end.
     """
-    made, lines, seen = make(tmp_path / "made", "d"), (held.folder / RECORDS).read_text(), []
-    for moment in range(1000):
-        folder = tmp_path / f"at-{moment}"
-        subprocess.run(["cp", "-a", held.folder, folder], check=True)
-        status = dying(moment, folder, made)
-        now = Releases(folder)
+    made, lines, seen = make(tmp_path / "made", "d"), (registry.folder / RECORDS).read_text(), []
+    for step in range(1000):
+        folder = tmp_path / f"at-{step}"
+        subprocess.run(["cp", "-a", registry.folder, folder], check=True)
+        status = dying(step, folder, made)
+        now = Registry(folder)
         seen.append(now.champion())
         assert whole(folder / CHAMPION) == now.champion()
         assert (folder / RECORDS).read_text().startswith(lines)
         if status == 0:
             break
         assert status == -signal.SIGKILL
-        if moment % 4 == 0:  # each of them would take too long
+        if step % 4 == 0:  # each of them would take too long
             assert dying(1000, folder, made) == 0
             assert (now.champion(), whole(folder / CHAMPION), now.tags()) == ("d", "d", ["c", "d"])
             assert [r["tag"] for r in now.records()] == list("abcd")
             assert not list(folder.glob(".*.partial"))
     assert seen == ["c"] * seen.count("c") + ["d"] * seen.count("d")
-    assert min(seen.count("c"), seen.count("d")) > 3, "killed before and after the pointer moved"
+    assert min(seen.count("c"), seen.count("d")) > 3, "killed before and after the link was exchanged"
 
 
-def dying(moment: int, folder: Path, made: Path) -> int:
-    """The exit status of a release that kills itself before its step number `moment`."""
-    command = [sys.executable, "-S", "-c", DIES, str(moment), str(folder), str(made)]
-    return subprocess.run(command, cwd=ROOT, check=False, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}).returncode
+def dying(step: int, folder: Path, made: Path) -> int:
+    """The exit status of a release that kills itself before its step number `step`."""
+    command = [sys.executable, "-S", "-c", DIES, str(step), str(folder), str(made)]
+    packages = Path(filelock.__file__).parents[1]  # -S: Python starts faster without them
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(packages)}
+    return subprocess.run(command, cwd=ROOT, check=False, env=os.environ | environment).returncode
 
 
 def whole(folder: Path) -> str:
-    """What the release in `folder` says, the same in each of its files."""
-    (said,) = {
+    """The text of the release in `folder`, which is the same in each of its files."""
+    (text,) = {
         (folder / name).read_text().split()[1] for name in ("model/weights", "bento/src/code", "bento/bento.yaml")
     }
-    return said
+    return text
 
 
-def test_the_digest_is_of_names_and_bytes(tmp_path: Path) -> None:
-    """The same in another place; another name, another byte: another digest. What Python compiled does not count."""
-    one, same, other = (make(tmp_path / name, text) for name, text in (("1", "x"), ("2", "x"), ("3", "y")))
-    (same / "bento" / "src" / "__pycache__").mkdir()
-    (same / "bento" / "src" / "__pycache__" / "code.pyc").write_text("compiled")
-    assert digest(one) == digest(same) != digest(other)
-    (one / "model" / "weights").rename(one / "model" / "heights")
-    assert digest(one) != digest(same)
-
-
-def test_a_pointer_to_nowhere_is_told(held: Releases) -> None:
-    """With what can be done about it."""
-    held.point("gone")
+@pytest.mark.unit
+def test_a_link_to_a_missing_release_is_an_error(registry: Registry) -> None:
+    """With the releases that it can lead to."""
+    registry.set_champion("gone")
     with pytest.raises(ReleaseError, match=r"leads to gone, which is not there: `--to` one of \['a', 'b', 'c'\]"):
-        held.champion()
-    assert held.pointed() == "gone"
+        registry.champion()
+    assert registry.linked_tag() == "gone"
