@@ -1,13 +1,14 @@
-"""Benchmark: what the drift report says of each day of a real log, judged by the days before it.
+"""Benchmark: the drift report on each day of a real log, with the days before it as the reference.
 
     python -m benchmarks.drift.days --dataset kuairand-pure --path DIR --first 5 --json days.json
 
 For each day from number `first` on, encoder and reference are fitted on all earlier days, as if it were today. No model
-is trained, so scores and calibration are not judged.
+is trained, so that the report has neither scores nor calibration.
 """
 
 import json as jsonlib
 import tempfile
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,55 +35,71 @@ def days(
     first: int = 5,
     json: Path = Path("artifacts/days.json"),
 ) -> None:
-    """Judge every day of the log from number `first` on; print the table and write it to `json`."""
+    """Report the drift of every day of the log from number `first` on; print the table and write it to `json`.
+
+    Args:
+        dataset: Name of the data set.
+        path: Folder of its archives; None: that of the simulation.
+        first: Number of the first day, counted from 1.
+        json: File of the results.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(dataset, path, "time", folder)
         schema, views = read_schema(folder / SCHEMA), read_views(folder / "data" / "features" / "views.json")
         rows, settings = folder / TRAINING / "*.parquet", params.load(folder / "params.yaml")
         start, end = day_span(rows, schema)
-        wanted = [start + timedelta(days=place) for place in range(first - 1, (end - start).days + 1)]
-        found = [judged(rows, day, start, schema, views, settings) for day in wanted]
+        reporter = DayReporter(rows, start, schema, views, settings)
+        results = [
+            reporter.report(start + timedelta(days=number)) for number in range(first - 1, (end - start).days + 1)
+        ]
     json.parent.mkdir(parents=True, exist_ok=True)
-    json.write_text(jsonlib.dumps({"dataset": dataset, "days": found}, indent=1) + "\n")
-    show(found)
+    json.write_text(jsonlib.dumps({"dataset": dataset, "days": results}, indent=1) + "\n")
+    show(results)
 
 
-def judged(
-    rows: Path, day: date, start: date, schema: Schema, views: tuple[View, ...], settings: Params
-) -> dict[str, Any]:
-    """The verdict on a day and its findings, by all the days before it."""
-    with tempfile.TemporaryDirectory() as temporary:
-        before = Path(temporary) / "before.parquet"
-        duckdb.sql(f"copy ({select_rows(rows, schema, (start, day - timedelta(days=1)))}) to '{before.as_posix()}'")
-        encoder = fit_encoder(schema, inputs_from(schema, views, settings.encode.sources), before, settings.encode.minimum_count)
-        reference = fit_reference(before, schema, encoder)
-        current = count_histograms(rows, schema, encoder, reference.bins, days=(day, day))
-        comparison = Comparison(reference, current, fewest=settings.drift.fewest_rows)
-        report = evaluate(
-            {
-                "mix": comparison.mix(schema),
-                "columns": comparison.columns(schema, {}),
-                "labels": list(comparison.labels(schema)),
-                "scores": [],
-                "performance": [],
-            },
-            settings.drift,
-        )
-    told = [f"{found['verdict']}: {found['sentence']}" for found in report["findings"]]
-    return {
-        "day": day.isoformat(),
-        "weekday": f"{day:%a}",
-        "rows": int(current.rows.sum()),
-        "verdict": report["verdict"],
-        "findings": told,
-    }
+@dataclass(frozen=True)
+class DayReporter:
+    """The rows of a log from the day `start` on, and the parameters of the drift report."""
+
+    rows: Path
+    start: date
+    schema: Schema
+    views: tuple[View, ...]
+    settings: Params
+
+    def report(self, day: date) -> dict[str, Any]:
+        """The verdict on a day and its findings, with all the days before it as the reference."""
+        with tempfile.TemporaryDirectory() as temporary:
+            before = Path(temporary) / "before.parquet"
+            selected = select_rows(self.rows, self.schema, (self.start, day - timedelta(days=1)))
+            duckdb.sql(f"copy ({selected}) to '{before.as_posix()}'")
+            columns = inputs_from(self.schema, self.views, self.settings.encode.sources)
+            encoder = fit_encoder(self.schema, columns, before, self.settings.encode.minimum_count)
+            reference = fit_reference(before, self.schema, encoder)
+            current = count_histograms(self.rows, self.schema, encoder, reference.bins, days=(day, day))
+        comparison = Comparison(reference, current, fewest=self.settings.drift.fewest_rows)
+        sections = {
+            "mix": comparison.mix(self.schema),
+            "columns": comparison.columns(self.schema, {}),
+            "labels": list(comparison.labels(self.schema)),
+            "scores": [],
+            "performance": [],
+        }
+        report = evaluate(sections, self.settings.drift)
+        return {
+            "day": day.isoformat(),
+            "weekday": f"{day:%a}",
+            "rows": int(current.rows.sum()),
+            "verdict": report["verdict"],
+            "findings": [f"{finding['verdict']}: {finding['sentence']}" for finding in report["findings"]],
+        }
 
 
-def show(found: list[dict[str, Any]]) -> None:
+def show(results: list[dict[str, Any]]) -> None:
     """Print the table."""
     table = Table("day", "rows", "verdict", "findings", "first")
-    for one in found:
+    for one in results:
         first = one["findings"][0] if one["findings"] else ""
         table.add_row(
             f"{one['day']} {one['weekday']}", f"{one['rows']:,}", one["verdict"], str(len(one["findings"])), first

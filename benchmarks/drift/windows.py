@@ -1,11 +1,11 @@
-"""Benchmark: what the statistics of a drift report cost, beside another library's on the same rows.
+"""Benchmark: what the statistics of a drift report cost, compared with another library on the same rows.
 
     python -m benchmarks.drift.windows --json windows.json --against PYTHON
 
-A made-up log of 40 columns in six scenarios; half of its days are the reference, half the window. `--against` names a
-Python that has Evidently (no dependency of this project), which gets the same two halves of a smaller log as frames,
-already in memory: its time is that of its drift preset alone, once on all rows (which tells no scenarios apart), once
-scenario by scenario (which is the question here). Every measurement runs in a process of its own.
+An artificial log of 40 columns in six scenarios; half of its days are the reference, half the window. `--against` names
+a Python that has Evidently (no dependency of this project), which gets the same two halves of a smaller log as frames,
+already in memory. Its time is only that of its drift preset, once on all rows together, once scenario by scenario, as
+in the drift report here. Every measurement runs in a separate process.
 """
 
 import json as jsonlib
@@ -35,7 +35,7 @@ import sys, time
 import pandas as pd
 from evidently import Report
 from evidently.presets import DataDriftPreset
-frames = [pd.read_parquet(path).drop(columns=["event_id", "moment"]) for path in sys.argv[1:3]]
+frames = [pd.read_parquet(path).drop(columns=["event_id", "timestamp"]) for path in sys.argv[1:3]]
 def seconds(pairs):
     started = time.perf_counter()
     for reference, current in pairs:
@@ -54,9 +54,9 @@ def windows(
     against: Path | None = None,
     json: Path = Path("artifacts/windows.json"),
 ) -> None:
-    """Measure the statistics on `rows` rows, and on `fewer` rows beside Evidently; print and write to `json`."""
+    """Measure the statistics on `rows` rows, and on `fewer` rows with Evidently; print and write to `json`."""
     with tempfile.TemporaryDirectory() as temporary:
-        large, small = (make(Path(temporary) / f"{size}.parquet", size) for size in (rows, fewer))
+        large, small = (write_log(Path(temporary) / f"{size}.parquet", size) for size in (rows, fewer))
         report: dict[str, Any] = {"threads": stage.threads(), "columns": 40, "scenarios": len(SCENARIOS)}
         report["rows"] = {f"{size:,}": measured(path) for size, path in ((rows, large), (fewer, small))}
         if against is not None:
@@ -84,7 +84,7 @@ def schema() -> Schema:
     }
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
-        Column(name="moment", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
+        Column(name="timestamp", role=Role.TIMESTAMP, dtype=DType.TIMESTAMP),
         *ids.values(),
         Column(name="scenario", role=Role.SCENARIO, dtype=DType.STRING, kind=Kind.CATEGORICAL, values=SCENARIOS),
         *categories,
@@ -102,12 +102,12 @@ def _feature(name: str, dtype: DType, kind: Kind, *, log: bool = False) -> Colum
     return Column(name=name, role=Role.FEATURE, dtype=dtype, kind=kind, nullable=True, log=log)
 
 
-def make(path: Path, rows: int) -> Path:
-    """A log of so many rows, evenly over the days."""
+def write_log(path: Path, rows: int) -> Path:
+    """Write a log of so many rows, spread evenly over the days."""
     normal = "sqrt(-2 * ln(1 - random())) * cos(6.283185307 * random())"
     columns = [
         "range as event_id",
-        f"date '{FIRST}' + to_microseconds((random() * {DAYS} * 86400e6)::bigint) as moment",
+        f"date '{FIRST}' + to_microseconds((random() * {DAYS} * 86400e6)::bigint) as timestamp",
         f"({IDS} * random() * random())::bigint as user_id",
         f"({IDS // 10} * random() * random())::bigint as item_id",
         f"{list(SCENARIOS)}[1 + floor(6 * random() * random())::bigint] as scenario",
@@ -122,16 +122,16 @@ def make(path: Path, rows: int) -> Path:
 
 
 def measured(path: Path) -> dict[str, float]:
-    """Seconds and peak memory of the statistics in a fresh process: the reference, the window and its distances."""
+    """Seconds and peak memory of the statistics in a new process: the reference, the window and its distances."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, path).result()
 
 
 def measure(path: Path) -> dict[str, float]:
-    """The same, in this process."""
+    """Like `measured`, in this process."""
     declared, middle = schema(), FIRST + timedelta(days=DAYS // 2)
     halves = [(FIRST, middle - timedelta(days=1)), (middle, FIRST + timedelta(days=DAYS))]
-    before, after = (write(path, days, path.with_suffix(f".{n}.half")) for n, days in enumerate(halves))
+    before, after = (write_days(path, days, path.with_suffix(f".{n}.half")) for n, days in enumerate(halves))
     encoder = fit_encoder(declared, inputs(declared, ()), before, minimum_count=3)
     started = time.perf_counter()
     reference = fit_reference(before, declared, encoder)
@@ -147,8 +147,8 @@ def measure(path: Path) -> dict[str, float]:
     }
 
 
-def write(path: Path, days: Days, out: Path) -> Path:
-    """Some days of a log as a file."""
+def write_days(path: Path, days: Days, out: Path) -> Path:
+    """Write some days of a log to another file."""
     with connect(memory_limit="1500MB") as connection:
         connection.execute(f"copy ({select_rows(path, schema(), days)}) to '{out.as_posix()}' (format parquet)")
     return out
@@ -161,7 +161,7 @@ def evidently(python: Path, path: Path) -> tuple[float, float]:
     """
     middle = FIRST + timedelta(days=DAYS // 2)
     halves = [(FIRST, middle - timedelta(days=1)), (middle, FIRST + timedelta(days=DAYS))]
-    files = [str(write(path, days, path.with_suffix(f".{n}.parquet"))) for n, days in enumerate(halves)]
+    files = [str(write_days(path, days, path.with_suffix(f".{n}.parquet"))) for n, days in enumerate(halves)]
     done = subprocess.run([str(python), "-c", EVIDENTLY, *files], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PipelineError(f"{python} could not run Evidently:\n{done.stderr[-2000:]}")
