@@ -29,7 +29,6 @@ PACKAGES = (
     "safetensors",
     "starlette",
     "torch",
-    "tqdm",
     "typing_extensions",
 )  # BentoML adds itself
 

@@ -1,43 +1,42 @@
-"""The bento: what is in it, that it is the same every time, and that it answers as the project does."""
+"""The bento: its contents, that equal inputs give equal bytes, and that it answers as the project does."""
 
 import ast
-import contextlib
 import filecmp
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
-from serving.manifest import MANIFEST, check_manifest
 
 from common.errors import ModelError
 from common.paths import ROOT
 from features.store.item_snapshot import item_snapshot_path
-from models.model_folder import read_model
-from serving.package import PACKAGES, package
+from models.model_folder import NETWORKS, read_model
+from serving.bento.manifest import MANIFEST, check_manifest
+from serving.bento.source import PACKAGES, copy_source
+from serving.package import package
 from tests.support import tiny_project
+from tests.support.service_process import bentoml_serve, complete_answer, wait_until_ready
 
-ROOT, SECRET = ROOT, "a-secret-that-nobody-is-to-see"
+SECRET = "a-secret-that-no-file-may-contain"
 REQUESTS = (
     {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2, 8]},
     {"user_id": 1000, "scenario": "feed", "candidates": [2000, 0], "context": {"hour": 7}},
     {"user_id": 5, "scenario": "channel", "candidates": [4, 5, 6], "objective": {"click": 1, "order": 0}},
     {"user_id": 5, "scenario": "home", "candidates": []},
 )
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
 def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bento of the tiny project, packed where the environment holds a secret."""
+    """The bento of the tiny project, packed in an environment with a secret."""
     out = tmp_path_factory.mktemp("bento") / "bento"
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HINET_API_KEY", "AWS_SECRET_ACCESS_KEY", "BENTOML_SOMETHING"):
@@ -51,8 +50,8 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_bento_is_the_same_to_the_byte_when_built_again(bento: Path, project: Path, tmp_path: Path) -> None:
-    """In another process, at another time, with another order of hashes."""
+def test_equal_inputs_give_equal_bytes(bento: Path, project: Path, tmp_path: Path) -> None:
+    """In another process, at another time, with another hash seed."""
     command = [sys.executable, "-m", "serving.package", "--model", project / tiny_project.MODEL]
     command += ["--online", project / tiny_project.ONLINE, "--out", tmp_path / "again"]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "7"}, check=True)
@@ -60,20 +59,23 @@ def test_the_bento_is_the_same_to_the_byte_when_built_again(bento: Path, project
     assert filecmp.cmpfiles(bento, tmp_path / "again", names(bento), shallow=False)[1:] == ([], [])
 
 
-def test_the_bento_holds_model_store_and_parameters_as_they_are(bento: Path, project: Path) -> None:
-    """Byte for byte; its version is the model's tag, and its labels name schema and store."""
+def test_the_bento_has_model_store_and_parameters_unchanged(bento: Path, project: Path) -> None:
+    """They are equal to the byte; the version is the model's tag, and the labels name schema and store."""
     stores = (tiny_project.ONLINE, item_snapshot_path(tiny_project.ONLINE))
     for name in (*stores, *(tiny_project.MODEL / path.name for path in (project / tiny_project.MODEL).iterdir())):
         assert (bento / "src" / name).read_bytes() == (project / name).read_bytes()
     assert (bento / "src" / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-    model, facts = read_model(bento / "src" / tiny_project.MODEL), yaml.safe_load((bento / "bento.yaml").read_text())
-    assert facts["version"] == facts["labels"]["model"] == model.tag
-    assert facts["labels"]["schema"] == model.schema.fingerprint()
-    assert "creation_time" not in facts
+    model, bentofile = (
+        read_model(bento / "src" / tiny_project.MODEL),
+        yaml.safe_load((bento / "bento.yaml").read_text()),
+    )
+    assert bentofile["version"] == bentofile["labels"]["model"] == model.tag
+    assert bentofile["labels"]["schema"] == model.schema.fingerprint()
+    assert "creation_time" not in bentofile
 
 
-def test_the_bento_holds_nothing_that_runs_when_it_is_read(bento: Path) -> None:
-    """No pickle, no compiled code; the source is that of the service alone."""
+def test_the_source_is_that_of_the_service_alone(bento: Path) -> None:
+    """It has no pickle and no compiled code, no stage, and no network but the packed model's."""
     assert {Path(name).suffix for name in names(bento / "src")} == {
         ".py",
         ".yaml",
@@ -83,20 +85,37 @@ def test_the_bento_holds_nothing_that_runs_when_it_is_read(bento: Path) -> None:
         ".safetensors",
     }
     code = {name for name in names(bento / "src") if name.endswith(".py")}
-    assert {"serving/service.py", "models/networks/hinet.py", "features/encode.py", "params.py"} <= code
+    assert {"serving/service.py", "serving/shadow/worker.py", "models/networks/hinet.py", "common/params.py"} <= code
     assert not {"serving/package.py", "models/train.py", "features/validate.py", "features/join.py"} & code
+    assert not {name for name in code if name.startswith(("models/peers/", "models/training/"))}
 
 
-def test_the_bento_holds_no_secret(bento: Path) -> None:
-    """Nothing of the environment in which it was packed, and no file that is made for secrets."""
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_source_has_the_module_of_the_packed_network(tmp_path: Path, network: str) -> None:
+    """A network is imported by name, which no search of import statements finds."""
+    copy_source(tmp_path, network=network)
+    module = NETWORKS[network].split(":")[0]
+    assert (tmp_path / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_a_packed_network_can_be_imported_from_the_source_alone(tmp_path: Path) -> None:
+    """The source has everything that the network's module imports."""
+    copy_source(tmp_path, network="pepnet")
+    code = f"import pkgutil; pkgutil.resolve_name({NETWORKS['pepnet']!r})"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_the_bento_has_no_secret(bento: Path) -> None:
+    """It has nothing of the environment in which it was packed, and no file that is made for secrets."""
     assert not [name for name in names(bento) if SECRET.encode() in (bento / name).read_bytes()]
     assert not [name for name in names(bento) if Path(name).name.startswith((".env", "credentials", "id_rsa"))]
-    asked = {one["name"] for one in yaml.safe_load((bento / "bento.yaml").read_text())["envs"]}
-    assert asked <= {"OMP_NUM_THREADS"}
+    variables = {one["name"] for one in yaml.safe_load((bento / "bento.yaml").read_text())["envs"]}
+    assert variables <= {"OMP_NUM_THREADS"}
 
 
-def test_the_bento_is_held_against_its_sha256(bento: Path, tmp_path: Path) -> None:
-    """Every file of its source; one byte of the online store, and it is not served."""
+def test_a_changed_bento_is_not_served(bento: Path, tmp_path: Path) -> None:
+    """The manifest has every file of its source; one byte more in the online store, and the service does not start."""
     moved = shutil.copytree(bento, tmp_path / "moved")
     check_manifest(moved / "src")
     listed = set(json.loads((moved / "src" / MANIFEST).read_text()))
@@ -110,16 +129,16 @@ def test_the_bento_is_held_against_its_sha256(bento: Path, tmp_path: Path) -> No
     assert "online.db: expected sha256" in refused.stdout + refused.stderr
 
 
-def test_the_requirements_are_what_the_source_imports(bento: Path) -> None:
-    """Every package that the source names, pinned, and no other."""
+def test_the_requirements_are_the_imported_packages(bento: Path) -> None:
+    """Every package that the source imports is required with its version, and no other is."""
     files = (bento / "src").rglob("*.py")
     imported = {name for path in files for name in _imports(ast.parse(path.read_text()))}
     owners = packages_distributions()
-    ours = {path.stem for path in (bento / "src").iterdir()}
-    packed = {name.split("[")[0] for name in PACKAGES} | {"bentoml"}
-    several = {name: set(owners[name]) for name in imported - ours - sys.stdlib_module_names}  # namespaces have several
-    needed = {owner.lower() for found in several.values() for owner in found & packed or found}
-    assert needed == {name.lower() for name in packed}
+    own = {path.stem for path in (bento / "src").iterdir()}
+    required = {name.split("[")[0] for name in PACKAGES} | {"bentoml"}
+    several = {name: set(owners[name]) for name in imported - own - sys.stdlib_module_names}  # namespaces have several
+    needed = {owner.lower() for of_name in several.values() for owner in of_name & required or of_name}
+    assert needed == {name.lower() for name in required}
     lines = (bento / "env" / "python" / "requirements.txt").read_text().split()
     assert all("==" in line and "+" not in line for line in lines)
     assert {line.split("==")[0].split("[")[0].lower() for line in lines} == needed
@@ -133,22 +152,22 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             yield (node.module or "").split(".")[0]
 
 
-def test_the_bento_describes_its_api(bento: Path) -> None:
-    """apis/openapi.yaml is the page of the service: it knows POST /rank with the scenarios of the schema."""
-    page = yaml.safe_load((bento / "apis" / "openapi.yaml").read_text())
-    assert {"/rank", "/rank_batch", "/model", "/metrics", "/readyz"} <= set(page["paths"])
-    request = page["components"]["schemas"]["RankRequest"]
+def test_the_bento_has_the_openapi_document_of_the_service(bento: Path) -> None:
+    """apis/openapi.yaml has the paths of the service, and the scenarios of the schema."""
+    document = yaml.safe_load((bento / "apis" / "openapi.yaml").read_text())
+    assert {"/rank", "/rank_batch", "/model", "/metrics", "/readyz"} <= set(document["paths"])
+    request = document["components"]["schemas"]["RankRequest"]
     assert request["properties"]["scenario"]["enum"] == ["feed", "search", "channel"]
 
 
-def test_a_missing_store_is_told(project: Path, tmp_path: Path) -> None:
-    """The message names the file and what makes it."""
+def test_a_missing_store_is_reported(project: Path, tmp_path: Path) -> None:
+    """The message names the file and the command that makes it."""
     with pytest.raises(ModelError, match=r"nowhere.db does not exist: run `dvc repro materialize`"):
         package(model=project / tiny_project.MODEL, online=tmp_path / "nowhere.db", out=tmp_path / "bento")
 
 
-def test_a_changed_model_is_not_packed(project: Path, tmp_path: Path) -> None:
-    """A byte more in the weights than model.json knows of stops the stage."""
+def test_a_damaged_model_is_not_packed(project: Path, tmp_path: Path) -> None:
+    """Weights that differ from the sha256 of model.json stop the stage."""
     shutil.copytree(project / tiny_project.MODEL, tmp_path / "model")
     with (tmp_path / "model" / "weights.safetensors").open("ab") as weights:
         weights.write(b"x")
@@ -156,67 +175,24 @@ def test_a_changed_model_is_not_packed(project: Path, tmp_path: Path) -> None:
         package(model=tmp_path / "model", online=project / tiny_project.ONLINE, out=tmp_path / "bento")
 
 
-def test_bentoml_serve_answers_the_same_in_the_root_and_from_the_bento(
-    bento: Path, project: Path, tmp_path: Path
-) -> None:
-    """`bentoml serve`, without arguments in the root and on the bento alone, elsewhere: the same bytes.
+def test_project_and_bento_give_equal_answers(bento: Path, project: Path, tmp_path: Path) -> None:
+    """`bentoml serve` without arguments in the project, and on a bento that was moved, answer with equal bytes.
 
-    Both are alive, ready, measured and described; both listen on this machine alone.
+    Both are alive, ready, measured and described.
     """
     shutil.copytree(bento, tmp_path / "moved")
     sources = {"HINET_MODEL": project / tiny_project.MODEL, "HINET_ONLINE_STORE": project / tiny_project.ONLINE}
     with (
-        serving([], ROOT, tmp_path / "root", sources) as root,
-        serving([tmp_path / "moved"], tmp_path, tmp_path / "home", {}) as packed,
+        bentoml_serve([], ROOT, tmp_path / "root", **sources) as root,
+        bentoml_serve([tmp_path / "moved"], tmp_path, tmp_path / "home") as packed,
     ):
         wait_until_ready(root, packed)
         for request in REQUESTS:
-            expected, found = (whole_answer(client, request) for client in (root, packed))
-            assert (found.status_code, found.content) == (expected.status_code, expected.content)
+            expected, answer = (complete_answer(client, request) for client in (root, packed))
+            assert (answer.status_code, answer.content) == (expected.status_code, expected.content)
         assert [client.post("/rank", json=REQUESTS[0]).status_code for client in (root, packed)] == [200, 200]
         for client in (root, packed):
             assert [client.get(path).status_code for path in ("/healthz", "/livez", "/readyz", "/")] == [200] * 4
             assert 'hinet_requests_total{path="/rank",status="200"}' in client.get("/metrics").text
             assert "/rank" in client.get("/docs.json").json()["paths"]
     assert names(tmp_path / "moved") - names(bento) <= {n for n in names(tmp_path / "moved") if n.endswith(".pyc")}
-
-
-def whole_answer(client: httpx.Client, request: dict, seconds: float = 60) -> httpx.Response:
-    """The answer to `request` once it is the whole truth: on a busy machine the store may be too slow at first."""
-    until = time.monotonic() + seconds
-    while (response := client.post("/rank", json=request)).status_code == 200 and response.json()["degraded"]:
-        assert time.monotonic() < until, response.text
-        time.sleep(0.2)
-    return response
-
-
-@contextlib.contextmanager
-def serving(arguments: list[Path], folder: Path, home: Path, more: dict[str, Path]) -> Iterator[httpx.Client]:
-    """A client of `bentoml serve arguments`, started in `folder` as a person would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"BENTOML_HOME": str(home)} | {name: str(path) for name, path in more.items()}
-    command = [sys.executable, "-m", "bentoml", "serve", *map(str, arguments), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield client
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def wait_until_ready(*clients: httpx.Client, seconds: float = 240) -> None:
-    """Return when every server says that it is ready."""
-    until = time.monotonic() + seconds
-    for client in clients:
-        while not _ready(client):
-            assert time.monotonic() < until, f"{client.base_url} is not ready after {seconds} s"
-            time.sleep(0.2)
-
-
-def _ready(client: httpx.Client) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return client.get("/readyz").status_code == 200
-    return False

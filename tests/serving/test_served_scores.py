@@ -1,4 +1,4 @@
-"""What is served is what was evaluated: thousands of impressions through a real server, for both online stores."""
+"""Served scores equal evaluated scores: thousands of impressions through a real server, for both online stores."""
 
 import http.client
 import json
@@ -21,33 +21,33 @@ from release.parity import predict_offline, sample_events
 from tests.support import tiny_project
 
 ROWS = 10_000
-ATTEMPTS = 50  # of a request whose answer is degraded: a busy machine reads its store too late
-pytestmark = pytest.mark.slow
+ATTEMPTS = 50  # of a request with a degraded answer: a busy machine may read its store too late
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny world with as many impressions."""
+    """The tiny project with that many impressions."""
     return tiny_project.build(tmp_path_factory.mktemp("many"), rows=12_000)
 
 
 @pytest.fixture(scope="module")
 def impressions(project: Path) -> pa.Table:
-    """Logged impressions, all at the moment of the store."""
+    """Logged impressions with the timestamp of the store."""
     model, rows = read_model(project / tiny_project.MODEL), project / "every.parquet"
     parts = [pq.read_table(project / f"data/training/{part}.parquet") for part in ("train", "valid", "test")]
     pq.write_table(pa.concat_tables(parts), rows)
-    return sample_events(model.schema, rows, ROWS, moment_of(project, model))
+    return sample_events(model.schema, rows, ROWS, timestamp_of_store(project, model))
 
 
-def moment_of(project: Path, model: Model) -> datetime:
-    """Up to when the store was filled."""
+def timestamp_of_store(project: Path, model: Model) -> datetime:
+    """The timestamp up to which the store is materialized."""
     return newest_timestamp(model.views, project / "data/features")
 
 
 @pytest.fixture(scope="module")
 def evaluated(project: Path, impressions: pa.Table) -> np.ndarray:
-    """Probabilities [N, O] by the way of evaluate: point-in-time join, encoder, network, batch by batch."""
+    """Probabilities [N, O] as `evaluate` computes them: point-in-time join, encoder, network, batch by batch."""
     model, registry = read_model(project / tiny_project.MODEL), project / "evaluated.db"
     store = open_store(
         model.schema, model.views, features=project / "data/features", online=project / "none.db", registry=registry
@@ -57,10 +57,10 @@ def evaluated(project: Path, impressions: pa.Table) -> np.ndarray:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", [SQLITE, REDIS])
-def test_scores_over_http_are_those_of_evaluate(
+def test_scores_over_http_equal_those_of_evaluate(
     project: Path, impressions: pa.Table, evaluated: np.ndarray, kind: str
 ) -> None:
-    """To 1e-6 of a probability, each of them."""
+    """Each probability of 10,000 impressions is equal to 1e-6."""
     model = read_model(project / tiny_project.MODEL)
     sources = {
         "HINET_MODEL": str(project / tiny_project.MODEL),
@@ -73,11 +73,11 @@ def test_scores_over_http_are_those_of_evaluate(
         served = np.array(list(answers(server.url, model, impressions)))
     assert len(served) == ROWS
     np.testing.assert_allclose(served, evaluated, rtol=0, atol=1e-6)
-    assert np.ptp(served) > 0.5, "a network that says the same of everything proves nothing"
+    assert np.ptp(served) > 0.5, "a network with constant answers would prove nothing"
 
 
 def answers(url: str, model: Model, impressions: pa.Table) -> Iterator[list[float]]:
-    """The probabilities [O] of each impression, one request each."""
+    """The probabilities [O] of each impression, by one request each."""
     schema, connection = model.schema, http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     context = [column.name for column in schema.context]
     for event in impressions.to_pylist():
@@ -87,19 +87,19 @@ def answers(url: str, model: Model, impressions: pa.Table) -> Iterator[list[floa
             "candidates": [event[schema.item]],
             "context": {name: event[name] for name in context},
         }
-        said = whole_answer(connection, json.dumps(body))
-        yield [said["probabilities"][name][0] for name in schema.output_names]
+        answer = complete_answer(connection, json.dumps(body))
+        yield [answer["probabilities"][name][0] for name in schema.output_names]
     connection.close()
 
 
-def whole_answer(connection: http.client.HTTPConnection, body: str) -> dict:
-    """The answer to a request, asked again while it is degraded."""
+def complete_answer(connection: http.client.HTTPConnection, body: str) -> dict:
+    """The answer to a request, which is sent again while the answer is degraded."""
     for _ in range(ATTEMPTS):
         connection.request("POST", "/rank", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         text = response.read()
         assert response.status == 200, text
-        said: dict = json.loads(text)
-        if not said.get("degraded"):
-            return said
-    raise AssertionError(f"{ATTEMPTS} times in a row: {said['degraded']}")
+        answer: dict = json.loads(text)
+        if not answer.get("degraded"):
+            return answer
+    raise AssertionError(f"{ATTEMPTS} times in a row: {answer['degraded']}")

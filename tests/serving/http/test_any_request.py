@@ -1,4 +1,4 @@
-"""Whatever is sent, it is answered or refused: no server error, and always JSON (but for what is not ours)."""
+"""Property tests of the HTTP API: any request is answered or refused as documented, never by a server error."""
 
 import json
 from typing import Any
@@ -11,10 +11,11 @@ from schemathesis import GenerationMode
 
 from tests.support import world
 
-FEW, MANY = 300, 5000  # cases of the suite that has to pass; of each of the two long tests
-MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)  # as the page has it, and as it forbids
+FEW, MANY = 300, 5000  # cases of a normal test and of a slow one
+MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)  # requests that the document allows, and others
 SCHEMA = world.schema()
 PATHS = {"/rank", "/rank_batch", "/model"}
+pytestmark = pytest.mark.integration
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -43,41 +44,41 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "explain": st.booleans(),
 }
-MANDATORY = ("user_id", "scenario", "candidates")
+REQUIRED = ("user_id", "scenario", "candidates")
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> Any:
-    """A body: every field right, or up to two of them anything, or anything at all."""
+    """A body: valid, with up to two fields of any value, or any JSON value."""
     if draw(st.integers(0, 19)) == 0:
         return draw(JSON)
-    wrong = draw(st.sets(st.sampled_from([*FIELDS, "another"]), max_size=2))
-    optional = draw(st.sets(st.sampled_from([name for name in FIELDS if name not in MANDATORY])))
-    names = {*MANDATORY, *optional, *wrong}
-    return {name: draw(JSON if name in wrong else FIELDS[name]) for name in sorted(names)}
+    arbitrary = draw(st.sets(st.sampled_from([*FIELDS, "another"]), max_size=2))
+    optional = draw(st.sets(st.sampled_from([name for name in FIELDS if name not in REQUIRED])))
+    names = {*REQUIRED, *optional, *arbitrary}
+    return {name: draw(JSON if name in arbitrary else FIELDS[name]) for name in sorted(names)}
 
 
 def check(response: Any) -> None:
-    """No server error; JSON in the form of its status."""
+    """The response is a ranking or a problem, and no server error."""
     assert response.status_code < 500, response.text[:2000]
-    said = response.json()
+    document = response.json()
     if response.status_code == 200:
-        assert len(said["item_ids"]) == len(said["scores"]) == len(said["probabilities"]["click"])
-        assert said["scores"] == sorted(said["scores"], reverse=True)
+        assert len(document["item_ids"]) == len(document["scores"]) == len(document["probabilities"]["click"])
+        assert document["scores"] == sorted(document["scores"], reverse=True)
     else:
         assert 400 <= response.status_code < 500
-        assert set(said) >= {"title", "status", "detail"}
+        assert set(document) >= {"title", "status", "detail"}
 
 
 def post(client: Any, body: Any) -> None:
-    """Send a body, check what comes."""
+    """Send a body and check the response."""
     text = json.dumps(body).encode("utf-8", "surrogatepass")
     check(client.post("/rank", content=text, headers={"Content-Type": "application/json"}))
 
 
-def asked(client: Any, cases: int) -> None:
-    """So many bodies that are requests, or nearly."""
-    seen: list[int] = []
+def send_bodies(client: Any, cases: int) -> None:
+    """Send `cases` bodies that are requests, or nearly."""
+    sent: list[int] = []
 
     @settings(
         max_examples=cases,
@@ -87,31 +88,33 @@ def asked(client: Any, cases: int) -> None:
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
     )
     @given(body=requests())
-    def ask(body: Any) -> None:
-        seen.append(1)
+    def send(body: Any) -> None:
+        sent.append(1)
         post(client, body)
 
-    ask()
-    assert len(seen) >= cases * 0.9
+    send()
+    assert len(sent) >= cases * 0.9
 
 
-def by_the_page(client: Any, cases: int) -> None:
-    """So many requests: as the OpenAPI page describes them, and as it does not, evenly over what takes a body."""
-    page = schemathesis.openapi.from_dict(client.get("/docs.json").json())
-    ours = [found for found in (one.ok() for one in page.get_all_operations()) if found.path in PATHS]
-    assert {operation.path for operation in ours} == PATHS
-    bodies = [operation for operation in ours if operation.method.upper() != "GET"]
-    for operation in ours:
-        if operation not in bodies:  # it takes nothing that could be wrong: one request is all there is
-            _by_the_page(client, operation, GenerationMode.POSITIVE, cases)
-    each = cases // (len(bodies) * len(MODES))
-    sent = sum(_by_the_page(client, operation, mode, each) for operation in bodies for mode in MODES)
+def send_documented(client: Any, cases: int) -> None:
+    """Send `cases` requests, half of them as the OpenAPI document describes them, spread over its operations."""
+    document = schemathesis.openapi.from_dict(client.get("/docs.json").json())
+    operations = [
+        operation for operation in (one.ok() for one in document.get_all_operations()) if operation.path in PATHS
+    ]
+    assert {operation.path for operation in operations} == PATHS
+    with_body = [operation for operation in operations if operation.method.upper() != "GET"]
+    for operation in operations:
+        if operation not in with_body:  # it has no input that could be invalid: there is only one request
+            _send_documented(client, operation, GenerationMode.POSITIVE, cases)
+    each = cases // (len(with_body) * len(MODES))
+    sent = sum(_send_documented(client, operation, mode, each) for operation in with_body for mode in MODES)
     assert sent >= cases * 0.9
 
 
-def _by_the_page(client: Any, operation: Any, mode: GenerationMode, cases: int) -> int:
-    """Requests for one operation; how many there were."""
-    seen: list[int] = []
+def _send_documented(client: Any, operation: Any, mode: GenerationMode, cases: int) -> int:
+    """Send requests for one operation; returns how many there were."""
+    sent: list[int] = []
 
     @settings(
         max_examples=cases,
@@ -122,43 +125,43 @@ def _by_the_page(client: Any, operation: Any, mode: GenerationMode, cases: int) 
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def call(case: Any) -> None:
-        seen.append(1)
-        sent = case.as_transport_kwargs(base_url="http://testserver")
+        sent.append(1)
+        request = case.as_transport_kwargs(base_url="http://testserver")
         response = client.request(
-            sent["method"],
-            sent["url"],
-            headers=dict(sent.get("headers") or {}),
-            params=sent.get("params"),
-            json=sent.get("json"),
-            content=sent.get("data"),
+            request["method"],
+            request["url"],
+            headers=dict(request.get("headers") or {}),
+            params=request.get("params"),
+            json=request.get("json"),
+            content=request.get("data"),
         )
         assert response.status_code < 500, response.text[:2000]
         if mode is GenerationMode.POSITIVE and response.status_code == 200:
             response.json()
 
     call()
-    return len(seen)
+    return len(sent)
 
 
-def test_a_few_hundred_bodies(client: Any) -> None:
-    """Right ones, nearly right ones, anything."""
-    asked(client, FEW)
+def test_bodies_are_answered_or_refused(client: Any) -> None:
+    """A few hundred valid, nearly valid and arbitrary bodies get a ranking or a problem."""
+    send_bodies(client, FEW)
 
 
-def test_a_few_hundred_requests_by_the_page(client: Any) -> None:
-    """What the page allows and what it forbids."""
-    by_the_page(client, FEW)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_thousands_of_bodies(client: Any) -> None:
-    """The same, many times."""
-    asked(client, MANY)
+def test_requests_by_the_openapi_document_are_answered_or_refused(client: Any) -> None:
+    """A few hundred requests that the document allows or forbids cause no server error."""
+    send_documented(client, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_thousands_of_requests_by_the_page(client: Any) -> None:
-    """The same, many times."""
-    by_the_page(client, MANY)
+def test_thousands_of_bodies_are_answered_or_refused(client: Any) -> None:
+    """Thousands of bodies get a ranking or a problem."""
+    send_bodies(client, MANY)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_thousands_of_requests_by_the_openapi_document_are_answered_or_refused(client: Any) -> None:
+    """Thousands of requests that the document allows or forbids cause no server error."""
+    send_documented(client, MANY)

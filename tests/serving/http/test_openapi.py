@@ -1,4 +1,4 @@
-"""The OpenAPI page is complete: every path, every status that is answered, bodies that are what it says."""
+"""The OpenAPI document is complete: every path and status of the service, with bodies of the declared schemas."""
 
 import json
 import re
@@ -9,48 +9,49 @@ import jsonschema
 import pytest
 
 from common import params
-from serving.http.openapi import REFUSED, describe
+from common.paths import PARAMS, ROOT
+from serving.http.openapi import PROBLEMS, describe
 from serving.ranking.request import request_type
-from serving.service import ROOT
 from tests.support import world
 
-SERVE = params.load(ROOT / "params.yaml").serve
-PAGE = describe(request_type(world.schema(), SERVE), SERVE, secured=False)
+SERVE = params.load(ROOT / PARAMS).serve
+DOCUMENT = describe(request_type(world.schema(), SERVE), SERVE, secured=False)
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def page(client: Any) -> dict:
-    """The page of the service."""
+def document(client: Any) -> dict:
+    """The OpenAPI document of the service."""
     return client.get("/docs.json").json()
 
 
-def valid(page: dict, schema: Any, value: Any) -> None:
-    """`value` is what `schema` says; raises ValidationError."""
-    jsonschema.validate(value, {"components": page["components"]} | schema)
+def validate(document: dict, schema: Any, value: Any) -> None:
+    """Raise ValidationError unless `value` is valid for `schema`."""
+    jsonschema.validate(value, {"components": document["components"]} | schema)
 
 
-def body_of(page: dict, path: str, method: str, response: Any) -> None:
-    """The response is one that the page declares, with a body of its schema."""
-    declared = page["paths"][path][method]["responses"][str(response.status_code)]["content"]
-    (kind,) = declared
-    assert response.headers["content-type"].startswith(kind)
-    if "json" in kind:
-        valid(page, declared[kind]["schema"], response.json())
+def check_declared(document: dict, path: str, method: str, response: Any) -> None:
+    """The document declares the response's status, media type and body."""
+    declared = document["paths"][path][method]["responses"][str(response.status_code)]["content"]
+    (media_type,) = declared
+    assert response.headers["content-type"].startswith(media_type)
+    if "json" in media_type:
+        validate(document, declared[media_type]["schema"], response.json())
 
 
 @pytest.mark.parametrize("path", ["/rank", "/rank_batch"])
-def test_each_example_is_answered_as_described(client: Any, page: dict, path: str) -> None:
-    """The examples fit the schema of the request, and their answers that of the answer."""
-    operation = page["paths"][path]["post"]
+def test_each_example_is_answered_as_declared(client: Any, document: dict, path: str) -> None:
+    """The examples are valid for the schema of the request, and their answers for that of the response."""
+    operation = document["paths"][path]["post"]
     for example in operation["requestBody"]["content"]["application/json"]["examples"].values():
-        valid(page, operation["requestBody"]["content"]["application/json"]["schema"], example["value"])
+        validate(document, operation["requestBody"]["content"]["application/json"]["schema"], example["value"])
         response = client.post(path, json=example["value"])
         assert response.status_code == 200, response.text
-        body_of(page, path, "post", response)
+        check_declared(document, path, "post", response)
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status"),
+    ("body", "media_type", "status"),
     [
         (b"{", "application/json", 400),
         (b"{}", "text/plain", 415),
@@ -59,41 +60,41 @@ def test_each_example_is_answered_as_described(client: Any, page: dict, path: st
     ],
     ids=["400", "415", "422", "413"],
 )
-def test_each_refusal_is_declared(client: Any, page: dict, body: bytes, kind: str, status: int) -> None:
-    """With the schema of its body."""
-    response = client.post("/rank", content=body, headers={"Content-Type": kind})
+def test_each_problem_is_declared(client: Any, document: dict, body: bytes, media_type: str, status: int) -> None:
+    """With its status and the schema of its body."""
+    response = client.post("/rank", content=body, headers={"Content-Type": media_type})
     assert response.status_code == status
-    body_of(page, "/rank", "post", response)
+    check_declared(document, "/rank", "post", response)
 
 
-def test_each_path_that_is_read_is_declared(client: Any, page: dict) -> None:
-    """Ours and the probes."""
+def test_each_get_path_is_declared(client: Any, document: dict) -> None:
+    """The paths of the service and the probes; POST /rank declares every problem."""
     for path in ("/model", "/docs.json", "/metrics", "/healthz", "/livez", "/readyz"):
-        body_of(page, path, "get", client.get(path))
-    assert set(page["paths"]["/rank"]["post"]["responses"]) == {"200", *map(str, REFUSED)}
+        check_declared(document, path, "get", client.get(path))
+    assert set(document["paths"]["/rank"]["post"]["responses"]) == {"200", *map(str, PROBLEMS)}
 
 
-def test_the_request_is_described_by_the_schema_of_the_log(page: dict) -> None:
-    """Scenarios, bounds of the context, features by name."""
-    schemas = page["components"]["schemas"]
+def test_the_request_is_described_by_the_schema_of_the_data_set(document: dict) -> None:
+    """It has the scenarios, and the features by name."""
+    schemas = document["components"]["schemas"]
     assert schemas["RankRequest"]["properties"]["scenario"]["enum"] == list(world.schema().scenarios)
     assert set(schemas["Filters"]["properties"]) == set(schemas["ItemFeatures"]["properties"]) > {"price", "tags"}
     assert schemas["RankRequest"]["additionalProperties"] is False
 
 
-def test_the_page_is_openapi() -> None:
-    """As its own schema, JSON Schema 2020-12, has it: what is referred to is there."""
-    text = json.dumps(PAGE)
+def test_every_schema_is_valid_and_every_reference_resolves() -> None:
+    """The schemas are JSON Schema 2020-12, as OpenAPI 3.1 requires."""
+    text = json.dumps(DOCUMENT)
     names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
-    assert names <= set(PAGE["components"]["schemas"])
-    for schema in PAGE["components"]["schemas"].values():
+    assert names <= set(DOCUMENT["components"]["schemas"])
+    for schema in DOCUMENT["components"]["schemas"].values():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_a_person_can_read_the_page_without_a_network(client: Any) -> None:
-    """All that it loads comes from the service itself: no script of others, no tracker."""
+def test_the_documentation_page_loads_nothing_from_other_hosts(client: Any) -> None:
+    """Its scripts and styles come from the service."""
     index = client.get("/").text
     loaded = re.findall(r'(?:href|src)="\./([^"]+)"', index)
     assert len(loaded) == 3
@@ -101,9 +102,9 @@ def test_a_person_can_read_the_page_without_a_network(client: Any) -> None:
     assert [client.get(f"/{path}").status_code for path in loaded] == [200] * 3
 
 
-def test_a_key_is_described_where_one_is_wanted() -> None:
-    """For all paths but the probes."""
+def test_the_api_key_is_declared_where_one_is_required() -> None:
+    """With a key every path but the probes declares it; without one none does."""
     secured = describe(request_type(world.schema(), SERVE), SERVE, secured=True)
     assert secured["security"] == [{"key": []}]
     assert secured["paths"]["/readyz"]["get"]["security"] == []
-    assert "security" not in PAGE
+    assert "security" not in DOCUMENT
