@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import SourceError
+from common.files import replacing
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
 from features.engine.sql import column as quoted
@@ -130,7 +131,7 @@ def _types(schema: Schema, views: tuple[View, ...], scores: list[str]) -> pa.Sch
 
 def _write(reader: pa.RecordBatchReader, types: pa.Schema, out: Path, schema: Schema) -> tuple[int, int]:
     rows = labelled = 0
-    with pq.ParquetWriter(out, types) as writer:
+    with replacing(out) as partial, pq.ParquetWriter(partial, types) as writer:
         for batch in reader:
             columns = (_typed(values, kind) for values, kind in zip(batch.columns, types.types, strict=True))
             table = pa.table(list(columns), types)
