@@ -76,7 +76,7 @@ check: $(READY) ## lint, types, import contracts
 
 docs: $(READY) ## the documentation as a site: artifacts/site/index.html
 	python -m docs.generate
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 docs-check: $(READY) ## whether the generated pages and blocks are those of the code
 	python -m docs.generate --check
