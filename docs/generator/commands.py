@@ -17,7 +17,7 @@ from docs.generator.markdown import table
 from docs.generator.pipeline import declared
 
 PACKAGES = ("features", "models", "serving", "release", "monitoring", "flows", "benchmarks")
-INTERNAL = ("flows.process.guard", "serving.shadow.worker")  # started by the project itself
+INTERNAL = ("flows.process.guard", "flows.stages.reproduce", "serving.shadow.worker")  # started by the project itself
 RUNNERS = ("stage.run", "cyclopts.run")
 GROUPS = {"flows": "Flows", "benchmarks": "Benchmarks"}
 DRIFT = "`python -m monitoring.drift`"
