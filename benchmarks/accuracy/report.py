@@ -96,11 +96,20 @@ class Report:
         return None if probabilities is None else auc_of(schema, test, probabilities)
 
     def _write(self) -> None:
-        write_text(self.path, json.dumps(self.plain, indent=1) + "\n")
+        write_text(self.path, as_text(self.plain))
 
     @staticmethod
     def _is(run: dict[str, Any], row: Row, seed: int) -> bool:
         return bool(run["model"] == row.name and run["seed"] == seed and run["row"] == row.facts())
+
+
+def as_text(table: dict[str, Any]) -> str:
+    """The table as JSON with a line for each run and each model, so that a difference in git is readable."""
+    head = (f"{json.dumps(key)}: {json.dumps(table[key])}" for key in table if key not in ("runs", "models"))
+    runs = ",\n".join(f" {json.dumps(run)}" for run in table["runs"])
+    models = ",\n".join(f" {json.dumps(name)}: {json.dumps(model)}" for name, model in table.get("models", {}).items())
+    parts = [*head, f'"runs": [\n{runs}\n]', *([f'"models": {{\n{models}\n}}'] if "models" in table else [])]
+    return "{" + ",\n".join(parts) + "}\n"
 
 
 def auc_of(schema: Schema, rows: Tensors, scores: NDArray[Any]) -> Cells:

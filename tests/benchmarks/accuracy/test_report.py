@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accuracy.report import Report, Run
+from benchmarks.accuracy.report import Report, Run, as_text
 from benchmarks.accuracy.rows import read_rows
 from common import params
 from common.errors import ParameterError
@@ -43,3 +43,15 @@ def test_a_table_is_continued(prepared: Path, tmp_path: Path) -> None:
     assert [continued.has(row, 1), continued.has(row, 2), continued.has(changed, 1)] == [True, False, False]
     with pytest.raises(ParameterError, match="give another --json"):
         Report(tmp_path / "r.json", "movielens-1m", "another", prepared)
+
+
+@pytest.mark.parametrize(
+    "table", [{"dataset": "a", "runs": []}, {"dataset": "a", "runs": [{"m": 1}, {"m": 2}], "models": {"x": {}}}]
+)
+def test_a_file_has_a_line_for_each_run_and_model(table: dict[str, object]) -> None:
+    """It is JSON of the same table, whose difference in git names the runs that were added."""
+    text = as_text(table)
+    assert json.loads(text) == table
+    assert len(text.splitlines()) == 3 + len(table["runs"] or [""]) + (
+        2 + len(table["models"]) if "models" in table else 0
+    )
