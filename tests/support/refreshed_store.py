@@ -25,7 +25,7 @@ Stored = dict[tuple[str, bytes, str], tuple[bytes, int]]
 def copy_offline_store(project: Path, folder: Path) -> Path:
     """The offline store of `project` in another folder."""
     shutil.copytree(project / FEATURES, folder / FEATURES)
-    shutil.copy_offline_store(project / "data/schema.json", folder / "data")
+    shutil.copy(project / "data/schema.json", folder / "data")
     world.write_params(folder)
     return folder
 
@@ -72,4 +72,4 @@ def rewrite_view(folder: Path, view: str, query: str) -> None:
     path = folder / FEATURES / f"{view}.parquet"
     with duckdb.connect() as connection:
         connection.execute(f"create table rows as select * from read_parquet('{path}')")
-        connection.execute(f"copy_offline_store ({query}) to '{path}' (format parquet)")
+        connection.execute(f"copy ({query}) to '{path}' (format parquet)")
