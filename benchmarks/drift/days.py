@@ -39,7 +39,7 @@ def days(
 
     Args:
         dataset: Name of the data set.
-        path: Folder of its archives; None: that of the simulation.
+        path: Folder that holds the official archive; the simulation needs none.
         first: Number of the first day, counted from 1.
         json: File of the results.
     """

@@ -54,7 +54,14 @@ def windows(
     against: Path | None = None,
     json: Path = Path("artifacts/windows.json"),
 ) -> None:
-    """Measure the statistics on `rows` rows, and on `fewer` rows with Evidently; print and write to `json`."""
+    """Measure the statistics on two sizes of the log, the smaller one also with Evidently; print and write the result.
+
+    Args:
+        rows: Rows of the large log.
+        fewer: Rows of the small log.
+        against: A Python that has Evidently; None: without it.
+        json: File of the result.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         large, small = (write_log(Path(temporary) / f"{size}.parquet", size) for size in (rows, fewer))
         report: dict[str, Any] = {"threads": stage.threads(), "columns": 40, "scenarios": len(SCENARIOS)}
