@@ -147,6 +147,16 @@ class ChildLoop:
 def _run_steps(
     pipe: Connection, arguments: Arguments, rows: TensorBatch, batch_size: int, by_loader: bool, threads: int
 ) -> None:
+    """Run a step of the plain loop for every message in the pipe, and answer with its loss.
+
+    Args:
+        pipe: the end of the child process.
+        arguments: of the network.
+        rows: all rows as tensors.
+        batch_size: rows of a step.
+        by_loader: whether torch's DataLoader reads the rows one by one; else they are selected in memory.
+        threads: of torch.
+    """
     torch.set_num_threads(threads)
     network = LoopHiNet(*arguments)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

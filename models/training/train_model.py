@@ -67,6 +67,16 @@ def train_model(
 def _fit(
     network: nn.Module, tensors: Path, schema: Schema, settings: Train, checkpoint: Checkpoint | None, group: Group
 ) -> FitResult:
+    """Train the network on the encoded rows with the parameters of params.train.
+
+    Args:
+        network: the new network.
+        tensors: folder of the encoded rows, in `train` and `valid`.
+        schema: the schema of the data set.
+        settings: params.train.
+        checkpoint: where the run saves its state and resumes from.
+        group: the processes that train together.
+    """
     return fit(
         network,
         open_tensors(tensors / "train"),
