@@ -54,7 +54,7 @@ def partial_of(path: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Replace the content of `path` by `text`; its folder is made where there is none."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
