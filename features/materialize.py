@@ -1,6 +1,6 @@
 """Stage: the newest features of every user and item into the online store (Feast), and of every item into a snapshot.
 
-The online store holds the values as of the newest row of all views. It is made from nothing, into a file of its own: a
+The online store holds the values as of the newest row of all views. It is made from nothing, into a new file: a
 step from files to files. A store that others read while it changes is updated by `features.refresh`.
 """
 
