@@ -1,6 +1,6 @@
-"""An ASGI endpoint that answers POST /rank with constants: what HTTP alone costs.
+"""An ASGI application with constant answers to POST /rank: the cost of HTTP alone.
 
-`uvicorn benchmarks.serving.bare:app`; BARE_ITEMS of the environment is the number of items that it answers with.
+`uvicorn benchmarks.serving.bare:app`; the environment variable BARE_ITEMS is the number of items of its answer.
 """
 
 import os
@@ -13,23 +13,23 @@ from starlette.routing import Route
 
 
 def answer(items: int) -> bytes:
-    """As long as a ranking of so many items for two tasks."""
-    scores = [1 / (place + 1.7) for place in range(items)]
-    said = {"items": list(range(items)), "scores": scores, "probabilities": {"click": scores, "order": scores}}
-    return orjson.dumps(said)
+    """A JSON document as long as a ranking of `items` items for two tasks."""
+    scores = [1 / (index + 1.7) for index in range(items)]
+    document = {"items": list(range(items)), "scores": scores, "probabilities": {"click": scores, "order": scores}}
+    return orjson.dumps(document)
 
 
 ANSWER = answer(int(os.environ.get("BARE_ITEMS", "200")))
 
 
 async def rank(request: Request) -> Response:
-    """Read the body, say the same as ever."""
+    """Read the body and return the constant answer."""
     await request.body()
     return Response(ANSWER, media_type="application/json")
 
 
 async def ready(_: Request) -> Response:
-    """Always."""
+    """Return 200."""
     return Response()
 
 

@@ -1,4 +1,4 @@
-"""One measurement of a running server: the load generator's process beside it, and its latencies as figures."""
+"""One measurement of a running server: the process of the load generator, and its latencies as figures."""
 
 import os
 import subprocess
@@ -11,21 +11,23 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from benchmarks.serving.load import BEGINS
-from benchmarks.serving.servers import ROOT, SETTINGS, Server
+from benchmarks.serving.servers import ENVIRONMENT, Server
 from common.errors import PipelineError
+from common.paths import ROOT
 
-SLACK = 60.0  # seconds that a load may take longer than asked: its imports, and the answers that are waited for
+SLACK = 60.0  # seconds that a load may take longer than requested: its imports, and the last answers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Latencies in ms from the scheduled departure; `late_p99` is how much of them is the generator's own lateness.
+    """Latencies in ms from the scheduled departure; `late_p99` is the generator's own lateness among them.
 
-    `processor_ms` is what the server's processes used per answer; `stolen` the share of all cores that the host took
-    meanwhile (NaN: nobody knows); `load_average` that of the machine at the end, over a minute. `rate` is None where
-    the load was closed: as many requests as `connections` at any moment.
+    `processor_ms` is the processor time of the server's processes per answer; `stolen` the share of all cores that the
+    host took meanwhile (NaN: unknown); `load_average` that of the machine at the end, over a minute. `rate` is None in
+    a closed loop, which has `connections` requests in flight all the time.
     """
 
     candidates: int
@@ -44,77 +46,71 @@ class Point:
     stolen: float
     load_average: float
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """The figures, rounded."""
         return {name: round(v, 3) if isinstance(v, float) else v for name, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
-class Offered:
-    """Requests in the order of departure: moments (s), latencies (ms), statuses, whether the answer is degraded."""
+class Outcomes:
+    """Requests in the order of departure: scheduled departure (s), latencies (ms), status, whether it is degraded."""
 
-    moments: np.ndarray
-    late: np.ndarray
-    latency: np.ndarray
-    status: np.ndarray
-    degraded: np.ndarray
+    scheduled: NDArray[np.float64]
+    late: NDArray[np.float64]
+    latency: NDArray[np.float64]
+    status: NDArray[np.int64]
+    degraded: NDArray[np.bool_]
 
-    def between(self, start: float, end: float) -> "Offered":
-        """Those that were scheduled from `start` to `end`, in seconds."""
-        inside = (self.moments >= start) & (self.moments < end)
-        return Offered(*(values[inside] for values in vars(self).values()))
+    def between(self, start: float, end: float) -> "Outcomes":
+        """The requests that were scheduled from `start` to before `end`, in seconds."""
+        inside = (self.scheduled >= start) & (self.scheduled < end)
+        return Outcomes(*(values[inside] for values in vars(self).values()))
 
-
-def offer(
-    server: Server, bodies: Path, *, rate: float, seconds: float, connections: int = 256, options: Sequence[str] = ()
-) -> Offered:
-    """Let the generator send `bodies` to POST /rank of `server`, `rate` per second (0: closed loop)."""
-    with start_load(server, bodies, rate, seconds, connections, options) as running:
-        return running.result()
+    @property
+    def errors(self) -> int:
+        """The number of requests without an answer of status 200."""
+        return int((self.status != 200).sum())
 
 
-class start_load:  # noqa: N801 (a context manager that reads as a verb)
-    """The generator at work, begun when the block begins; `result` waits for its end."""
+class RunningLoad:
+    """The load generator, started when the block begins and killed when it ends; `result` waits for its end."""
 
     def __init__(
         self,
         server: Server,
         bodies: Path,
+        *,
         rate: float,
         seconds: float,
         connections: int = 256,
         options: Sequence[str] = (),
     ) -> None:
-        self.seconds, self.out = seconds, bodies.with_suffix(f".{time.monotonic_ns()}.npz")
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.serving.load",
-            "--url",
-            f"{server.url}/rank",
-            "--bodies",
-            str(bodies),
-            "--out",
-            str(self.out),
-            "--rate",
-            str(rate),
-            "--seconds",
-            str(seconds),
-            "--connections",
-            str(connections),
-            *options,
-        ]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | SETTINGS, stdout=subprocess.PIPE, text=True)
-        self.started = 0.0  # as time.monotonic tells it
+        """Send `bodies` to POST /rank of `server`, `rate` per second (0: closed loop).
 
-    def __enter__(self) -> "start_load":
+        Args:
+            server: the server.
+            bodies: file with a JSON body per line.
+            rate: requests per second; 0: each connection sends its next request after its answer.
+            seconds: length of the load.
+            connections: the most connections.
+            options: further options of the generator.
+        """
+        self.seconds, self.out = seconds, bodies.with_suffix(f".{time.monotonic_ns()}.npz")
+        command = [sys.executable, "-m", "benchmarks.serving.load", "--url", f"{server.url}/rank"]
+        command += ["--bodies", str(bodies), "--out", str(self.out), "--rate", str(rate), "--seconds", str(seconds)]
+        command += ["--connections", str(connections), *options]
+        variables = os.environ | ENVIRONMENT
+        self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
+        self.started = 0.0  # time.monotonic of the first departure
+
+    def __enter__(self) -> "RunningLoad":
         assert self.process.stdout is not None
-        said = self.process.stdout.readline()
-        if not said.startswith(BEGINS):
+        line = self.process.stdout.readline()
+        if not line.startswith(BEGINS):
             self.process.wait(SLACK)
             self.process.stdout.close()
-            raise PipelineError(f"the load generator ended with status {self.process.returncode}; its message is above")
-        self.started = float(said.removeprefix(BEGINS))
+            raise self._failed()
+        self.started = float(line.removeprefix(BEGINS))
         return self
 
     @property
@@ -122,13 +118,13 @@ class start_load:  # noqa: N801 (a context manager that reads as a verb)
         """Seconds since the load began."""
         return time.monotonic() - self.started
 
-    def result(self) -> Offered:
-        """What came of every request; raises PipelineError where the generator failed."""
+    def result(self) -> Outcomes:
+        """The outcome of every request; raises PipelineError where the generator failed."""
         if self.process.wait(self.seconds + SLACK) or not self.out.exists():
-            raise PipelineError(f"the load generator ended with status {self.process.returncode}; its message is above")
+            raise self._failed()
         with np.load(self.out) as kept:
-            seconds = (kept["scheduled"], kept["late"] * 1e3, kept["latency"] * 1e3)
-            return Offered(*seconds, kept["status"], kept["degraded"])
+            times = (kept["scheduled"], kept["late"] * 1e3, kept["latency"] * 1e3)
+            return Outcomes(*times, kept["status"], kept["degraded"])
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
@@ -138,48 +134,62 @@ class start_load:  # noqa: N801 (a context manager that reads as a verb)
         self.process.stdout.close()
         self.out.unlink(missing_ok=True)
 
+    def _failed(self) -> PipelineError:
+        status = self.process.returncode
+        return PipelineError(f"the load generator ended with status {status}; its message is above")
+
 
 def measure(
     server: Server, bodies: Path, *, candidates: int, rate: float | None, seconds: float, connections: int = 256
 ) -> Point:
-    """One point of the table."""
+    """Measure one load.
+
+    Args:
+        server: the server.
+        bodies: file with a JSON body per line.
+        candidates: the number of candidates of the bodies, for the report.
+        rate: requests per second; None: closed loop.
+        seconds: length of the load.
+        connections: the most connections.
+    """
     before, stolen, started = sum(server.processor_seconds().values()), stolen_seconds(), time.monotonic()
-    found = offer(server, bodies, rate=rate or 0, seconds=seconds, connections=connections)
+    with RunningLoad(server, bodies, rate=rate or 0, seconds=seconds, connections=connections) as load:
+        outcomes = load.result()
     taken = share_of_cores(stolen_seconds() - stolen, time.monotonic() - started)
-    used, answered = sum(server.processor_seconds().values()) - before, found.status == 200
-    span = max(seconds, float((found.moments + found.latency / 1e3).max(initial=0)))
-    p50, p95, p99, longest = percentiles(found.latency)
+    used, answered = sum(server.processor_seconds().values()) - before, int((outcomes.status == 200).sum())
+    span = max(seconds, float((outcomes.scheduled + outcomes.latency / 1e3).max(initial=0)))
+    p50, p95, p99, longest = percentiles(outcomes.latency)
     return Point(
         candidates=candidates,
         rate=rate,
         connections=connections,
         seconds=seconds,
-        requests=len(found.status),
-        errors=int((~answered).sum()),
-        answers_per_second=float(answered.sum()) / span,
+        requests=len(outcomes.status),
+        errors=outcomes.errors,
+        answers_per_second=answered / span,
         p50=p50,
         p95=p95,
         p99=p99,
         longest=longest,
-        late_p99=percentiles(found.late)[2],
-        processor_ms=used * 1e3 / max(1, int(answered.sum())),
+        late_p99=percentiles(outcomes.late)[2],
+        processor_ms=used * 1e3 / max(1, answered),
         stolen=taken,
         load_average=os.getloadavg()[0],
     )
 
 
 def stolen_seconds() -> float:
-    """Processor seconds that the host took from this machine since it was started; NaN where nobody knows."""
+    """Processor seconds that the host took from this machine since it was started; NaN if unknown."""
     return float(getattr(psutil.cpu_times(), "steal", "nan"))
 
 
 def share_of_cores(used: float, seconds: float) -> float:
-    """What processor seconds are of all that the cores have in `seconds`."""
+    """Processor seconds as a share of those that all cores have in `seconds`."""
     return used / seconds / (psutil.cpu_count() or 1)
 
 
-def percentiles(values: np.ndarray) -> tuple[float, float, float, float]:
-    """50, 95, 99 and 100; NaN where there is nothing."""
+def percentiles(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Percentiles 50, 95, 99 and 100; NaN without values."""
     if not len(values):
         return (float("nan"),) * 4
     p50, p95, p99, longest = np.percentile(values, [50, 95, 99, 100]).tolist()

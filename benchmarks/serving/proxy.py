@@ -1,4 +1,8 @@
-"""A TCP proxy on loopback that can be told to answer late: a store that is slow, without one."""
+"""A TCP proxy on loopback with an adjustable delay, which makes a store slow.
+
+It is our own because `faulty` 0.2.1, the only one in the registries, leaves connections open when it stops: Debian, npm
+and PyPI have clients of toxiproxy but not its server, and netem needs root and the kernel's module.
+"""
 
 import asyncio
 import threading
@@ -11,14 +15,14 @@ CHUNK = 65536  # bytes
 
 @dataclass
 class Proxy:
-    """Listens at `port`, hands on to `target` of 127.0.0.1; what comes back is `delay` seconds late."""
+    """Listens at `port` and passes on to the port `target` of 127.0.0.1; answers come `delay` seconds late."""
 
     target: int
     port: int = 0
     delay: float = 0.0
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        """Until `stop`; then every connection is cut, on both sides."""
+        """Serve until `stop`; then cut every connection on both sides."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
@@ -28,7 +32,7 @@ class Proxy:
         for task in open_now:
             task.cancel()
         await asyncio.gather(*open_now, return_exceptions=True)
-        await asyncio.sleep(0)  # a transport that was cut lets go of its socket in the next turn of the loop
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sides = [writer]
@@ -36,13 +40,13 @@ class Proxy:
             with suppress(OSError):
                 back, forth = await asyncio.open_connection("127.0.0.1", self.target)
                 sides.append(forth)
-                await asyncio.gather(self._pass_on(reader, forth, late=False), self._pass_on(back, writer, late=True))
+                await asyncio.gather(self._copy(reader, forth, late=False), self._copy(back, writer, late=True))
             writer.close()
         except asyncio.CancelledError:
             for side in sides:
                 side.transport.abort()
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, late: bool) -> None:
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, late: bool) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
                 await asyncio.sleep(self.delay if late else 0)
@@ -53,7 +57,7 @@ class Proxy:
 
 @contextmanager
 def proxy(target: int) -> Iterator[Proxy]:
-    """A proxy before the port `target`, in a thread."""
+    """A proxy in front of the port `target`, in a thread."""
     made, ready = Proxy(target), threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

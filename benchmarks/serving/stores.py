@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,16 +10,16 @@ from benchmarks.serving.servers import redis_server
 from common.errors import PipelineError
 from common.settings import variable
 from features.store.definitions import open_store
+from features.store.incremental import BEGINNING
 from features.store.offline_store import newest_timestamp
 from models.model_folder import Model
 
 SQLITE, REDIS = "sqlite", "redis"
-_BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 @contextmanager
 def online_store(kind: str, model: Model, features: Path) -> Iterator[dict[str, str]]:
-    """The environment of a service that reads the online store `kind`; Redis is started and filled from `features`."""
+    """The environment of a service with the online store `kind`; Redis is started and filled from `features`."""
     if kind == SQLITE:
         yield {}
         return
@@ -31,8 +30,8 @@ def online_store(kind: str, model: Model, features: Path) -> Iterator[dict[str, 
 
 @contextmanager
 def locked_file(online: Path) -> Iterator[None]:
-    """A connection of this process holds the SQLite file for itself: no other connection can read it."""
-    with closing(sqlite3.connect(online, isolation_level=None)) as connection:  # closed, it lets go
+    """An exclusive lock on the SQLite file: no other connection can read it."""
+    with closing(sqlite3.connect(online, isolation_level=None)) as connection:  # closing it releases the lock
         connection.execute("pragma locking_mode = exclusive")
         connection.execute("begin exclusive")
         yield
@@ -41,7 +40,7 @@ def locked_file(online: Path) -> Iterator[None]:
 def fill_redis(port: int, model: Model, features: Path) -> None:
     """Write the newest rows of the users' views under `features` to the Redis at `port`; raises PipelineError.
 
-    The items' stay out: the service has them in its snapshot.
+    Rows of items are left out: the service reads them from its snapshot.
     """
     if not features.is_dir():
         raise PipelineError(f"{features} does not exist, from which Redis is filled: run `dvc repro aggregate`")
@@ -56,4 +55,4 @@ def fill_redis(port: int, model: Model, features: Path) -> None:
             redis=f"127.0.0.1:{port}",
         )
         names = [view.name for view in model.views if model.schema.item not in view.keys]
-        store.materialize(_BEGINNING, newest_timestamp(model.views, features), feature_views=names)
+        store.materialize(BEGINNING, newest_timestamp(model.views, features), feature_views=names)

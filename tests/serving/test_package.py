@@ -74,7 +74,7 @@ def test_the_bento_has_model_store_and_parameters_unchanged(bento: Path, project
     assert "creation_time" not in bentofile
 
 
-def test_the_source_is_that_of_the_service_alone(bento: Path) -> None:
+def test_the_source_has_only_what_the_service_needs(bento: Path) -> None:
     """It has no pickle and no compiled code, no stage, and no network but the packed model's."""
     assert {Path(name).suffix for name in names(bento / "src")} == {
         ".py",
@@ -98,7 +98,7 @@ def test_the_source_has_the_module_of_the_packed_network(tmp_path: Path, network
     assert (tmp_path / f"{module.replace('.', '/')}.py").is_file()
 
 
-def test_a_packed_network_can_be_imported_from_the_source_alone(tmp_path: Path) -> None:
+def test_the_source_is_enough_to_import_the_packed_network(tmp_path: Path) -> None:
     """The source has everything that the network's module imports."""
     copy_source(tmp_path, network="pepnet")
     code = f"import pkgutil; pkgutil.resolve_name({NETWORKS['pepnet']!r})"

@@ -70,7 +70,7 @@ def test_a_row_has_what_the_encoder_read_and_the_model_said(
 def test_an_overridden_sequence_has_no_newest_day(
     ranker: Ranker, log: ImpressionLog, project: Path, tmp_path: Path
 ) -> None:
-    """The store knows the day of its own sequence, not that of the request's."""
+    """The store knows the day of the stored sequence, not that of the request's."""
     ranker.rank(request(project, overrides={"user": {"user_recent_items": [2, 3]}}))
     log.close()
     rows = [(row["user_recent_items"], row[newest_day("user_recent_items")]) for row in rows_in(tmp_path)]
