@@ -118,7 +118,7 @@ class Sender:
         self._started = self._reported = 0.0
 
     async def run(self, schedule: NDArray[np.float64] | None, seconds: float, connections: int) -> None:
-        """Send by the schedule, or back to back for `seconds`, and wait at most REQUEST_TIMEOUT for the last answers."""
+        """Send by the schedule, or back to back for `seconds`; wait at most REQUEST_TIMEOUT for the last answers."""
         connector = aiohttp.TCPConnector(limit=connections)
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=HEADERS) as session:
