@@ -1,4 +1,4 @@
-"""What deploy/ holds fits the service: every metric that is drawn or watched is one that it exposes."""
+"""The files of deploy/ match the service: every metric of a panel or an alert is one that it exposes."""
 
 import json
 import re
@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from common.paths import ROOT
-from serving.shadow import worker
-from serving.telemetry.prometheus import Metrics
+from serving.shadow.comparison import ShadowMetrics
+from serving.telemetry.prometheus import ServiceMetrics
 
+pytestmark = pytest.mark.unit
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
 ALERTS = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
@@ -20,49 +21,47 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.serving.yaml").read_text())
 
 
 def exposed() -> dict[str, set[str]]:
-    """The names under which samples of the service appear, with their labels."""
-    found: dict[str, set[str]] = {}
-    every = (*Metrics(["feed"]).registry._collector_to_names, *worker.Metrics().registry._collector_to_names)
-    for metric in every:
+    """The names of the service's samples, with their labels."""
+    names: dict[str, set[str]] = {}
+    registries = (ServiceMetrics(["feed"]).registry, ShadowMetrics().registry)
+    for metric in (metric for registry in registries for metric in registry._collector_to_names):
         kind, name, labels = metric._type, metric._name, set(metric._labelnames)
         endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[kind]
-        found |= {name + ending: labels | ({"le"} if ending == "_bucket" else set()) for ending in endings}
-    return found
+        names |= {name + ending: labels | ({"le"} if ending == "_bucket" else set()) for ending in endings}
+    return names
 
 
 def queries() -> list[str]:
     """Every expression of the dashboard and of the alerts."""
-    drawn = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
-    asked = [variable["query"]["query"] for variable in DASHBOARD["templating"]["list"]]
-    return drawn + asked + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+    variables = [variable["query"]["query"] for variable in DASHBOARD["templating"]["list"]]
+    return panels + variables + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
 
 
-def test_every_metric_that_is_asked_for_is_exposed() -> None:
-    """By its whole name, and the other way round: what the service measures is drawn."""
-    asked = {name for query in queries() for name in re.findall(r"\bhinet_\w+", query)}
-    assert asked <= set(exposed()), asked - set(exposed())
-    families = {re.sub("_(total|bucket|sum|count)$", "", name) for name in asked}
+def test_every_queried_metric_is_exposed_and_every_exposed_one_is_queried() -> None:
+    """Queries use the names of samples; each metric of the service has a panel or an alert."""
+    queried = {name for query in queries() for name in re.findall(r"\bhinet_\w+", query)}
+    assert queried <= set(exposed()), queried - set(exposed())
+    families = {re.sub("_(total|bucket|sum|count)$", "", name) for name in queried}
     measured = {re.sub("_(total|bucket|sum|count)$", "", name) for name in exposed()}
     assert measured == families
 
 
-def test_every_label_that_is_asked_for_is_one_of_its_metric() -> None:
+def test_every_queried_label_is_one_of_its_metric() -> None:
     """In a selector: metric{label="value"}."""
     for query in queries():
         for name, selector in re.findall(r"\b(hinet_\w+)\{([^}]*)\}", query):
             assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)) <= exposed()[name], query
 
 
-def test_a_panel_has_a_place_of_its_own() -> None:
-    """No two overlap, none is wider than the page, every one has a title and the provisioned source."""
+def test_panels_do_not_overlap() -> None:
+    """No panel is wider than the page; each has a title, an id, and the provisioned data source."""
     source = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text())
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
+        grid = panel["gridPos"]
         cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
         }
         assert panel["title"]
         assert max(x for x, _ in cells) < 24
@@ -73,8 +72,8 @@ def test_a_panel_has_a_place_of_its_own() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_compose_mounts_what_is_there_and_opens_this_machine_only() -> None:
-    """Files of the project that are mounted exist (but for what a run makes); ports are of 127.0.0.1."""
+def test_compose_mounts_existing_files_and_opens_ports_of_this_machine_only() -> None:
+    """Every mounted file exists in the project or is made by a run; every port is of 127.0.0.1."""
     for name, service in COMPOSE["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         for volume in service.get("volumes", []):
@@ -88,7 +87,7 @@ def test_compose_mounts_what_is_there_and_opens_this_machine_only() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_prometheus_takes_its_configuration() -> None:
-    """`promtool check config`, which reads the alerts as well, and their expressions."""
+def test_the_configuration_of_prometheus_is_valid() -> None:
+    """`promtool check config` accepts it, with the alerts and their expressions."""
     done = subprocess.run(["promtool", "check", "config", DEPLOY / "prometheus.yml"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
