@@ -97,7 +97,7 @@ def old_phrases(path: Path) -> Iterator[str]:
         sentences = list(enumerate(path.read_text().splitlines(), 1))
     for line, sentence in sentences:
         words = PHRASES.findall(sentence)
-        if words and not FIXED & {word.strip("`\"'{}").removeprefix('b"') for word in re.split(r"[\s.,;:\[\]()=|/]+", sentence)}:
+        if words and not any(re.search(rf"(?<![\w-]){re.escape(name)}(?!\w)", sentence) for name in FIXED):
             yield f"{path.relative_to(ROOT)}:{line}: {', '.join(words)}: {sentence.strip()}"
 
 
