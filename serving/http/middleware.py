@@ -39,7 +39,7 @@ class ApiMiddleware:
         self._router = Router(api.routes, redirect_slashes=False, default=self._pass_on)
         handlers: dict[Any, Any] = {
             ProblemError: _problem,
-            HTTPStatus.METHOD_NOT_ALLOWED: _wrong_method,
+            HTTPException: _wrong_method,  # a Route raises no other
             ClientDisconnect: _no_response,
             Exception: _unexpected,
         }
