@@ -29,6 +29,7 @@ PACKAGES = (
     "safetensors",
     "starlette",
     "torch",
+    "typeguard",
     "typing_extensions",
 )  # BentoML adds itself
 
