@@ -9,6 +9,7 @@ from common import params
 from common.errors import ParameterError
 from common.paths import ROOT
 
+pytestmark = pytest.mark.unit
 PLAIN = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
@@ -19,7 +20,7 @@ def load(tmp_path: Path, plain: object) -> params.Params:
 
 
 def test_the_file_in_the_repository_is_right() -> None:
-    """The params.yaml that everybody starts from loads, and says simulation."""
+    """The params.yaml of the repository loads, and names the simulation."""
     assert params.load(ROOT / "params.yaml").dataset.name == "simulation"
 
 

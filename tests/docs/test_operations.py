@@ -13,6 +13,7 @@ import pytest
 
 from common.paths import ROOT
 
+pytestmark = pytest.mark.process
 TEXT = (ROOT / "docs" / "operations" / "index.md").read_text()
 RUN = "5b9d3b3e-6d2e-4f7c-8d3f-0d5d5a2d6a11"  # for ID
 FOREIGN = {"git", "tar", "docker", "echo", "export", "bentoml", "make"}  # not ours, or tested elsewhere

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.drift_findings import FINDINGS, ODD
+from tests.support.drift_scores import HISTORY, label, performance, scores
+
 SCENARIOS = {"home_feed": 0.40, "search": 0.25, "channel": 0.15, "flash_sale": 0.10, "nearby": 0.06, "late_night": 0.04}
 CURRENT_SHARES = (0.31, 0.36, 0.15, 0.09, 0.0596, 0.0004)  # late_night all but vanished
 REFERENCE_ROWS, CURRENT_ROWS, FEW = 400_000, 50_000, 100
@@ -24,7 +27,6 @@ LIMITS = {"significance": 0.001, "fewest_rows": FEW, "scored_rows": 200_000} | {
     )
     for level, limit in zip(("watch", "act"), limits, strict=True)
 }
-ODD = "<script>alert('odd & \"quoted\"')</script>"
 NAMES = (
     "price",
     "user_click_rate_7d",
@@ -57,155 +59,6 @@ MOVED = {
     ("user_click_rate_7d", "home_feed"): 0.4,
     ("hour", "search"): 0.35,
 }
-HISTORY = [0.02, 0.03, 0.01, 0.025]
-FINDINGS = (
-    (
-        "unit",
-        "act",
-        "price",
-        "search",
-        None,
-        "psi",
-        5.2,
-        None,
-        "price in search is 100 times what it was, in mean and spread alike: as after a change of unit",
-    ),
-    (
-        "swapped",
-        "act",
-        "city_tier",
-        "nearby",
-        None,
-        "psi",
-        0.61,
-        None,
-        "value <1> and value <3> of city_tier are exchanged in nearby",
-    ),
-    (
-        "missing",
-        "act",
-        "rating",
-        "nearby",
-        None,
-        "missing",
-        0.222,
-        0.021,
-        "rating is missing in 24.3% of the rows of nearby, usually in 2.1%",
-    ),
-    (
-        "outdated",
-        "act",
-        "user_recent_items",
-        "all",
-        None,
-        "fresh",
-        0.98,
-        0.25,
-        "0.5% of user_recent_items in all scenarios have a value of the youngest days, usually 25.0%",
-    ),
-    (
-        "label_rate",
-        "act",
-        None,
-        "flash_sale",
-        "order",
-        "label_rate",
-        0.601,
-        0.0281,
-        "order in flash_sale is 1.12%, usually 2.81% on such weekdays (-60%)",
-    ),
-    (
-        "covariate",
-        "act",
-        "price",
-        "flash_sale",
-        None,
-        "psi",
-        0.31,
-        None,
-        "price is distributed differently in flash_sale: the share of 3.2 .. 5.1 has moved by -9.6 points",
-    ),
-    (
-        "ranking",
-        "act",
-        None,
-        "search",
-        "click",
-        "ranking",
-        0.063,
-        0.803,
-        "click in search is ranked worse: AUC 0.740, on the validation rows 0.803",
-    ),
-    (
-        "calibration",
-        "watch",
-        None,
-        "search",
-        "click",
-        "calibration",
-        1.31,
-        1.0,
-        "click in search: predicted over observed is 1.31, on the validation rows 1.00",
-    ),
-    (
-        "score",
-        "watch",
-        None,
-        "search",
-        "click",
-        "score",
-        0.16,
-        None,
-        "the scores of click in search are distributed differently: PSI 0.16",
-    ),
-    (
-        "mix",
-        "watch",
-        None,
-        "home_feed",
-        None,
-        "mix",
-        0.11,
-        None,
-        "home_feed makes 31.0% of the impressions, usually 40.0%",
-    ),
-    (
-        "new_values",
-        "watch",
-        "brand",
-        "all",
-        None,
-        "unknown",
-        0.11,
-        0.02,
-        "13.0% of the values of brand in all scenarios are new to the model, usually 2.0%",
-    ),
-    (
-        "range",
-        "watch",
-        "orders_last_year",
-        "channel",
-        None,
-        "out_of_range",
-        0.134,
-        0.0,
-        "13.4% of orders_last_year in channel lie beyond what training saw, usually 0.0%",
-    ),
-    ("covariate", "watch", "tags", "channel", None, "psi", 0.19, None, "tags is distributed differently in channel"),
-    ("covariate", "watch", "hour", "search", None, "psi", 0.12, None, "hour is distributed differently in search"),
-    (
-        "covariate",
-        "watch",
-        "user_click_rate_7d",
-        "home_feed",
-        None,
-        "psi",
-        0.11,
-        None,
-        "user_click_rate_7d is distributed differently in home_feed",
-    ),
-    ("covariate", "watch", ODD, "all", None, None, None, None, f"{ODD} could not be compared at all"),
-)
 
 Plain = dict[str, Any]
 
@@ -241,9 +94,9 @@ def document(columns: int = 40) -> Plain:
         "mix": _mix(),
         "findings": [_finding(*finding) for finding in FINDINGS],
         "columns": [_column(generator, name, index) for index, name in enumerate([*names, ODD])],
-        "labels": [_label(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
-        "scores": [_scores(generator, scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
-        "performance": [_performance(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
+        "labels": [label(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
+        "scores": [scores(generator, scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
+        "performance": [performance(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
         "quality": {
             "rows": CURRENT_ROWS,
             "quarantined": {"events": 412, "users": 0, "items": 3},
@@ -406,82 +259,4 @@ def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray
         "current": current.tolist(),
         "corrected_p_values": {"psi": 1e-6 if psi > 0.1 else 1.0},
         "histories": {"psi": (noise * generator.uniform(0.5, 2, 9)).tolist()},
-    }
-
-
-def _label(scenario: str, task: str) -> Plain:
-    rows, off = 1_000 + 7 * len(scenario), (scenario, task) == ("flash_sale", "order")
-    rate = 0.11 if task == "click" else 0.028
-    observed = 0.0112 if off else rate * 1.04
-    return {
-        "scenario": scenario,
-        "task": task,
-        "rows": rows,
-        "positives": round(rows * observed),
-        "rate": observed,
-        "reference_rate": rate,
-        "low": rate * 0.87,
-        "high": rate * 1.13,
-        "same_weekday": scenario != "nearby",
-        "verdict": "act" if off else "ok",
-        "p_value": 2e-6 if off else 0.3,
-        "enough_rows": True,
-        "corrected_p_values": {"label_rate": 1e-4 if off else 1.0},
-        "histories": {"label_rate": HISTORY},
-    }
-
-
-def _scores(generator: np.random.Generator, scenario: str, task: str) -> Plain:
-    moved, labelled = (scenario, task) == ("search", "click"), scenario != "late_night"
-    reference = np.sort(generator.dirichlet(np.full(10, 3)))[::-1]
-    current = np.roll(reference, 1) if moved else reference * generator.uniform(0.9, 1.1, 10)
-    mean, ratio = (0.12 if task == "click" else 0.03), 1.31 if moved else 0.97
-    predicted = mean * np.linspace(0.2, 2.5, 8 * labelled)
-    points = [
-        {
-            "predicted": float(p),
-            "observed": float(p / ratio * generator.uniform(0.85, 1.15)),
-            "rows": int(900 / (index + 1)),
-        }
-        for index, p in enumerate(predicted)
-    ]
-    return {
-        "scenario": scenario,
-        "task": task,
-        "rows": 4_000,
-        "psi": 0.16 if moved else 0.004,
-        "noise": 0.006,
-        "verdict": "watch" if moved else "ok",
-        "bins": [f"{index / 100} .. {(index + 1) / 100}" for index in range(10)],
-        "reference": reference.tolist(),
-        "current": (current / current.sum()).tolist(),
-        "mean_predicted": mean,
-        "mean_observed": mean / ratio if labelled else None,
-        "ratio": ratio if labelled else None,
-        "low": ratio * 0.9 if labelled else None,
-        "high": ratio * 1.1 if labelled else None,
-        "calibration_verdict": ("watch" if moved else "ok") if labelled else None,
-        "reliability": points,
-    }
-
-
-def _performance(scenario: str, task: str) -> Plain:
-    known, usual = scenario != "late_night", 0.803
-    auc = 0.74 if (scenario, task) == ("search", "click") else 0.801
-    return {
-        "scenario": scenario,
-        "task": task,
-        "rows": 4_000 if known else 20,
-        "positives": 440 if known else 0,
-        "auc": auc if known else None,
-        "low": auc - 0.018 if known else None,
-        "high": auc + 0.018 if known else None,
-        "reference_auc": usual,
-        "reference_rows": 4_000,
-        "fall": usual - auc if known else None,
-        "noise": 0.032 if known else None,
-        "p_value": 1e-8 if auc < 0.8 else 0.42,
-        "verdict": ("act" if auc < 0.8 else "ok") if known else None,
-        "corrected_p_values": {"ranking": 1e-6 if auc < 0.8 else 1.0} if known else {},
-        "histories": {},
     }

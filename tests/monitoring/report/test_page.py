@@ -11,7 +11,8 @@ from jinja2 import UndefinedError
 
 from monitoring.report import charts, wording
 from monitoring.report import page as report_page
-from tests.support.drift_document import FINDINGS, ODD, SCENARIOS, document, nulls, quiet
+from tests.support.drift_document import SCENARIOS, document, nulls, quiet
+from tests.support.drift_findings import FINDINGS, ODD
 
 pytestmark = pytest.mark.unit
 
