@@ -237,14 +237,13 @@ def _known_before(schema: Schema, table: str, key: str) -> Iterator[Rule]:
 def _implied(schema: Schema, task: Task, required: str) -> Rule:
     """The rule that `required` is 1 wherever `task` is 1; a missing label breaks it, too."""
     return expect(
-        gxe.ExpectColumnPairValuesAToBeGreaterThanB,
+        gxe.ExpectColumnPairValuesToBeEqual,
         "row",
         f"{task.name} without {required}",
         [task.name, required],
         f"{required} is 1 wherever {task.name} is 1",
         column_A=required,
         column_B=task.name,
-        or_equal=True,
         ignore_row_if="neither",
         row_condition=Condition(task.name) == 1,
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from great_expectations.expectations import ExpectColumnValuesToNotBeNull
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from features.engine.arrow_types import arrow_schema
@@ -155,6 +155,9 @@ WRONG = {
 
 
 @given(cells=CELLS, batch_rows=st.sampled_from([30, 1000]))
+@example(  # an order whose click is 2: outside its values, and not 1
+    cells=[("events", 96, 0, 0), ("events", 78, 55, 0), *[("events", 0, 0, 0)] * 2, ("events", 2, 62, 3)], batch_rows=30
+)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_equals_a_plain_check(tmp_path_factory, cells, batch_rows):
     """For any corrupted cells and any batch size the reasons are those of a plain loop over the rows."""

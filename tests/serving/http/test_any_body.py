@@ -41,7 +41,11 @@ FIELDS = {
     ),
     "explain": st.booleans(),
 }
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    # threads of the service draw ids while Hypothesis draws a body, which takes it for a strategy that does
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module"),
+]
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
