@@ -24,7 +24,6 @@ def run(function: Callable[..., Any], *, failed: int = FAILED) -> None:
     option do not pay for it.
     """
     started = time.perf_counter()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads; else threads spin beside other work
     app = cyclopts.App(name=f"python -m {_module()}", help=function.__doc__, result_action="return_value")
     app.default(function)
     error = None

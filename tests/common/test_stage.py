@@ -27,9 +27,6 @@ def work(*, out: Path) -> None:
         raise Locked("the store is locked")
     if out.name == "fault":
         raise ZeroDivisionError
-    if out.name == "openmp":
-        import os
-        print("waits", os.environ["OMP_WAIT_POLICY"])
     print("wrote", out)
 stage.run(work)
 """
@@ -74,17 +71,6 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" in done.stderr
-
-
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_openmp_waits_passively_unless_chosen(
-    chosen: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before a stage imports torch, whose threads would spin; what the environment chooses is kept."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if chosen:
-        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
-    assert run("--out", "openmp").stdout.startswith(f"waits {expected}\n")
 
 
 def test_a_wrong_argument_is_refused() -> None:
