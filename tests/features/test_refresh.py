@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.quality import gate
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.incremental import Watermark
 from features.store.item_snapshot import item_snapshot_path, read_snapshot
@@ -27,13 +26,7 @@ from tests.support.refreshed_store import (
     update,
 )
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def _without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data Docs have separate tests, and take longer than all the rest."""
-    monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("without_data_docs")]
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from common.errors import ParameterError, StoreError, ValidationError
 from common.exit_status import LOCKED
 from common.paths import ROOT
 from features import refresh as refreshing
-from features.quality import gate
 from features.quality import online_store as quality
 from features.store import online_store
 from features.store.definitions import open_store
@@ -40,13 +39,7 @@ from tests.support.refreshed_store import (
     update,
 )
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def _without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data Docs have separate tests, and take longer than all the rest."""
-    monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("without_data_docs")]
 
 
 @pytest.fixture

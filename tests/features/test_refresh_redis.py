@@ -11,13 +11,12 @@ import pytest
 
 from common.errors import StoreError
 from common.exit_status import LOCKED
-from features.quality import gate
 from features.store.incremental import Watermark
 from features.store.item_snapshot import item_snapshot_path
 from features.store.online_store import WATERMARK, StoreUnavailableError, state_dir
 from tests.support.redis_process import NEWEST, RedisProcess, needs_redis, refresh_redis
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs")]
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     made = RedisProcess(tmp_path_factory.mktemp("redis"))
     yield made
     made.stop()
-
-
-@pytest.fixture(autouse=True)
-def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data Docs have their own tests."""
-    monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
 
 
 @needs_redis

@@ -38,3 +38,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run in: flows take the current folder for their workspace."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quality gates write no pages: Data Docs have separate tests, and take longer than all the rest."""
+    from features.quality import gate
+
+    monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)

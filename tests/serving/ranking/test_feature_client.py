@@ -42,7 +42,7 @@ ITEM_COLUMNS = {column.name for column in world.schema().items} | {
 BUSY_SECONDS = 5.0  # that sqlite3 waits for a lock by default
 
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs")]
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     made = RedisProcess(tmp_path_factory.mktemp("redis"))
     yield made
     made.stop()
-
-
-@pytest.fixture(autouse=True)
-def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data Docs have their own tests."""
-    monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
 
 
 @pytest.fixture(scope="module")
