@@ -13,7 +13,11 @@ FEW, MANY = 300, 5000  # cases of a normal test and of a slow one
 MODES = ("positive", "negative")  # requests that the document allows, and others
 SCHEMA = world.schema()
 PATHS = {"/rank", "/rank_batch", "/model"}
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    # Schemathesis draws with the module `random` in some of its strategies (a header, a null in a path)
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
+]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
