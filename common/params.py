@@ -63,7 +63,7 @@ class Tenrec(Section):
 class Dataset(Section):
     """Which log is read, and from where."""
 
-    name: Literal["simulation", "movielens-1m", "kuairand-pure", "tenrec-qk-video"]
+    name: Annotated[str, Field(min_length=1)]  # of features/datasets, `declared`, or the import path of a reader
     path: str
     until: datetime.date | None = Field(strict=False)
     simulation: Simulation

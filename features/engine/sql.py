@@ -23,3 +23,8 @@ def literal(value: object) -> str:
 def parquet(path: Path) -> str:
     """A table function that reads the Parquet file `path`, or all files of a pattern; folder names give no columns."""
     return f"read_parquet({literal(path)}, hive_partitioning = false)"
+
+
+def escape_glob(path: str) -> str:
+    """A path in which DuckDB sees no pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)

@@ -1,0 +1,201 @@
+"""The declaration of a log as text: each column on a line, with why it was guessed so, and what is to be decided."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import SourceError
+from features.datasets.drafting import guesses
+from features.datasets.drafting.guesses import ROLE_WORDS, Guess
+from features.datasets.drafting.profile import RawColumn, RawTable, raw_tables
+from features.schema import Role
+
+DECIDE = "DECIDE: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """The text of a declaration, and the tables that it was made from."""
+
+    text: str
+    tables: list[RawTable]
+
+    def summary(self, out: Path) -> str:
+        """What was read, how many decisions are left, and what to do next."""
+        decisions = self.text.count(DECIDE)
+        files = sum(len(table.files) for table in self.tables)
+        rows = sum(table.rows for table in self.tables)
+        return (
+            f"{out}: drafted from {files} files with {rows:,} rows; {decisions} decisions are yours (DECIDE). Then:\n"
+            f"    dvc exp run -S dataset.name=declared -S dataset.path={out}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Events:
+    """The table of impressions with the columns that identify an impression."""
+
+    table: RawTable
+    timestamp: RawColumn
+    user: RawColumn
+    item: RawColumn
+
+
+def draft_of(files: list[str], out: Path) -> Draft:
+    """The draft for a log in `files`, whose paths are written relative to the folder of `out`.
+
+    Raises SourceError where no table has a timestamp, a user and an item.
+    """
+    tables = raw_tables(files)
+    events = _events(tables)
+    rest = [table for table in tables if table is not events.table]
+    name = out.absolute().parent.name or "log"
+    lines = [f"name: {json.dumps(name)}", "events:", *_events_lines(events, out)]
+    for role, column in ((Role.USER, events.user), (Role.ITEM, events.item)):
+        table = _entity_table(rest, role, column)
+        if table is not None:
+            lines += ["", f"{role}s:", *_entity_lines(table[0], table[1], column, out)]
+    return Draft(text="\n".join(lines) + "\n", tables=tables)
+
+
+def _events(tables: list[RawTable]) -> _Events:
+    """The largest table that has a timestamp, a user and an item."""
+    for table in sorted(tables, key=lambda table: -table.rows):
+        timestamp = guesses.timestamp_of(table)
+        user, item = (guesses.id_of(table, ROLE_WORDS[role]) for role in (Role.USER, Role.ITEM))
+        if timestamp and user and item:
+            return _Events(table=table, timestamp=timestamp, user=user, item=item)
+    seen = "; ".join(f"{table.files[0]}: {', '.join(c.name for c in table.columns)}" for table in tables)
+    raise SourceError(
+        f"no file has a timestamp (a date, or seconds since 1970), a user and an item; found {seen}. "
+        "Rename columns, or write the declaration by hand: docs/how-to/own-data.md"
+    )
+
+
+def _entity_table(tables: list[RawTable], role: Role, column: RawColumn) -> tuple[RawTable, RawColumn] | None:
+    """The table with one row for each user (or item), and its key: the same name, or one that is the id's."""
+    for table in tables:
+        key = table.column(column.name) or guesses.id_of(table, ROLE_WORDS[role])
+        if key is not None and key.is_unique:
+            return table, key
+    return None
+
+
+def _events_lines(events: _Events, out: Path) -> Iterator[str]:
+    table = events.table
+    ids = (events.timestamp, events.user, events.item)
+    rest = [column for column in table.columns if column not in ids]
+    labels = {column.name: guess for column in rest if (guess := guesses.label_of(column))}
+    scenario = guesses.scenario_of(column for column in rest if column.name not in labels)
+    features = [column for column in rest if column.name not in labels and column is not scenario]
+    yield from _files_lines(table, out)
+    yield f"  repeated_rows: keep # {DECIDE}drop, if equal rows are one impression that was logged several times"
+    yield "  columns:"
+    yield _line(_timestamp(events.timestamp))
+    yield _line(_id(events.user, Role.USER))
+    yield _line(_id(events.item, Role.ITEM))
+    yield _line(_scenario(scenario))
+    yield from map(_line, _labels(list(labels.values())))
+    yield from map(_line, map(_feature_of_event, features))
+
+
+def _feature_of_event(column: RawColumn) -> Guess:
+    if guesses.is_outcome(column):
+        return Guess(name=column.name, keys=None, why="it seems to be known only after the impression")
+    return guesses.feature_of(column)
+
+
+def _entity_lines(table: RawTable, key: RawColumn, column: RawColumn, out: Path) -> Iterator[str]:
+    yield from _files_lines(table, out)
+    if key.name != column.name:
+        yield f"  key: {_yaml(guesses.expression(key.name))} # the column of the id, {column.name} in the events"
+    features = [guesses.feature_of(feature) for feature in table.columns if feature is not key]
+    if all(guess.keys is None for guess in features):
+        yield "  columns: {}"
+    else:
+        yield "  columns:"
+    yield from map(_line, features)
+
+
+def _files_lines(table: RawTable, out: Path) -> Iterator[str]:
+    yield f"  files: {json.dumps([_relative(file, out) for file in table.files])} # {table.rows:,} rows"
+
+
+def _relative(file: str, out: Path) -> str:
+    return file if "://" in file else Path(os.path.relpath(Path(file).absolute(), out.absolute().parent)).as_posix()
+
+
+def _timestamp(column: RawColumn) -> Guess:
+    unit = guesses.unit_of(column)
+    if unit is None:
+        zone = "its zone (time_zone: Europe/Berlin beside files), if not UTC"
+        has_zone = column.type == "TIMESTAMP WITH TIME ZONE"
+        why = f"{column.least} to {column.largest}"
+        return Guess(name=column.name, keys={"role": "timestamp"}, why=why, decide="" if has_zone else zone)
+    return Guess(
+        name="timestamp",
+        keys={"role": "timestamp", "sql": guesses.UNITS[unit][1].format(guesses.expression(column.name))},
+        why=f"{column.name} is a number: {unit} since 1970",
+        decide="" if column.words & guesses.TIME_WORDS else f"whether {column.name} is the time of the impression",
+    )
+
+
+def _id(column: RawColumn, role: Role) -> Guess:
+    dtype = "int64" if column.is_integer else "string"
+    return Guess(name=column.name, keys={"role": role.value, "type": dtype}, why=f"{column.distinct:,} different")
+
+
+def _scenario(column: RawColumn | None) -> Guess:
+    if column is None:
+        return Guess(
+            name="scenario",
+            keys={"role": "scenario", "sql": "'all'", "values": ["all"]},
+            why="one scenario",
+            decide="no column looks like a scenario: name one, or an expression such as case when ... then ... end",
+        )
+    as_text = {} if column.is_text else {"sql": f"{guesses.expression(column.name)}::varchar"}
+    return Guess(
+        name=column.name,
+        keys={"role": "scenario", **as_text, "values": [str(value) for value in column.examples]},
+        why=f"{column.distinct} values, the most frequent first",
+        decide="which values are scenarios of their own; leave rows of the others out by `where`",
+    )
+
+
+def _labels(labels: list[Guess]) -> list[Guess]:
+    if labels:
+        return labels
+    return [
+        Guess(
+            name="click",
+            keys={"role": "label", "sql": "true"},
+            why="no column looks like a label",
+            decide="what a success is, as a column or a condition such as watch_seconds > 10",
+        )
+    ]
+
+
+def _line(guess: Guess) -> str:
+    if guess.keys is None:
+        return f"    # {guess.name}: left out: {guess.why}"
+    decide = f"; {DECIDE}{guess.decide}" if guess.decide else ""
+    return f"    {_yaml(guess.name)}: {_yaml_mapping(guess.keys)} # {guess.why}{decide}"
+
+
+def _yaml_mapping(keys: dict[str, Any]) -> str:
+    """The keys of a column: words where these say all, else a mapping in one line."""
+    if set(keys) <= {"role", "kind", "type", "nullable"}:
+        return " ".join("nullable" if key == "nullable" else str(value) for key, value in keys.items())
+    return "{" + ", ".join(f"{key}: {_yaml(value)}" for key, value in keys.items()) + "}"
+
+
+def _yaml(value: object) -> str:
+    """A value as YAML 1.2, of which JSON is a part; a plain word stays one."""
+    if isinstance(value, str) and value.isidentifier() and value.isascii():
+        return value
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

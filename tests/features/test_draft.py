@@ -1,0 +1,96 @@
+"""The command `features.draft`: a draft is a declaration that can be read, with its reasons and open decisions."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.errors import SourceError
+from features.datasets import declared
+from features.draft import draft
+from tests.support import small_log
+
+pytestmark = pytest.mark.unit
+
+
+def _draft(folder: Path, *names: str) -> Path:
+    out = folder / "drafted.yaml"
+    draft(*(str(folder / name) for name in names), out=out)
+    return out
+
+
+def _lines(path: Path) -> dict[str, str]:
+    """The line of each column, without indentation."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return {line.lstrip("# ").partition(":")[0]: line for line in lines}
+
+
+def test_draft_is_read(tmp_path, capsys):
+    """The draft of a log declares it: the rows, users and items of the files come out of it without an edit."""
+    small_log.write(tmp_path)
+    out = _draft(tmp_path, "log_1.csv", "log_2.csv", "users.csv", "items.parquet")
+    log = declared.read(small_log.dataset(out))
+    assert sum(map(len, log.chunks())) == 3000
+    assert (len(log.users), len(log.items)) == (60, 40)
+    assert log.schema.scenarios == tuple(str(tab) for tab in small_log.frames()["events"]["tab"].value_counts().index)
+    assert "dataset.name=declared" in capsys.readouterr().out
+
+
+def test_guesses(tmp_path):
+    """Roles follow from names and values; what is known only after the impression is left out, with the reason."""
+    small_log.write(tmp_path)
+    lines = _lines(_draft(tmp_path, "log_1.csv", "log_2.csv", "users.csv", "items.parquet"))
+    assert lines["timestamp"].startswith(
+        'timestamp: {role: timestamp, sql: "to_timestamp(ts)"} # ts is a number: seconds'
+    )
+    assert lines["uid"].startswith("uid: user int64")
+    assert lines["video"].startswith("video: item int64")
+    assert lines["tab"].startswith('tab: {role: scenario, sql: "tab::varchar"')
+    assert "DECIDE" in lines["tab"]
+    assert lines["rating_high"].startswith('rating_high: {role: label, sql: "rating > 3"}')
+    assert lines["device"].startswith("device: categorical string")
+    assert lines["watch_seconds"].startswith("# watch_seconds: left out")
+    assert lines["price"].startswith("price: numeric float32")
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (
+            ["a|b", "c", "a|c"],
+            "column: {kind: multi_valued, type: string_list, length: 5, sql: \"string_split(column, '|')\"}",
+        ),
+        ([1.0, 2.0, None], "column: categorical int64 nullable"),
+        ([0.5, 1.5, 2.5], "column: numeric float32"),
+        ([-1, 3, 5], "column: categorical int64 # 3 different integers, -1 to 5; DECIDE: whether -1 means"),
+        ([20260105, 20260106, 20260107], "# column: left out: dates as numbers"),
+        (["one", "one", "one"], "# column: left out: it has one value only"),
+        ([True, False, True], 'column: {kind: categorical, type: int64, sql: "column::int"}'),
+    ],
+)
+def test_features(tmp_path, values, line):
+    """Lists as text, codes, numbers, values that stand for a missing one, dates, constants and booleans."""
+    events = small_log.frames(rows=300)["events"]
+    events = events.assign(column=pd.Series(values)[np.arange(len(events)) % 3].to_numpy())
+    events.to_parquet(tmp_path / "events.parquet")
+    lines = _draft(tmp_path, "events.parquet").read_text()
+    assert line in lines
+
+
+def test_no_overwriting(tmp_path):
+    """A declaration that is there is never overwritten."""
+    small_log.write(tmp_path)
+    _draft(tmp_path, "log_1.csv")
+    with pytest.raises(SourceError, match="exists already"):
+        _draft(tmp_path, "log_1.csv")
+
+
+def test_no_log(tmp_path):
+    """Files without a user, an item and a timestamp are no log: the message says what was seen."""
+    small_log.write(tmp_path)
+    with pytest.raises(SourceError, match=r"found .*users\.csv: uid, age"):
+        _draft(tmp_path, "users.csv")
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"empty\.parquet cannot be read"):
+        _draft(tmp_path, "empty.parquet")
