@@ -56,7 +56,8 @@ def source(connection: duckdb.DuckDBPyConnection, files: list[str], declaration:
 def _matching(connection: duckdb.DuckDBPyConnection, pattern: str, declaration: Path) -> list[str]:
     scheme = pattern.partition("://")[0]
     if scheme in _REMOTE:
-        connection.register_filesystem(fsspec.filesystem(scheme))
+        if not connection.filesystem_is_registered(scheme):
+            connection.register_filesystem(fsspec.filesystem(scheme))
         return [pattern]
     folder = declaration.parent
     path = folder / pattern

@@ -89,7 +89,8 @@ class _Rows:
         self._table, self._where = table, f"{path}: {called}"
         self._connection = connect()
         self._connection.execute("set TimeZone = 'UTC'")
-        self._from = f"{source(self._connection, table.files, path)} as __raw"
+        with self._errors():
+            self._from = f"{source(self._connection, table.files, path)} as __raw"
         # DuckDB turns a condition with `in` into a join, which loses the order of the files: the rows are numbered
         self._numbered = f"(select *, row_number() over () as {POSITION}, hash(__raw) as {ROW} from {self._from})"
 

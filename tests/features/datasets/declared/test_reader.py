@@ -1,7 +1,10 @@
 """The reader of a declared log: its rows are those of the files, in their order, exactly."""
 
+import functools
 import gzip
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +140,24 @@ def test_formats(path, ending):
         target.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
     _change(path, ("log_*.csv", f"log_*.{ending}"))
     _assert_equal(_events(path), _expected(events))
+
+
+def test_http(path):
+    """Files are read from an HTTP server as from a folder."""
+    handler = functools.partial(_Files, directory=str(path.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        _change(path, ("log_*.csv", f"['{address}/log_1.csv', '{address}/log_2.csv']"))
+        _assert_equal(_events(path), _expected(small_log.frames()["events"]))
+        server.shutdown()
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, without a line in the output for each request."""
+
+    def log_message(self, *_):
+        """Write nothing."""
 
 
 def test_large_ids(path):
