@@ -10,7 +10,7 @@ from typing import Any
 import cyclopts
 
 from common.errors import PipelineError
-from common.exit_status import FAILED
+from common.exit_status import FAILED, USAGE
 from common.stage_report import StageReport, write_report
 
 
@@ -18,17 +18,19 @@ def run(function: Callable[..., Any], *, failed: int = FAILED) -> None:
     """Run `function` with the arguments of the command line, then print its time and peak memory.
 
     Each keyword of the function is an option (`out: Path` is `--out`). A PipelineError ends the process with its
-    message and exit status `failed`, or that of the error's class; anything else is a fault of ours and keeps its
-    traceback. A number that the function returns is the exit status. What a stage needs of torch, Feast, Great
-    Expectations and BentoML it imports inside `function`, after the arguments are parsed: `--help` and a mistyped
-    option do not pay for it.
+    message and exit status `failed`, or that of the error's class; a wrong command line ends it with USAGE; anything
+    else is a fault of ours and keeps its traceback. A number that the function returns is the exit status. What a
+    stage needs of torch, Feast, Great Expectations and BentoML it imports inside `function`, after the arguments are
+    parsed: `--help` and a mistyped option do not pay for it.
     """
     started = time.perf_counter()
     app = cyclopts.App(name=f"python -m {_module()}", help=function.__doc__, result_action="return_value")
     app.default(function)
     error = None
     try:
-        status = int(app() or 0)
+        status = int(app(exit_on_error=False) or 0)
+    except cyclopts.CycloptsError:  # cyclopts has printed what is wrong
+        sys.exit(USAGE)
     except PipelineError as stopped:
         status, error = stopped.exit_status or failed, str(stopped)
         print(f"\n{_module()} stopped: {error}", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
     python -m monitoring.drift --current data/training/test.parquet --reference artifacts/models/hinet --out DIR
 
-Exit status: 0 ok, 1 watch, 2 act, 3 if there is no verdict; with --report-only 0 for every verdict.
+Exit status: 0 ok, 10 watch, 11 act, 3 if there is no verdict, 4 if the window cannot be read; with --report-only 0 for
+every verdict.
 """
 
 import json

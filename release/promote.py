@@ -4,7 +4,7 @@
     python -m release.promote --rollback       # to the release before
     python -m release.promote --to TAG         # to any release that is kept
 
-Exit status: 0 the champion is the requested one, 2 the challenger is rejected, 1 it could not be evaluated. Unless the
+Exit status: 0 the champion is the requested one, 20 the challenger is rejected, 1 it could not be evaluated. Unless the
 status is 0, nothing has changed.
 """
 

@@ -110,12 +110,12 @@ def test_a_window_without_a_change_has_no_finding_of_a_column(root: Path) -> Non
 
 
 def test_the_exit_status_of_the_command_is_the_verdict(root: Path, tmp_path: Path) -> None:
-    """0 ok, 1 watch, 2 act, 3 where there is no verdict; the last report stays where no new one was written."""
+    """0 ok, 10 watch, 11 act, 3 where there is no verdict; the last report stays where no new one was written."""
     broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
     done = command(root, broken, tmp_path / "drift")
     report = json.loads((tmp_path / "drift" / "drift.json").read_text())
     assert "act" in (tmp_path / "drift" / "index.html").read_text()
-    assert (done.returncode, report["verdict"]) == (2, "act"), done.stderr
+    assert (done.returncode, report["verdict"]) == (11, "act"), done.stderr
     assert report["current"]["source"] == "log"
     assert report["reference"]["tag"] == read_model(root / tiny_project.MODEL).tag
     before = (tmp_path / "drift" / "drift.json").read_bytes()
