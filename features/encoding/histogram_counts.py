@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from common.errors import SchemaError
 from features.encoding.bins import MISSING, OTHER, UNKNOWN, Bins, fit_bins
 from features.encoding.encoder import Encoder
+from features.encoding.held_out import count_held_out
 from features.encoding.histograms import Counts, Days, Histograms
 from features.engine import sql
 from features.engine.connection import connect
@@ -34,12 +36,14 @@ def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
         bins = fit_bins(connection, encoder)
     first, last = day_span(rows, schema)
     period = -(-((last - first).days + 1) // DAYS)
-    return count_histograms(rows, schema, encoder, bins, period_days=period)
+    histograms = count_histograms(rows, schema, encoder, bins, period_days=period)
+    return replace(histograms, held_out=count_held_out(rows, schema, encoder, (first, last)))
 
 
 def select_rows(rows: Path, schema: Schema, days: Days | None = None) -> str:
     """SQL: the rows of the Parquet file(s) `rows` (a path or a pattern), all or those of some days."""
-    query = f"select * from {sql.parquet(rows)}"
+    source = sql.parquet(rows) if rows.is_file() else sql.parquet(rows.parent, rows.name)
+    query = f"select * from {source}"
     if days is None:
         return query
     first, last = map(sql.literal, days)

@@ -1,10 +1,12 @@
 """The feature views that the pipeline computes: users, items, and users in a scenario."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
+from common.errors import SchemaError
 from common.params import Aggregate
-from features.schema import Column, DType, Kind, Role, Schema, View, newest_day
+from features.schema import Column, DType, Kind, Role, Schema, View, newest_day, refuse_equal
 
 WHOLE_PAST = 100_000  # days: a window longer than any log
 
@@ -33,6 +35,24 @@ def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
             columns=_statistics(schema, "user_in_scenario", settings),
         ),
     )
+
+
+def check_names(schema: Schema) -> None:
+    """Raises SchemaError where a declared column has the name of a statistic, or two tasks have statistics of one name.
+
+    A statistic over any number of days is meant: the windows are a parameter that may change.
+    """
+    settings = Aggregate(windows=[1], prior_impressions=0, recent_items=1, delay_minutes=0)
+    statistics = (_statistics(schema, view.name, settings) for view in feature_views(schema, settings))
+    derived = [column.name for columns in (_recent_items(schema, settings), *statistics) for column in columns]
+    refuse_equal(f"data set {schema.name}, the statistics of its tasks", derived)
+    kept = {name.casefold() for name in derived}
+    for column in (column for table in schema.tables.values() for column in table):
+        if re.sub(r"_\d+d$", "_1d", column.name.casefold()) in kept:
+            raise SchemaError(
+                f"data set {schema.name}: column {column.name!r} has the name of a statistic that the pipeline "
+                "computes itself, from the past; declare it under another name, and rename it in `read`"
+            )
 
 
 def windows(settings: Aggregate) -> Iterator[tuple[str, int]]:
