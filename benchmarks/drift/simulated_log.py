@@ -14,11 +14,11 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from common import params
 from common.paths import PARAMS, ROOT
+from common.yaml_file import dump_yaml, read_yaml
 from features.aggregate import aggregate
 from features.datasets.log import TRUE
 from features.encoding.encoder import Encoder
@@ -102,10 +102,10 @@ def labelled(rows: Path, schema: Schema, folder: Path) -> tuple[NDArray[Any], ND
 def write_log(folder: Path, seed: int, kind: str, *, features: Path | None = None) -> None:
     """Write the log of this seed and kind of shift to `folder`, and its features, unless `features` has them."""
     folder.mkdir()
-    document = yaml.safe_load((ROOT / PARAMS).read_text())
+    document = read_yaml(ROOT / PARAMS)
     shift = {"kind": kind, "from_day": SHIFTED, "scenario": ORDER_SCENARIO if kind == "conversion" else SCENARIO}
     document["dataset"]["simulation"] |= {**SIZE, "seed": seed, "shift": shift}
-    (folder / PARAMS).write_text(yaml.safe_dump(document))
+    (folder / PARAMS).write_text(dump_yaml(document), encoding="utf-8")
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):
         ingest(schema=Path("schema.json"), out=Path("ingested"), truth=Path("truth"))
         if features is None:

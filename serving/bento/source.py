@@ -25,7 +25,7 @@ PACKAGES = (
     "pydantic",
     "pydantic-settings",
     "pydantic_core",
-    "PyYAML",
+    "ruamel.yaml",
     "safetensors",
     "starlette",
     "torch",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prefect import State
 
 from common.exit_status import FAILED, REJECTED, VERDICTS
 from common.paths import CHAMPION, SERVING_STORE
+from common.yaml_file import read_yaml
 from flows.backtest import OUT, backtest
 from flows.process import python_module
 from flows.process.reported import ProcessResult
@@ -164,7 +164,7 @@ def test_every_day_is_served_by_the_champion_of_its_morning(modules: Modules) ->
     assert modules.values("features.refresh", "--as-of") == [f"{day}T01:00:00" for day in DAYS[1:]]
     assert modules.values("release.replay", "--day") == [str(day) for day in DAYS[1:]]
     assert modules.values("monitoring.drift", "--first-day") == [str(day) for day in DAYS[1:]]
-    assert yaml.safe_load((OUT / "project/data/features/params.yaml").read_text())["dataset"]["until"] == str(DAYS[3])
+    assert read_yaml(OUT / "project/data/features/params.yaml")["dataset"]["until"] == str(DAYS[3])
     assert (OUT / "project/runs").read_text().split() == ["trained", "trained"]
     assert "on 1 of them a retrained model served: +0.1000 (+0.0700 to +0.1300) AUC" in str(state.message)
     assert f"| {DAYS[3]} | 100 | 0.7000 | 0.6000 |" in newest_artifact("backtest")
@@ -206,7 +206,7 @@ def test_the_log_may_grow(modules: Modules) -> None:
     assert "--again to begin anew, or another --out" in str(state.message)
     modules.challenges = 0
     assert run(as_of=DAYS[2], settings={"train.epochs": "1"}, again=True).is_completed()
-    assert yaml.safe_load((OUT / "project/params.yaml").read_text())["train"]["epochs"] == 1
+    assert read_yaml(OUT / "project/params.yaml")["train"]["epochs"] == 1
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vl_convert
-import yaml
 from dvc_render.vega import VegaRenderer
 
 from common.paths import ROOT
+from common.yaml_file import dump_yaml, read_yaml
 from models.evaluation import plot_files, plots, plots_page
 from models.evaluation.predict import mean_gates
 from models.evaluation.report import measure
 from tests.support.evaluation import CURVES, SCHEMA, SETTINGS, encoded_rows, small_hinet
 
 pytestmark = pytest.mark.integration
-PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+PLOTS = read_yaml(ROOT / "dvc.yaml")["plots"]
 SHOWN = {Path(name).name: shown for plot in PLOTS for name, shown in plot.items()}
 
 
@@ -118,7 +118,7 @@ def test_dvc_makes_one_page_that_loads_nothing(plot_rows):
     (project / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", project / ".dvc")
     shutil.copytree(ROOT / ".dvc" / "plots", project / ".dvc" / "plots")
-    (project / "dvc.yaml").write_text(yaml.safe_dump({"plots": PLOTS}, sort_keys=False))
+    (project / "dvc.yaml").write_text(dump_yaml({"plots": PLOTS}), encoding="utf-8")
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "plots", "show"], cwd=project, check=True, capture_output=True)
     made = (project / "reports" / "page" / "index.html").read_text()
