@@ -21,12 +21,17 @@ def fit_encoder(schema: Schema, columns: tuple[Column, ...], training: Path, min
     return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales)
 
 
+def counted_columns(columns: tuple[Column, ...], name: str) -> list[Column]:
+    """The columns whose values the vocabulary `name` counts: the scalar ones of its domain, or else its lists."""
+    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
+    return [column for column in members if not column.is_list] or members
+
+
 def _vocabulary(
     connection: duckdb.DuckDBPyConnection, name: str, columns: tuple[Column, ...], minimum_count: int
 ) -> list[Any]:
     """Values that occur at least `minimum_count` times, sorted; counted in the domain's scalar columns if any."""
-    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
-    counted = [column for column in members if not column.is_list] or members
+    counted = counted_columns(columns, name)
     parts = (f"select {'unnest' if c.is_list else ''}({sql.column(c.name)}) as value from training" for c in counted)
     rows = connection.execute(
         f"select value from ({' union all '.join(parts)}) where value is not null "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from common.errors import SchemaError
 from common.params import Aggregate
@@ -66,6 +66,24 @@ def window_columns(schema: Schema, prefix: str, window: str) -> Iterator[Column]
     yield _number(f"{prefix}_impressions_{window}", DType.INT64, log=True)
     for task in schema.rated:
         yield _number(f"{prefix}_{task}_rate_{window}", DType.FLOAT32)
+
+
+def history_days(schema: Schema, views: Iterable[View]) -> dict[str, int]:
+    """Days of the past that each statistic of the views is computed over, by its name; recent items: the whole past.
+
+    It follows from the names that `window_columns` gives, so that views.json needs no field for it.
+    """
+    declared = {column.name for table in schema.tables.values() for column in table}
+    tasks = "|".join(map(re.escape, schema.rated))
+    days = {}
+    for view in views:
+        name = re.compile(rf"{re.escape(view.name)}_(?:impressions|(?:{tasks})_rate)_(?:all|(?P<days>\d+)d)")
+        for column in view.columns:
+            match = None if column.name in declared else name.fullmatch(column.name)
+            if match or (column.kind is Kind.SEQUENCE and column.name not in declared):
+                window = match and match["days"]
+                days[column.name] = int(window) if window else WHOLE_PAST
+    return days
 
 
 def engagement(schema: Schema) -> str | None:
