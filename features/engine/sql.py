@@ -29,10 +29,10 @@ def parquet(path: Path, pattern: str | None = None) -> str:
     Folder names give no columns, and `*`, `?` and `[` in `path` stand for themselves.
     """
     files = [path] if pattern is None else sorted(path.glob(pattern))
-    names = list(map(_file, files)) or [literal(path / str(pattern))]  # which DuckDB names where there is no file
+    names = [literal(as_pattern(file)) for file in files] or [literal(path / str(pattern))]  # DuckDB's error names it
     return f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
 
 
-def _file(path: Path) -> str:
-    """The path of one file as a quoted literal; DuckDB takes paths for patterns."""
-    return literal("".join(f"[{letter}]" if letter in "*?[" else letter for letter in path.as_posix()))
+def as_pattern(path: Path) -> str:
+    """The pattern that only this path matches: DuckDB takes every path that it reads for a pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path.as_posix())

@@ -6,7 +6,6 @@ the online store use these names; files, tensors and answers have the declared o
 """
 
 import re
-from collections.abc import Iterable
 
 _ESCAPED = "x__"  # then the name in UTF-8, in hexadecimal digits
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -24,8 +23,3 @@ def feast_name(column: str) -> str:
 def declared_name(name: str) -> str:
     """The column that Feast knows by this name: the inverse of `feast_name`."""
     return bytes.fromhex(name.removeprefix(_ESCAPED)).decode() if name.startswith(_ESCAPED) else name
-
-
-def field_mapping(columns: Iterable[str]) -> dict[str, str]:
-    """The names in Feast of those columns that have another one there."""
-    return {column: feast_name(column) for column in columns if feast_name(column) != column}

@@ -34,7 +34,7 @@ def assign_splits(events: Path, schema: Schema, settings: Join) -> Assign:
             first = None if schema.choice_set is None else _first_of_set(connection, source, schema, ids)
             return random_split(ids, schema, settings, first)
         daily = connection.execute(
-            f"select {sql.column(schema.timestamp)}::date as __day, count(*) from {source} group by __day order by __day"
+            f"select {sql.column(schema.timestamp)}::date as __day, count(*) from {source} group by all order by __day"
         ).fetchall()
     return time_split(daily, schema, settings)
 
