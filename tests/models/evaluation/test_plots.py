@@ -14,7 +14,7 @@ from dvc_render.vega import VegaRenderer
 
 from common.paths import ROOT
 from common.yaml_file import dump_yaml, read_yaml
-from models.evaluation import plot_files, plots, plots_page
+from models.evaluation import plot_files, plots
 from models.evaluation.predict import mean_gates
 from models.evaluation.report import measure
 from tests.support.evaluation import CURVES, SCHEMA, SETTINGS, encoded_rows, small_hinet
@@ -114,7 +114,6 @@ def test_no_rows_are_an_empty_list(tmp_path):
 def test_dvc_makes_one_page_that_loads_nothing(plot_rows):
     """`dvc plots show` with our settings: every plot on one page, no script, style or image from elsewhere."""
     project = plot_rows.parents[1]
-    plots_page.write(project / "artifacts" / "plots_page.html")
     (project / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", project / ".dvc")
     shutil.copytree(ROOT / ".dvc" / "plots", project / ".dvc" / "plots")
@@ -127,13 +126,3 @@ def test_dvc_makes_one_page_that_loads_nothing(plot_rows):
     assert not [tag for tag in tags if re.search(r"src=|href=", tag)]
     assert "cdn.jsdelivr.net" not in made
     assert "<DVC_METRIC" not in made
-
-
-def test_the_page_is_the_same_every_time(tmp_path):
-    """The same package gives the same bytes, and the script cannot end before its end."""
-    for name in ("one", "two"):
-        plots_page.write(tmp_path / name)
-    made = (tmp_path / "one").read_text()
-    assert made == (tmp_path / "two").read_text()
-    assert made.lower().count("</script") == 1
-    assert made.count("{plot_divs}") == 1
