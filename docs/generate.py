@@ -1,6 +1,6 @@
 """Writes what is made from the code: pages and blocks of the documentation, and the page of `dvc plots`.
 
-Run as `python -m docs.generate`. With `--check` nothing is written: exit status 1 if one of them is not what the code says.
+Run as `python -m docs.generate`. With `--check` nothing is written: exit status 1 if one is not what the code says.
 """
 
 import sys
