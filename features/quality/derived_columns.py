@@ -1,4 +1,7 @@
-"""Columns that the rules need and no row has: how often its id occurs, whether and since when its user is known, ..."""
+"""Columns that the rules need and no row has: how often its id occurs, whether and since when its user is known, ...
+
+Their names begin with INNER, so that they equal no declared one; reports leave it out.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,34 +15,34 @@ from features.engine import sql
 from features.engine.connection import connect
 from features.quality import partitions
 from features.quality.bounds import timestamp_bounds
-from features.schema import Column, DType, Schema
+from features.schema import INNER, Column, DType, Schema
 
-EVENT_DAY = "day of the event"
+EVENT_DAY = INNER + "day of the event"
 
 
 def copies(name: str) -> str:
     """Name of a derived column: the number of rows of the table with this id."""
-    return f"copies of {name}"
+    return f"{INNER}copies of {name}"
 
 
 def known(table: str) -> str:
     """Name of a derived column: whether the event refers to an accepted row of `users` or `items`, 0 or 1."""
-    return f"rows of {table}"
+    return f"{INNER}rows of {table}"
 
 
 def missing_elements(name: str) -> str:
     """Name of a derived column: the number of elements of the list that are missing."""
-    return f"missing elements of {name}"
+    return f"{INNER}missing elements of {name}"
 
 
 def foreign_elements(name: str) -> str:
     """Name of a derived column: the number of elements of the list outside the declared values."""
-    return f"foreign elements of {name}"
+    return f"{INNER}foreign elements of {name}"
 
 
 def within_bounds(name: str) -> str:
     """Name of a derived column: whether the timestamp lies within its bounds, 0 or 1."""
-    return f"{name} within its bounds"
+    return f"{INNER}{name} within its bounds"
 
 
 def id_column(schema: Schema, table: str) -> str:

@@ -70,7 +70,7 @@ class Column:
         domain: Name of the vocabulary and the embedding table of a categorical, multi-valued or sequence column;
             columns with one domain share them. None: the name of the column.
         length: Number of values of a list that are kept (the newest of a sequence, the first of a set).
-        log: Whether the encoder takes log(1 + v) before scaling: for counts and prices.
+        log: Whether the encoder takes sign(v) log(1 + |v|) before scaling: for counts and prices.
         desc: Description for people.
     """
 

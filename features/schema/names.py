@@ -13,6 +13,9 @@ from features.schema.columns import EVENT_TIMESTAMP, Column, Kind, Role, newest_
 
 INNER = "__"
 _FINGERPRINT = "_row"  # a column of a raw log: see features/datasets/log.py
+_LOG = frozenset({"request_id", "served_at", "place", "model_tag"})  # columns of the scored-impression log
+_SHADOW_LOG = frozenset({"score", "shadow_score", "shadow_tag", "seconds", "shadow_seconds"})  # beside keys of its rows
+_OF_LOG = "a column of the scored-impression log, or of a window of it"
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, separators of lines
 
 
@@ -61,22 +64,28 @@ def refuse_equal(where: str, names: Iterable[str]) -> None:
         )
 
 
-def refuse_derived(where: str, tables: Mapping[str, Sequence[Column]], keys: Collection[str]) -> None:
-    """Raises SchemaError where a declared column has the name of a column that is derived from another one.
+def refuse_derived(
+    where: str, tables: Mapping[str, Sequence[Column]], keys: Collection[str], outputs: Collection[str]
+) -> None:
+    """Raises SchemaError where a declared column has the name of a column that the pipeline writes beside it.
 
     Args:
         where: Beginning of the message: whose names they are.
         tables: The columns of events, users and items.
-        keys: The names of the columns that identify a row of a view.
+        keys: The names of user, item and scenario.
+        outputs: The names of the probabilities of a model.
     """
     columns = [column for table in tables.values() for column in table]
     derived = {name: meaning for column in columns for name, meaning in _derived_of(column)}
+    derived |= dict.fromkeys(_LOG | {f"score_{name}".casefold() for name in outputs}, _OF_LOG)
     of_views = {*keys, *(column.name for table in ("users", "items") for column in tables[table])}
     for column in columns:
         name = column.name.casefold()
         meaning = None if column.role is Role.NEWEST_DAY else derived.get(name)
         if name == EVENT_TIMESTAMP and column.name in of_views:
             meaning = "the time from which the values of a row of features are known"
+        if column.name in keys and (name in _SHADOW_LOG or name.startswith("shadow_score_")):
+            meaning = "a column of the log of the shadow model"
         if meaning is not None:
             raise SchemaError(
                 f"{where}: column {column.name!r} has the name of a column of the pipeline's own: {meaning}; "

@@ -7,6 +7,7 @@ sizes, the request type of the service) is derived from this declaration, by the
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,7 @@ class Schema:
                 )
             columns[table].remove(key)
         refuse_equal(f"data set {self.name}", (name for names in columns.values() for name in names))
-        refuse_derived(f"data set {self.name}", self.tables, (self.user, self.item, self.scenario))
+        refuse_derived(f"data set {self.name}", self.tables, (self.user, self.item, self.scenario), self.output_names)
         if len(set(self.scenarios)) != len(self.scenarios) or not self.scenarios:
             raise SchemaError(f"data set {self.name}: scenarios must be distinct and at least one: {self.scenarios}")
 
@@ -72,8 +73,8 @@ class Schema:
                     f"data set {self.name}: task {task.name} requires {task.requires}, but `requires` is "
                     "between labels of 0 and 1: neither may be multi_class"
                 )
-        outputs = [f"{scenario}/{name}" for scenario in self.scenarios for name in self.output_names]
-        twice = sorted({name for name in outputs if outputs.count(name) > 1})
+        outputs = Counter(f"{scenario}/{name}" for scenario in self.scenarios for name in self.output_names)
+        twice = sorted(name for name, count in outputs.items() if count > 1)
         if twice or len(self.cells) < len(self.scenarios) * len(self.tasks):
             raise SchemaError(
                 f"data set {self.name}: scenarios and tasks have results by scenario/task and scenario/task=class, "

@@ -66,7 +66,7 @@ class ParquetOfflineStore(DuckDBOfflineStore):
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
-        filter_by_created_timestamp: bool = False,
+        **options: Any,
     ) -> RetrievalJob:
         """The features of each row of `entity_df` as of its timestamp; the arguments are Feast's."""
         return get_historical_features_ibis(
@@ -79,7 +79,7 @@ class ParquetOfflineStore(DuckDBOfflineStore):
             full_feature_names=full_feature_names,
             data_source_reader=_read,
             data_source_writer=_refuse,
-            filter_by_created_timestamp=filter_by_created_timestamp,
+            **options,
         )
 
 
