@@ -62,13 +62,14 @@ class ParquetOfflineStore(DuckDBOfflineStore):
         config: RepoConfig,
         feature_views: list[FeatureView],
         feature_refs: list[str],
-        entity_df: pd.DataFrame | str,
+        entity_df: pd.DataFrame | str | None,
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
-        **options: Any,
+        filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
         """The features of each row of `entity_df` as of its timestamp; the arguments are Feast's."""
+        assert entity_df is not None  # Feast's signature allows it for other stores
         return get_historical_features_ibis(
             config=config,
             feature_views=feature_views,
@@ -79,7 +80,7 @@ class ParquetOfflineStore(DuckDBOfflineStore):
             full_feature_names=full_feature_names,
             data_source_reader=_read,
             data_source_writer=_refuse,
-            **options,
+            filter_by_created_timestamp=filter_by_created_timestamp,
         )
 
 
