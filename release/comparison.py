@@ -135,11 +135,11 @@ class LabelledRows:
 
     def _cell(self, cell: str) -> tuple[Task, NDArray[Any], NDArray[np.int64]]:
         """The task of a cell, its labels [K] and the indices of its rows [K]."""
-        scenario, name = cell.rsplit("/", 1)
-        column = self.schema.task_names.index(name)
+        scenario, task = self.schema.cells[cell]
+        column = self.schema.tasks.index(task)
         inside = self.scenario == self.schema.scenarios.index(scenario)
         indices = np.flatnonzero(inside & ~np.isnan(self.labels[:, column]))
-        return self.schema.tasks[column], self.labels[indices, column], indices
+        return task, self.labels[indices, column], indices
 
 
 def _from_day(rows: Path, schema: Schema, since: date) -> NDArray[np.bool_]:

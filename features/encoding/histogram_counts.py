@@ -41,9 +41,14 @@ def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
     return replace(histograms, held_out=count_held_out(rows, schema, encoder, (first, last)))
 
 
+def files_of(rows: Path) -> list[Path]:
+    """The file `rows`, or those that it matches as a pattern of files in one folder."""
+    return [rows] if rows.exists() else sorted(rows.parent.glob(rows.name))
+
+
 def select_rows(rows: Path, schema: Schema, days: Days | None = None) -> str:
     """SQL: the rows of the Parquet file(s) `rows` (a path or a pattern), all or those of some days."""
-    source = sql.parquet(rows) if rows.is_file() else sql.parquet(rows.parent, rows.name)
+    source = sql.parquet(rows) if rows.exists() else sql.parquet(rows.parent, rows.name)
     query = f"select * from {source}"
     if days is None:
         return query
