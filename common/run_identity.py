@@ -12,6 +12,7 @@ from typing import Any
 
 VARIABLE = "HINET_RUN_ID"  # the id of the process that it is set for; a flow sets it for each process that it starts
 KEY = "run"  # of the block in a report
+PREVIOUS = ".previous"  # ends the name of the folder in which a flow keeps its last whole report
 
 
 @dataclass(frozen=True, kw_only=True)

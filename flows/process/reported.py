@@ -45,11 +45,11 @@ async def run_reported(command: list[str], *, log: Log) -> ProcessResult:
 def cause_of(name: str, result: ProcessResult) -> str:
     """Why the stage or module `name` failed, in one line.
 
-    That is the error of its report (two lines of it at most); without one, that it was killed, or the last line of
-    its output, such as that of a traceback.
+    That is the error of its report (two lines of it at most), if it ended as reported; else that it was killed, or the
+    last line of its output, such as that of a traceback.
     """
     report = result.report
-    if report is not None and report.error is not None:
+    if report is not None and report.error is not None and report.status == result.status:
         return f"{report.module} stopped: {' '.join(report.error.splitlines()[:2])}"
     if result.status in KILLED:
         return f"{name} was killed (signal 9): did the machine run out of memory?"

@@ -57,7 +57,9 @@ async def _run_dvc(name: str, log: Log) -> Attempt:
         path = Path(scratch) / "reproduction.json"
         # -P: the folder of the script is not searched for modules
         process = await run_reported([sys.executable, "-P", SCRIPT, name, str(path)], log=log)
-        reproduction = read_reproduction(path) or Reproduction(state=FAILED)
+        reproduction = read_reproduction(path)
+    if reproduction is None or reproduction.exit_status != process.status:  # it was killed, or crashed after it wrote
+        reproduction = Reproduction(state=FAILED)
     if reproduction.error:
         log(reproduction.error)
     return Attempt(name=name, reproduction=reproduction, process=process)
