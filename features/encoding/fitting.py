@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 
 from features.encoding.encoder import Encoder
+from features.encoding.signed_log import signed_log_sql
 from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Column, Kind, Schema
@@ -41,9 +42,10 @@ def _vocabulary(
 
 
 def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float, float]:
-    """Mean and standard deviation of the training values; (0, 1) where there is nothing to measure."""
+    """Mean and standard deviation of the finite training values; (0, 1) where there is nothing to measure."""
     value = f"{sql.column(column.name)}::double"
-    value = f"ln(1 + {value})" if column.log else value
-    row = connection.execute(f"select avg({value}), stddev_pop({value}) from training").fetchone()
+    finite = f"from training where isfinite({value})"
+    value = signed_log_sql(value) if column.log else value
+    row = connection.execute(f"select avg({value}), stddev_pop({value}) {finite}").fetchone()
     mean, deviation = row or (None, None)
     return (mean or 0.0, deviation or 1.0)

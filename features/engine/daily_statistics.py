@@ -18,6 +18,7 @@ from features.engine.feature_views import engagement, window_columns, windows
 from features.schema import EVENT_TIMESTAMP, Column, Schema, View
 
 EPOCH = "date '1970-01-01'"
+BEGINNING = "timestamp '1900-01-01'"  # from which on the online store reads; who is known since before has this
 
 
 def open_events(connection: duckdb.DuckDBPyConnection, schema: Schema, validated: Path) -> None:
@@ -167,7 +168,7 @@ def _known(schema: Schema, view: View, keys: str) -> str:
     table = "users" if view.name == "user" else "items"
     start = "timestamp '1970-01-01' + to_days(__first_day::int)"
     column = schema.known_at(table)
-    known = f"coalesce({sql.column(column)}, {start})" if column else start
+    known = f"greatest(coalesce({sql.column(column)}, {start}), {BEGINNING})" if column else start
     return f"""
         select {keys}, {_day_number(known)} as __day_number, ({known})::timestamp as __known_at
         from __{table}, __span"""

@@ -101,12 +101,23 @@ def add_derived_columns(schema: Schema, table: str, batch: pa.Table, ids: KnownI
 
 
 def to_frame(schema: Schema, table: str, rows: pa.Table) -> pd.DataFrame:
-    """Rows for Great Expectations, each list replaced by its length: no rule reads the elements."""
+    """Rows for Great Expectations, each list replaced by its length: no rule reads the elements.
+
+    An integer column with missing values keeps its integers: as float64 an id above 2^53 would equal its neighbour.
+    """
     for column in schema.tables[table]:
         if column.is_list:
             index = rows.column_names.index(column.name)
             rows = rows.set_column(index, column.name, pc.list_value_length(rows[column.name]))
+    return exact_frame(rows)
+
+
+def exact_frame(rows: pa.Table) -> pd.DataFrame:
+    """The rows as pandas columns; integers with missing values as the nullable type Int64."""
     frame: pd.DataFrame = rows.to_pandas()
+    for column in rows.schema:
+        if pa.types.is_int64(column.type) and rows[column.name].null_count:
+            frame[column.name] = rows[column.name].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return frame
 
 
@@ -127,8 +138,8 @@ def _of_entity(ids: pa.ChunkedArray, table: str, accepted: pa.Table) -> dict[str
 def _of_timestamp(column: Column, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     """Whether the timestamps lie within the bounds of their column; null where they are missing."""
     low, high = timestamp_bounds(column)
-    inside = pc.is_valid(values) if low is None else pc.greater_equal(values, pa.scalar(low, values.type))
-    inside = inside if high is None else pc.and_(inside, pc.less_equal(values, pa.scalar(high, values.type)))
+    inside = pc.greater_equal(values, pa.scalar(low, values.type))
+    inside = pc.and_(inside, pc.less_equal(values, pa.scalar(high, values.type)))
     return {within_bounds(column.name): inside.cast(pa.int8())}
 
 

@@ -186,7 +186,9 @@ def _check_table(context: AbstractDataContext, result: TableResult) -> None:
         occurring = pa.table(
             {name: derived_columns.distinct_values(result.paths, name) for name in outcome.rule.columns}
         )
-        frame = occurring.to_pandas() if occurring.num_columns else pd.DataFrame(index=pd.RangeIndex(result.rows))
+        frame = pd.DataFrame(index=pd.RangeIndex(result.rows))
+        if occurring.num_columns:
+            frame = derived_columns.exact_frame(occurring)
         (one,) = run_rules(context, [outcome.rule], frame)
         outcome.add_table(one, [value for column in occurring for value in column.drop_null().to_pylist()])
 

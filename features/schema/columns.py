@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from common.errors import SchemaError
+from features.schema.values import check_declaration
 
 
 class DType(StrEnum):
@@ -95,6 +96,7 @@ class Column:
             raise SchemaError(f"column {self.name}: a {self.role} is no feature and has no kind, found {self.kind}")
         if self.is_list and not self.length:
             raise SchemaError(f"column {self.name}: a list needs a length (how many values are kept)")
+        check_declaration(self)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Column":
