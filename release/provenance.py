@@ -17,6 +17,7 @@ from common.errors import ReleaseError
 
 RELEASE = "reports/release.json"  # only in the commits of the branch
 FILES = ("dvc.lock", "params.yaml", "reports")
+_FAILED = "nothing is released: "
 
 
 class Repository:
@@ -77,8 +78,9 @@ class Repository:
         except FileNotFoundError:
             print("this release has no commit: git is not installed", flush=True)
         except ReleaseError as error:
-            if "not a git repository" not in str(error):
-                print(f"this release has no commit: {error}", flush=True)
+            reason = " ".join(str(error).partition(_FAILED)[2].split())
+            if "not a git repository" not in reason:
+                print(f"this release has no commit: git does not read the repository: {reason}", flush=True)
         else:
             return True
         return False
@@ -140,9 +142,7 @@ class Repository:
             env=os.environ | variables,
         )
         if done.returncode:
-            raise ReleaseError(
-                f"{self.root.absolute()}: `git {command[0]}` failed, nothing is released: {done.stderr.strip()}"
-            )
+            raise ReleaseError(f"{self.root.absolute()}: `git {command[0]}` failed, {_FAILED}{done.stderr.strip()}")
         return done.stdout.strip()
 
 
