@@ -6,11 +6,15 @@ is damaged; without one it is a fault of the program.
 
 import errno
 import json
+import os
+import re
 import sqlite3
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from common.errors import PipelineError
 
 AGAIN = "free some, then run the command again"
 DENIED = "is closed to this user: correct the owner or the mode (`ls -ld`), or run as its owner"
@@ -31,23 +35,70 @@ REASONS = {
     errno.EIO: "cannot be read or written, the device fails (`dmesg` says more)",
     errno.ESTALE: "was lost by the network file system: run the command again",
 }
+CLASSES = {
+    FileNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+    FileExistsError: errno.EEXIST,
+}
+TEXTS = {os.strerror(number): number for number in REASONS if number != errno.EPERM} | {
+    "No files found that match": errno.ENOENT,  # DuckDB
+    "attempt to write a readonly database": errno.EACCES,  # SQLite
+    "database or disk is full": errno.ENOSPC,
+}
+LONGEST = 300  # letters of an error that a sentence has
 PARQUET = b"PAR1"
 NUMPY = b"\x93NUMPY"
 SQLITE = b"SQLite format 3\0"
 PARTS = 10_000  # files of a folder that are looked at
 
 
-def explain(fault: Exception, options: Mapping[str, Any]) -> str | None:
+def explain(fault: BaseException, options: Mapping[str, Any]) -> str | None:
     """The sentence for the end of a command with these options; None where `fault` is one of the program."""
     paths = dict(_paths(options))
-    if isinstance(fault, OSError) and (reason := REASONS.get(fault.errno or 0)):
-        name = fault.filename2 if fault.errno == errno.EEXIST and fault.filename2 else fault.filename
-        return f"{_named(name, paths)} {reason}" if name is not None else f"{fault}: {reason}"
+    cause: BaseException | None = fault
+    while cause is not None:
+        if (number := _number_of(cause)) is not None:
+            return _sentence(cause, number, paths)
+        cause = cause.__cause__
     for option, path in paths.items():
+        if path.suffix in CHECKS and path.is_dir():
+            return f"{path} ({option}) {REASONS[errno.EISDIR]}"
         for file in _files(path):
             if damage := damage_of(file):
                 return f"{file} ({option}) is damaged: {damage}. Make it anew (`dvc repro`). {_short(fault)}"
     return None
+
+
+def check_whole(files: Mapping[str, Path]) -> None:
+    """Raise PipelineError for the first of the `files`, by option, that is missing or damaged: before hours of work."""
+    for name, path in files.items():
+        if path.is_dir() or not path.exists():
+            raise PipelineError(f"{path} (--{name}) {REASONS[errno.EISDIR if path.is_dir() else errno.ENOENT]}")
+        if damage := damage_of(path):
+            raise PipelineError(f"{path} (--{name}) is damaged: {damage}. Make it anew (`dvc repro`).")
+
+
+def _number_of(fault: BaseException) -> int | None:
+    """The number of an error of the system; libraries keep it, or its class, or only its text."""
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return fault.errno if fault.errno in REASONS else None
+    by_class = (number for kind, number in CLASSES.items() if isinstance(fault, kind))
+    by_text = (number for text, number in TEXTS.items() if text in str(fault))
+    return next(by_class, None) or next(by_text, None)
+
+
+def _sentence(fault: BaseException, number: int, paths: Mapping[str, Path]) -> str:
+    name = getattr(fault, "filename2", None) or getattr(fault, "filename", None)
+    text = " ".join(str(fault).split())
+    if name is None:
+        quoted = [text, *re.findall(r"'([^']+)'|\"([^\"]+)\"", text)]
+        names = [one for pair in quoted for one in ([pair] if isinstance(pair, str) else pair) if one]
+        name = next((one for one in names if any(_is_below(one, path) for path in paths.values())), None)
+    return (
+        f"a file {REASONS[number]} ({text[:LONGEST]})" if name is None else f"{_named(name, paths)} {REASONS[number]}"
+    )
 
 
 def damage_of(path: Path) -> str | None:
@@ -150,13 +201,14 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _named(name: str | bytes, paths: Mapping[str, Path]) -> str:
     """A path with the option that it comes from."""
-    path = Path(str(name))
-    for option, given in paths.items():
-        if path.absolute().is_relative_to(given.absolute()):
-            return f"{path} ({option})"
-    return str(path)
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    return next((f"{text} ({option})" for option, path in paths.items() if _is_below(text, path)), text)
 
 
-def _short(fault: Exception) -> str:
+def _is_below(name: str, path: Path) -> bool:
+    return "\0" not in name and Path(name).absolute().is_relative_to(path.absolute())
+
+
+def _short(fault: BaseException) -> str:
     text = " ".join(str(fault).split())
-    return f"({type(fault).__name__}: {text[:200]})"
+    return f"({type(fault).__name__}: {text[:LONGEST]})"

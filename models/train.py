@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common import params, stage
+from common.diagnosis import check_whole
 
 
 def train(
@@ -39,6 +40,7 @@ def train(
 
     settings = params.load().train
     copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
+    check_whole(copied)  # they are copied when the training is over
     if settings.processes > 1 and not distributed.launched():
         folders = {"tensors": tensors, "out": out, "checkpoints": checkpoints, "live": live}
         distributed.launch(train, settings.processes, {"model": model, **copied, **folders})

@@ -54,7 +54,7 @@ def days(
             reporter.report(start + timedelta(days=number)) for number in range(first - 1, (end - start).days + 1)
         ]
     json.parent.mkdir(parents=True, exist_ok=True)
-    json.write_text(jsonlib.dumps({"dataset": dataset, "days": results}, indent=1) + "\n")
+    json.write_text(jsonlib.dumps({"dataset": dataset, "days": results}, indent=1) + "\n", encoding="utf-8")
     show(results)
 
 

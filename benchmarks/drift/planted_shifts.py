@@ -48,7 +48,7 @@ class Results:
     """The runs in a JSON file; those of logs of another size are dropped."""
 
     def __init__(self, path: Path) -> None:
-        document: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self.path, self.runs = path, list[Run](document["runs"] if document.get("size") == MATURE.size else [])
 
     def missing(self, seeds: int, kinds: frozenset[str]) -> dict[int, frozenset[str]]:

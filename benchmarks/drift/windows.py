@@ -76,7 +76,7 @@ def windows(
                 "window against all rows in one": round(whole / ours["window_seconds"], 1),
             }
     json.parent.mkdir(parents=True, exist_ok=True)
-    json.write_text(jsonlib.dumps(report, indent=1) + "\n")
+    json.write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(jsonlib.dumps(report, indent=1))
 
 

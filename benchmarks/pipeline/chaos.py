@@ -160,7 +160,7 @@ class Chaos:
 
 def done_until(path: Path) -> datetime.date:
     """The newest date that a flow has done."""
-    return datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]).date()
+    return datetime.datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["done"]).date()
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class Encoder:
     @classmethod
     def read(cls, path: Path) -> "Encoder":
         """The encoder that `write` wrote."""
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text(encoding="utf-8"))
         scales = {name: (mean, deviation) for name, (mean, deviation) in plain["scales"].items()}
         columns = tuple(Column.of(column) for column in plain["columns"])
         return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales)

@@ -110,7 +110,7 @@ class Histograms:
     @classmethod
     def read(cls, path: Path) -> "Histograms":
         """The histograms that `write` wrote."""
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             first_day=date.fromisoformat(plain["first_day"]),
             period_days=plain["period_days"],

@@ -207,7 +207,7 @@ def to_json(declaration: Schema | tuple[View, ...]) -> str:
 
 def read_schema(path: Path) -> Schema:
     """The schema in the JSON file that `ingest` wrote."""
-    plain = json.loads(path.read_text())
+    plain = json.loads(path.read_text(encoding="utf-8"))
     tables = {table: tuple(Column.of(c) for c in plain[table]) for table in ("events", "users", "items")}
     tasks = tuple(Task.of(task) for task in plain["tasks"])
     return Schema(name=plain["name"], scenarios=tuple(plain["scenarios"]), tasks=tasks, **tables)
@@ -217,5 +217,5 @@ def read_views(path: Path) -> tuple[View, ...]:
     """The views in the JSON file that `aggregate` wrote."""
     return tuple(
         View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(Column.of(c) for c in view["columns"]))
-        for view in json.loads(path.read_text())
+        for view in json.loads(path.read_text(encoding="utf-8"))
     )

@@ -39,7 +39,7 @@ class Watermark:
         """The watermark in `path`; an empty one where the file does not exist."""
         if not path.exists():
             return cls()
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text(encoding="utf-8"))
         views = {name: datetime.fromisoformat(timestamp) for name, timestamp in plain["views"].items()}
         begun = plain["begun"] and datetime.fromisoformat(plain["begun"])
         return cls(views=views, begun=begun, declared=plain["declared"])

@@ -96,7 +96,7 @@ def main(name: str, result: str) -> int:
     """Reproduce the stage `name`, write the outcome to the file `result`; 1 where it did not end up to date."""
     reproduction = reproduce(name)
     partial = Path(f"{result}.partial")
-    partial.write_text(json.dumps(dataclasses.asdict(reproduction)))
+    partial.write_text(json.dumps(dataclasses.asdict(reproduction)), encoding="utf-8")
     partial.replace(result)
     return reproduction.exit_status
 

@@ -87,7 +87,7 @@ def refuse_connections() -> None:
 def _last_worker_stops() -> bool:
     """Whether every worker of this service has begun to stop, this one included; True where that is not known."""
     try:
-        Path("/proc/self/comm").write_text(NAME)
+        Path("/proc/self/comm").write_text(NAME, encoding="utf-8")
         parent = Path(f"/proc/{os.getppid()}/task")
         children = {pid for task in parent.iterdir() for pid in (task / "children").read_text().split()}
         names = [_name(pid) for pid in children if _is_worker(pid)]
@@ -104,7 +104,7 @@ def _is_worker(pid: str) -> bool:
 
 def _name(pid: str) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     return NAME  # it has ended
 
 
