@@ -52,7 +52,10 @@ def refusing_unreadable(rows: Path) -> Iterator[None]:
 
 
 def check_window(rows: Path, model: Model, reference: Histograms, days: Days | None = None) -> None:
-    """Raise UnreadableWindowError where the rows (of these days) in the Parquet file(s) are no window of this model."""
+    """Raise UnreadableWindowError where the rows (of these days) in the Parquet file(s) are no window of this model.
+
+    Where there is no file it is a SourceError.
+    """
     for path in _files(rows):
         fields = _fields(path)
         _check_columns(path, fields, model, reference)
@@ -63,10 +66,10 @@ def check_window(rows: Path, model: Model, reference: Histograms, days: Days | N
 
 
 def _files(rows: Path) -> list[Path]:
-    """The files of the window."""
+    """The files of the window; raises SourceError where there is none: no window, rather than an unreadable one."""
     files = files_of(rows)
     if not files:
-        raise UnreadableWindowError(
+        raise SourceError(
             f"{rows} does not exist: --current is a Parquet file with the columns of the training set, or a pattern "
             "of such files in quotes, e.g. --current 'data/training/*.parquet'"
         )

@@ -55,7 +55,7 @@ def _calibration(now: Entry, then: Entry) -> Entry:
         "mean_observed": positives / rows if rows else None,
         "reliability": _reliability(now),
     }
-    if not rows or not positives or not then["positives"]:
+    if not all((rows, positives, expected, then["positives"], then["expected"])):
         return entry | dict.fromkeys(("ratio", "reference_ratio", "low", "high", "calibration_p_value"))
     usual = then["expected"] / then["positives"]
     share = expected / (expected + then["expected"])

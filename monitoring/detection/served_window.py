@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import SourceError
+from common.errors import ParameterError, SourceError
 from common.files import replacing
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
@@ -21,6 +21,7 @@ from features.engine.sql import as_pattern
 from features.engine.sql import column as quoted
 from features.schema import Column, Role, Schema, View
 
+MOST_MINUTES = 527_040
 ROWS = 131_072  # of a row group, and in memory at once
 REQUEST, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # its columns
 _FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.CHOICE_SET)  # roles of columns that only an event has
@@ -56,8 +57,11 @@ def write_served_window(
         The number of rows, and of those with an event.
 
     Raises:
+        ParameterError: `match_minutes` is negative or too long.
         SourceError: the log has no file of these days, or cannot be joined with the events.
     """
+    if not 0 <= match_minutes <= MOST_MINUTES:
+        raise ParameterError(f"--match-minutes {match_minutes}: expected minutes from 0 to {MOST_MINUTES:,} (a year)")
     served = _files(folder, "day={}/hour=*/*.parquet", first_day, last_day)
     if not served:
         raise SourceError(
@@ -94,8 +98,11 @@ def _connected(
                 else:
                     connection.register(name, no_events)
             yield connection
-    except duckdb.Error as error:
-        raise SourceError(f"the impressions in {folder} cannot be joined with their events: {error}") from error
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise SourceError(
+            f"the impressions in {folder} cannot be joined with their events: {error}. Expected both to have the "
+            "columns and types of --schema and --views: pass those of the model that scored them"
+        ) from error
 
 
 def _query(schema: Schema, views: tuple[View, ...], present: set[str], scores: list[str], minutes: str) -> str:

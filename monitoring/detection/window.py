@@ -55,7 +55,8 @@ def open_window(
         days: first and last day (UTC); None: all.
 
     Raises:
-        UnreadableWindowError: a file is missing, no Parquet, or its columns, types or values are not of the schema.
+        SourceError: there is no file.
+        UnreadableWindowError: a file is no Parquet, or its columns, types or values are not of the schema.
         SchemaError: the window has no rows.
     """
     check_window(rows, model, reference, days)

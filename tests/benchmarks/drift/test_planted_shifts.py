@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.drift.__main__ import drift
 from benchmarks.drift.planted_shifts import RANK, STALLED, Results, run_kinds
-from benchmarks.drift.simulated_log import MATURE
+from benchmarks.drift.simulated_log import MATURE, YOUNG
 from common.errors import ParameterError
 
 pytestmark = pytest.mark.integration
@@ -23,6 +23,16 @@ def test_a_planted_shift_is_the_first_finding() -> None:
     assert list(runs) == ["none", "unit", STALLED]
     assert runs["none"]["verdict"] != "act"
     assert [(runs[kind]["verdict"], runs[kind][RANK]) for kind in ("unit", STALLED)] == [("act", 1)] * 2
+
+
+@pytest.mark.slow
+def test_a_young_log_without_a_change_is_not_at_act() -> None:
+    """Of 20 logs of ten days, of few users, of many, and of items shown evenly, at most one; each has a verdict."""
+    kinds = list(YOUNG)
+    runs = [run for seed in range(1, 21) for run in run_kinds(seed, frozenset({kinds[seed % len(kinds)]}))]
+    assert len(runs) == 20
+    assert {run["verdict"] for run in runs} <= {"ok", "watch", "act"}
+    assert sum(run["verdict"] == "act" for run in runs) <= 1, [run for run in runs if run["verdict"] == "act"]
 
 
 def test_an_unknown_kind_is_rejected(tmp_path: Path) -> None:

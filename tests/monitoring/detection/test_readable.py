@@ -125,12 +125,11 @@ def _overwritten(path: Path, table: pa.Table) -> None:
         (lambda path, table: path.write_bytes(b""), "cannot be read as Parquet: an empty file"),
         (lambda path, table: path.write_text("a,b\n1,2\n"), "cannot be read as Parquet"),
         (lambda path, table: path.mkdir(), "is a folder, expected a Parquet file"),
-        (lambda path, table: None, "does not exist"),
         (lambda path, table: pq.write_table(table.drop_columns(["price"]), path), r"has no columns \['price'\]"),
         (_truncated, "cannot be read as Parquet"),
         (_overwritten, "cannot be read"),
     ],
-    ids=["empty", "csv", "folder", "absent", "column", "truncated", "overwritten"],
+    ids=["empty", "csv", "folder", "column", "truncated", "overwritten"],
 )
 def test_a_file_that_is_no_window_is_a_sentence(
     root: Path, tmp_path: Path, write: Callable[[Path, pa.Table], object], words: str
@@ -139,6 +138,13 @@ def test_a_file_that_is_no_window_is_a_sentence(
     write(tmp_path / "now.parquet", rows_of(root))
     with pytest.raises(UnreadableWindowError, match=words):
         evaluated(root, tmp_path / "now.parquet")
+
+
+def test_a_window_without_a_file_is_none(root: Path, tmp_path: Path) -> None:
+    """Status 3, as of a window without rows: nothing is there that could not be read."""
+    with pytest.raises(SourceError, match=r"absent\.parquet does not exist") as error:
+        evaluated(root, tmp_path / "absent.parquet")
+    assert error.value.exit_status is None
 
 
 def test_each_file_of_a_pattern_is_checked(root: Path, tmp_path: Path) -> None:
