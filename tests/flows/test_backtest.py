@@ -199,8 +199,8 @@ def test_a_finished_day_does_not_run_again(modules: Modules) -> None:
 
 
 def test_act_trains_on_the_next_day(modules: Modules) -> None:
-    """The row of a rejected challenger has the reason, and the champion goes on serving."""
-    modules.verdicts, modules.rejected = {str(DAYS[1]): "act"}, {2}
+    """The row of a rejected challenger has the reason; a day without a verdict has "none", never that before it."""
+    modules.verdicts, modules.rejected = {str(DAYS[1]): "act", str(DAYS[2]): "none"}, {2}
     assert run(retrain_every=9).is_completed()
     assert columns("trained", "released", "model") == [
         ("first", True, "model1"),
@@ -208,6 +208,7 @@ def test_act_trains_on_the_next_day(modules: Modules) -> None:
         (None, False, "model1"),
     ]
     assert rows()[1]["gate"] == "model2 is not released: mean: -0.01"
+    assert columns("verdict", "reason") == [("act", "because"), ("none", "its last line"), ("ok", "because")]
 
 
 def test_the_log_may_grow(modules: Modules) -> None:

@@ -6,6 +6,7 @@ older document lies at the same path. Whatever happens, no reader returns the ol
 
 import ast
 import asyncio
+import functools
 import importlib
 import json
 import pkgutil
@@ -64,6 +65,11 @@ def read(kind: type[Document], path: Path, process: Callable[[Path, str], int], 
         return asyncio.run(run_for_document(kind, module, {"--out": str(path)}, path))
 
 
+def _end(status: int, _path: Path, _run: str) -> int:
+    """A process that writes nothing."""
+    return status
+
+
 def contents(kind: type[Document]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each status of a document with its content."""
     yield from READERS[kind].items()
@@ -78,7 +84,7 @@ def test_no_status_makes_an_older_document_count(kind: type[Document], tmp_path:
             path = tmp_path / "document.json"
             path.write_bytes(written(content, new_id()))
             with pytest.raises(CommandError) as error:
-                read(kind, path, lambda _path, _run, status=status: status)
+                read(kind, path, functools.partial(_end, status))
             assert error.value.status == status
             assert not path.exists()
 
@@ -116,7 +122,7 @@ def test_half_a_document_and_that_of_another_process_never_count(tmp_path_factor
         other |= st.just(written(content, new_id())) | st.just(json.dumps(content).encode()) | st.binary(max_size=20)
         other |= st.sampled_from([b"null", b"[]", b"{}", b'{"run": null}', written({}, run)])
         path.write_bytes(data.draw(other))
-        return status
+        return int(status)
 
     with pytest.raises(CommandError, match="look closer: python -m module"):
         read(kind, path, process)
