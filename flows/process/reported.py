@@ -2,6 +2,7 @@
 
 import signal
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,8 @@ class ProcessResult:
     last_line: str | None = None
 
 
-async def run_reported(command: list[str], *, log: Log) -> ProcessResult:
-    """Run `command` in the current folder; its environment has a new run id and the path of the stage report."""
+async def run_reported(command: list[str], *, log: Log, environment: Mapping[str, str] | None = None) -> ProcessResult:
+    """Run `command` in the current folder, with `environment`, a new run id and the path of its report."""
     last_line: str | None = None
 
     def keep(line: str) -> None:
@@ -37,8 +38,8 @@ async def run_reported(command: list[str], *, log: Log) -> ProcessResult:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "report.json"
         run = run_identity.new_id()
-        environment = {stage_report.VARIABLE: str(path), run_identity.VARIABLE: run}
-        status = await run_process(command, cwd=Path(), log=keep, environment=environment)
+        variables = {**(environment or {}), stage_report.VARIABLE: str(path), run_identity.VARIABLE: run}
+        status = await run_process(command, cwd=Path(), log=keep, environment=variables)
         return ProcessResult(status=status, run=run, report=read_report(path), last_line=last_line)
 
 
