@@ -49,7 +49,7 @@ def drift(
     from models.model_folder import read_model
     from monitoring.detection import drift_report, suite
     from monitoring.detection.drift_tests import run_tests
-    from monitoring.detection.verdict import with_verdict
+    from monitoring.detection.verdict import NOTHING_TESTED, NoVerdictError, with_verdict
     from monitoring.report.page import write
 
     for name in REPORTS:
@@ -60,7 +60,7 @@ def drift(
     comparison = drift_report.compare(current, model, reference, limits, days=days)
     tests = run_tests(comparison, limits)
     more = {"quality": drift_report.quality_of(validation), "expectations": EXPECTATIONS}
-    report = drift_report.rounded({**with_verdict(comparison, tests), **more})
+    report = drift_report.rounded({**with_verdict(comparison, tests, limits), **more})
     run = None if report_only else this_run(report["current"]["sha256"])
     if run is not None:
         report |= run.block()
@@ -77,6 +77,8 @@ def drift(
     for finding in report["findings"][:SHOWN]:
         print(f"  {finding['verdict']}: {finding['sentence']}")
     print(f"{report['verdict']}: {report['reason']} {report['next_step']}", flush=True)
+    if report["verdict"] == NOTHING_TESTED and not report_only:
+        raise NoVerdictError(f"{current}: {report['reason']} {report['next_step']}")
     return DONE if report_only else VERDICTS[report["verdict"]]
 
 

@@ -29,6 +29,7 @@ TITLES = {
     "out_of_range": "Share of numbers beyond training",
     "fresh": "Share of sequences with a value of the youngest days",
     "mix": "Shares of the scenarios",
+    "volume": "Rows of a scenario against the same weekdays",
     "label_rate": "Rate of a task against the same weekdays",
     "score": "Scores of a scenario and task",
     "calibration": "Predicted over observed",
