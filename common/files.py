@@ -72,6 +72,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: Path) -> str:
+    """MD5 of the bytes of a file, in hexadecimal digits: the checksum of dvc.lock, not for security."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def sha256_of_folder(folder: Path) -> str:
     """SHA-256 over the names and bytes of every file under `folder`, except what Python compiled there."""
     digest = hashlib.sha256()

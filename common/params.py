@@ -1,18 +1,19 @@
 """Types of params.yaml. Strict: an unknown key or a wrong value is an error that names it."""
 
-import datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import yaml
 from pydantic import Field
 
 from common.errors import ParameterError
-from common.params_section import Positive, Section, Share
+from common.params_section import Day, Days, FilePath, Hours, Positive, Section, Seed, Share
 from common.paths import PARAMS
 from common.serve_params import Release, Serve
 from common.train_params import Train
+from common.yaml_file import line_of, read_utf8, read_yaml
+
+LONGEST_SHOWN = 120  # letters of a wrong value that the message has
 
 
 class Shift(Section):
@@ -31,9 +32,9 @@ class Simulation(Section):
     impressions: Positive
     users: Positive
     items: Positive
-    days: Annotated[int, Field(ge=3)]
-    start: datetime.date = Field(strict=False)  # text in the YAML: DVC knows no dates
-    seed: int
+    days: Annotated[Days, Field(ge=3)]
+    start: Day  # text in the YAML: DVC knows no dates
+    seed: Seed
     shift: Shift
 
     @pydantic.model_validator(mode="after")
@@ -57,15 +58,15 @@ class Tenrec(Section):
     scenario: Literal["video_category", "gender", "age"]
     scenarios: Annotated[list[str], Field(min_length=1)]
     negatives_per_click: Annotated[float, Field(ge=0)]
-    seed: int
+    seed: Seed
 
 
 class Dataset(Section):
     """Which log is read, and from where."""
 
     name: Annotated[str, Field(min_length=1)]  # of features/datasets, `declared`, or the import path of a reader
-    path: str
-    until: datetime.date | None = Field(strict=False)
+    path: FilePath
+    until: Day | None
     simulation: Simulation
     kuairand_pure: KuaiRand = Field(alias="kuairand-pure")
     tenrec_qk_video: Tenrec = Field(alias="tenrec-qk-video")
@@ -75,22 +76,22 @@ class Validate(Section):
     """Share of broken rows that the quality gate tolerates, and the last day (UTC) of an event."""
 
     tolerance: Share
-    not_after: datetime.date | None = Field(strict=False)
+    not_after: Day | None
 
 
 class Aggregate(Section):
     """Daily statistics: windows in days, smoothing, length of the history, delay."""
 
-    windows: list[Positive]
+    windows: list[Days]
     prior_impressions: Annotated[float, Field(ge=0)]
     recent_items: Positive
-    delay_minutes: Annotated[int, Field(ge=0)]
+    delay_minutes: Annotated[int, Field(ge=0, le=10_000_000)]
 
 
 class Materialize(Section):
     """How far before its watermark the incremental materialization looks for late rows."""
 
-    overlap_hours: Annotated[float, Field(ge=0)]
+    overlap_hours: Annotated[Hours, Field(ge=0)]
 
 
 class Join(Section):
@@ -99,7 +100,7 @@ class Join(Section):
     split: Literal["time", "random"]
     valid_share: Annotated[float, Field(gt=0, lt=0.5)]
     test_share: Annotated[float, Field(gt=0, lt=0.5)]
-    seed: int
+    seed: Seed
 
 
 class Encode(Section):
@@ -144,6 +145,7 @@ class Drift(Section):
     out_of_range: Limits
     fresh: Limits
     mix: Limits
+    volume: Limits
     label_rate: Limits
     score: Limits
     calibration: Limits
@@ -176,13 +178,24 @@ class Params(Section):
 
 
 def load(path: Path = PARAMS) -> Params:
-    """The parameters in `path`; raises ParameterError that names each unknown key or wrong value."""
-    if not path.is_file():
-        raise ParameterError(f"{path.absolute()} does not exist: run from the folder of the project")
+    """The parameters in `path`; raises ParameterError that names file, line and rule of each fault."""
+    plain = read_yaml(path)
     try:
-        return Params.model_validate(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not YAML: {error}") from error
+        return Params.model_validate(plain)
     except pydantic.ValidationError as error:
-        faults = (f"  {'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
-        raise ParameterError("\n".join([f"{path} has wrong values:", *faults])) from error
+        text = read_utf8(path)
+        faults = (_fault(text, fault) for fault in error.errors(include_url=False))
+        raise ParameterError("\n".join([f"{path} has wrong values:", *faults])) from None
+
+
+def _fault(text: str, fault: Any) -> str:
+    """Line, dotted name, rule and value of a fault."""
+    where = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"  {where}: {fault['msg']}"
+    return f"  line {line_of(text, fault['loc'])}: {where}: {fault['msg']}, found {_shown(fault['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

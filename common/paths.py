@@ -30,7 +30,6 @@ MODELS = ARTIFACTS / "models"
 MODEL = MODELS / "hinet"  # the model that is packaged, released and served
 CHECKPOINTS = ARTIFACTS / "checkpoints"
 PREDICTIONS = ARTIFACTS / "predictions"
-PLOTS_TEMPLATE = ARTIFACTS / "plots_page.html"  # of `dvc plots show`
 BENTO = ARTIFACTS / "bento"
 ONLINE_STORE = ARTIFACTS / "online.db"  # made by `dvc repro`
 ITEM_SNAPSHOT = ARTIFACTS / "online.items.parquet"  # beside it

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from common.params_section import Positive, Section, Share
+from common.params_section import FilePath, Hours, Positive, Section, Share
 
 
 class ServeLog(Section):
     """The scored-impression log: folder, sampled share, size of a file. See serving/telemetry/impression_log.py."""
 
-    folder: str | None
+    folder: FilePath | None
     sample: Annotated[float, Field(gt=0, le=1)]
     rows_per_file: Positive
     seconds: Annotated[float, Field(gt=0)]
@@ -45,9 +45,9 @@ class ServeStore(Section):
 class ServeShadow(Section):
     """The shadow model, whose answers are compared and never given: see serving/shadow/client.py."""
 
-    model: str | None
+    model: FilePath | None
     share: Annotated[float, Field(gt=0, le=1)]
-    folder: str | None
+    folder: FilePath | None
 
 
 class Serve(Section):
@@ -55,7 +55,7 @@ class Serve(Section):
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
     limits: ServeLimits
-    outdated_hours: Annotated[float, Field(gt=0)] | None
+    outdated_hours: Annotated[Hours, Field(gt=0)] | None
     partial_activations_megabytes: Annotated[float, Field(ge=0)]
     reload_seconds: Annotated[float, Field(gt=0)]
     store: ServeStore

@@ -22,12 +22,26 @@ class StageReport:
     peak_megabytes: float
 
 
-def write_report(report: StageReport) -> None:
-    """Write `report` to the file that the environment names; where it names none, nothing is written."""
-    if VARIABLE in os.environ:
-        write_text(Path(os.environ[VARIABLE]), json.dumps(dataclasses.asdict(report)) + "\n")
+def claim_report() -> Path | None:
+    """Where the report of this process goes, if a flow started it; the report of an earlier process there is removed.
+
+    The variable is taken out of the environment: a stage that this process starts must not report as this one.
+    """
+    path = os.environ.pop(VARIABLE, "")
+    if not path:
+        return None
+    Path(path).unlink(missing_ok=True)
+    return Path(path)
+
+
+def write_report(report: StageReport, path: Path) -> None:
+    """Write `report` to `path`, whole or not at all."""
+    write_text(path, json.dumps(dataclasses.asdict(report)) + "\n")
 
 
 def read_report(path: Path) -> StageReport | None:
-    """The report in `path`; None where the process ended without one (killed, or a fault with a traceback)."""
-    return StageReport(**json.loads(path.read_text())) if path.exists() else None
+    """The report in `path`; None where the process ended without a whole one (killed, or a fault with a traceback)."""
+    try:
+        return StageReport(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

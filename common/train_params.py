@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 from pydantic import Field
 
-from common.params_section import Positive, Section, Share, Units
+from common.params_section import Positive, Section, Seed, Share, Units
 
 
 class HiNetUnits(Section):
@@ -94,7 +94,7 @@ class M3oEUnits(Section):
 class Train(Section):
     """Optimisation, and the shape of each model."""
 
-    seed: int
+    seed: Seed
     epochs: Positive
     patience: Positive
     batch_size: Positive

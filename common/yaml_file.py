@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, MappingNode, Node, SequenceNode, YAMLError
+from ruamel.yaml import YAML, MappingNode, Node, SequenceNode
+from ruamel.yaml.error import YAMLError
 
 from common.errors import ParameterError
 
-RULES = {
-    "found character '\\t' that cannot start any token": "a tab: YAML indents by blanks",
-    "but found another document": "a second document (`---`): expected one",
-}
+LONGEST_SHOWN = 80  # letters of a broken line that a message has
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -48,7 +46,7 @@ def parse_yaml(text: str, name: str) -> Any:
     try:
         return YAML(typ="safe").load(text)
     except YAMLError as error:
-        raise ParameterError(f"{name}{_line(error)}: not YAML: {_rule(error)}") from None
+        raise ParameterError(f"{name}{_rule(error, text)}") from None
     except (ValueError, KeyError, RecursionError) as error:  # of a value that its tag does not allow, of deep nesting
         raise ParameterError(f"{name}: not YAML: {error}") from None
 
@@ -57,7 +55,7 @@ def dump_yaml(plain: Any) -> str:
     """Plain data as YAML 1.2, which `read_yaml` and DVC read as the same data."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel declares the type of None
     stream = io.StringIO()
     yaml.dump(plain, stream)
     return stream.getvalue()
@@ -81,11 +79,12 @@ def _child(node: Node, key: int | str) -> Node | None:
     return None
 
 
-def _line(error: YAMLError) -> str:
+def _rule(error: YAMLError, text: str) -> str:
+    """Line, broken rule and text of the line, as far as ruamel.yaml says them."""
+    rule = getattr(error, "problem", None) or str(error).splitlines()[0]
     mark = getattr(error, "problem_mark", None)
-    return "" if mark is None else f", line {mark.line + 1}"
-
-
-def _rule(error: YAMLError) -> str:
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return RULES.get(problem, problem)
+    if mark is None:
+        return f": not YAML: {rule}"
+    shown = [*text.split("\n"), ""][mark.line][:LONGEST_SHOWN]
+    blanks = ": a tab, where YAML has blanks" if "\t" in shown else ""
+    return f", line {mark.line + 1}: not YAML: {rule}{blanks}, in {shown!r}"

@@ -1,6 +1,6 @@
-"""Writes the pages and blocks of the documentation that are made from the code: `python -m docs.generate`.
+"""Writes what is made from the code: pages and blocks of the documentation, and the page of `dvc plots`.
 
-With `--check` nothing is written: exit status 1 if a page or a block is not what the code says.
+Run as `python -m docs.generate`. With `--check` nothing is written: exit status 1 if one is not what the code says.
 """
 
 import sys
@@ -10,9 +10,11 @@ import cyclopts
 
 from common.paths import ROOT
 from docs.generator.blocks import BLOCKS, replaced
+from docs.generator.plots_page import PAGE_PATH, page
 from docs.generator.python_api import MARK, package_pages
 
 PYTHON = Path("docs/reference/python")
+FILES = {PAGE_PATH: page}  # that are made as a whole, and do not depend on the root
 
 
 def generate(*, root: Path = ROOT, check: bool = False) -> int:
@@ -24,7 +26,7 @@ def generate(*, root: Path = ROOT, check: bool = False) -> int:
         return report(outdated, obsolete)
     for path in outdated:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(wanted[path])
+        (root / path).write_text(wanted[path], encoding="utf-8")
     for path in obsolete:
         (root / path).unlink()
     print(f"{len(outdated)} of {len(wanted)} files written, {len(obsolete)} removed")
@@ -49,17 +51,21 @@ def expected(root: Path) -> dict[Path, str]:
         for block, make in blocks.items():
             text = replaced(text, block, make(root), name)
         pages[Path(name)] = text
-    return pages
+    return pages | {path: make() for path, make in FILES.items()}
 
 
 def package_pages_of(root: Path) -> set[Path]:
     """The pages of packages that were written before."""
-    return {path.relative_to(root) for path in (root / PYTHON).glob("*.md") if path.read_text().startswith(MARK)}
+    return {
+        path.relative_to(root)
+        for path in (root / PYTHON).glob("*.md")
+        if path.read_text(encoding="utf-8").startswith(MARK)
+    }
 
 
 def current(path: Path) -> str:
     """The text of a file, or nothing where there is none."""
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 if __name__ == "__main__":

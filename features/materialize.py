@@ -15,8 +15,9 @@ def materialize(*, schema: Path, features: Path, online: Path) -> None:
     from features.store.definitions import open_store
     from features.store.ibis_backend import set_ibis_backend
     from features.store.incremental import BEGINNING
-    from features.store.item_snapshot import item_snapshot_path, write_snapshot
+    from features.store.item_snapshot import item_snapshot_path
     from features.store.offline_store import newest_timestamp
+    from features.store.snapshot_writer import write_snapshot
 
     declared, views = read_schema(schema), read_views(features / "views.json")
     online.parent.mkdir(parents=True, exist_ok=True)

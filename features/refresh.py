@@ -21,34 +21,45 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from common import params, stage
-from common.files import write_text
+from common.files import sha256_of_folder, write_text
+from common.paths import CHAMPION
+from common.run_identity import RunIdentity, this_run
+
+REPORTS = ("refresh.json", "check.json")
 
 if TYPE_CHECKING:
     from features.quality.gate import SuiteResult
     from features.store.online_store import OnlineStore
 
 
-def refresh(*, schema: Path, features: Path, online: Path, as_of: datetime, out: Path) -> None:
+def refresh(
+    *, schema: Path, features: Path, online: Path, as_of: datetime, out: Path, champion: Path = CHAMPION / "model"
+) -> None:
     """Update the SQLite online store `online` up to `as_of` (UTC) from the views under `features`.
 
-    `out` gets refresh.json (what was written), check.json and docs/ (how the store compares). Raises ValidationError if
-    the store differs from the offline store even when all of it was written again, ParameterError if an incomplete run
-    had a later target, StoreUnavailableError if the store is locked or unreachable, and StoreError if Redis or the disk
-    is full.
+    Nothing is written where the store has the features of the model in `champion`, if there is one, and the views lack
+    some of them. `out` gets check.json and docs/ (how the store compares), then refresh.json (what was written). Raises
+    ValidationError if the store differs from the offline store even when all of it was written again, ParameterError if
+    an incomplete run had a later target, StoreUnavailableError if the store is locked or unreachable, and StoreError if
+    Redis or the disk is full.
     """
     from features.quality.results import to_json
+    from features.store.champion_features import reason_to_keep
     from features.store.online_store import OnlineStore, exclusive_access
 
     timestamp = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
-    settings = params.load()
+    for name in REPORTS:
+        (out / name).unlink(missing_ok=True)  # those of an earlier run: where this one fails there are none
+    settings, run = params.load(), this_run(sha256_of_folder(features))
     overlap = timedelta(hours=settings.materialize.overlap_hours)
     with exclusive_access(online):
         store = OnlineStore(schema=schema, features=features, online=online, overlap=overlap)
-        report = _update(store, timestamp, settings.inspect.sample, out)
-    write_text(out / "refresh.json", to_json(report))
+        kept = reason_to_keep(store, champion)
+        report = _keep(store, timestamp, kept) if kept else _update(store, timestamp, settings.inspect.sample, out, run)
+    write_text(out / "refresh.json", to_json(report | run.block()))
 
 
-def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path) -> dict[str, Any]:
+def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path, run: RunIdentity) -> dict[str, Any]:
     """Write what is missing as of `as_of`, check a sample against the offline store; returns the report."""
     from features.quality import gate
     from features.quality.online_store import GATE
@@ -65,11 +76,12 @@ def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path) -> di
         counts, suites = store.write(as_of, rewrite=True), _check(store, as_of, sample)
     remedy = f"Nothing but this command may write to {store.online}; remove {store.state_dir}, then run it again."
     conclusion = dataclasses.replace(GATE, remedy=remedy)
-    gate.enforce(conclusion, suites, name=store.schema.name, report=out / "check.json", docs=out / "docs")
+    gate.enforce(conclusion, suites, name=store.schema.name, report=out / "check.json", docs=out / "docs", run=run)
     store.write_snapshot(as_of)
     store.complete(as_of)
     return {
         "as_of": as_of.isoformat(),
+        "up_to": as_of.isoformat(),
         "skipped": None,
         "whole": rewrite or again,
         "again": again,
@@ -78,13 +90,20 @@ def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path) -> di
     }
 
 
+def _keep(store: "OnlineStore", as_of: datetime, reason: str) -> dict[str, Any]:
+    """The report of a run that leaves the store to the champion, whose features it holds."""
+    print(reason, flush=True)
+    up_to = store.watermark.as_of.isoformat()
+    return {"as_of": as_of.isoformat(), "up_to": up_to, "skipped": reason, "of_champion": True}
+
+
 def _skip(store: "OnlineStore", as_of: datetime) -> dict[str, Any]:
     """The report of a run whose target lies before the watermark; a missing item snapshot is written."""
     reason = f"nothing to do: the store is materialized up to {store.watermark.as_of:%Y-%m-%d %H:%M} UTC already"
     print(reason, flush=True)
     if not store.snapshot.exists():  # the store was written by a version without item snapshots
         store.write_snapshot(store.watermark.as_of)
-    return {"as_of": as_of.isoformat(), "skipped": reason}
+    return {"as_of": as_of.isoformat(), "up_to": store.watermark.as_of.isoformat(), "skipped": reason}
 
 
 def _check(store: "OnlineStore", as_of: datetime, sample: int) -> list["SuiteResult"]:

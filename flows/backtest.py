@@ -22,6 +22,7 @@ from common.errors import PipelineError
 from common.paths import FLOWS
 from flows.ops.command_line import parser_of, run_to_end
 from flows.ops.notify import notify_failure
+from flows.ops.written_by import written_by
 from flows.process.python_module import CommandError
 from flows.tasks.backtest_days import Backtest
 from flows.workspace.lock import workspace_lock
@@ -60,12 +61,12 @@ async def backtest(
         days = Backtest(out.absolute(), arguments, again=again)
         with contextlib.chdir(days.project):
             async with workspace_lock(log=get_run_logger().info):
-                await days.run(as_of, first_day)
+                timeline = await days.run(as_of, first_day)
     except (CommandError, PipelineError) as error:
         return Failed(message=str(error))
-    text = (out / "timeline.md").read_text()
+    text = f"{(out / 'timeline.md').read_text()}\n{written_by(timeline.run)}\n"
     await acreate_markdown_artifact(key="backtest", markdown=text, description="The days of a log, one by one")
-    return Completed(message=f"{text.splitlines()[2]} See {out}/timeline.md")
+    return Completed(message=f"{timeline.sentence}. See {out}/timeline.md")
 
 
 def main() -> int:

@@ -41,8 +41,8 @@ async def materialize(as_of: datetime.datetime | None = None, online: Path = SER
     finally:
         await write_index()
     await acreate_markdown_artifact(key="online-store", markdown=page(summary), description="The online store in use")
-    if summary["skipped"]:
-        return Completed(name="Skipped", message=summary["skipped"])
+    if summary.skipped:
+        return Completed(name="Skipped", message=summary.skipped)
     return Completed(message=sentence(summary))
 
 

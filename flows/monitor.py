@@ -50,23 +50,25 @@ async def monitor(
         async with workspace_lock(log=get_run_logger().info):
             if not again and (done := skipped("monitor", as_of)):
                 return done
-            report = await report_drift(as_of, days, current, reference)
+            try:
+                report = await report_drift(as_of, days, current, reference)
+            finally:
+                await write_index()
+            await acreate_markdown_artifact(
+                key="drift-report", markdown=page(report), description="Verdict on the newest window"
+            )
+            state = await act_on(report, as_of)
+            mark_done("monitor", as_of)  # after the verdict was acted on: a run that dies before is run again
+            return state
     except CommandError as error:
         return Failed(message=str(error))
-    await write_index()
-    await acreate_markdown_artifact(
-        key="drift-report", markdown=page(report), description="Verdict on the newest window"
-    )
-    state = await act_on(report, as_of)
-    mark_done("monitor", as_of)
-    return state
 
 
 async def act_on(report: Report, as_of: datetime.date) -> State:
     """Notify and start the pipeline as the verdict demands; the final state of the run is named after the verdict."""
-    verdict, body = report["verdict"], message(report)
+    verdict, body = report.verdict, message(report)
     if verdict == "ok":
-        return Completed(message=report["reason"])
+        return Completed(message=report.reason)
     if verdict == "act":
         body = f"{await start(params.load().flows.on_act, as_of)}\n{body}"
     await notify(f"monitor: {verdict}", body)

@@ -60,7 +60,7 @@ async def build(as_of: datetime.datetime, *, release: bool) -> State:
         return Failed(message=str(error))
     await notify_rejection(verdict)
     message = f"{summary(results)}; {sentence(verdict)}"
-    return Completed(name=None if verdict["passed"] else "Rejected", message=message)
+    return Completed(name=None if verdict.passed else "Rejected", message=message)
 
 
 def main() -> int:

@@ -38,11 +38,11 @@ async def release(
             if not again and (done := skipped("release", as_of)):
                 return done
             verdict = await challenge(options or {})
+            await notify_rejection(verdict)
+            mark_done("release", as_of)  # after the verdict was acted on: a run that dies before is run again
+            return Completed(name="Released" if verdict.passed else "Rejected", message=sentence(verdict))
     except CommandError as error:
         return Failed(message=str(error))
-    await notify_rejection(verdict)
-    mark_done("release", as_of)
-    return Completed(name="Released" if verdict["passed"] else "Rejected", message=sentence(verdict))
 
 
 def main() -> int:

@@ -17,7 +17,6 @@ def evaluate(
     schema: Path,
     out: Path,
     plots_out: Path,
-    page_out: Path,
     predictions: Path,
 ) -> None:
     """Measure the models in the folders `models` on the test rows, and the best possible where the truth is known.
@@ -29,14 +28,13 @@ def evaluate(
         schema: schema.json of the data set.
         out: the metrics as JSON.
         plots_out: folder of the rows of every plot.
-        page_out: the template of the page that `dvc plots show` writes.
         predictions: folder of one Parquet file of logits per model.
     """
     import torch
 
     from features.encoding.tensors import open_tensors
     from features.schema import read_schema
-    from models.evaluation import accuracy, limit, plot_files, plots_page, predict, report, results_table
+    from models.evaluation import accuracy, limit, plot_files, predict, report, results_table
     from models.evaluation.trained_models import read_models
 
     torch.set_num_threads(stage.threads())
@@ -54,7 +52,6 @@ def evaluate(
     plot_files.write_reliability(plots_out, probabilities, test, declared, settings.bins)
     plot_files.write_learning(plots_out, trained, declared)
     plot_files.write_weights(plots_out, trained, test, declared)
-    plots_page.write(page_out)
     results_table.show_metrics(results)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common import params, stage
+from common.diagnosis import check_whole
 
 
 def train(
@@ -15,6 +16,7 @@ def train(
     tensors: Path,
     out: Path,
     checkpoints: Path | None = None,
+    live: Path | None = None,
 ) -> None:
     """Train the network called `model` and write its model folder, with curves and reference profile.
 
@@ -30,17 +32,21 @@ def train(
         out: the model folder.
         checkpoints: folder of the checkpoints, from which a run that was killed resumes; the model's own is removed
             when the model folder is written.
+        live: folder of the curves while the run goes on, as DVCLive writes them.
     """
     from models.training import distributed
+    from models.training.live_log import live_log
     from models.training.train_model import train_model
 
     settings = params.load().train
     copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
+    check_whole(copied)  # they are copied when the training is over
     if settings.processes > 1 and not distributed.launched():
-        arguments = {"model": model, **copied, "tensors": tensors, "out": out, "checkpoints": checkpoints}
-        distributed.launch(train, settings.processes, arguments)
+        folders = {"tensors": tensors, "out": out, "checkpoints": checkpoints, "live": live}
+        distributed.launch(train, settings.processes, {"model": model, **copied, **folders})
         return
-    train_model(model, copied, tensors, out, checkpoints=checkpoints, settings=settings)
+    with live_log(live) as observe:
+        train_model(model, copied, tensors, out, checkpoints=checkpoints, settings=settings, observe=observe)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m monitoring.drift --current data/training/test.parquet --reference artifacts/models/hinet --out DIR
 
-Exit status: 0 ok, 1 watch, 2 act, 3 if there is no verdict; with --report-only 0 for every verdict.
+Exit status: 0 ok, 10 watch, 11 act, 3 if there is no verdict, 4 if the window cannot be read; with --report-only 0 for
+every verdict.
 """
 
 import json
@@ -12,8 +13,10 @@ from pathlib import Path
 from common import params, stage
 from common.exit_status import DONE, NO_VERDICT, VERDICTS
 from common.files import write_text
+from common.run_identity import this_run
 
 EXPECTATIONS = "expectations/index.html"  # relative to the page
+REPORTS = ("drift.json", "index.html", "expectations.json")
 SHOWN = 10  # findings that are printed
 
 
@@ -36,7 +39,7 @@ def drift(
         first_day: first day (UTC) of the window; without it and `last_day`, all rows.
         last_day: last day (UTC) of the window.
         validation: the report of the quality gate, whose result the page repeats.
-        report_only: end with status 0 for every verdict.
+        report_only: as an output of DVC: status 0 for every verdict, and no block `run`, so the same bytes every time.
 
     Returns:
         The exit status.
@@ -46,28 +49,36 @@ def drift(
     from models.model_folder import read_model
     from monitoring.detection import drift_report, suite
     from monitoring.detection.drift_tests import run_tests
-    from monitoring.detection.verdict import with_verdict
+    from monitoring.detection.verdict import NOTHING_TESTED, NoVerdictError, with_verdict
     from monitoring.report.page import write
 
+    for name in REPORTS:
+        (out / name).unlink(missing_ok=True)  # those of an earlier run: where this one fails there are none
     torch.set_num_threads(stage.threads())
     limits, model = params.load().drift, read_model(reference)
     days = drift_report.days_of(first_day, last_day)
     comparison = drift_report.compare(current, model, reference, limits, days=days)
     tests = run_tests(comparison, limits)
-    quality = drift_report.quality_of(validation)
-    report = drift_report.rounded({**with_verdict(comparison, tests), "quality": quality, "expectations": EXPECTATIONS})
+    more = {"quality": drift_report.quality_of(validation), "expectations": EXPECTATIONS}
+    report = drift_report.rounded({**with_verdict(comparison, tests, limits), **more})
+    run = None if report_only else this_run(report["current"]["sha256"])
+    if run is not None:
+        report |= run.block()
     suite.write_report(
         tests,
         name=model.schema.name,
         rows=report["current"]["rows"],
         report=out / "expectations.json",
         docs=(out / EXPECTATIONS).parent,
+        run=run,
     )
-    write_text(out / "drift.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     write(report, out / "index.html")
+    write_text(out / "drift.json", json.dumps(report, indent=1, allow_nan=False) + "\n")  # last: the report is whole
     for finding in report["findings"][:SHOWN]:
         print(f"  {finding['verdict']}: {finding['sentence']}")
     print(f"{report['verdict']}: {report['reason']} {report['next_step']}", flush=True)
+    if report["verdict"] == NOTHING_TESTED and not report_only:
+        raise NoVerdictError(f"{current}: {report['reason']} {report['next_step']}")
     return DONE if report_only else VERDICTS[report["verdict"]]
 
 

@@ -5,8 +5,7 @@ python -m monitoring.index
 
 from pathlib import Path
 
-import cyclopts
-
+from common import stage
 from common.files import write_text
 from common.paths import REPORTS
 
@@ -19,4 +18,4 @@ def index(*, reports: Path = REPORTS) -> None:
 
 
 if __name__ == "__main__":
-    cyclopts.run(index)
+    stage.run(index, summary=False)

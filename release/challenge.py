@@ -8,20 +8,27 @@ import torch
 import yaml
 
 from common import params, stage
+from common.errors import ModelError, SchemaError
 from common.exit_status import DONE, REJECTED
 from common.files import sha256_of, sha256_of_folder, write_text
 from common.paths import PARAMS
+from common.run_identity import this_run
 from models.model_folder import Model, read_model
 from release.candidate import Candidate
-from release.comparison import compare, first_unseen_day
+from release.comparison import ANEW, NotComparableError, compare, first_unseen_day
 from release.parity import check_parity
 from release.policy import ChallengerMetrics, Rule, Verdict, decide
 from release.provenance import Repository
 from release.registry import DIGITS, MODEL, Record, Registry
+from release.takeover import observe, sentence
+from release.trial import check_whole
 
 
-def challenge(registry: Registry, candidate: Candidate, verdict_path: Path | None) -> int:
-    """Evaluate the challenger, and release it if every rule passes; returns the exit status."""
+def challenge(registry: Registry, candidate: Candidate, verdict_path: Path | None, *, new_schema: bool = False) -> int:
+    """Evaluate the challenger, and release it if every rule passes; returns the exit status.
+
+    With `new_schema` a champion that cannot score the challenger's rows is replaced by chance in the comparison.
+    """
     candidate.check_complete()
     settings, repository = params.load(), Repository(Path())
     repository.check(settings.release.branch)
@@ -29,30 +36,46 @@ def challenge(registry: Registry, candidate: Candidate, verdict_path: Path | Non
     challenger, champion = read_model(candidate.model), registry.champion()
     tag = f"{challenger.tag}-{sha256_of_folder(candidate.bento)[:DIGITS]}"
     if (known := _known_verdict(registry, tag)) is not None:
-        _write_verdict(tag, known, verdict_path)
+        _write_verdict(tag, known, candidate, verdict_path)
         return DONE if known.passed else REJECTED
     baseline = None if champion is None else registry.folder / champion / MODEL
-    metrics = _compare(challenger, candidate, baseline, settings)
+    metrics = _compare(challenger, candidate, baseline, settings, new_schema=new_schema)
     verdict = decide(metrics, list(check_parity(challenger, candidate, settings)), settings.release)
-    _write_verdict(tag, verdict, verdict_path)
+    _write_verdict(tag, verdict, candidate, verdict_path)
     if not verdict.passed:
         return REJECTED
     record = _record(tag, champion, challenger, candidate, repository) | _metrics(metrics, verdict)
     registry.prepare(tag, model=candidate.model, bento=candidate.bento)
+    check_whole(registry.folder / tag)
     commit = repository.commit(settings.release.branch, record, _commit_message(record, verdict))
     registry.activate(record | {"commit": commit}, keep=settings.release.keep)
-    print(f"champion {tag}; `make champion` serves it, a running service reloads it by itself", flush=True)
+    print(f"champion {tag}", flush=True)
+    print(sentence(tag, observe(registry.folder, tag), "`make champion`"), flush=True)
     return DONE
 
 
 def _compare(
-    challenger: Model, candidate: Candidate, champion: Path | None, settings: params.Params
+    challenger: Model, candidate: Candidate, champion: Path | None, settings: params.Params, *, new_schema: bool
 ) -> ChallengerMetrics:
     """The metrics of the challenger beside those of the model in the folder `champion`, on rows new to both."""
-    model = since = None
-    if champion is not None:
-        model, since = read_model(champion), first_unseen_day(candidate.model, champion)
-    return compare(challenger, model, candidate.test_rows, settings.release.confidence, since=since)
+    rows, confidence = candidate.test_rows, settings.release.confidence
+    if champion is None:
+        return compare(challenger, None, rows, confidence)
+    try:
+        model, since = _read_champion(champion), first_unseen_day(candidate.model, champion)
+        return compare(challenger, model, rows, confidence, since=since)
+    except NotComparableError:
+        if not new_schema:
+            raise
+        return compare(challenger, None, rows, confidence)
+
+
+def _read_champion(folder: Path) -> Model:
+    """The champion; raises NotComparableError where this code does not read it."""
+    try:
+        return read_model(folder)
+    except (ModelError, SchemaError) as error:
+        raise NotComparableError(f"the champion cannot be compared: {error}. If it is whole, {ANEW}") from error
 
 
 def _known_verdict(registry: Registry, tag: str) -> Verdict | None:
@@ -67,10 +90,11 @@ def _known_verdict(registry: Registry, tag: str) -> Verdict | None:
     return Verdict(rules=(Rule(name="withdrawn", passed=False, sentence=reason),))
 
 
-def _write_verdict(tag: str, verdict: Verdict, path: Path | None) -> None:
+def _write_verdict(tag: str, verdict: Verdict, candidate: Candidate, path: Path | None) -> None:
     print(f"challenger {tag}: {verdict.summary()}", flush=True)
     if path is not None:
-        write_text(path, json.dumps({"tag": tag, **verdict.to_json()}, indent=1) + "\n")
+        run = this_run(sha256_of(candidate.test_rows))
+        write_text(path, json.dumps({"tag": tag, **verdict.to_json()} | run.block(), indent=1) + "\n")
 
 
 def _record(tag: str, champion: str | None, challenger: Model, candidate: Candidate, repository: Repository) -> Record:

@@ -14,6 +14,7 @@ from scipy.special import ndtri
 from common.errors import ReleaseError
 from features.encoding.histograms import Histograms
 from features.encoding.tensors import BATCH_ROWS, Tensors, labels_of
+from features.engine.arrow_types import arrow_schema
 from features.schema import Schema, Task, TaskKind, output_slices
 from models.evaluation import accuracy
 from models.evaluation.accuracy import Interval
@@ -22,13 +23,23 @@ from models.evaluation.predict import predict
 from models.model_folder import REFERENCE, Model
 from release.policy import Cell, ChallengerMetrics
 
+ANEW = (
+    "`python -m release.promote --new-schema` compares the challenger with chance instead, once; for another log give "
+    "another folder by --releases"
+)
+
+
+class NotComparableError(ReleaseError):
+    """Champion and challenger cannot score the same rows: other scenarios, tasks or columns."""
+
 
 def compare(
     challenger: Model, champion: Model | None, rows: Path, confidence: float, *, since: date | None = None
 ) -> ChallengerMetrics:
     """The metrics of `challenger` on the Parquet file `rows` of the training set, beside those of `champion`, if any.
 
-    Rows before the day `since` (UTC) do not count. Raises ReleaseError where the two cannot be compared on these rows.
+    Rows before the day `since` (UTC) do not count. Raises NotComparableError where the two cannot score these rows,
+    ReleaseError where there are too few.
     """
     if champion is not None:
         _check_comparable(challenger, champion, rows)
@@ -124,11 +135,11 @@ class LabelledRows:
 
     def _cell(self, cell: str) -> tuple[Task, NDArray[Any], NDArray[np.int64]]:
         """The task of a cell, its labels [K] and the indices of its rows [K]."""
-        scenario, name = cell.rsplit("/", 1)
-        column = self.schema.task_names.index(name)
+        scenario, task = self.schema.cells[cell]
+        column = self.schema.tasks.index(task)
         inside = self.scenario == self.schema.scenarios.index(scenario)
         indices = np.flatnonzero(inside & ~np.isnan(self.labels[:, column]))
-        return self.schema.tasks[column], self.labels[indices, column], indices
+        return task, self.labels[indices, column], indices
 
 
 def _from_day(rows: Path, schema: Schema, since: date) -> NDArray[np.bool_]:
@@ -148,17 +159,19 @@ def _check_comparable(challenger: Model, champion: Model, rows: Path) -> None:
     """Reject a champion of another log: with other scenarios or tasks, or columns that the rows do not have."""
     schema, other = challenger.schema, champion.schema
     if (schema.scenarios, schema.tasks) != (other.scenarios, other.tasks):
-        raise ReleaseError(
+        raise NotComparableError(
             f"the champion {champion.tag} ranks {other.task_names} in {other.scenarios}, the "
             f"challenger {challenger.tag} {schema.task_names} in {schema.scenarios}: they cannot be "
-            "compared; give another folder by --releases for another log"
+            f"compared; {ANEW}"
         )
-    present = set(pq.read_schema(rows).names)
-    missing = [column.name for column in champion.encoder.columns if column.name not in present]
-    if missing:
-        raise ReleaseError(
-            f"the champion {champion.tag} reads the columns {missing}, which {rows} does not have: the two "
-            "cannot be compared; give another folder by --releases to begin anew"
+    present, expected = pq.read_schema(rows), arrow_schema(champion.encoder.columns)
+    present = pa.schema([field for field in present if field.name in expected.names])
+    differing = [field.name for field in expected if field.name not in present.names]
+    differing += [field.name for field in present if field.type != expected.field(field.name).type]
+    if differing:
+        raise NotComparableError(
+            f"the champion {champion.tag} reads the columns {differing}, which {rows} does not have, or has with "
+            f"another type: the two cannot be compared; {ANEW}"
         )
 
 

@@ -38,7 +38,7 @@ from release.comparison import score
 from release.policy import Rule
 from serving.http.response import ranking_json
 from serving.ranking.feature_client import with_read_timeout
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import RankRequest, request_type
 

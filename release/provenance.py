@@ -17,6 +17,7 @@ from common.errors import ReleaseError
 
 RELEASE = "reports/release.json"  # only in the commits of the branch
 FILES = ("dvc.lock", "params.yaml", "reports")
+_FAILED = "nothing is released: "
 
 
 class Repository:
@@ -36,7 +37,7 @@ class Repository:
 
     def author(self) -> str:
         """The name of the user as Git knows it, else that of the login."""
-        return self._query("config", "user.name") or getpass.getuser()
+        return self._query("config", "user.name") or login()
 
     def signature(self) -> dict[str, str]:
         """Who acts, and when (UTC)."""
@@ -58,7 +59,7 @@ class Repository:
 
         The other files are those of the checked-out commit. Returns the commit, or None without a repository.
         """
-        if self._query("rev-parse", "--git-dir") is None:
+        if not self._is_readable():
             return None
         reference = f"refs/heads/{branch}"
         tip, head = self._query("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}"), self.revision()
@@ -69,6 +70,20 @@ class Repository:
         commit = self._run("commit-tree", tree, *parents, "-F", "-", text=message, environment=self._identity())
         self._run("update-ref", "-m", f"release {record['tag']}", reference, commit, tip or "0" * len(commit))
         return commit
+
+    def _is_readable(self) -> bool:
+        """Whether there is a repository; one that Git refuses to read, such as another user's, is reported."""
+        try:
+            self._run("rev-parse", "--git-dir")
+        except FileNotFoundError:
+            print("this release has no commit: git is not installed", flush=True)
+        except ReleaseError as error:
+            reason = " ".join(str(error).partition(_FAILED)[2].split())
+            if "not a git repository" not in reason:
+                print(f"this release has no commit: git does not read the repository: {reason}", flush=True)
+        else:
+            return True
+        return False
 
     def _released(self, commit: str) -> list[str] | None:
         """The release that a commit records."""
@@ -98,7 +113,7 @@ class Repository:
         """The committer where Git knows none: the login, so that a machine without a user's settings can release."""
         if self._query("var", "GIT_COMMITTER_IDENT") is not None and self._query("var", "GIT_AUTHOR_IDENT") is not None:
             return {}
-        name, kinds = getpass.getuser(), ("AUTHOR", "COMMITTER")
+        name, kinds = login(), ("AUTHOR", "COMMITTER")
         return {f"GIT_{kind}_NAME": name for kind in kinds} | {
             f"GIT_{kind}_EMAIL": f"{name}@localhost" for kind in kinds
         }
@@ -127,10 +142,16 @@ class Repository:
             env=os.environ | variables,
         )
         if done.returncode:
-            raise ReleaseError(
-                f"{self.root.absolute()}: `git {command[0]}` failed, nothing is released: {done.stderr.strip()}"
-            )
+            raise ReleaseError(f"{self.root.absolute()}: `git {command[0]}` failed, {_FAILED}{done.stderr.strip()}")
         return done.stdout.strip()
+
+
+def login() -> str:
+    """The name of the user by the environment or the system, else the number of the user: a container has no names."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid{os.getuid()}"
 
 
 def _key(record: dict[str, Any]) -> list[str]:

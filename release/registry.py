@@ -1,14 +1,16 @@
 """The release registry: a folder of releases, a link to the champion, and a log of what happened.
 
-    <tag>/            model and bento of a release; whole or not there
+    <tag>/            model and bento of a release, with its code, parameters and online store; whole or not there
     champion          relative link to the release in use; exchanged by a rename
     releases.jsonl    one line for every release and every rollback; lines are appended, none is changed
+    .followers/       what running services say of themselves (serving/ranking/followers.py)
 
 A kill at any time leaves a valid link, and the same command completes the work. No heavy imports: what decides about a
 release is elsewhere.
 """
 
 import contextlib
+import filecmp
 import json
 import os
 import shutil
@@ -18,6 +20,8 @@ from typing import Any
 
 from common.errors import ReleaseError
 from common.files import PARTIAL, exclusive_lock, partial_of, sync
+from common.paths import MODEL as PACKED_MODEL
+from serving.ranking.followers import FOLLOWERS
 
 CHAMPION, RECORDS, MODEL, BENTO = "champion", "releases.jsonl", "model", "bento"
 DIGITS = 6  # of the bento's checksum, in the tag of a release
@@ -100,13 +104,22 @@ class Registry:
         return last
 
     def prepare(self, tag: str, *, model: Path, bento: Path) -> None:
-        """Copy model and bento to the folder of the release `tag`, whole or not at all."""
+        """Copy model and bento to the folder of the release `tag`, whole or not at all.
+
+        The model is in the bento, too: its files are stored once, by hard links where the disk has them.
+        """
         self._remove_incomplete(tag)
         if (self.folder / tag).is_dir():
             return
         partial = partial_of(self.folder / tag)
-        shutil.copytree(model, partial / MODEL, ignore=_IGNORED)
+        packed = partial / BENTO / "src" / PACKED_MODEL
         shutil.copytree(bento, partial / BENTO, ignore=_IGNORED)
+        shutil.copytree(
+            model,
+            partial / MODEL,
+            ignore=_IGNORED,
+            copy_function=lambda source, target: _link_or_copy(Path(source), Path(target), packed / Path(source).name),
+        )
         for path in partial.rglob("*"):
             sync(path)
         partial.rename(self.folder / tag)
@@ -142,6 +155,8 @@ class Registry:
         """Remove half-written folders, and whole ones that never became a release, except that of `tag`."""
         known = {record["tag"] for record in self.records()} | {tag}
         for path in self.folder.iterdir():
+            if path.name == FOLLOWERS:
+                continue
             if path.name.endswith(PARTIAL) or (path.is_dir() and not path.is_symlink() and path.name not in known):
                 path.unlink() if path.is_symlink() else shutil.rmtree(path)
 
@@ -154,6 +169,15 @@ class Registry:
                 partial = partial_of(self.folder / tag)
                 (self.folder / tag).rename(partial)  # from here on it is no release
                 shutil.rmtree(partial)
+
+
+def _link_or_copy(source: Path, target: Path, twin: Path) -> None:
+    """Let `target` be a second name of `twin`, where that has the bytes of `source`; else copy `source`."""
+    if twin.is_file() and filecmp.cmp(source, twin, shallow=False):
+        with contextlib.suppress(OSError):
+            os.link(twin, target)
+            return
+    shutil.copyfile(source, target)
 
 
 def _same_release(one: Record, other: Record) -> bool:

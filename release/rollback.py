@@ -4,13 +4,17 @@ from pathlib import Path
 
 from common.errors import ReleaseError
 from common.exit_status import DONE
-from models.model_folder import read_model
 from release.provenance import Repository
-from release.registry import MODEL, Registry
+from release.registry import Registry
+from release.takeover import observe, sentence
+from release.trial import start_command
 
 
 def roll_back(registry: Registry, to: str | None) -> int:
-    """Make the release `to` the champion, or the one before the champion; raises ReleaseError where there is none."""
+    """Make the release `to` the champion, or the one before the champion.
+
+    Raises ReleaseError where there is none, and where it cannot be started; then nothing has changed.
+    """
     champion = registry.linked_tag()
     if champion is None:
         raise ReleaseError(f"{registry.folder} has no champion yet, there is nothing to go back from")
@@ -18,12 +22,10 @@ def roll_back(registry: Registry, to: str | None) -> int:
     if tag == champion:
         print(f"{tag} is the champion already", flush=True)
         return DONE
-    read_model(registry.folder / tag / MODEL)  # a damaged model is rejected before it is in use
+    start = start_command(registry.folder / tag)  # what cannot be started is rejected before it is the champion
     signature = Repository(Path()).signature()
     registry.append({"event": "rollback", "tag": tag, "previous": champion, **signature})
     registry.set_champion(tag)
-    print(
-        f"champion {tag}, back from {champion}; `make champion` serves it, a running service reloads it by itself",
-        flush=True,
-    )
+    print(f"champion {tag}, back from {champion}", flush=True)
+    print(sentence(tag, observe(registry.folder, tag), start), flush=True)
     return DONE

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from common import params, stage
 from common.errors import ReleaseError, SourceError
-from common.files import write_text
+from common.files import sha256_of, write_text
+from common.run_identity import this_run
 from common.settings import read_settings
 from features.engine.arrow_types import arrow_schema
 from features.schema import Schema, read_schema, read_views
@@ -28,7 +29,7 @@ from release.comparison import compare, score
 from release.parity import TIMEOUT_MS, compare_probabilities, copy_online, serve
 from release.policy import ChallengerMetrics
 from serving.ranking.feature_client import with_read_timeout
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import open_ranker
 from serving.ranking.request import request_type
 from serving.telemetry.impression_log import MODEL, SCORE
@@ -49,6 +50,7 @@ class ServedDay:
         torch.set_num_threads(stage.threads())
         champion, impressions = read_model(model), impressions_of(events, self.schema, self.day)
         out.mkdir(parents=True, exist_ok=True)
+        (out / METRICS).unlink(missing_ok=True)
         with TemporaryDirectory() as scratch:
             rows = Path(scratch) / SERVED
             self._join(impressions, rows)
@@ -56,7 +58,7 @@ class ServedDay:
             checked = self._check(champion, model, rows, probabilities)
             metrics = compare(champion, read_model(baseline), rows, self.settings.release.confidence)
             pq.write_table(_with_scores(pq.read_table(rows), probabilities, champion), out / SERVED)
-        document = to_json(metrics) | {"checked": checked}
+        document = to_json(metrics) | {"checked": checked} | this_run(sha256_of(out / SERVED)).block()
         write_text(out / METRICS, json.dumps(document, indent=1, allow_nan=False) + "\n")
         return (
             f"{self.day}: {metrics.rows:,} impressions by {champion.tag}, mean of the cells {metrics.mean:.4f}, "

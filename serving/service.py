@@ -6,6 +6,7 @@ serving/ranking/feature_client.py, the model path in serving/ranking/ranker.py.
 """
 
 import gc
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,20 @@ from common.serve_params import Serve
 from common.settings import Settings, read_settings, variable
 from features.schema import Schema, read_schema, read_views
 from serving.bento.manifest import check_manifest
+from serving.bento.preflight import check_sources
+from serving.http.graceful_stop import GracefulStop
 from serving.http.middleware import ApiMiddleware
+from serving.http.protocol import use_bounded_protocol
 from serving.http.routes import RankingApi
+from serving.ranking.model_sources import ModelSources, released_store
 from serving.ranking.request import RankRequest, example_request, request_type
+from serving.ranking.request_values import TEXT, text_limit
 from serving.shadow.client import open_shadow, shadow_settings
 
 if TYPE_CHECKING:
     from serving.ranking.ranker import Ranker
 
+SHADOW_SECONDS = 0.5  # for what waits for the shadow model when the service stops
 WARM_UP: tuple[dict[str, Any], ...] = ({}, {}, {"candidates": "all"}, {"explain": True}) * 5  # changes of the example
 
 api = RankingApi()
@@ -61,7 +68,6 @@ class RankingService:
         # feast and torch take seconds to import: not in the process that only watches the workers
         from serving.http.model_info import describe_model
         from serving.ranking.hot_reload import Reloader
-        from serving.ranking.loaded_model import ModelSources
         from serving.ranking.ranker import open_ranker
         from serving.telemetry.impression_log import open_impression_log
         from serving.telemetry.prometheus import ServiceMetrics
@@ -69,10 +75,10 @@ class RankingService:
 
         settings, serve = read_settings(), serve_params()
         self.scratch = TemporaryDirectory(prefix="hinet-")
-        registry = Path(self.scratch.name) / "registry.db"
-        sources = ModelSources(model_folder(settings), online_store(settings), registry, settings.redis)
+        sources = model_sources(settings, registry=Path(self.scratch.name) / "registry.db")
         ranker = self.ranker = open_ranker(sources, serve)
-        schema, accepted = accepted_requests(settings)
+        known = [*ranker.loaded.model.encoder.vocabularies.values(), ranker.loaded.catalogue.ids]
+        schema, accepted = accepted_requests(settings, text=text_limit(known))
         warm_up(ranker, schema, accepted)
         self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
         self.tracing = open_tracing(serve.tracing)
@@ -92,6 +98,7 @@ class RankingService:
             metrics=metrics,
             tracing=self.tracing,
         )
+        GracefulStop(api).install()
         freeze_gc()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -100,7 +107,9 @@ class RankingService:
         api.close()
         self.reloader.close()
         self.ranker.loaded.users.close()
-        for part in (self.shadow, self.log, self.tracing):
+        if self.shadow is not None:
+            self.shadow.close(SHADOW_SECONDS)
+        for part in (self.log, self.tracing):
             if part is not None:
                 part.close()
         self.scratch.cleanup()
@@ -113,13 +122,16 @@ class RankingService:
             settings = read_settings()
             check_manifest(ROOT)
             shadow_settings(serve_params().shadow, settings)
-            online_store(settings)
+            note = check_sources(model_sources(settings, registry=Path()))
             accepted_requests(settings)
         except (PipelineError, OSError) as error:
             raise BentoMLException(str(error)) from None
+        if note is not None:
+            print(note, file=sys.stderr, flush=True)
 
 
 RankingService.add_asgi_middleware(ApiMiddleware, api=api)  # type: ignore[attr-defined]
+use_bounded_protocol()
 
 
 def warm_up(ranker: "Ranker", schema: Schema, accepted: type[RankRequest]) -> None:
@@ -133,11 +145,14 @@ def freeze_gc() -> None:
     gc.freeze()
 
 
-def accepted_requests(settings: Settings) -> tuple[Schema, type[RankRequest]]:
-    """The schema of the model and the type of the requests for it; raises ModelError, ParameterError."""
+def accepted_requests(settings: Settings, *, text: int = TEXT) -> tuple[Schema, type[RankRequest]]:
+    """The schema of the model and the type of the requests for it, with texts of at most `text` characters.
+
+    Raises ModelError, ParameterError.
+    """
     folder = model_folder(settings)
     schema = read_schema(folder / "schema.json")
-    return schema, request_type(schema, serve_params(), read_views(folder / "views.json"))
+    return schema, request_type(schema, serve_params(), read_views(folder / "views.json"), text=text)
 
 
 def serve_params() -> Serve:
@@ -150,13 +165,16 @@ def model_folder(settings: Settings) -> Path:
     return _existing(ROOT / settings.model, "model")
 
 
-def online_store(settings: Settings) -> Path:
-    """The file of the online store; raises ModelError where it does not exist.
+def model_sources(settings: Settings, *, registry: Path) -> ModelSources:
+    """The model folder and the online store; raises ModelError where one does not exist.
 
-    With Redis the file need not exist: its path only names the folder of the item snapshot.
+    With Redis the file of the store need not exist: its path only names the folder of the item snapshot. Nor need it
+    where the release of the model has a store of its own.
     """
-    path = ROOT / settings.online_store
-    return path if settings.redis is not None else _existing(path, "online_store")
+    model, online = model_folder(settings), ROOT / settings.online_store
+    if settings.redis is None and released_store(model.resolve()) is None:
+        _existing(online, "online_store")
+    return ModelSources(model, online, registry, settings.redis)
 
 
 def _existing(path: Path, field: str) -> Path:

@@ -17,13 +17,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import nn
 
 from common.errors import ParameterError, PipelineError
 from common.params import Params, load
 from common.paths import ENCODER, ROOT, SCHEMA, TENSORS, TRAINING
+from common.yaml_file import dump_yaml, read_yaml
 from features import datasets
 from features.encoding.encoder import Encoder
 from features.encoding.fitting import fit_encoder
@@ -53,7 +53,7 @@ def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) ->
         raise ParameterError("--split time: the protocol of movielens-1m is random; leave --split out")
     changed = _settings(dataset, path, split or ("random" if dataset == "movielens-1m" else "time"))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    (folder / "params.yaml").write_text(dump_yaml(changed), encoding="utf-8")
     if dataset == "movielens-1m":
         write_movielens(load(folder / "params.yaml"), folder)
         return TEXTS[dataset]
@@ -63,7 +63,7 @@ def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) ->
 
 
 def _settings(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
-    plain: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    plain: dict[str, Any] = read_yaml(ROOT / "params.yaml")
     plain["dataset"] |= {"name": dataset} | ({} if path is None else {"path": str(path.resolve())})
     plain["join"]["split"] = split
     return plain
@@ -71,7 +71,7 @@ def _settings(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
 
 def _run(stage: str, folder: Path) -> None:
     """The command of the stage in dvc.yaml, in `folder`; raises PipelineError where it fails."""
-    command = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
+    command = read_yaml(ROOT / "dvc.yaml")["stages"][stage]["cmd"]
     search = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if subprocess.run(command, shell=True, cwd=folder, env=os.environ | search).returncode:
         raise PipelineError(f"the stage {stage} failed in {folder}: see its message above")

@@ -45,7 +45,9 @@ class Report:
         schema = read_schema(folder / SCHEMA)
         self.names = [f"S{i}/T{j}" for i, _ in enumerate(schema.scenarios, 1) for j, _ in enumerate(schema.tasks, 1)]
         head = {"dataset": dataset, "protocol": protocol, "scenarios": schema.scenarios, "tasks": schema.task_names}
-        self.plain: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {**head, "runs": []}
+        self.plain: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {**head, "runs": []}
+        )
         if (other := self.plain["protocol"]) != protocol:
             raise ParameterError(f"{path} holds {dataset!r} under the protocol {other!r}: give another --json")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import ParameterError
 from common.train_params import Train
+from common.yaml_file import read_yaml
 from models.training.configuration import recipe_of
 from models.training.optim import Recipe
 
@@ -88,7 +88,7 @@ def read_rows(dataset: str, names: Sequence[str], train: Train, path: Path = ROW
 
     Raises ParameterError on a name that is no row, and on a value that no parameter allows.
     """
-    table = _Table.model_validate(yaml.safe_load(path.read_text()))
+    table = _Table.model_validate(read_yaml(path))
     wanted = list(table.rows) if "all" in names else list(names)
     if unknown := sorted(set(wanted) - set(table.rows)):
         raise ParameterError(

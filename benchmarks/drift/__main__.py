@@ -2,16 +2,19 @@
 
     python -m benchmarks.drift --seeds 50 --json drift.json
 
-Every seed is another simulated log of 21 days; see benchmarks/drift/simulated_log.py for its parts. The JSON is written
-after every log; with the same file the command continues with what is missing.
+Every seed is another simulated log of 21 days, and of 10 days for the kinds that begin with `young`; see
+benchmarks/drift/simulated_log.py for its parts. The JSON is written after every log; with the same file the command
+continues with what is missing.
 """
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from common import stage
 from common.errors import ParameterError
+from common.openmp import beside_others
 
 
 def drift(
@@ -38,6 +41,7 @@ def drift(
     if unknown := kinds - {*KINDS}:
         raise ParameterError(f"--only {only}: {sorted(unknown)} are none of {KINDS}")
     results, context = Results(json), multiprocessing.get_context("spawn")
+    os.environ |= beside_others()  # of the processes of the pool
     with without_progress_bars(), ProcessPoolExecutor(processes or stage.threads(), mp_context=context) as pool:
         futures = [pool.submit(run_kinds, *missing) for missing in results.missing(seeds, kinds).items()]
         for future in tqdm(as_completed(futures), total=len(futures), unit="log", desc="drift"):

@@ -24,7 +24,7 @@ from common.paths import SCHEMA, TRAINING
 from features.encoding.fitting import fit_encoder
 from features.encoding.histogram_counts import count_histograms, day_span, fit_reference, select_rows
 from features.schema import Schema, View, inputs_from, read_schema, read_views
-from monitoring.detection.comparison import Comparison
+from monitoring.detection.comparison import compare_windows
 from monitoring.detection.verdict import evaluate
 
 
@@ -54,7 +54,7 @@ def days(
             reporter.report(start + timedelta(days=number)) for number in range(first - 1, (end - start).days + 1)
         ]
     json.parent.mkdir(parents=True, exist_ok=True)
-    json.write_text(jsonlib.dumps({"dataset": dataset, "days": results}, indent=1) + "\n")
+    json.write_text(jsonlib.dumps({"dataset": dataset, "days": results}, indent=1) + "\n", encoding="utf-8")
     show(results)
 
 
@@ -78,14 +78,8 @@ class DayReporter:
             encoder = fit_encoder(self.schema, columns, before, self.settings.encode.minimum_count)
             reference = fit_reference(before, self.schema, encoder)
             current = count_histograms(self.rows, self.schema, encoder, reference.bins, days=(day, day))
-        comparison = Comparison(reference, current, fewest=self.settings.drift.fewest_rows)
-        sections = {
-            "mix": comparison.mix(self.schema),
-            "columns": comparison.columns(self.schema, {}),
-            "labels": list(comparison.labels(self.schema)),
-            "scores": [],
-            "performance": [],
-        }
+        compared = compare_windows(reference, current, self.schema, self.settings.drift, views=self.views)
+        sections = {**compared, "scores": [], "performance": []}
         report = evaluate(sections, self.settings.drift)
         return {
             "day": day.isoformat(),

@@ -11,9 +11,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.drift.simulated_log import ORDER_SCENARIO, SCENARIO, SIZE, SimulatedLog, simulate, write_log
+from benchmarks.drift.simulated_log import (
+    MATURE,
+    ORDER_SCENARIO,
+    SCENARIO,
+    YOUNG,
+    Layout,
+    SimulatedLog,
+    simulate,
+    write_log,
+)
 
-UNSHIFTED = ("none", "season")  # kinds without a shift
+UNSHIFTED = ("none", "season", *YOUNG)  # kinds without a shift
 SAME_FEATURES = ("missing", "unit", "swapped")  # kinds that change no column of which statistics are made
 OTHER_ROWS = ("covariate", "mix", "new_items")  # kinds with other impressions, whose probabilities are as before
 STALLED, DELAY = "stalled", timedelta(days=2)  # the log without a shift, but with features that are so old
@@ -39,8 +48,8 @@ class Results:
     """The runs in a JSON file; those of logs of another size are dropped."""
 
     def __init__(self, path: Path) -> None:
-        document: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        self.path, self.runs = path, list[Run](document["runs"] if document.get("size") == SIZE else [])
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.path, self.runs = path, list[Run](document["runs"] if document.get("size") == MATURE.size else [])
 
     def missing(self, seeds: int, kinds: frozenset[str]) -> dict[int, frozenset[str]]:
         """The kinds that were not run yet, by seed."""
@@ -55,20 +64,22 @@ class Results:
         """Add runs, and write the file."""
         self.runs += runs
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({"size": SIZE, "runs": self.runs}, indent=1) + "\n")
+        self.path.write_text(json.dumps({"size": MATURE.size, "runs": self.runs}, indent=1) + "\n")
 
 
-def run_kinds(seed: int, kinds: frozenset[str]) -> list[Run]:
-    """Run each of these kinds of shift in the simulation of this seed."""
+def run_kinds(seed: int, kinds: frozenset[str], layout: Layout = MATURE) -> list[Run]:
+    """Run each of these kinds of shift in the simulation of this seed; `layout` is not that of the young logs."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, runs = Path(temporary), list[Run]()
-        if kinds != {"season"}:
-            log = simulate(folder / "none", seed, "none")
-            chosen = [kind for kind in ("none", *EXPECTED) if kind in kinds]
+        if chosen := [kind for kind in ("none", *EXPECTED) if kind in kinds]:
+            log = simulate(folder / "none", seed, "none", layout)
             runs = [result(seed, kind, report(log, kind, seed, folder / kind)) for kind in chosen]
         if "season" in kinds:  # another log from the first day on
-            log = simulate(folder / "season", seed, "season")
+            log = simulate(folder / "season", seed, "season", layout)
             runs.append(result(seed, "season", log.report(log.folder, truth=log.folder)))
+        for kind in (kind for kind in YOUNG if kind in kinds):
+            log = simulate(folder / kind, seed, "none", YOUNG[kind])
+            runs.append(result(seed, kind, log.report(log.folder, truth=log.folder)))
         return runs
 
 
@@ -76,7 +87,9 @@ def report(log: SimulatedLog, kind: str, seed: int, shifted: Path) -> dict[str, 
     """The drift report on the log with this kind of shift, which is written to `shifted` and removed afterwards."""
     if kind in ("none", STALLED):  # the log itself
         return log.report(log.folder, truth=log.folder, delay=DELAY if kind == STALLED else timedelta(0))
-    write_log(shifted, seed, kind, features=log.folder / "features" if kind in SAME_FEATURES else None)
+    write_log(
+        shifted, seed, kind, layout=log.layout, features=log.folder / "features" if kind in SAME_FEATURES else None
+    )
     document = log.report(shifted, truth=shifted if kind in OTHER_ROWS else log.folder)
     shutil.rmtree(shifted)
     return document

@@ -76,7 +76,7 @@ def windows(
                 "window against all rows in one": round(whole / ours["window_seconds"], 1),
             }
     json.parent.mkdir(parents=True, exist_ok=True)
-    json.write_text(jsonlib.dumps(report, indent=1) + "\n")
+    json.write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(jsonlib.dumps(report, indent=1))
 
 
@@ -144,7 +144,7 @@ def measure(path: Path) -> dict[str, float]:
     reference = fit_reference(before, declared, encoder)
     fitted = time.perf_counter()
     current = count_histograms(after, declared, encoder, reference.bins)
-    comparison = Comparison(reference, current, fewest=500)
+    comparison = Comparison(reference, current, fewest=500, history_days={})
     comparison.columns(declared, {}), comparison.mix(declared), list(comparison.labels(declared))
     return {
         "reference_seconds": round(fitted - started, 2),

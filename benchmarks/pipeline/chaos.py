@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +30,7 @@ from benchmarks.pipeline.small_project import clone, write_raw, write_tiny_graph
 from benchmarks.pipeline.stack import Stack, stack, wait_for
 from benchmarks.pipeline.watch import Watch, damage
 from common.paths import CHAMPION, FLOWS, PARAMS, SERVING_STORE
+from common.yaml_file import dump_yaml, read_yaml
 
 TIMEOUT_SECONDS = 1200.0  # until a run has ended
 CLOCK = Path(__file__).with_name("clock.c")
@@ -80,11 +80,11 @@ class Chaos:
             write_raw(self.stack.workspace)
             return
         path = self.stack.workspace / PARAMS
-        params = yaml.safe_load(path.read_text())
+        params = read_yaml(path)
         params["evaluate"]["bins"] = 5 + self.newest.toordinal() % 50
         if whole:
             params["dataset"]["simulation"]["seed"] = self.newest.toordinal()
-        path.write_text(yaml.safe_dump(params))
+        path.write_text(dump_yaml(params), encoding="utf-8")
 
     def start(self, deployment: str, as_of: str | None = None) -> str:
         """Start a run as of a new date, without a release where the graph makes no bento; returns its id."""
@@ -160,7 +160,7 @@ class Chaos:
 
 def done_until(path: Path) -> datetime.date:
     """The newest date that a flow has done."""
-    return datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]).date()
+    return datetime.datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["done"]).date()
 
 
 @contextmanager

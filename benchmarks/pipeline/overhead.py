@@ -18,12 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pipeline.small_project import clone
 from benchmarks.pipeline.stack import Stack, stack
+from common.yaml_file import dump_yaml
 
 REPRO = (sys.executable, "-m", "dvc", "repro")
 CLOCKS = ("the clock", "a processor")
@@ -39,7 +39,7 @@ def chain(folder: Path, stages: int) -> Path:
     (workspace / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     names = ["word", *(f"copy{number}" for number in range(1, stages + 1))]
     copies = {new: {"cmd": f"cp {old} {new}", "deps": [old], "outs": [new]} for old, new in itertools.pairwise(names)}
-    (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": copies}, sort_keys=False))
+    (workspace / "dvc.yaml").write_text(dump_yaml({"stages": copies}), encoding="utf-8")
     return workspace
 
 

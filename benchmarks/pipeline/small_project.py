@@ -5,9 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.paths import PARAMS, ROOT
+from common.yaml_file import dump_yaml, read_yaml
 
 SMALL: dict[str, Any] = {
     "dataset": {"simulation": {"impressions": 4000, "users": 80, "items": 40}},
@@ -41,8 +40,8 @@ def clone(folder: Path) -> Path:
     """The last commit in `folder`, with a small simulation and a promotion policy that accepts every whole model."""
     if not folder.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        params = yaml.safe_load((folder / PARAMS).read_text())
-        (folder / PARAMS).write_text(yaml.safe_dump(merged(params, SMALL)))
+        params = read_yaml(folder / PARAMS)
+        (folder / PARAMS).write_text(dump_yaml(merged(params, SMALL)), encoding="utf-8")
         (folder / "dvc.lock").unlink()
     return folder.resolve()
 
@@ -60,7 +59,7 @@ def write_tiny_graph(workspace: Path) -> None:
         new: {"cmd": f"sh stage.sh {new} {old}", "deps": ["stage.sh", f"tiny/{old}"], "outs": [f"tiny/{new}"]}
         for new, old in pairs
     }
-    (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (workspace / "dvc.yaml").write_text(dump_yaml({"stages": stages}), encoding="utf-8")
     (workspace / "stage.sh").write_text(SCRIPT)
     (workspace / "tiny").mkdir(exist_ok=True)
     write_raw(workspace)

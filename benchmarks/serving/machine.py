@@ -15,7 +15,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, load and Python of this machine, and the time."""
     names = (
         line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if line.startswith("model name")
     )
     return {

@@ -169,7 +169,7 @@ def _wait_until_ready(url: str, process: psutil.Process, log: Path, ready_second
 def _wait_once(process: psutil.Process, log: Path, began: float, ready_seconds: float, what: str) -> None:
     seconds = time.monotonic() - began
     if process.status() == psutil.STATUS_ZOMBIE or seconds > ready_seconds:
-        end = log.read_text(errors="replace")[-2000:]
+        end = log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise PipelineError(f"{what} did not come up in {seconds:.0f} s; its log ends with:\n{end}")
     time.sleep(0.1)
 

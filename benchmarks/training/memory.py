@@ -60,5 +60,5 @@ def peak_of_epoch(folder: Path) -> float:
 
 def anonymous_megabytes() -> float:
     """Memory of this process in MB that no file backs (RssAnon of Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon"))

@@ -36,7 +36,7 @@ def python_nav(root: Path) -> str:
 
 def title_of(page: Path) -> str:
     """The first heading of a page."""
-    heading = HEADING.search(page.read_text())
+    heading = HEADING.search(page.read_text(encoding="utf-8"))
     return (heading[1] if heading else page.stem).replace('"', "'")
 
 

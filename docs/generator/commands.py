@@ -53,9 +53,15 @@ def statuses() -> str:
     """Command, exit status and meaning."""
     rows = [
         ("every command", exit_status.DONE, "done, or nothing to do"),
-        ("every command", exit_status.FAILED, "stopped: a sentence says why and what to do next"),
+        (
+            "every command",
+            exit_status.FAILED,
+            "stopped: a sentence says why and what to do next; or a fault of the program",
+        ),
+        ("every command", exit_status.USAGE, "the command line is wrong: nothing was done"),
         *((DRIFT, status, f"the verdict is {verdict}") for verdict, status in exit_status.VERDICTS.items()),
-        (DRIFT, exit_status.NO_VERDICT, "no verdict: the report could not be made"),
+        (DRIFT, exit_status.NO_VERDICT, "no verdict: a sentence says why"),
+        (DRIFT, exit_status.UNREADABLE, "no verdict: the window cannot be read, it is not of the schema of the model"),
         ("`python -m release.promote`", exit_status.REJECTED, "the promotion policy keeps the champion"),
         ("`python -m features.refresh`", exit_status.LOCKED, "the online store is locked or unreachable: run it later"),
     ]

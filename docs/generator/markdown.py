@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-HUGE = 1e18  # a bound beyond it is that of the type: 64-bit integers, 32-bit floats
+HUGE = 1e9  # a bound from here on keeps a number within what a type or a step can hold
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from common.params import Params
+from common.yaml_file import read_utf8, read_yaml
 from docs.generator.markdown import table, type_of, value
 
 LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
@@ -15,9 +14,8 @@ LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?P<value>[^#]*)(?:#\s*(?P<com
 
 def parameters(root: Path) -> str:
     """A table for each section of params.yaml in the folder `root`."""
-    text = (root / "params.yaml").read_text()
-    plain, schema = YAML(typ="safe").load(text), Params.model_json_schema()
-    facts = schema["$defs"], comments(text)
+    plain, schema = read_yaml(root / "params.yaml"), Params.model_json_schema()
+    facts = schema["$defs"], comments(read_utf8(root / "params.yaml"))
     return "\n\n".join(_section(name, schema["properties"][name], plain[name], facts) for name in plain)
 
 

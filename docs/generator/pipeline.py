@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from common.yaml_file import read_yaml
 from docs.generator.markdown import code, table
 
 DATA = ("data/", "artifacts/", "reports/", "${")  # dependencies that start otherwise are code or settings
@@ -15,7 +14,7 @@ DATA = ("data/", "artifacts/", "reports/", "${")  # dependencies that start othe
 
 def declared(root: Path) -> dict[str, dict[str, Any]]:
     """The stages of dvc.yaml by name; of a repeated stage, what is repeated."""
-    stages = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(root / "dvc.yaml")["stages"]
     return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 

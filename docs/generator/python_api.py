@@ -40,7 +40,7 @@ def _summary(root: Path, package: str) -> str:
 
 
 def _sentence(file: Path) -> str:
-    return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0]
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
 def _package_page(package: str, found: list[str]) -> str:

@@ -26,6 +26,7 @@ from common.errors import SourceError
 from common.params import Dataset
 from features.datasets import archive
 from features.datasets.log import ROW, Counts, Log, seconds_of
+from features.datasets.timestamps import from_epoch
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
 ARCHIVE = archive.Archive(
@@ -164,15 +165,15 @@ def _events(path: Path, logs: list[str], tabs: tuple[str, ...], counts: Counts) 
                 # one type for all: the fingerprint of a row must not depend on the other rows of its chunk
                 for frame in pd.read_csv(archive.text(stream), chunksize=_CHUNK, dtype="float64"):
                     archive.require_columns(path, name, set(frame.columns), _LOG_COLUMNS)
-                    yield _impressions(archive.refuse_longer(frame), tabs, counts)
+                    yield _impressions(archive.refuse_longer(frame), tabs, counts, f"{path}, {name}")
 
 
-def _impressions(frame: pd.DataFrame, tabs: tuple[str, ...], counts: Counts) -> pd.DataFrame:
+def _impressions(frame: pd.DataFrame, tabs: tuple[str, ...], counts: Counts, where: str) -> pd.DataFrame:
     counts.rows_read += len(frame)
     tab = archive.whole(frame["tab"]).astype(str)
     kept = tab.isin(tabs)
     counts.left_out.update({f"tab {name}": int(n) for name, n in tab[~kept].value_counts().items()})
-    timestamp = pd.to_datetime(archive.whole(frame["time_ms"]), unit="ms").astype("datetime64[us]")
+    timestamp = from_epoch(archive.whole(frame["time_ms"]), "ms", where)
     return pd.DataFrame(
         {
             "timestamp": timestamp,

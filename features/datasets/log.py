@@ -26,6 +26,7 @@ class Counts:
     rows_read: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # events that are not read, by reason
     made_null: Counter[str] = field(default_factory=Counter)  # impossible values that are read as missing, by column
+    repeats_kept: int = 0  # rows that equal another one in every column, where the reader gives no fingerprint (ROW)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from common.errors import SourceError
 from common.params import Dataset
 from features.datasets import archive
 from features.datasets.log import ROW, Counts, Log, seconds_of
+from features.datasets.timestamps import from_epoch
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
 ARCHIVE = archive.Archive(
@@ -174,13 +175,13 @@ def _events(path: Path, scenarios: pd.Series, counts: Counts) -> Iterator[pd.Dat
         counts.rows_read += len(frame)
         scenario = frame["user_id"].map(scenarios)
         counts.left_out["user is not in users.dat"] += int(scenario.isna().sum())
-        yield _impressions(frame, scenario)[scenario.notna()]
+        yield _impressions(frame, scenario, f"{path}, {_RATINGS}")[scenario.notna()]
 
 
-def _impressions(frame: pd.DataFrame, scenario: pd.Series) -> pd.DataFrame:
+def _impressions(frame: pd.DataFrame, scenario: pd.Series, where: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "timestamp": pd.to_datetime(frame["seconds"], unit="s").astype("datetime64[us]"),
+            "timestamp": from_epoch(frame["seconds"], "s", where),
             "user_id": frame["user_id"],
             "movie_id": frame["movie_id"],
             "scenario": scenario,

@@ -21,25 +21,29 @@ from tqdm import tqdm
 
 from common.errors import SourceError
 from features.datasets.log import ROW, TRUE, Log
+from features.datasets.timestamps import check_century
+from features.datasets.typed_columns import typed_table
 from features.engine import sql
-from features.engine.arrow_types import TYPES, arrow_schema
+from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
-from features.schema import Column, Role, Schema
+from features.schema import Role, Schema
 
 ROWS = 131_072  # of a row group, and of what is in memory at once
 MEMORY_LIMIT = "256MB"  # of DuckDB, while it sorts
 SPILLED = "events.parquet"
 LATER = "on dataset.until or later"
-_POSITION = "_position"  # of a row in the raw log: the order of rows with one timestamp
+_POSITION = "__position"  # of a row in the raw log: the order of rows with one timestamp
 
 
 def write_events(log: Log, until: datetime.date | None, out: Path, truth: Path) -> int:
     """Write the events of the days before `until` by day under `out`/events, and their true probabilities to `truth`.
 
-    Returns the number of rows written. Raises SourceError where a value does not fit its type or no event remains.
+    Returns the number of rows written; counts rows that repeat another one in `log.counts`. Raises SourceError where a
+    value does not fit its type, most timestamps are of another unit, or no event remains.
     """
     with _spill_folder(out) as spill:
         _spill(log, spill / SPILLED, until)
+        log.counts.repeats_kept = _count_repeats(spill)
         return _write_sorted(log.schema, spill, out / "events", truth)
 
 
@@ -47,7 +51,7 @@ def write_entities(log: Log, out: Path) -> None:
     """Write users.parquet and items.parquet under `out`, in order of their ids."""
     for table, frame, key in (("users", log.users, log.schema.user), ("items", log.items, log.schema.item)):
         rows = typed_table(frame, log.schema.tables[table], log.called(table))
-        pq.write_table(rows.sort_by(key), out / f"{table}.parquet", row_group_size=ROWS)
+        pq.write_table(rows.take(pc.sort_indices(rows[key])), out / f"{table}.parquet", row_group_size=ROWS)
 
 
 @contextmanager
@@ -62,32 +66,12 @@ def _spill_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(spill)
 
 
-def typed_table(frame: pd.DataFrame, columns: tuple[Column, ...], where: str) -> pa.Table:
-    """`frame` as an Arrow table of the declared columns and types; nothing is truncated or filled in.
-
-    Raises SourceError that names the column which is absent or does not fit its type.
-    """
-    return pa.table({column.name: _array(frame, column, where) for column in columns})
-
-
-def _array(frame: pd.DataFrame, column: Column, where: str) -> pa.Array:
-    if column.name not in frame:
-        raise SourceError(f"{where}: column {column.name} is declared, but its reader yields only {list(frame)}")
-    try:
-        declared = TYPES[column.dtype]
-        if column.is_list:
-            return pa.array(frame[column.name], type=declared, from_pandas=True)
-        return pa.array(frame[column.name], from_pandas=True).cast(declared)
-    except (pa.ArrowException, OverflowError) as error:
-        raise SourceError(f"{where}: column {column.name} does not fit its type {column.dtype}: {error}") from error
-
-
 def _spill(log: Log, path: Path, until: datetime.date | None) -> None:
     """Write the typed chunks to one file, each row with its position, and its fingerprint and truth where known."""
     writer: pq.ParquetWriter | None = None
     position = 0
     with tqdm(desc="read", unit=" rows", unit_scale=True, total=log.rows) as bar:
-        for frame in log.chunks():
+        for frame in _chunks(log):
             table = _before(until, _spilled(frame, log, position), log)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
             writer.write_table(table)
@@ -97,6 +81,17 @@ def _spill(log: Log, path: Path, until: datetime.date | None) -> None:
         writer.close()
     if writer is None or not pq.read_metadata(path).num_rows:
         raise SourceError(f"{log.called('events')}: not a single one to read; left out: {dict(log.counts.left_out)}")
+
+
+def _chunks(log: Log) -> Iterator[pd.DataFrame]:
+    """The chunks of the log; what pandas raises at a timestamp beyond its range becomes a SourceError."""
+    try:
+        yield from log.chunks()
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise SourceError(
+            f"{log.called('events')}: its reader converts numbers to timestamps in another unit than theirs ({error}). "
+            "Convert them with features.datasets.timestamps.from_epoch, which names the unit that they look like"
+        ) from error
 
 
 def _before(until: datetime.date | None, rows: pa.Table, log: Log) -> pa.Table:
@@ -113,12 +108,28 @@ def _before(until: datetime.date | None, rows: pa.Table, log: Log) -> pa.Table:
 def _spilled(frame: pd.DataFrame, log: Log, position: int) -> pa.Table:
     """A chunk as it is spilled; a row without a timestamp would belong to no day and is an error."""
     schema, where = log.schema, log.called("events")
-    table = typed_table(frame, tuple(column for column in schema.events if column.role is not Role.EVENT_ID), where)
+    columns = tuple(column for column in schema.events if column.role is not Role.EVENT_ID)
+    table = typed_table(frame, columns, where, first_row=position)
     if nulls := table[schema.timestamp].null_count:
         raise SourceError(f"{where}: {nulls} rows have no {schema.timestamp}; their reader must leave them out")
-    for extra in (name for name in map(str, frame) if name == ROW or name.startswith(TRUE)):
+    (timestamp,) = schema.by_role(Role.TIMESTAMP)
+    if timestamp.minimum is None and timestamp.maximum is None:  # else the quality gate holds them against these
+        check_century(table[timestamp.name], timestamp.name, where)
+    for extra in (name for name in map(str, frame) if name in {ROW, *_truths(schema)}):
         table = table.append_column(extra, pa.array(frame[extra]))
     return table.append_column(_POSITION, pa.array(np.arange(position, position + len(frame))))
+
+
+def _count_repeats(spill: Path) -> int:
+    """The number of spilled rows that repeat another one in every column, where no fingerprint says which do."""
+    names = pq.read_schema(spill / SPILLED).names
+    if ROW in names:
+        return 0
+    columns = sql.columns(name for name in names if name != _POSITION)
+    query = f"select count(*) as __rows from {sql.parquet(spill / SPILLED)} group by hash({columns}) having __rows > 1"
+    with connect(spill, memory_limit=MEMORY_LIMIT) as connection:
+        (repeats,) = connection.execute(f"select coalesce(sum(__rows - 1), 0) from ({query})").fetchone() or (0,)
+    return int(repeats)
 
 
 def _write_sorted(schema: Schema, spill: Path, events: Path, truth: Path) -> int:
@@ -184,9 +195,14 @@ def _numbered(blocks: Iterator[pa.Table], truths: pq.ParquetWriter) -> Iterator[
         yield block
 
 
+def _truths(schema: Schema) -> set[str]:
+    """The names of the columns with true probabilities that a log may have; a declared column is no such column."""
+    return {TRUE + name for name in schema.output_names} - {column.name for column in schema.events}
+
+
 def _truth(path: Path, schema: Schema, columns: list[str]) -> pq.ParquetWriter:
     """A writer of the true probabilities: event id, and every column `p_<task>` of the log."""
-    true = [(name, pa.float64()) for name in columns if name.startswith(TRUE)]
+    true = [(name, pa.float64()) for name in columns if name in _truths(schema)]
     return pq.ParquetWriter(path, pa.schema([(schema.event_id, pa.int64()), *true]))
 
 

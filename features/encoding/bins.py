@@ -60,11 +60,11 @@ class Bins:
 
     @property
     def number(self) -> str:
-        """SQL: the number that is counted, over rows with `_date`, the day of the impression since 1970."""
+        """SQL: the number that is counted, over rows with `__date`, the day of the impression since 1970."""
         numbers = {
             Measure.VALUE: sql.column(self.column),
             Measure.LENGTH: f"len({sql.column(self.column)})",
-            Measure.AGE: f"_date - {sql.column(newest_day(self.column))}",
+            Measure.AGE: f"__date - {sql.column(newest_day(self.column))}",
         }
         return f"({numbers[self.measure]})::double"
 
@@ -113,7 +113,7 @@ class Bins:
 def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[Bins, ...]:
     """Bins of every column of the encoder, fitted on the relation `training` of the connection.
 
-    It has `_date`, the day of the impression since 1970.
+    It has `__date`, the day of the impression since 1970.
     """
     present = {name for name, *_ in connection.execute("describe training").fetchall()}
     unfitted = [bins for column in encoder.columns for bins in _of_column(column, present)]

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from common.errors import SchemaError
 from common.files import write_text
+from features.encoding.signed_log import signed_log
 from features.schema import Column, Kind
 
 UNKNOWN, PADDING = 0, -1
@@ -52,7 +53,7 @@ class Encoder:
     """Fitted vocabularies and scales; `columns` are the declared inputs in the order in which they are encoded.
 
     `vocabularies` maps a vocabulary's name to its values: the value at index i has id i + 1. `scales` maps a numeric
-    column to the mean and standard deviation of its training values (after log(1 + v) where declared).
+    column to the mean and standard deviation of its training values (after the signed logarithm where declared).
     """
 
     scenario: str
@@ -125,9 +126,9 @@ class Encoder:
     def _number(self, column: Column, values: pa.Array) -> Iterator[NDArray[Any]]:
         """(v - mean) / deviation, 0 where missing; then, for a nullable column, 1 where missing."""
         missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-        number = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy()
+        number = pc.fill_null(values.cast(pa.float64(), safe=False), np.nan).to_numpy()  # to the nearest above 2^53
         mean, deviation = self.scales[column.name]
-        scaled = ((np.log1p(number) if column.log else number) - mean) / deviation
+        scaled = ((signed_log(number) if column.log else number) - mean) / deviation
         yield np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         if column.nullable:
             yield missing
@@ -146,7 +147,7 @@ class Encoder:
     @classmethod
     def read(cls, path: Path) -> "Encoder":
         """The encoder that `write` wrote."""
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text(encoding="utf-8"))
         scales = {name: (mean, deviation) for name, (mean, deviation) in plain["scales"].items()}
         columns = tuple(Column.of(column) for column in plain["columns"])
         return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales)

@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 
 from features.encoding.encoder import Encoder
+from features.encoding.signed_log import signed_log_sql
 from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Column, Kind, Schema
@@ -21,12 +22,17 @@ def fit_encoder(schema: Schema, columns: tuple[Column, ...], training: Path, min
     return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales)
 
 
+def counted_columns(columns: tuple[Column, ...], name: str) -> list[Column]:
+    """The columns whose values the vocabulary `name` counts: the scalar ones of its domain, or else its lists."""
+    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
+    return [column for column in members if not column.is_list] or members
+
+
 def _vocabulary(
     connection: duckdb.DuckDBPyConnection, name: str, columns: tuple[Column, ...], minimum_count: int
 ) -> list[Any]:
     """Values that occur at least `minimum_count` times, sorted; counted in the domain's scalar columns if any."""
-    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
-    counted = [column for column in members if not column.is_list] or members
+    counted = counted_columns(columns, name)
     parts = (f"select {'unnest' if c.is_list else ''}({sql.column(c.name)}) as value from training" for c in counted)
     rows = connection.execute(
         f"select value from ({' union all '.join(parts)}) where value is not null "
@@ -36,9 +42,10 @@ def _vocabulary(
 
 
 def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float, float]:
-    """Mean and standard deviation of the training values; (0, 1) where there is nothing to measure."""
+    """Mean and standard deviation of the finite training values; (0, 1) where there is nothing to measure."""
     value = f"{sql.column(column.name)}::double"
-    value = f"ln(1 + {value})" if column.log else value
-    row = connection.execute(f"select avg({value}), stddev_pop({value}) from training").fetchone()
+    finite = f"from training where isfinite({value})"
+    value = signed_log_sql(value) if column.log else value
+    row = connection.execute(f"select avg({value}), stddev_pop({value}) {finite}").fetchone()
     mean, deviation = row or (None, None)
     return (mean or 0.0, deviation or 1.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,9 @@ from tqdm import tqdm
 from common.errors import SchemaError
 from features.encoding.bins import MISSING, OTHER, UNKNOWN, Bins, fit_bins
 from features.encoding.encoder import Encoder
+from features.encoding.held_out import count_held_out
 from features.encoding.histograms import Counts, Days, Histograms
+from features.encoding.signed_log import signed_log_sql
 from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Schema
@@ -29,17 +32,24 @@ Result = dict[str, NDArray[Any]]  # columns of a query's result
 
 def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
     """Bins fitted on the Parquet file `rows` (the training rows), and the histograms of these rows."""
-    query = f"select *, {_day_of_impression(schema)} as _date from ({select_rows(rows, schema)})"
+    query = f"select *, {_day_of_impression(schema)} as __date from ({select_rows(rows, schema)})"
     with _connect(query, "training") as connection:
         bins = fit_bins(connection, encoder)
     first, last = day_span(rows, schema)
     period = -(-((last - first).days + 1) // DAYS)
-    return count_histograms(rows, schema, encoder, bins, period_days=period)
+    histograms = count_histograms(rows, schema, encoder, bins, period_days=period)
+    return replace(histograms, held_out=count_held_out(rows, schema, encoder, (first, last)))
+
+
+def files_of(rows: Path) -> list[Path]:
+    """The file `rows`, or those that it matches as a pattern of files in one folder."""
+    return [rows] if rows.exists() else sorted(rows.parent.glob(rows.name))
 
 
 def select_rows(rows: Path, schema: Schema, days: Days | None = None) -> str:
     """SQL: the rows of the Parquet file(s) `rows` (a path or a pattern), all or those of some days."""
-    query = f"select * from {sql.parquet(rows)}"
+    source = sql.parquet(rows) if rows.exists() else sql.parquet(rows.parent, rows.name)
+    query = f"select * from {source}"
     if days is None:
         return query
     first, last = map(sql.literal, days)
@@ -100,13 +110,13 @@ def count_histograms(
         period_days=period_days,
         scenarios=schema.scenarios,
         bins=tuple(bins),
-        rows=_by_day(daily, "rows", shape),
+        rows=_by_day(daily, "__rows", shape),
         counts=counts,
         sums=sums,
         power_sums=power_sums,
         effective=effective,
         labels={
-            task: np.stack([_by_day(daily, f"{what} {task}", shape) for what in ("observed", "positive")], axis=-1)
+            task: np.stack([_by_day(daily, f"__{what} {task}", shape) for what in ("observed", "positive")], axis=-1)
             for task in schema.rated
         },
     )
@@ -130,8 +140,8 @@ def _create_rows(connection: duckdb.DuckDBPyConnection, schema: Schema, first: d
     names, scenario = ", ".join(map(sql.literal, schema.scenarios)), sql.column(schema.scenario)
     day = f"date_diff('day', date '{first}', {sql.column(schema.timestamp)}::date)"
     connection.execute(
-        f"create view rows as select *, list_position([{names}], {scenario}::varchar) - 1 as _scenario, "
-        f"{_day_of_impression(schema)} as _date, {day} as _day, _day // {period_days} as _period from raw"
+        f"create view rows as select *, list_position([{names}], {scenario}::varchar) - 1 as __scenario, "
+        f"{_day_of_impression(schema)} as __date, {day} as __day, __day // {period_days} as __period from raw"
     )
 
 
@@ -141,9 +151,9 @@ def _day_of_impression(schema: Schema) -> str:
 
 
 def _check_scenarios(daily: Result, rows: Path, schema: Schema) -> None:
-    undeclared = np.ma.getmaskarray(daily["scenario"])
+    undeclared = np.ma.getmaskarray(daily["__scenario"])
     if undeclared.any():
-        number = int(daily["rows"][undeclared].sum())
+        number = int(daily["__rows"][undeclared].sum())
         raise SchemaError(f"{rows}: {number:,} rows have a {schema.scenario} that is none of {schema.scenarios}")
 
 
@@ -172,23 +182,23 @@ def _count_numbers(bins: Bins) -> str:
     clipped = (
         f"case when not isnan(value) then greatest(least(value, {LARGEST}), -{LARGEST}) end"  # least(null, 1) is 1
     )
-    scaled = "ln(1 + case when clipped > 0 then clipped else 0 * clipped end)" if bins.log else "clipped"
+    scaled = signed_log_sql("clipped") if bins.log else "clipped"
     part = f"case when clipped is not null then greatest(least(clipped / {bins.unit!r}, 1e6), -1e6) end"
     return f"""
-        select _scenario as scenario, _period as period, bin, count(*) as rows, sum((scaled * 1e6)::bigint) as scaled,
+        select __scenario as scenario, __period as period, bin, count(*) as rows, sum((scaled * 1e6)::bigint) as scaled,
                sum((part * 1e6)::bigint) as raw, sum((part * part * 1e6)::bigint) as square
-        from (select *, {scaled} as scaled, {part} as part from (select _scenario, _period, {clipped} as clipped,
+        from (select *, {scaled} as scaled, {part} as part from (select __scenario, __period, {clipped} as clipped,
                      case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
                           when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
-              from (select _scenario, _period, {bins.number} as value from rows)))
+              from (select __scenario, __period, {bins.number} as value from rows)))
         group by all"""
 
 
 def _count_categories(bins: Bins) -> str:
     """SQL: values by scenario, period and bin."""
     return f"""
-        select _scenario as scenario, _period as period, rows, bin from (
-            select _scenario, _period, count(*) as rows,
+        select __scenario as scenario, __period as period, rows, bin from (
+            select __scenario, __period, count(*) as rows,
                    case when given.value is null then {MISSING} else coalesce(known.bin, {UNKNOWN}) end as bin
             from ({_values(bins)}) as given left join {_table_of(bins)} as known on given.value = known.value
             group by all)"""
@@ -199,17 +209,17 @@ def _values(bins: Bins) -> str:
     value = sql.column(bins.column)
     if bins.is_list:
         value = f"unnest(case when coalesce(len({value}), 0) = 0 then [null] else {value} end)"
-    return f"select _scenario, _period, _day, {value} as value from rows"
+    return f"select __scenario, __period, __day, {value} as value from rows"
 
 
 def _effective(connection: duckdb.DuckDBPyConnection, bins: Bins, scenarios: int) -> list[float | None]:
     """exp(entropy) of the values of a day, mean over the days with values, by scenario."""
     rows = connection.execute(f"""
-        with counted as (select _scenario, _day, value, count(*) as n from ({_values(bins)})
+        with counted as (select __scenario, __day, value, count(*) as n from ({_values(bins)})
                          where value is not null group by all),
-        shares as (select _scenario, _day, n / sum(n) over (partition by _scenario, _day) as p from counted),
-        daily as (select _scenario, _day, exp(-sum(p * ln(p))) as effective from shares group by all)
-        select _scenario, avg(effective) from daily group by all""").fetchall()
+        shares as (select __scenario, __day, n / sum(n) over (partition by __scenario, __day) as p from counted),
+        daily as (select __scenario, __day, exp(-sum(p * ln(p))) as effective from shares group by all)
+        select __scenario, avg(effective) from daily group by all""").fetchall()
     means = dict(rows)
     return [float(f"{means[index]:.4g}") if index in means else None for index in range(scenarios)]
 
@@ -217,11 +227,11 @@ def _effective(connection: duckdb.DuckDBPyConnection, bins: Bins, scenarios: int
 def _count_days(schema: Schema) -> str:
     """SQL: rows, observed and positive labels by scenario and day."""
     tasks = "".join(
-        f", count({sql.column(task)}) as {sql.column(f'observed {task}')}"
-        f", coalesce(sum({sql.column(task)}), 0)::bigint as {sql.column(f'positive {task}')}"
+        f", count({sql.column(task)}) as {sql.column(f'__observed {task}')}"
+        f", coalesce(sum({sql.column(task)}), 0)::bigint as {sql.column(f'__positive {task}')}"
         for task in schema.rated
     )
-    return f"select _scenario as scenario, _day as day, count(*) as rows{tasks} from rows group by all"
+    return f"select __scenario, __day, count(*) as __rows{tasks} from rows group by all"
 
 
 def _by_period(result: Result, shape: tuple[int, ...]) -> Counts:
@@ -234,7 +244,7 @@ def _by_period(result: Result, shape: tuple[int, ...]) -> Counts:
 def _by_day(result: Result, name: str, shape: tuple[int, ...]) -> Counts:
     """A column of a result as an array [D, S]."""
     counts = np.zeros(shape, np.int64)
-    counts[result["day"], result["scenario"]] = result[name]
+    counts[result["__day"], result["__scenario"]] = result[name]
     return counts
 
 

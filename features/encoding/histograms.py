@@ -6,7 +6,7 @@ of integers (millionths), so that the same rows give the same bytes on any numbe
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Histograms:
         effective: by name of a categorical column with more values than bins, exp(entropy) of a day, mean over the
             days [S]; None without values.
         labels: by task, the observed rows and the positives of each day [D, S, 2].
+        held_out: of training rows, by name of a categorical column the known values that would be unknown without the
+            rows of their day [S]; see features/encoding/held_out.py.
     """
 
     first_day: date
@@ -50,6 +52,7 @@ class Histograms:
     power_sums: dict[str, list[list[int]]]
     effective: dict[str, list[float | None]]
     labels: dict[str, Counts]
+    held_out: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def days(self) -> list[date]:
@@ -100,13 +103,14 @@ class Histograms:
             "moments": self.power_sums,
             "effective": self.effective,
             "labels": {task: counts.tolist() for task, counts in self.labels.items()},
+            "held_out": self.held_out,
         }
         write_text(path, json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Histograms":
         """The histograms that `write` wrote."""
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             first_day=date.fromisoformat(plain["first_day"]),
             period_days=plain["period_days"],
@@ -118,6 +122,7 @@ class Histograms:
             power_sums=plain["moments"],
             effective=plain["effective"],
             labels={task: np.array(counts) for task, counts in plain["labels"].items()},
+            held_out=plain.get("held_out", {}),  # which older models lack
         )
 
 

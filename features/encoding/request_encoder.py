@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Batch, Encoder
+from features.encoding.signed_log import signed_log
 from features.schema import Column, DType, Kind
 
 
@@ -70,7 +71,7 @@ class RequestEncoder:
             values = np.array([row.get(name) for name in self.names], np.float64)  # None becomes NaN
             values = np.where(self.single, values.astype(np.float32), values)  # rounded as a float32 column would be
             missing = np.isnan(values)
-            scaled = (np.where(self.logs, np.log1p(values), values) - self.means) / self.deviations
+            scaled = (np.where(self.logs, signed_log(values), values) - self.means) / self.deviations
         out[self.values] = np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         out[self.flags] = missing[self.nullable]
 

@@ -1,10 +1,12 @@
 """The feature views that the pipeline computes: users, items, and users in a scenario."""
 
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
+from common.errors import SchemaError
 from common.params import Aggregate
-from features.schema import Column, DType, Kind, Role, Schema, View, newest_day
+from features.schema import Column, DType, Kind, Role, Schema, View, newest_day, refuse_equal
 
 WHOLE_PAST = 100_000  # days: a window longer than any log
 
@@ -35,6 +37,24 @@ def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
     )
 
 
+def check_names(schema: Schema) -> None:
+    """Raises SchemaError where a declared column has the name of a statistic, or two tasks have statistics of one name.
+
+    A statistic over any number of days is meant: the windows are a parameter that may change.
+    """
+    settings = Aggregate(windows=[1], prior_impressions=0, recent_items=1, delay_minutes=0)
+    statistics = (_statistics(schema, view.name, settings) for view in feature_views(schema, settings))
+    derived = [column.name for columns in (_recent_items(schema, settings), *statistics) for column in columns]
+    refuse_equal(f"data set {schema.name}, the statistics of its tasks", derived)
+    kept = {name.casefold() for name in derived}
+    for column in (column for table in schema.tables.values() for column in table):
+        if re.sub(r"_\d+d$", "_1d", column.name.casefold()) in kept:
+            raise SchemaError(
+                f"data set {schema.name}: column {column.name!r} has the name of a statistic that the pipeline "
+                "computes itself, from the past; declare it under another name, and rename it in `read`"
+            )
+
+
 def windows(settings: Aggregate) -> Iterator[tuple[str, int]]:
     """Name and length in days of each window: those of params.yaml, then the whole past."""
     yield from ((f"{days}d", days) for days in settings.windows)
@@ -46,6 +66,24 @@ def window_columns(schema: Schema, prefix: str, window: str) -> Iterator[Column]
     yield _number(f"{prefix}_impressions_{window}", DType.INT64, log=True)
     for task in schema.rated:
         yield _number(f"{prefix}_{task}_rate_{window}", DType.FLOAT32)
+
+
+def history_days(schema: Schema, views: Iterable[View]) -> dict[str, int]:
+    """Days of the past that each statistic of the views is computed over, by its name; recent items: the whole past.
+
+    It follows from the names that `window_columns` gives, so that views.json needs no field for it.
+    """
+    declared = {column.name for table in schema.tables.values() for column in table}
+    tasks = "|".join(map(re.escape, schema.rated))
+    days = {}
+    for view in views:
+        name = re.compile(rf"{re.escape(view.name)}_(?:impressions|(?:{tasks})_rate)_(?:all|(?P<days>\d+)d)")
+        for column in view.columns:
+            match = None if column.name in declared else name.fullmatch(column.name)
+            if match or (column.kind is Kind.SEQUENCE and column.name not in declared):
+                window = match and match["days"]
+                days[column.name] = int(window) if window else WHOLE_PAST
+    return days
 
 
 def engagement(schema: Schema) -> str | None:

@@ -1,4 +1,7 @@
-"""Quoting of names, values and paths in SQL statements."""
+"""Quoting of names, values and paths in SQL statements: every name that a user declares passes through `column`.
+
+Names that a statement itself gives begin with `__` (features/schema/names.py), so that they never equal a declared one.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,11 +23,16 @@ def literal(value: object) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def parquet(path: Path) -> str:
-    """A table function that reads the Parquet file `path`, or all files of a pattern; folder names give no columns."""
-    return f"read_parquet({literal(path)}, hive_partitioning = false)"
+def parquet(path: Path, pattern: str | None = None) -> str:
+    """A table function that reads the Parquet file `path`, or the files in the folder `path` that match `pattern`.
+
+    Folder names give no columns, and `*`, `?` and `[` in `path` stand for themselves.
+    """
+    files = [path] if pattern is None else sorted(path.glob(pattern))
+    names = [literal(as_pattern(file)) for file in files] or [literal(path / str(pattern))]  # DuckDB's error names it
+    return f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
 
 
-def escape_glob(path: str) -> str:
-    """A path in which DuckDB sees no pattern."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
+def as_pattern(path: Path) -> str:
+    """The pattern that only this path matches: DuckDB takes every path that it reads for a pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path.as_posix())

@@ -8,7 +8,7 @@ from features.schema import Column, DType, Role, Schema
 
 _NUMBERS = frozenset({DType.INT8, DType.INT64, DType.FLOAT32})
 _LARGEST = float(np.finfo(np.float32).max)
-_EPOCH = datetime.datetime(1970, 1, 1)
+_EPOCH, _LAST = datetime.datetime(1970, 1, 1), datetime.datetime(2199, 12, 31, 23, 59, 59, 999_999)
 
 
 def allowed_values(schema: Schema, column: Column) -> tuple[str | int, ...] | None:
@@ -18,11 +18,14 @@ def allowed_values(schema: Schema, column: Column) -> tuple[str | int, ...] | No
     return column.values if column.values is not None else defaults.get(column.role)
 
 
-def timestamp_bounds(column: Column) -> tuple[datetime.datetime | None, datetime.datetime | None]:
-    """Bounds of a timestamp, both included; an event never lies before 1970."""
-    first = 0 if column.role is Role.TIMESTAMP and column.minimum is None else column.minimum
-    low, high = (None if s is None else _EPOCH + datetime.timedelta(seconds=s) for s in (first, column.maximum))
-    return low, high
+def timestamp_bounds(column: Column) -> tuple[datetime.datetime, datetime.datetime]:
+    """Bounds of a timestamp, both included; by default from 1970 (an event) or the year 1 on, and before 2200."""
+    first, last = _EPOCH if column.role is Role.TIMESTAMP else datetime.datetime.min, _LAST
+    if column.minimum is not None:
+        first = _EPOCH + datetime.timedelta(seconds=column.minimum)
+    if column.maximum is not None:
+        last = _EPOCH + datetime.timedelta(seconds=column.maximum)
+    return first, last
 
 
 def number_bounds(column: Column) -> tuple[float | None, float | None]:
@@ -39,7 +42,7 @@ def describe_bounds(column: Column) -> str:
     """The bounds as the end of a sentence: "is at least 0 and at most 5"."""
     if column.dtype is DType.TIMESTAMP:
         sides = zip(("not before", "not after"), timestamp_bounds(column), strict=True)
-        return "is " + " and ".join(f"{side} {bound}" for side, bound in sides if bound is not None)
+        return "is " + " and ".join(f"{side} {bound}" for side, bound in sides)
     bounds = (("at least", column.minimum), ("at most", column.maximum))
     return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")
 

@@ -1,4 +1,7 @@
-"""Columns that the rules need and no row has: how often its id occurs, whether and since when its user is known, ..."""
+"""Columns that the rules need and no row has: how often its id occurs, whether and since when its user is known, ...
+
+Their names begin with INNER, so that they equal no declared one; reports leave it out.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,34 +15,34 @@ from features.engine import sql
 from features.engine.connection import connect
 from features.quality import partitions
 from features.quality.bounds import timestamp_bounds
-from features.schema import Column, DType, Schema
+from features.schema import INNER, Column, DType, Schema
 
-EVENT_DAY = "day of the event"
+EVENT_DAY = INNER + "day of the event"
 
 
 def copies(name: str) -> str:
     """Name of a derived column: the number of rows of the table with this id."""
-    return f"copies of {name}"
+    return f"{INNER}copies of {name}"
 
 
 def known(table: str) -> str:
     """Name of a derived column: whether the event refers to an accepted row of `users` or `items`, 0 or 1."""
-    return f"rows of {table}"
+    return f"{INNER}rows of {table}"
 
 
 def missing_elements(name: str) -> str:
     """Name of a derived column: the number of elements of the list that are missing."""
-    return f"missing elements of {name}"
+    return f"{INNER}missing elements of {name}"
 
 
 def foreign_elements(name: str) -> str:
     """Name of a derived column: the number of elements of the list outside the declared values."""
-    return f"foreign elements of {name}"
+    return f"{INNER}foreign elements of {name}"
 
 
 def within_bounds(name: str) -> str:
     """Name of a derived column: whether the timestamp lies within its bounds, 0 or 1."""
-    return f"{name} within its bounds"
+    return f"{INNER}{name} within its bounds"
 
 
 def id_column(schema: Schema, table: str) -> str:
@@ -98,12 +101,23 @@ def add_derived_columns(schema: Schema, table: str, batch: pa.Table, ids: KnownI
 
 
 def to_frame(schema: Schema, table: str, rows: pa.Table) -> pd.DataFrame:
-    """Rows for Great Expectations, each list replaced by its length: no rule reads the elements."""
+    """Rows for Great Expectations, each list replaced by its length: no rule reads the elements.
+
+    An integer column with missing values keeps its integers: as float64 an id above 2^53 would equal its neighbour.
+    """
     for column in schema.tables[table]:
         if column.is_list:
             index = rows.column_names.index(column.name)
             rows = rows.set_column(index, column.name, pc.list_value_length(rows[column.name]))
+    return exact_frame(rows)
+
+
+def exact_frame(rows: pa.Table) -> pd.DataFrame:
+    """The rows as pandas columns; integers with missing values as the nullable type Int64."""
     frame: pd.DataFrame = rows.to_pandas()
+    for column in rows.schema:
+        if pa.types.is_int64(column.type) and rows[column.name].null_count:
+            frame[column.name] = rows[column.name].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return frame
 
 
@@ -124,8 +138,8 @@ def _of_entity(ids: pa.ChunkedArray, table: str, accepted: pa.Table) -> dict[str
 def _of_timestamp(column: Column, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     """Whether the timestamps lie within the bounds of their column; null where they are missing."""
     low, high = timestamp_bounds(column)
-    inside = pc.is_valid(values) if low is None else pc.greater_equal(values, pa.scalar(low, values.type))
-    inside = inside if high is None else pc.and_(inside, pc.less_equal(values, pa.scalar(high, values.type)))
+    inside = pc.greater_equal(values, pa.scalar(low, values.type))
+    inside = pc.and_(inside, pc.less_equal(values, pa.scalar(high, values.type)))
     return {within_bounds(column.name): inside.cast(pa.int8())}
 
 

@@ -17,6 +17,7 @@ from great_expectations.data_context import AbstractDataContext
 
 from common.errors import ValidationError
 from common.files import write_text
+from common.run_identity import RunIdentity
 from features.quality import datadocs
 from features.quality.results import Outcome, run_rules, to_json
 from features.quality.rule import Rule
@@ -99,9 +100,17 @@ def first_few(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for _, value in zip(range(SHOWN), values, strict=False))
 
 
-def enforce(gate: QualityGate, suites: Sequence[SuiteResult], *, name: str, report: Path, docs: Path) -> None:
+def enforce(
+    gate: QualityGate,
+    suites: Sequence[SuiteResult],
+    *,
+    name: str,
+    report: Path,
+    docs: Path,
+    run: RunIdentity | None = None,
+) -> None:
     """Write the report and Data Docs of the data set `name`; raises ValidationError if a critical rule is broken."""
-    write_report(gate, suites, name=name, report=report, docs=docs)
+    write_report(gate, suites, name=name, report=report, docs=docs, run=run)
     for suite in suites:
         print(_summary(suite), flush=True)
     faults = [f"  {suite.name}: {_describe(outcome)}" for suite in suites for outcome in suite.faults]
@@ -114,13 +123,31 @@ def enforce(gate: QualityGate, suites: Sequence[SuiteResult], *, name: str, repo
         raise ValidationError("\n".join(lines))
 
 
-def write_report(gate: QualityGate, suites: Sequence[SuiteResult], *, name: str, report: Path, docs: Path) -> None:
-    """Write the report and Data Docs: the same outcomes give the same bytes."""
+def write_report(
+    gate: QualityGate,
+    suites: Sequence[SuiteResult],
+    *,
+    name: str,
+    report: Path,
+    docs: Path,
+    run: RunIdentity | None = None,
+) -> None:
+    """Write the report and Data Docs: the same outcomes give the same bytes, unless they say of which `run` they are.
+
+    Args:
+        gate: what is checked, in the words of its pages.
+        suites: the results of each table.
+        name: name of the data set.
+        report: the JSON file.
+        docs: folder of the pages.
+        run: the run that writes them; None in a DVC stage, whose record is dvc.lock.
+    """
     tables = {suite.name: suite.report() for suite in suites}
-    write_text(report, to_json({"passed": all(table["passed"] for table in tables.values()), "tables": tables}))
+    block = {} if run is None else run.block()
+    write_text(report, to_json({"passed": all(table["passed"] for table in tables.values()), "tables": tables} | block))
     shown = {suite.name: tables[suite.name] | {"expectations": len(suite.outcomes)} for suite in suites}
     outcomes = {suite.name: list(suite.outcomes) for suite in suites}
-    datadocs.build(name, shown, outcomes, docs, title=gate.title, remedy=gate.remedy, headings=gate.headings)
+    datadocs.build(name, shown, outcomes, docs, title=gate.title, remedy=gate.remedy, headings=gate.headings, run=run)
 
 
 def _summary(suite: SuiteResult) -> str:

@@ -22,6 +22,7 @@ from features.quality.gate import Measurements, QualityGate, SuiteResult
 from features.quality.results import quiet_context
 from features.quality.rule import Rule, expect, expect_zero
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
+from features.store.feast_names import feast_name
 
 GATE = QualityGate(
     title="Online store",
@@ -110,11 +111,11 @@ def _newest(view: View, keys: list[Column], features: Path, sample: int, as_of: 
     drawn = " || '/' || ".join([f"'{SEED}'", *(f"{sql.column(key)}::text" for key in view.keys)])
     naive = None if as_of is None else as_of.astimezone(UTC).replace(tzinfo=None)
     query = f"""
-        with known as (
+        with __known as (
             select * from {sql.parquet(features / f"{view.name}.parquet")}
             where $as_of is null or {EVENT_TIMESTAMP} <= $as_of),
-        drawn as (select distinct {names} from known order by md5({drawn}), {names} limit {sample})
-        select * from known semi join drawn using ({names})
+        __drawn as (select distinct {names} from __known order by md5({drawn}), {names} limit {sample})
+        select * from __known semi join __drawn using ({names})
         qualify row_number() over (partition by {names} order by {EVENT_TIMESTAMP} desc) = 1 order by {names}"""
     with connect() as connection:
         rows = connection.execute(query, {"as_of": naive}).to_arrow_table()
@@ -126,9 +127,10 @@ def _read(store: OnlineFeatures, view: View, entities: Entities) -> Values:
     """The values of every feature of the view, by name: the online store returns them in no stable order."""
     if not entities:
         return {column.name: [] for column in view.columns}
-    names = [f"{view.name}:{column.name}" for column in view.columns]
-    values = store.get_online_features(features=names, entity_rows=entities).to_dict()
-    return {column.name: values[column.name] for column in view.columns}
+    names = [f"{view.name}:{feast_name(column.name)}" for column in view.columns]
+    keys = [{feast_name(name): value for name, value in entity.items()} for entity in entities]
+    values = store.get_online_features(features=names, entity_rows=keys).to_dict()
+    return {column.name: values[feast_name(column.name)] for column in view.columns}
 
 
 def _present(view: View, entities: Entities, online: Values) -> Measurements:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from common.errors import ValidationError
 from features.engine.arrow_types import TYPES
-from features.schema import DType
+from features.schema import INNER, DType
 
-FILE_DAY = "day of the file"  # column of a batch: midnight (UTC) of the day that a row's file is named for
+FILE_DAY = INNER + "day of the file"  # column of a batch: midnight (UTC) of the day that a row's file is named for
 _TIMESTAMP = TYPES[DType.TIMESTAMP]
 _BROKEN = (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError)  # what reading a broken file raises
 _NO_DAY = datetime(1970, 1, 1)  # of a folder that names no day, in which no event lies

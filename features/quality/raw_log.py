@@ -27,10 +27,10 @@ from features.quality import datadocs, derived_columns, expectations, partitions
 from features.quality.expectations import TABLES
 from features.quality.results import Outcome, quiet_context, run_rules, to_json
 from features.quality.rule import Rule, Scope
-from features.schema import Role, Schema
+from features.schema import Role, Schema, free_name
 
 BATCH_ROWS = 250_000
-REASONS = pa.field("reasons", pa.list_(pa.string()))
+REASONS = pa.list_(pa.string())  # the type of the last column of the quarantine, which says why a row is there
 
 
 @dataclass
@@ -186,7 +186,9 @@ def _check_table(context: AbstractDataContext, result: TableResult) -> None:
         occurring = pa.table(
             {name: derived_columns.distinct_values(result.paths, name) for name in outcome.rule.columns}
         )
-        frame = occurring.to_pandas() if occurring.num_columns else pd.DataFrame(index=pd.RangeIndex(result.rows))
+        frame = pd.DataFrame(index=pd.RangeIndex(result.rows))
+        if occurring.num_columns:
+            frame = derived_columns.exact_frame(occurring)
         (one,) = run_rules(context, [outcome.rule], frame)
         outcome.add_table(one, [value for column in occurring for value in column.drop_null().to_pylist()])
 
@@ -194,7 +196,7 @@ def _check_table(context: AbstractDataContext, result: TableResult) -> None:
 def _write_empty_quarantine(schema: Schema, quarantine: Path) -> None:
     """Quarantine without rows: where a table as a whole is broken, no row is checked."""
     for table in TABLES:
-        stored = arrow_schema(schema.tables[table], REASONS)
+        stored = _in_quarantine(arrow_schema(schema.tables[table]))
         pq.write_table(stored.empty_table(), quarantine / f"{table}.parquet")
 
 
@@ -218,13 +220,13 @@ class _RowChecker:
         with (
             tqdm(total=self.result.rows, desc=self.table, unit=" rows", unit_scale=True) as bar,
             partitions.Writer(out, self.table, stored) as writer,
-            pq.ParquetWriter(quarantine / f"{self.table}.parquet", stored.append(REASONS)) as rejects,
+            pq.ParquetWriter(quarantine / f"{self.table}.parquet", _in_quarantine(stored)) as rejects,
         ):
             for batch in partitions.batches(self.result.paths, batch_rows):
-                good, bad = _split(batch, self._reasons(batch))
+                good, bad = _split(batch, self._reasons(batch), stored.names)
                 writer.write(good)
                 if bad.num_rows:
-                    rejects.write_table(bad.select([*stored.names, REASONS.name]).cast(stored.append(REASONS)))
+                    rejects.write_table(bad.cast(_in_quarantine(stored)))
                 accepted.append(good.select(names))
                 self.result.quarantined += bad.num_rows
                 bar.update(batch.num_rows)
@@ -244,13 +246,19 @@ class _RowChecker:
         return reasons
 
 
-def _split(batch: pa.Table, reasons: dict[int, list[str]]) -> tuple[pa.Table, pa.Table]:
-    """The rows without reasons, and those with them in an additional column."""
+def _in_quarantine(stored: pa.Schema) -> pa.Schema:
+    """The columns of a table, and the reasons why a row is in quarantine."""
+    return stored.append(pa.field(free_name("reasons", stored.names), REASONS))
+
+
+def _split(batch: pa.Table, reasons: dict[int, list[str]], names: list[str]) -> tuple[pa.Table, pa.Table]:
+    """The rows without reasons; and the columns `names` of those with reasons, and these, as the last column."""
     indices = sorted(reasons)
     good = np.ones(batch.num_rows, dtype=bool)
     good[indices] = False
-    column = pa.array([reasons[index] for index in indices], REASONS.type)
-    return batch.filter(pa.array(good)), batch.take(pa.array(indices, pa.int64())).append_column(REASONS, column)
+    column = pa.array([reasons[index] for index in indices], REASONS)
+    bad = batch.select(names).take(pa.array(indices, pa.int64()))
+    return batch.filter(pa.array(good)), bad.append_column(free_name("reasons", names), column)
 
 
 def _describe(outcome: Outcome) -> str:

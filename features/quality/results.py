@@ -13,8 +13,10 @@ from great_expectations.core import ExpectationSuite
 from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 from great_expectations.data_context import AbstractDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.expectations.expectation import Expectation
 
 from features.quality.rule import Rule
+from features.schema import INNER
 
 EXAMPLES = 10
 
@@ -80,6 +82,7 @@ class Outcome:
         indices = counts.get("unexpected_index_list") or []
         first = pa.array(indices[: EXAMPLES - len(self.examples)], pa.int64())
         shown = rows.select(list(dict.fromkeys([key, *self.rule.columns]))).take(first)
+        shown = shown.rename_columns([name.removeprefix(INNER) for name in shown.column_names])
         self.examples += [plain(row) for row in _rows(shown)]
         return indices
 
@@ -97,7 +100,7 @@ class Outcome:
         if self.rule.scope != "row" or self.observed is not None:
             result["observed_value"] = _text(self.observed)
         return ExpectationValidationResult(
-            success=self.success, expectation_config=self.rule.expectation.configuration, result=result
+            success=self.success, expectation_config=for_data_docs(self.rule.expectation).configuration, result=result
         )
 
     def _row_counts(self) -> dict[str, Any]:
@@ -115,10 +118,19 @@ class Outcome:
             "rule": self.rule.name,
             "severity": self.rule.severity,
             "scope": self.rule.scope,
-            "column": self.rule.columns[0] if self.rule.columns else None,
+            "column": self.rule.columns[0].removeprefix(INNER) if self.rule.columns else None,
             "broken": self.broken if self.rule.scope == "row" else None,
             "examples": self.examples,
         }
+
+
+def for_data_docs(expectation: Expectation) -> Expectation:
+    """A copy of the expectation that names derived columns without INNER."""
+    names = {name: getattr(expectation, name, None) for name in ("column", "column_A", "column_B")}
+    shown: Expectation = expectation.copy(
+        update={name: value.removeprefix(INNER) for name, value in names.items() if isinstance(value, str)}
+    )
+    return shown
 
 
 def _rows(shown: pa.Table) -> list[dict[str, Any]]:

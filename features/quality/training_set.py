@@ -129,7 +129,7 @@ def _missing(
 def _open(connection: duckdb.DuckDBPyConnection, schema: Schema, validated: Path, training: Path) -> None:
     """Create the views `accepted` (id) and `joined` (id, occurred_at, and split as its index in SPLITS)."""
     event_id, timestamp = sql.column(schema.event_id), sql.column(schema.timestamp)
-    events = sql.parquet(validated / "events" / "*" / "*.parquet")
+    events = sql.parquet(validated / "events", "*/*.parquet")
     connection.execute(f"create view accepted as select {event_id} as id from {events}")
     parts = (
         f"select {event_id} as id, {timestamp} as occurred_at, {index} as split "

@@ -10,12 +10,14 @@ from features.schema.columns import (
     View,
     newest_day,
 )
+from features.schema.names import INNER, check_name, free_name, refuse_equal
 from features.schema.schema import SPLITS, Schema, inputs, inputs_from, read_schema, read_views, to_json
 from features.schema.targets import Task, TaskKind, mean_title, output_slices, tasks_of
 
 __all__ = [
     "EVENT_TIMESTAMP",
     "FEATURE_ROLES",
+    "INNER",
     "SPLITS",
     "Column",
     "DType",
@@ -25,6 +27,8 @@ __all__ = [
     "Task",
     "TaskKind",
     "View",
+    "check_name",
+    "free_name",
     "inputs",
     "inputs_from",
     "mean_title",
@@ -32,6 +36,7 @@ __all__ = [
     "output_slices",
     "read_schema",
     "read_views",
+    "refuse_equal",
     "tasks_of",
     "to_json",
 ]

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from common.errors import SchemaError
+from features.schema.values import check_declaration
 
 
 class DType(StrEnum):
@@ -70,7 +71,7 @@ class Column:
         domain: Name of the vocabulary and the embedding table of a categorical, multi-valued or sequence column;
             columns with one domain share them. None: the name of the column.
         length: Number of values of a list that are kept (the newest of a sequence, the first of a set).
-        log: Whether the encoder takes log(1 + v) before scaling: for counts and prices.
+        log: Whether the encoder takes sign(v) log(1 + |v|) before scaling: for counts and prices.
         desc: Description for people.
     """
 
@@ -95,6 +96,7 @@ class Column:
             raise SchemaError(f"column {self.name}: a {self.role} is no feature and has no kind, found {self.kind}")
         if self.is_list and not self.length:
             raise SchemaError(f"column {self.name}: a list needs a length (how many values are kept)")
+        check_declaration(self)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Column":

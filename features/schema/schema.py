@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.errors import SchemaError
 from features.schema.columns import FEATURE_ROLES, Column, DType, Role, View
+from features.schema.names import check_name, check_text, refuse_derived, refuse_equal
 from features.schema.targets import Task, TaskKind
 
 SPLITS = ("train", "valid", "test")  # of the impressions; in order of time where they are split by time
@@ -42,11 +43,21 @@ class Schema:
         self._check_kinds()
 
     def _check_names(self) -> None:
-        shared = {self.user, self.item}
-        names = Counter(column.name for table in self.tables.values() for column in table)
-        twice = sorted(name for name, count in names.items() if count > 1 + (name in shared))
-        if twice:
-            raise SchemaError(f"data set {self.name}: columns {twice} are declared twice; names must be unique")
+        columns = {table: [column.name for column in declared] for table, declared in self.tables.items()}
+        for name in dict.fromkeys(name for names in columns.values() for name in names):
+            check_name("column", name)
+        for scenario in self.scenarios:
+            check_text("scenario", scenario)
+        for table, role, key in (("users", Role.USER, self.user), ("items", Role.ITEM, self.item)):
+            own = next(column.name for column in self.tables[table] if column.role is role)
+            if own != key:
+                raise SchemaError(
+                    f"data set {self.name}: the {role} id is called {key!r} in events and {own!r} in {table}; "
+                    "declare one name, and rename the other in `read`"
+                )
+            columns[table].remove(key)
+        refuse_equal(f"data set {self.name}", (name for names in columns.values() for name in names))
+        refuse_derived(f"data set {self.name}", self.tables, (self.user, self.item, self.scenario), self.output_names)
         if len(set(self.scenarios)) != len(self.scenarios) or not self.scenarios:
             raise SchemaError(f"data set {self.name}: scenarios must be distinct and at least one: {self.scenarios}")
 
@@ -62,6 +73,13 @@ class Schema:
                     f"data set {self.name}: task {task.name} requires {task.requires}, but `requires` is "
                     "between labels of 0 and 1: neither may be multi_class"
                 )
+        outputs = Counter(f"{scenario}/{name}" for scenario in self.scenarios for name in self.output_names)
+        twice = sorted(name for name, count in outputs.items() if count > 1)
+        if twice or len(self.cells) < len(self.scenarios) * len(self.tasks):
+            raise SchemaError(
+                f"data set {self.name}: scenarios and tasks have results by scenario/task and scenario/task=class, "
+                f"which must differ, found {(twice or list(self.cells))[:3]} twice; rename a scenario or a task"
+            )
 
     def _check_kinds(self) -> None:
         sets = self.by_role(Role.CHOICE_SET)
@@ -99,6 +117,11 @@ class Schema:
     def rated(self) -> tuple[str, ...]:
         """The names of the tasks whose labels are 0 or 1, so that they have a rate: all but the multi-class ones."""
         return tuple(task.name for task in self.tasks if task.kind is not TaskKind.MULTI_CLASS)
+
+    @cached_property
+    def cells(self) -> dict[str, tuple[str, Task]]:
+        """Scenario and task of each cell by its name, "scenario/task"; both may hold a "/"."""
+        return {f"{scenario}/{task.name}": (scenario, task) for scenario in self.scenarios for task in self.tasks}
 
     @property
     def event_id(self) -> str:
@@ -184,7 +207,7 @@ def to_json(declaration: Schema | tuple[View, ...]) -> str:
 
 def read_schema(path: Path) -> Schema:
     """The schema in the JSON file that `ingest` wrote."""
-    plain = json.loads(path.read_text())
+    plain = json.loads(path.read_text(encoding="utf-8"))
     tables = {table: tuple(Column.of(c) for c in plain[table]) for table in ("events", "users", "items")}
     tasks = tuple(Task.of(task) for task in plain["tasks"])
     return Schema(name=plain["name"], scenarios=tuple(plain["scenarios"]), tasks=tasks, **tables)
@@ -194,5 +217,5 @@ def read_views(path: Path) -> tuple[View, ...]:
     """The views in the JSON file that `aggregate` wrote."""
     return tuple(
         View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(Column.of(c) for c in view["columns"]))
-        for view in json.loads(path.read_text())
+        for view in json.loads(path.read_text(encoding="utf-8"))
     )

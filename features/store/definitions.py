@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import yaml
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast import FeatureStore as FeatureStore  # the type of an opened store, for packages that do not import feast
 from feast.repo_config import RepoConfig
 from feast.types import Array, FeastType, Float32, Int64, String
 
+from common.yaml_file import read_yaml
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
+from features.store.feast_names import feast_name
 
 SERVICE = "ranking"
 _TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
@@ -49,7 +50,7 @@ def open_store(
     """
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
     name = "feature_store.yaml" if redis is None else "feature_store.redis.yaml"
-    settings = yaml.safe_load((Path(__file__).parent / name).read_text())
+    settings = read_yaml(Path(__file__).parent / name)
     settings["registry"] = str(registry.absolute())
     address = {"path": str(online.absolute())} if redis is None else {"connection_string": f"{redis},{_TIMEOUTS}"}
     settings["online_store"] |= address
@@ -91,7 +92,8 @@ def _keys(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:
 
 
 def _entity(key: Column) -> Entity:
-    return Entity(name=key.name, join_keys=[key.name], value_type=_KEY_TYPES[key.dtype], description=key.desc)
+    name = feast_name(key.name)
+    return Entity(name=name, join_keys=[name], value_type=_KEY_TYPES[key.dtype], description=key.desc)
 
 
 def _feature_view(view: View, entities: list[Entity], features: Path) -> FeatureView:
@@ -101,7 +103,7 @@ def _feature_view(view: View, entities: list[Entity], features: Path) -> Feature
         name=view.name,
         entities=entities,
         ttl=timedelta(0),
-        schema=keys + [Field(name=c.name, dtype=_TYPES[c.dtype], description=c.desc) for c in view.columns],
+        schema=keys + [Field(name=feast_name(c.name), dtype=_TYPES[c.dtype], description=c.desc) for c in view.columns],
         source=FileSource(
             name=view.name,
             path=str((features / f"{view.name}.parquet").absolute()),

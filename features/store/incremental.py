@@ -17,7 +17,7 @@ import duckdb
 from common.files import replacing, write_text
 from features.engine import sql
 from features.engine.connection import connect
-from features.schema import EVENT_TIMESTAMP, View
+from features.schema import EVENT_TIMESTAMP, View, free_name
 from features.store.offline_store import view_path
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ class Watermark:
         """The watermark in `path`; an empty one where the file does not exist."""
         if not path.exists():
             return cls()
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text(encoding="utf-8"))
         views = {name: datetime.fromisoformat(timestamp) for name, timestamp in plain["views"].items()}
         begun = plain["begun"] and datetime.fromisoformat(plain["begun"])
         return cls(views=views, begun=begun, declared=plain["declared"])
@@ -93,22 +93,23 @@ def select_increment(
     since = max(watermark - overlap, BEGINNING) if watermark > BEGINNING else BEGINNING
     source = sql.parquet(view_path(features, view))
     with connect(out.parent / "spill") as connection:
-        connection.execute(f"create view online as {_read_ledger(view, ledger)}")
+        connection.execute(f"create view __online as {_read_ledger(view, ledger)}")
         connection.execute(
-            f"""create table candidates as
-                select *, hash({columns}) as digest from {source}
+            f"""create table __candidates as
+                select *, hash({columns}) as __digest from {source}
                 where {EVENT_TIMESTAMP} between $since and $as_of
                 qualify row_number() over (partition by {keys} order by {EVENT_TIMESTAMP} desc) = 1""",
             {"since": _naive(since), "as_of": _naive(as_of)},
         )
         connection.execute(
-            f"""create table classified as select candidates.*,
-                case when candidates.digest = online.digest then 'unchanged'
-                when online.{EVENT_TIMESTAMP} > candidates.{EVENT_TIMESTAMP} then 'older' else 'written' end as status
-                from candidates left join online using ({keys})"""
+            f"""create table __classified as select __candidates.*,
+                case when __candidates.__digest = __online.__digest then 'unchanged'
+                when __online.{EVENT_TIMESTAMP} > __candidates.{EVENT_TIMESTAMP} then 'older'
+                else 'written' end as __status
+                from __candidates left join __online using ({keys})"""
         )
         connection.execute(
-            f"copy (select {columns} from classified where status = 'written' order by {EVENT_TIMESTAMP}, {keys}) "
+            f"copy (select {columns} from __classified where __status = 'written' order by {EVENT_TIMESTAMP}, {keys}) "
             f"to {sql.literal(out)} (format parquet)"
         )
         return _count(connection, source, watermark, as_of)
@@ -116,9 +117,9 @@ def select_increment(
 
 def _count(connection: duckdb.DuckDBPyConnection, source: str, watermark: datetime, as_of: datetime) -> Increment:
     by_status = connection.execute(
-        f"""select count(*) filter (status = 'written'),
-            count(*) filter (status = 'written' and {EVENT_TIMESTAMP} <= $watermark),
-            count(*) filter (status = 'unchanged'), count(*) filter (status = 'older') from classified""",
+        f"""select count(*) filter (__status = 'written'),
+            count(*) filter (__status = 'written' and {EVENT_TIMESTAMP} <= $watermark),
+            count(*) filter (__status = 'unchanged'), count(*) filter (__status = 'older') from __classified""",
         {"watermark": _naive(watermark)},
     ).fetchone()
     later = connection.execute(
@@ -134,11 +135,11 @@ def record_written(view: View, rows: Path, ledger: Path) -> None:
     """Add the rows that were written online (the Parquet file `rows`) to the ledger, which is replaced atomically."""
     keys, written = sql.columns(view.keys), sql.parquet(rows)
     with connect(rows.parent / "spill") as connection, replacing(ledger) as partial:
-        connection.execute(f"create view online as {_read_ledger(view, ledger)}")
+        connection.execute(f"create view __online as {_read_ledger(view, ledger)}")
         connection.execute(
             f"""copy (
-                select {keys}, {EVENT_TIMESTAMP}, hash({_row_columns(view)}) as digest from {written}
-                union all select * from online anti join {written} using ({keys})
+                select {keys}, {EVENT_TIMESTAMP}, hash({_row_columns(view)}) as {_digest(view)} from {written}
+                union all select * from __online anti join {written} using ({keys})
             ) to {sql.literal(partial)} (format parquet)"""
         )
 
@@ -146,9 +147,14 @@ def record_written(view: View, rows: Path, ledger: Path) -> None:
 def _read_ledger(view: View, ledger: Path) -> str:
     """SQL: the row written last of each entity; no rows where there is no ledger."""
     if ledger.exists():
-        return f"select * from {sql.parquet(ledger)}"
+        return f"select * rename ({_digest(view)} as __digest) from {sql.parquet(ledger)}"
     keys = ", ".join(f"null as {sql.column(key)}" for key in view.keys)
-    return f"select {keys}, null::timestamp as {EVENT_TIMESTAMP}, null::ubigint as digest where false"
+    return f"select {keys}, null::timestamp as {EVENT_TIMESTAMP}, null::ubigint as __digest where false"
+
+
+def _digest(view: View) -> str:
+    """SQL: the column of a ledger with the digest of a row."""
+    return sql.column(free_name("digest", view.keys))
 
 
 def _row_columns(view: View) -> str:

@@ -1,27 +1,26 @@
 """The item snapshot: the newest features of every item as of a timestamp, one Parquet file next to the online store.
 
 The service keeps it in memory, so a request reads one row of the online store, however many candidates it has. The
-snapshot is written together with the online store, from the same rows, and replaced atomically. The file's metadata
-name its schema; pages carry checksums, so a truncated or changed file is refused with a clear message.
+snapshot is written together with the online store, from the same rows, and replaced atomically
+(features/store/snapshot_writer.py). The file's metadata name its schema and views, which are those of the store; pages
+carry checksums, so a truncated or changed file is refused with a clear message.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import SnapshotError
-from common.files import replacing
-from features.engine import sql
-from features.engine.arrow_types import arrow_schema
-from features.engine.connection import connect
-from features.schema import EVENT_TIMESTAMP, Column, Schema, View
-from features.store.offline_store import view_path
+from features.schema import Column, Schema, View, to_json
 
 SUFFIX = ".items.parquet"
-_AS_OF, _ROWS, _SCHEMA = b"hinet.moment", b"hinet.rows", b"hinet.schema"
+_AS_OF, _ROWS, _SCHEMA, _VIEWS = b"hinet.moment", b"hinet.rows", b"hinet.schema", b"hinet.views"
 _HOW_TO_WRITE = "run `dvc repro materialize`, or `python -m features.refresh` for a store in use"
 
 
@@ -43,47 +42,56 @@ def item_columns(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:
     return tuple(column for view in views if view.keys == (schema.item,) for column in view.columns)
 
 
-def write_snapshot(schema: Schema, views: tuple[View, ...], *, features: Path, as_of: datetime, path: Path) -> int:
-    """Write to `path` the newest row up to `as_of` of every item under `features`; returns the number of items."""
-    rows = newest_items(schema, views, features, as_of)
-    metadata = {
+def snapshot_metadata(schema: Schema, views: tuple[View, ...], as_of: datetime, rows: int) -> dict[bytes, bytes]:
+    """The metadata of a snapshot file: timestamp (UTC), number of rows, fingerprint of the schema, the store's views."""
+    return {
         _AS_OF: as_of.astimezone(UTC).isoformat().encode(),
-        _ROWS: str(rows.num_rows).encode(),
+        _ROWS: str(rows).encode(),
         _SCHEMA: schema.fingerprint().encode(),
+        _VIEWS: json.dumps(json.loads(to_json(views)), separators=(",", ":")).encode(),
     }
-    with replacing(path) as partial:
-        pq.write_table(rows.replace_schema_metadata(metadata), partial, write_page_checksum=True)
-    return int(rows.num_rows)
 
 
-def newest_items(schema: Schema, views: tuple[View, ...], features: Path, as_of: datetime) -> pa.Table:
-    """The newest row up to `as_of` of every item, in the order of their ids."""
-    key = next(column for column in schema.events if column.name == schema.item)
-    types = arrow_schema((key, *item_columns(schema, views)))
-    types = types.insert(1, pa.field(EVENT_TIMESTAMP, pa.timestamp("us")))
-    (view,) = [view for view in views if view.keys == (schema.item,)]
-    item = sql.column(key.name)
-    query = f"""
-        select * from {sql.parquet(view_path(features, view))} where {EVENT_TIMESTAMP} <= $as_of
-        qualify row_number() over (partition by {item} order by {EVENT_TIMESTAMP} desc) = 1
-        order by {item} """
-    with connect() as connection:
-        rows = connection.execute(query, {"as_of": as_of.astimezone(UTC).replace(tzinfo=None)}).to_arrow_table()
-    return rows.select(types.names).cast(types)
+def verify_snapshot(path: Path, schema: Schema, views: tuple[View, ...]) -> datetime:
+    """As of when (UTC) the snapshot in `path` is, from its footer: no row is read.
 
-
-def read_snapshot(path: Path, schema: Schema, views: tuple[View, ...]) -> ItemSnapshot:
-    """The snapshot in `path`; raises SnapshotError where it is missing, damaged, or of another schema or view."""
+    Raises SnapshotError where it is missing or damaged, of another schema, or of a store that lacks columns of `views`.
+    """
     if not path.is_file():
         raise SnapshotError(f"{path} does not exist, the item snapshot of an online store: {_HOW_TO_WRITE}")
     try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    return _check(path, footer, schema, views)
+
+
+def declared_in(path: Path) -> tuple[str, bytes | None] | None:
+    """The schema's fingerprint and the views (JSON) in the footer of a snapshot; None where there is no whole file."""
+    try:
+        metadata: Mapping[bytes, bytes] = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return None
+    return metadata.get(_SCHEMA, b"").decode(errors="replace"), metadata.get(_VIEWS)
+
+
+def read_snapshot(path: Path, schema: Schema, views: tuple[View, ...]) -> ItemSnapshot:
+    """The snapshot in `path`; raises SnapshotError where `verify_snapshot` does, and where a page is damaged."""
+    as_of = verify_snapshot(path, schema, views)
+    try:
         rows = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
-        raise SnapshotError(
-            f"{path} is no whole Parquet file ({str(error).splitlines()[0]}): {_HOW_TO_WRITE}"
-        ) from error
-    metadata = rows.schema.metadata or {}
-    expected = {_ROWS: str(rows.num_rows), _SCHEMA: schema.fingerprint()}
+        raise _damaged(path, error) from error
+    return ItemSnapshot(rows.replace_schema_metadata(), as_of)
+
+
+def _damaged(path: Path, error: Exception) -> SnapshotError:
+    return SnapshotError(f"{path} is no whole Parquet file ({str(error).splitlines()[0]}): {_HOW_TO_WRITE}")
+
+
+def _check(path: Path, footer: pq.FileMetaData, schema: Schema, views: tuple[View, ...]) -> datetime:
+    metadata: Mapping[bytes, bytes] = footer.metadata or {}
+    expected = {_ROWS: str(footer.num_rows), _SCHEMA: schema.fingerprint()}
     for name, value in expected.items():
         actual = metadata.get(name, b"nothing").decode(errors="replace")
         if actual != value:
@@ -91,10 +99,30 @@ def read_snapshot(path: Path, schema: Schema, views: tuple[View, ...]) -> ItemSn
                 f"{path}: expected {name.decode()} {value}, found {actual}: the file is of another "
                 f"data set or was changed; {_HOW_TO_WRITE}"
             )
-    missing = {column.name for column in item_columns(schema, views)} - set(rows.column_names)
+    missing = {column.name for column in item_columns(schema, views)} - set(footer.schema.to_arrow_schema().names)
+    missing |= missing_columns(to_json(views), metadata.get(_VIEWS))
     if missing:
         raise SnapshotError(
             f"{path}: expected the features {sorted(missing)} of the model, found none: the views have "
             f"changed since; {_HOW_TO_WRITE}"
         )
-    return ItemSnapshot(rows.replace_schema_metadata(), datetime.fromisoformat(metadata[_AS_OF].decode()))
+    return datetime.fromisoformat(metadata[_AS_OF].decode())
+
+
+def missing_columns(needed: str, present: bytes | str | None) -> set[str]:
+    """The columns of the views `needed` (JSON) that `present` lacks, or has in another view, with another type or key.
+
+    None are missing from a file that was written before the views were recorded (None).
+    """
+    if present is None:
+        return set()
+    return {name for _, _, name, _ in _columns(json.loads(needed)) - _columns(json.loads(present))}
+
+
+def _columns(views: list[dict[str, Any]]) -> set[tuple[str, tuple[str, ...], str, str]]:
+    """View, keys, name and type of every column."""
+    return {
+        (view["name"], tuple(view["keys"]), column["name"], column["dtype"])
+        for view in views
+        for column in view["columns"]
+    }

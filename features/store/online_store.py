@@ -20,7 +20,8 @@ from features.schema import Schema, View, read_schema, read_views
 from features.store.definitions import open_store
 from features.store.ibis_backend import set_ibis_backend
 from features.store.incremental import BEGINNING, Increment, Watermark, record_written, select_increment
-from features.store.item_snapshot import item_snapshot_path, write_snapshot
+from features.store.item_snapshot import item_snapshot_path
+from features.store.snapshot_writer import write_snapshot
 
 WATERMARK = "watermark.json"
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from common.params import Join
 from features.engine.arrow_types import arrow_schema
 from features.schema import EVENT_TIMESTAMP, SPLITS, Schema, View
 from features.store.definitions import SERVICE, open_store
+from features.store.feast_names import feast_name
 from features.store.ibis_backend import set_ibis_backend
 from features.store.splits import assign_splits
 
@@ -67,23 +69,34 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
 
     Raises JoinError when rows are missing, doubled or exchanged.
     """
-    entities = impressions.rename_columns(
-        [EVENT_TIMESTAMP if name == schema.timestamp else name for name in impressions.column_names]
-    ).to_pandas()
-    service = store.get_feature_service(SERVICE)
-    joined = store.get_historical_features(entities, service).to_arrow().sort_by(schema.event_id)
-    expected = impressions[schema.event_id].combine_chunks().sort()
-    if not joined[schema.event_id].combine_chunks().equals(expected):
+    entities = _entities(schema, views, impressions)
+    service, event_id = store.get_feature_service(SERVICE), feast_name(schema.event_id)
+    joined = store.get_historical_features(entities, service).to_arrow().sort_by(event_id)
+    impressions = impressions.take(pc.sort_indices(impressions[schema.event_id]))
+    if not joined[event_id].combine_chunks().equals(impressions[schema.event_id].combine_chunks()):
         raise JoinError(
             f"the point-in-time join got {impressions.num_rows:,} impressions and gave back {joined.num_rows:,} "
-            f"({pc.count_distinct(joined[schema.event_id]).as_py():,} distinct event ids): the store doubles or drops "
+            f"({pc.count_distinct(joined[event_id]).as_py():,} distinct event ids): the store doubles or drops "
             "rows. Look for two rows of one entity with the same event_timestamp in the features, and keep "
-            "`offline_store: {type: duckdb}` in features/store/feature_store.yaml."
+            "the `offline_store` of features/store/feature_store.yaml."
         )
     features = tuple(column for view in views for column in view.columns)
-    columns = [EVENT_TIMESTAMP if c.name == schema.timestamp else c.name for c in (*schema.events, *features)]
+    columns = [impressions[column.name] for column in schema.events] + [
+        joined[feast_name(column.name)] for column in features
+    ]
     types = arrow_schema((*schema.events, *features))
-    return joined.select(columns).rename_columns(types.names).cast(types)
+    return pa.table(columns, names=types.names).cast(types)
+
+
+def _entities(schema: Schema, views: tuple[View, ...], impressions: pa.Table) -> pd.DataFrame:
+    """What Feast needs of the impressions: ids, join keys and timestamps, none of which is ever missing.
+
+    The other columns never become pandas columns, in which a missing value would turn integers into floats.
+    """
+    keys = dict.fromkeys((schema.event_id, *(key for view in views for key in view.keys)))
+    columns = {feast_name(name): impressions[name] for name in keys} | {EVENT_TIMESTAMP: impressions[schema.timestamp]}
+    frame: pd.DataFrame = pa.table(columns).to_pandas()
+    return frame
 
 
 def _batches(events: Path, schema: Schema) -> Iterator[pa.Table]:

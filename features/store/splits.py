@@ -25,7 +25,7 @@ def assign_splits(events: Path, schema: Schema, settings: Join) -> Assign:
     `random`: a draw by seed over all event ids; all candidates of a choice set have the split of its least event id.
     Raises JoinError where a split by time leaves no day to train on.
     """
-    source = sql.parquet(events / "*" / "*.parquet")
+    source = sql.parquet(events, "*/*.parquet")
     with connect() as connection:
         if settings.split == "random":
             event_id = sql.column(schema.event_id)
@@ -34,7 +34,7 @@ def assign_splits(events: Path, schema: Schema, settings: Join) -> Assign:
             first = None if schema.choice_set is None else _first_of_set(connection, source, schema, ids)
             return random_split(ids, schema, settings, first)
         daily = connection.execute(
-            f"select {sql.column(schema.timestamp)}::date as day, count(*) from {source} group by day order by day"
+            f"select {sql.column(schema.timestamp)}::date as __day, count(*) from {source} group by all order by __day"
         ).fetchall()
     return time_split(daily, schema, settings)
 
@@ -54,10 +54,10 @@ def _first_of_set(connection: duckdb.DuckDBPyConnection, source: str, schema: Sc
     assert schema.choice_set is not None
     event_id, choice_set = sql.column(schema.event_id), sql.column(schema.choice_set)
     result = connection.execute(
-        f"select {event_id} as event, min({event_id}) over (partition by {choice_set}) as first from {source}"
+        f"select {event_id} as __event, min({event_id}) over (partition by {choice_set}) as __first from {source}"
     ).fetchnumpy()
     first = np.arange(ids)
-    first[result["event"]] = result["first"]
+    first[result["__event"]] = result["__first"]
     return first
 
 

@@ -7,6 +7,7 @@ makes it `Crashed`, a first crash is scheduled once more, and each crash is sent
 (`flows: notify`). (A failure is sent by the flow itself, see flows/ops/notify.py.)
 """
 
+import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
@@ -143,4 +144,5 @@ async def notification_block() -> UUID | None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m flows.ops.automations", description=__doc__).parse_args()
     print(*asyncio.run(apply_automations()), sep="\n")

@@ -34,7 +34,7 @@ STARTUP_SECONDS = 90.0  # that a server may take to answer
 
 def deployments(path: Path = ROOT / "prefect.yaml") -> list[RunnerDeployment]:
     """The deployments that prefect.yaml declares, to be served by this process."""
-    return [_deployment(declared) for declared in yaml.safe_load(path.read_text())["deployments"]]
+    return [_deployment(declared) for declared in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]]
 
 
 def _deployment(declared: dict[str, Any]) -> RunnerDeployment:

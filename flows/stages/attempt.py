@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from flows.process.child_process import Log
@@ -40,11 +41,11 @@ class Attempt:
         return cause_of(self.name, process)
 
 
-async def attempt(name: str, log: Log) -> Attempt:
-    """Let DVC reproduce the stage `name`; while another DVC process uses its files, wait and try again."""
+async def attempt(name: str, log: Log, environment: Mapping[str, str] | None = None) -> Attempt:
+    """Let DVC reproduce the stage `name`, with these variables more; while its files are in use, wait and try again."""
     for _ in range(BUSY_ATTEMPTS):
         await asyncio.to_thread(repair, log)
-        made = await _run_dvc(name, log)
+        made = await _run_dvc(name, log, environment)
         if made.reproduction.state != BUSY:
             break
         log(f"waits {BUSY_SECONDS:g} s for another DVC process")
@@ -52,12 +53,14 @@ async def attempt(name: str, log: Log) -> Attempt:
     return made
 
 
-async def _run_dvc(name: str, log: Log) -> Attempt:
+async def _run_dvc(name: str, log: Log, environment: Mapping[str, str] | None) -> Attempt:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "reproduction.json"
         # -P: the folder of the script is not searched for modules
-        process = await run_reported([sys.executable, "-P", SCRIPT, name, str(path)], log=log)
-        reproduction = read_reproduction(path) or Reproduction(state=FAILED)
+        process = await run_reported([sys.executable, "-P", SCRIPT, name, str(path)], log=log, environment=environment)
+        reproduction = read_reproduction(path)
+    if reproduction is None or reproduction.exit_status != process.status:  # it was killed, or crashed after it wrote
+        reproduction = Reproduction(state=FAILED)
     if reproduction.error:
         log(reproduction.error)
     return Attempt(name=name, reproduction=reproduction, process=process)

@@ -34,6 +34,11 @@ class Reproduction:
     error: str | None = None
     command_status: int | None = None
 
+    @property
+    def exit_status(self) -> int:
+        """The exit status of a process with this outcome."""
+        return int(self.state in (BUSY, FAILED))
+
 
 class CommandFailedError(StageCmdFailedError):  # type: ignore[misc]
     """DVC's error of a command that failed, with the exit status, which DVC keeps in the message only."""
@@ -80,15 +85,20 @@ def _failure(error: DvcException) -> Reproduction:
 
 
 def read_reproduction(path: Path) -> Reproduction | None:
-    """What the script wrote to `path`; None where its process ended before."""
-    return Reproduction(**json.loads(path.read_text())) if path.exists() else None
+    """What the script wrote to `path`; None where its process ended before it had written it whole."""
+    try:
+        return Reproduction(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def main(name: str, result: str) -> int:
     """Reproduce the stage `name`, write the outcome to the file `result`; 1 where it did not end up to date."""
     reproduction = reproduce(name)
-    Path(result).write_text(json.dumps(dataclasses.asdict(reproduction)))
-    return int(reproduction.state in (BUSY, FAILED))
+    partial = Path(f"{result}.partial")
+    partial.write_text(json.dumps(dataclasses.asdict(reproduction)), encoding="utf-8")
+    partial.replace(result)
+    return reproduction.exit_status
 
 
 if __name__ == "__main__":

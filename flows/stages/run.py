@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from common.openmp import beside_others
 from flows.stages.attempt import attempt
 from flows.stages.graph import Stage, read_graph, reasons
 from flows.stages.recovery import recovery
@@ -54,7 +55,7 @@ async def run_stages(*, concurrency: int = 2, output: Path | None = None) -> lis
         try:
             async with asyncio.TaskGroup() as group:
                 for stage in stages:
-                    run.results[stage.name] = StageResult(stage=stage.name)
+                    run.add(stage)
                     run.final_states[stage.name] = group.create_task(run.run_stage(stage))
         finally:
             await write_table(list(run.results.values()))
@@ -68,7 +69,14 @@ class GraphRun:
         self.out_of_date = out_of_date
         self.results: dict[str, StageResult] = {}
         self.final_states: dict[str, asyncio.Task[State | None]] = {}
+        self.before: dict[str, set[str]] = {}  # every stage that a stage depends on, at any distance
+        self.concurrency = concurrency
         self.processes, self.gpu, self.status = asyncio.Semaphore(concurrency), asyncio.Semaphore(1), asyncio.Lock()
+
+    def add(self, stage: Stage) -> None:
+        """Add a stage after those that it depends on; it is not reached yet."""
+        self.results[stage.name] = StageResult(stage=stage.name)
+        self.before[stage.name] = set(stage.upstream).union(*(self.before[name] for name in stage.upstream))
 
     async def run_stage(self, stage: Stage) -> State | None:
         """Run the stage after its upstream stages; the final state of its task, None where it was not reached."""
@@ -92,15 +100,34 @@ class GraphRun:
     async def _run_task(self, stage: Stage, upstream: list[State | None]) -> State:
         result = self.results[stage.name]
         result.why = self.out_of_date.get(stage.name)
-        state: State = await as_task(stage, result)(return_state=True, wait_for=upstream)  # type: ignore[misc]
+        environment = beside_others() if self._shares_cores(stage.name) else {}
+        run = as_task(stage, result, environment)
+        state: State = await run(return_state=True, wait_for=upstream)  # type: ignore[misc]
         if not result.up_to_date:
             result.state = FAILED
             result.cause = result.cause or f"{stage.name}: {state.message}"
         return state
 
+    def _shares_cores(self, name: str) -> bool:
+        """Whether a stage that is not cached may run beside this one: neither depends on the other."""
+        return self.concurrency > 1 and any(
+            other not in self.before[name] | {name} and name not in self.before[other] and self._may_run(other)
+            for other in self.final_states
+        )
 
-def as_task(stage: Stage, result: StageResult) -> Task[[], Coroutine[Any, Any, State]]:
-    """The stage as a task with the options of its `meta`; what becomes of it is written to `result`."""
+    def _may_run(self, name: str) -> bool:
+        if self.final_states[name].done():
+            return False
+        return name in self.out_of_date or any(self.results[one].state != CACHED for one in self.before[name])
+
+
+def as_task(
+    stage: Stage, result: StageResult, environment: Mapping[str, str] | None = None
+) -> Task[[], Coroutine[Any, Any, State]]:
+    """The stage as a task with the options of its `meta`; what becomes of it is written to `result`.
+
+    `environment` is added to that of its process.
+    """
 
     @task(
         name=stage.name,
@@ -118,17 +145,17 @@ def as_task(stage: Stage, result: StageResult) -> Task[[], Coroutine[Any, Any, S
             return Completed(name="Cached", message="up to date")
         started = time.perf_counter()
         try:
-            return await _reproduce(stage, result)
+            return await _reproduce(stage, result, environment)
         finally:
             result.seconds = round(time.perf_counter() - started, 1)
 
     return reproduce
 
 
-async def _reproduce(stage: Stage, result: StageResult) -> State:
+async def _reproduce(stage: Stage, result: StageResult, environment: Mapping[str, str] | None) -> State:
     logger, result.cause = get_run_logger(), None
     logger.info(f"out of date: {result.why}")
-    made = await attempt(stage.name, logger.info)
+    made = await attempt(stage.name, logger.info, environment)
     if made.reproduction.state not in STATES:
         result.cause = made.cause
         return Failed(message=result.cause)

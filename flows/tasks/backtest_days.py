@@ -14,12 +14,15 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from pydantic import ConfigDict
 
 from common import params
 from common.errors import PipelineError
+from common.exit_status import NO_VERDICT
 from common.files import replacing_folder, write_text
 from common.paths import CHAMPION, FEATURES, PARAMS, SCHEMA, SERVING_STORE, VALIDATED
-from flows.process.python_module import run_module
+from flows.process.document import Document, run_for_document
+from flows.process.python_module import CommandError
 from flows.stages.run import failure_of, run_stages
 from flows.tasks.drift_report import CHAMPION_MODEL, report_drift
 from flows.tasks.drift_report import OUT as DRIFT
@@ -31,6 +34,20 @@ Row = dict[str, Any]  # a finished day: a row of the table of monitoring.timelin
 ARGUMENTS = "asked.json"  # what the backtest was started with; the name stays, finished backtests have it
 DAYS_BEFORE = 7  # days of the log that the first model is trained on, unless --first-day is given
 DAY = datetime.timedelta(days=1)
+
+
+class Figures(Document):
+    """figures.json of release.replay: every metric of the day, as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    rows: int
+
+
+class Timeline(Document):
+    """What the flow reads of timeline.json, which is written after timeline.md and timeline.svg: the summary."""
+
+    sentence: str
 
 
 class BacktestError(PipelineError):
@@ -54,7 +71,7 @@ class Backtest:
             copy_project(self.project, arguments["settings"])
         known.write_text(json.dumps(arguments, indent=1) + "\n")
 
-    async def run(self, as_of: datetime.date | None, first_day: datetime.date | None) -> None:
+    async def run(self, as_of: datetime.date | None, first_day: datetime.date | None) -> Timeline:
         """Run all days that are not finished, then write the table. Raises CommandError, PipelineError."""
         days = await self._days_of_the_log()
         if not days or (len(days) <= DAYS_BEFORE and first_day is None):
@@ -69,7 +86,8 @@ class Backtest:
             previous = json.loads(path.read_text())
         if previous is None:
             raise BacktestError(f"no day from {first} to {as_of}: the log goes from {days[0]} to {days[-1]}")
-        await run_module("monitoring.timeline", {"--days": str(self.days), "--out": str(self.out)})
+        options = {"--days": str(self.days), "--out": str(self.out)}
+        return await run_for_document(Timeline, "monitoring.timeline", options, self.out / "timeline.json")
 
     async def run_day(self, day: datetime.date, number: int, previous: Row | None) -> Row:
         """A day from morning to evening: features, perhaps training and a challenge, serving, the drift report."""
@@ -79,12 +97,11 @@ class Backtest:
         await _build(None if trigger else FEATURES)
         delay = datetime.timedelta(minutes=params.load().aggregate.delay_minutes)
         as_of = datetime.datetime.combine(day, datetime.time(), datetime.UTC) + delay
-        await refresh(as_of, SERVING_STORE)
-        verdict = await challenge(store_options()) if trigger else None
+        store = store_options(await refresh(as_of, SERVING_STORE))
+        verdict = await challenge(store) if trigger else None
         champion = self._champion(verdict)
         figures = await replay_day(self, day, as_of)
-        report = await report_drift(day + DAY, 1, str(self.served(day) / "served.parquet"), CHAMPION_MODEL)
-        shutil.copytree(DRIFT, self.served(day) / "judged", dirs_exist_ok=True)
+        drift = await self._drift(day)
         return {
             "day": str(day),
             "model": champion,
@@ -93,14 +110,27 @@ class Backtest:
             "released": bool(verdict) and champion != (previous and previous["model"]),
             "same": champion == (self.first_champion / "tag").read_text(),
             **figures,
-            "verdict": report["verdict"],
-            "reason": report["reason"],
+            **drift,
             "seconds": round(time.perf_counter() - started, 1),
         }
 
     def served(self, day: datetime.date) -> Path:
         """The folder of what the champion served on a day."""
         return self.out / "served" / str(day)
+
+    async def _drift(self, day: datetime.date) -> dict[str, str]:
+        """The drift verdict on what the champion served, with its reason; "none" where there is no verdict."""
+        kept = self.served(day) / "judged"
+        shutil.rmtree(kept, ignore_errors=True)  # a run that was killed may have left that of this day
+        try:
+            report = await report_drift(day + DAY, 1, str(self.served(day) / "served.parquet"), CHAMPION_MODEL)
+        except CommandError as error:
+            if error.status != NO_VERDICT:
+                raise
+            return {"verdict": "none", "reason": str(error).splitlines()[0]}
+        with replacing_folder(kept) as partial:
+            shutil.copytree(DRIFT, partial, dirs_exist_ok=True)
+        return {"verdict": report.verdict, "reason": report.reason}
 
     async def _days_of_the_log(self) -> list[datetime.date]:
         """The days with impressions. The first call reads the log as a whole and keeps its validated events."""
@@ -141,7 +171,8 @@ async def _build(output: Path | None) -> None:
 async def replay_day(backtest: Backtest, day: datetime.date, as_of: datetime.datetime) -> dict[str, Any]:
     """The champion's metrics on the impressions of the day, beside those of the first champion."""
     out = backtest.served(day)
-    await run_module(
+    figures = await run_for_document(
+        Figures,
         "release.replay",
         {
             "--day": str(day),
@@ -154,6 +185,6 @@ async def replay_day(backtest: Backtest, day: datetime.date, as_of: datetime.dat
             "--frozen": str(backtest.first_champion / "model"),
             "--out": str(out),
         },
+        out / "figures.json",
     )
-    figures: dict[str, Any] = json.loads((out / "figures.json").read_text())
-    return figures
+    return figures.model_dump(exclude={"run"})

@@ -1,22 +1,55 @@
 """The drift report on a window of days by `python -m monitoring.drift`, and what it says as messages and pages."""
 
 import datetime
-import json
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
 
 from common.exit_status import VERDICTS
 from common.paths import CHAMPION, FLOWS, MODEL, TRAINING, VALIDATION
-from flows.process.python_module import run_module
+from flows.ops.written_by import written_by
+from flows.process.document import Document, run_for_document, set_aside
 
 CURRENT, OUT = f"{TRAINING}/*.parquet", FLOWS / "monitor"
+REPORT = "drift.json"
 CHAMPION_MODEL = CHAMPION / "model"
 FINDINGS_OF_PAGE, FINDINGS_OF_MESSAGE = 10, 3
 
-Report = dict[str, Any]  # the content of drift.json
+
+class Finding(BaseModel):
+    """A finding: how grave, of which kind, and its sentence."""
+
+    verdict: str
+    kind: str
+    sentence: str
+
+
+class Window(BaseModel):
+    """The days and rows that were compared."""
+
+    first_day: datetime.date
+    last_day: datetime.date
+    rows: int
+
+
+class Report(Document):
+    """What the flows read of drift.json; the exit status of its process is that of the verdict."""
+
+    statuses = tuple(VERDICTS.values())
+
+    verdict: Literal["ok", "watch", "act"]
+    reason: str
+    next_step: str
+    current: Window
+    findings: list[Finding]
+
+    @property
+    def status(self) -> int:
+        """The exit status of the verdict."""
+        return VERDICTS[self.verdict]
 
 
 @task(cache_policy=NO_CACHE)
@@ -24,7 +57,7 @@ async def report_drift(as_of: datetime.date, days: int, current: str, reference:
     """The report on the `days` days before `as_of`, by the model in the folder `reference`.
 
     Without a reference, that is the champion; before the first release, the newest model. Raises CommandError where
-    there is no verdict.
+    there is no verdict of this run.
     """
     first, last = (as_of - datetime.timedelta(days=ago) for ago in (days, 1))
     options = {
@@ -36,24 +69,23 @@ async def report_drift(as_of: datetime.date, days: int, current: str, reference:
     }
     if VALIDATION.exists():
         options["--validation"] = str(VALIDATION)
-    await run_module("monitoring.drift", options, expected=VERDICTS.values())
-    report: Report = json.loads((OUT / "drift.json").read_text())
-    return report
+    set_aside(OUT, REPORT)
+    return await run_for_document(Report, "monitoring.drift", options, OUT / REPORT)
 
 
 def message(report: Report) -> str:
     """The reason of the verdict, the gravest findings, what to do and where to look."""
-    findings = [f"- {finding['sentence']}" for finding in report["findings"][:FINDINGS_OF_MESSAGE]]
-    return "\n".join([report["reason"], *findings, report["next_step"], f"look closer: {OUT}/index.html"])
+    findings = [f"- {finding.sentence}" for finding in report.findings[:FINDINGS_OF_MESSAGE]]
+    return "\n".join([report.reason, *findings, report.next_step, f"look closer: {OUT}/index.html"])
 
 
 def page(report: Report) -> str:
     """The verdict and the findings as Markdown."""
-    window = f"{report['current']['first_day']} to {report['current']['last_day']}, {report['current']['rows']:,} rows"
-    findings = report["findings"]
-    rows = "".join(f"| {f['verdict']} | {f['kind']} | {f['sentence']} |\n" for f in findings[:FINDINGS_OF_PAGE])
+    window = f"{report.current.first_day} to {report.current.last_day}, {report.current.rows:,} rows"
+    findings = report.findings
+    rows = "".join(f"| {f.verdict} | {f.kind} | {f.sentence} |\n" for f in findings[:FINDINGS_OF_PAGE])
     table = f"| verdict | kind | finding |\n|---|---|---|\n{rows}" if rows else "No findings.\n"
     more = len(findings) - FINDINGS_OF_PAGE
     rest = f"\n{more:,} more in" if more > 0 else "\nAll figures:"
-    head = f"# {report['verdict']}: {window}\n\n{report['reason']} {report['next_step']}\n\n"
-    return f"{head}{table}{rest} `{OUT}/index.html`\n"
+    head = f"# {report.verdict}: {window}\n\n{report.reason} {report.next_step}\n\n"
+    return f"{head}{table}{rest} `{OUT}/index.html`\n\n{written_by(report.run)}\n"

@@ -58,7 +58,7 @@ def _newest(path: Path) -> datetime.datetime | None:
     if not path.exists():
         return None
     try:
-        return _timestamp(datetime.datetime.fromisoformat(json.loads(path.read_text())["done"]))
+        return _timestamp(datetime.datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["done"]))
     except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(
             f'{path}: expected {{"done": <timestamp>}}, found {error}; remove it to run anew'

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 
-from common.files import exclusive_lock
+from common.files import exclusive_lock, write_text
 from common.paths import FLOWS
 from flows.process.child_process import Log
 
@@ -24,7 +24,7 @@ async def workspace_lock(*, log: Log) -> AsyncIterator[None]:
                 log(f"waits until {_holder()} is done here")
                 logged_at = time.monotonic()
             await asyncio.sleep(0.5)
-        HOLDER.write_text(f"process {os.getpid()}")
+        write_text(HOLDER, str(os.getpid()))
         yield
 
 
@@ -37,4 +37,10 @@ def _acquire(held: contextlib.ExitStack) -> bool:
 
 
 def _holder() -> str:
-    return (HOLDER.read_text() if HOLDER.exists() else "") or "another run"
+    """The process that holds the lock; "another run" where the file still names one that has ended."""
+    try:
+        process = int(HOLDER.read_text())
+        os.kill(process, 0)
+    except (OSError, ValueError, OverflowError):
+        return "another run"
+    return f"process {process}"

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.repo import Repo
 from dvc.utils.serialize import modify_yaml
 
@@ -19,6 +18,7 @@ from common import params
 from common.errors import ParameterError
 from common.files import replacing_folder
 from common.paths import PARAMS
+from common.yaml_file import parse_yaml
 
 HOOK_VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")  # set where a hook of git runs this process
 COMMITTER = ("-c", "user.name=backtest", "-c", "user.email=backtest@localhost", "-c", "core.hooksPath=/dev/null")
@@ -69,7 +69,7 @@ def set_params(path: Path, changes: Mapping[str, Any]) -> None:
 
 def parse_value(text: str) -> Any:
     """A value as YAML has it; a date stays text, as DVC has no type for it."""
-    value = yaml.safe_load(text)
+    value = parse_yaml(text, f"the value {text}")
     return value if isinstance(value, str | int | float | bool | list | dict | None) else text
 
 

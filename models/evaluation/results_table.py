@@ -5,17 +5,17 @@ next commands.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cyclopts
 import rich.box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from common import stage
+from common.dvc_lock import outdated_outputs
 from common.errors import PipelineError
 from common.paths import DATA_DOCS, INDEX, METRICS, PLOTS_PAGE
 
@@ -44,11 +44,17 @@ def show(
 ) -> None:
     """Print the AUC of every model in `metrics`, the paths of the reports, and the next two commands.
 
-    Raises PipelineError where there is no file `metrics`.
+    Raises PipelineError where there is no file `metrics`, or no whole one.
     """
     if not metrics.is_file():
         raise PipelineError(f"{metrics} does not exist: `dvc repro` writes it")
-    show_metrics(json.loads(metrics.read_text()))
+    try:
+        report = json.loads(metrics.read_bytes())
+    except ValueError as error:
+        raise PipelineError(f"{metrics} is not whole ({error}): `dvc repro` writes it anew") from error
+    if outdated := outdated_outputs(Path()).get(str(metrics)):
+        print(f"{metrics} is of an earlier run: {outdated.reason}; `dvc repro` makes it anew\n")
+    show_metrics(report)
     names = {"index": index, "metrics": metrics, "page": page, "validation": validation}
     width = max(len(str(path)) for path in names.values())
     print(NEXT.format(**{name: str(path).ljust(width) for name, path in names.items()}))
@@ -107,7 +113,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        cyclopts.run(show)  # no stage, which would print its time and memory below the table
-    except PipelineError as error:
-        sys.exit(str(error))
+    stage.run(show, summary=False)  # whose time and memory would be below the table

@@ -1,11 +1,12 @@
 """The training loop of every network: shuffled batches, Adam, averaged weights, early stopping.
 
 It reads no file and no params.yaml; the stage is models/train.py. Nothing in a step waits for the device: the rows are
-on it as tensors, one permutation shuffles an epoch, and the sum of the losses is fetched every LOSS_CHECK_STEPS steps.
+on it as tensors, one permutation shuffles an epoch, and the sum of the losses is fetched every LOSS_CHECK_STEPS
+steps, in a short epoch at least LOSS_CHECKS times.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,10 @@ from models.training.distributed import SINGLE_PROCESS, Group
 from models.training.guards import check_cells, check_finite, check_recipe, check_rows, warn_of_explosion
 from models.training.loss import weighted_loss
 from models.training.optim import Recipe
-from models.training.train_state import EpochResult, TrainState, epoch_generator
+from models.training.train_state import EpochResult, LossPoint, TrainState, epoch_generator
 
-LOSS_CHECK_STEPS = 50
+LOSS_CHECK_STEPS, LOSS_CHECKS = 50, 20
+Observer = Callable[[TrainState], None]  # called after each point of the loss and each epoch, in the main process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     group: Group = SINGLE_PROCESS,
     auxiliary: int = 0,
+    observe: Observer | None = None,
 ) -> FitResult:
     """Train `network`, which ends on the averaged weights of the epoch with the best mean over the cells.
 
@@ -73,6 +76,7 @@ def fit(
         checkpoint: where the run saves its state and resumes from, to the same bits as without a stop.
         group: the processes that train together.
         auxiliary: how many of the last tasks are learned only: their validation labels are all unobserved.
+        observe: what follows the run: it gets the state where the run starts or resumes, and whenever there is more.
     """
     declared = tasks_of(tasks)
     names = [task.name for task in declared]
@@ -80,9 +84,18 @@ def fit(
     check_recipe(recipe, resolve_device(device), group.size)
     weights = torch.ones(len(scenarios), len(names)) if cell_weights is None else cell_weights
     state = TrainState(network, recipe, resolve_device(device))
-    loop = TrainingLoop(state, weights.to(state.device), checkpoint, group, tasks=declared, choice_set=valid.choice_set)
+    loop = TrainingLoop(
+        state,
+        weights.to(state.device),
+        checkpoint,
+        group,
+        tasks=declared,
+        choice_set=valid.choice_set,
+        observe=observe,
+    )
     train_loader, valid_loader = BatchLoader(train, state.device), BatchLoader(valid, state.device)
     loop.resume()
+    loop.observe()
     with _progress_bar(state, train_loader.count, silent=not group.is_main) as progress:
         while not state.finished:
             epoch = loop.run_epoch(train_loader, valid_loader, progress)
@@ -90,6 +103,7 @@ def fit(
                 measured = len(names) - auxiliary
                 check_cells(epoch.valid_metrics[:, :measured], scenarios, names[:measured])
             loop.save()
+            loop.observe()
             if group.is_main:
                 progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(declared))}", file=sys.stderr)
     network.load_state_dict(state.best_weights)
@@ -108,6 +122,7 @@ class TrainingLoop:
         *,
         tasks: Sequence[Task] | None = None,
         choice_set: NDArray[np.int64] | None = None,
+        observe: Observer | None = None,
     ) -> None:
         """Prepare the loop.
 
@@ -118,12 +133,13 @@ class TrainingLoop:
             group: the processes that train together.
             tasks: the T tasks; default: all binary.
             choice_set: [N], of the validation rows; required where there is a choice task.
+            observe: what follows the run.
         """
         keep_freed_memory()
         self.state, self.recipe, self.cell_weights = state, state.recipe, cell_weights
         self.checkpoint, self.group = checkpoint, group
         self.tasks = tasks or tasks_of(map(str, range(cell_weights.shape[1])))
-        self.choice_set = choice_set
+        self.choice_set, self.observer = choice_set, observe
         self.outputs = [task.outputs for task in self.tasks]
         self.parameters = list(state.network.parameters())
         self.run_step = CapturedStep(self.step, self.recipe.batch_size) if self.recipe.capture else self.step
@@ -140,6 +156,11 @@ class TrainingLoop:
         if self.checkpoint is not None and self.group.is_main and self.state.is_finite:
             self.checkpoint.write(self.state.tensors())
 
+    def observe(self) -> None:
+        """Show the state to the observer, in the main process."""
+        if self.observer is not None and self.group.is_main:
+            self.observer(self.state)
+
     def run_epoch(self, train: BatchLoader, valid: BatchLoader, progress: "tqdm[Any]") -> EpochResult:
         """Train the rest of the state's epoch, evaluate, and return the epoch's result."""
         number = self.state.number
@@ -151,6 +172,7 @@ class TrainingLoop:
     def train_epoch(self, rows: BatchLoader, progress: "tqdm[Any]") -> float:
         """The steps of an epoch; the mean loss of a batch. The order of rows depends on seed and epoch number only."""
         state, order = self.state, epoch_generator(self.recipe.seed, self.state.number, "cpu")
+        check_steps = _check_steps(rows.count, self.recipe.batch_size)
         state.network.train()
         for batch in rows.shuffled(self.recipe.batch_size, order, skip=state.steps):
             steps = state.average.steps
@@ -158,8 +180,10 @@ class TrainingLoop:
             state.average.steps = steps + 1  # a replayed step runs no Python
             state.steps += 1
             progress.update(len(batch.scenario))
-            if state.steps % LOSS_CHECK_STEPS == 0:
-                progress.set_postfix(epoch=state.number, loss=f"{self._mean_loss():.4f}", refresh=False)
+            if state.steps % check_steps == 0:
+                state.losses.append(LossPoint(state.average.steps, state.steps, self._mean_loss()))
+                progress.set_postfix(epoch=state.number, loss=f"{state.losses[-1].mean:.4f}", refresh=False)
+                self.observe()
             if self.checkpoint is not None and self.checkpoint.due():
                 self.save()
         return self._mean_loss()
@@ -209,6 +233,11 @@ class TrainingLoop:
             return batch.labels.new_zeros(len(batch.labels), sum(self.outputs))
         logits: Tensor = self.state.average.network(*batch[:4])
         return logits
+
+
+def _check_steps(rows: int, batch_size: int) -> int:
+    """The steps from one check of the loss to the next: they depend on the data only, so that a run repeats them."""
+    return min(LOSS_CHECK_STEPS, max(1, -(-rows // batch_size) // LOSS_CHECKS))
 
 
 def _progress_bar(state: TrainState, rows: int, *, silent: bool) -> "tqdm[Any]":

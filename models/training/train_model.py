@@ -20,11 +20,18 @@ from models.training.configuration import arguments_of, cell_weights, recipe_of
 from models.training.curves import curves_of, summary_of
 from models.training.device import flush_denormals, make_deterministic, resolve_device
 from models.training.distributed import Group
-from models.training.loop import FitResult, fit
+from models.training.loop import FitResult, Observer, fit
 
 
 def train_model(
-    model: str, copied: Mapping[str, Path], tensors: Path, out: Path, *, checkpoints: Path | None, settings: Train
+    model: str,
+    copied: Mapping[str, Path],
+    tensors: Path,
+    out: Path,
+    *,
+    checkpoints: Path | None,
+    settings: Train,
+    observe: Observer | None = None,
 ) -> None:
     """Train the network called `model` as one process of its group; the main process writes the model folder `out`.
 
@@ -35,6 +42,7 @@ def train_model(
         out: the model folder.
         checkpoints: folder of the checkpoints; None: none are written.
         settings: params.train.
+        observe: what follows the run, in the main process.
     """
     schema, encoder = read_schema(copied["schema"]), Encoder.read(copied["encoder"])
     arguments = arguments_of(model, encoder.layout, schema.tasks, settings)
@@ -44,7 +52,7 @@ def train_model(
         network = build_network(model, arguments)
         facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint(), "processes": group.size}
         checkpoint = _checkpoint(checkpoints / model, network, facts, tensors, settings) if checkpoints else None
-        result = _fit(network, tensors, schema, settings, checkpoint, group)
+        result = _fit(network, tensors, schema, settings, checkpoint=checkpoint, group=group, observe=observe)
         if not group.is_main:
             return
         profile = measure_profile(network.cpu(), open_tensors(tensors / "valid"), encoder, schema)
@@ -65,7 +73,14 @@ def train_model(
 
 
 def _fit(
-    network: nn.Module, tensors: Path, schema: Schema, settings: Train, checkpoint: Checkpoint | None, group: Group
+    network: nn.Module,
+    tensors: Path,
+    schema: Schema,
+    settings: Train,
+    *,
+    checkpoint: Checkpoint | None,
+    group: Group,
+    observe: Observer | None,
 ) -> FitResult:
     """Train the network on the encoded rows with the parameters of params.train.
 
@@ -76,6 +91,7 @@ def _fit(
         settings: params.train.
         checkpoint: where the run saves its state and resumes from.
         group: the processes that train together.
+        observe: what follows the run.
     """
     return fit(
         network,
@@ -88,6 +104,7 @@ def _fit(
         device=settings.device,
         checkpoint=checkpoint,
         group=group,
+        observe=observe,
     )
 
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +29,16 @@ class EpochResult:
     valid_metrics: NDArray[np.float64]
 
 
+class LossPoint(NamedTuple):
+    """The mean loss of the first `batches` batches of an epoch, after `step` steps of the run."""
+
+    step: int
+    batches: int
+    mean: float
+
+
 class TrainState:
-    """Network, average of its weights, optimizers, results of the epochs so far, and the position in the epoch."""
+    """Network, average of its weights, optimizers, losses and epochs so far, and the position in the epoch."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         self.network, self.recipe, self.device = network.to(device), recipe, device
@@ -39,6 +47,7 @@ class TrainState:
         self.average = WeightAverage(network, recipe.average, sparse=recipe.sparse_embeddings, captured=recipe.capture)
         self.optimizers = optimizers(network, recipe)
         self.epochs: list[EpochResult] = []
+        self.losses: list[LossPoint] = []
         self.best_weights: dict[str, Tensor] = {}
         self.begin_epoch()
 
@@ -104,6 +113,7 @@ class TrainState:
             **_prefixed("random", random),
             "position": torch.tensor([self.steps, self.average.steps]),
             "total_loss": self.total_loss,
+            "losses": torch.tensor(self.losses, dtype=torch.float64).reshape(-1, len(LossPoint._fields)),
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -123,6 +133,7 @@ class TrainState:
         if self.average.count is not None:
             self.average.count.fill_(self.average.steps)
         self.total_loss.copy_(tensors["total_loss"])
+        self.losses = [LossPoint(int(step), int(batches), mean) for step, batches, mean in tensors["losses"].tolist()]
         self._restore_random(_with_prefix("random", tensors))
 
     def _restore_random(self, states: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """One column of the current window against the reference, in one scenario and over all of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from scipy import stats
 from features.encoding.bins import BELOW, MISSING, OTHER, UNKNOWN, Bins, Measure
 from features.encoding.histograms import Histograms
 from monitoring.detection import noise_band, statistics
+from monitoring.detection.growth import Growth, growth_of
 from monitoring.detection.statistics import Floats, compare_rates, overdispersion, shares
 from monitoring.detection.unusual_values import (
     RARE,
@@ -26,6 +27,7 @@ from monitoring.detection.unusual_values import (
 
 Entry = dict[str, Any]
 MILLION = 1e6
+UNTESTED = "grows with the history of the log: not tested"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,20 @@ class Periods:
     length: int
     gap: int
     fewest: int  # rows of a scenario with which it is tested
+    history_days: Mapping[str, int] = field(default_factory=dict)  # of statistics, by column
+
+    def growth(self, bins: Bins) -> Growth:
+        """The growth of a column with the history of the log."""
+        return growth_of(bins, self.history_days, self.reference, self.current)
+
+    def reference_counts(self, bins: Bins) -> Counts:
+        """Counts [P, S, bins] of the periods of the reference with which a column is compared."""
+        return self.reference.counts[bins.name][self.growth(bins).skipped :]
+
+    def reference_rows(self, bins: Bins) -> Counts:
+        """Rows [S] of those periods."""
+        rows: Counts = self.reference.rows[self.growth(bins).skipped * self.reference.period_days :].sum(axis=0)
+        return rows
 
 
 class ColumnInScenario:
@@ -44,9 +60,12 @@ class ColumnInScenario:
 
     def __init__(self, windows: Periods, bins: Bins, scenario: int) -> None:
         self.windows, self.bins, self.scenario = windows, bins, scenario
+        self.growth = windows.growth(bins)
         self.now = windows.current.of(bins.name)[scenario]
-        self.then = windows.reference.of(bins.name)[scenario]
-        self.periods = windows.reference.counts[bins.name][:, scenario]
+        self.periods = windows.reference_counts(bins)[:, scenario]
+        self.then = self.periods.sum(axis=0)
+        held_out = windows.reference.held_out.get(bins.name)
+        self.held_out = held_out[scenario] if held_out else 0
 
     @cached_property
     def pairs(self) -> list[tuple[Counts, Counts]]:
@@ -60,11 +79,15 @@ class ColumnInScenario:
         noise = noise_band.measure_noise(comparable(bins, self.periods), length=windows.length, gap=windows.gap)
         value = statistics.psi(now, then)
         moved, moved_bin = statistics.largest_move(now, then)
-        rows = tuple(int(window.rows[:, self.scenario].sum()) for window in (windows.current, windows.reference))
+        rows = int(windows.current.rows[:, self.scenario].sum()), int(windows.reference_rows(bins)[self.scenario])
+        scale = self._scale() if bins.numeric else None
+        explained = bins.numeric and self.growth.explains(scale[0] if scale else None)
         return {
             "rows": rows[0],
             "reference_rows": rows[1],
             "enough_rows": min(rows) >= windows.fewest,
+            "grows": self.growth.bounds is not None,
+            "untested": UNTESTED if explained else None,
             "psi": value,
             "noise": noise_band.band(noise, now, then),
             "p_value": noise_band.p_value(value, noise, now, then),
@@ -75,7 +98,7 @@ class ColumnInScenario:
             **self._unusual(),
             "effective_values": self._effective_values(),
             "commonest": None if bins.numeric else self._shares_of(list(range(OTHER + 1, bins.count))),
-            "scale": self._scale() if bins.numeric else None,
+            "scale": scale,
             "p_values": self._p_values(),
             "swapped": None if bins.numeric else swapped_categories(bins, now, then, value),
             "reference": plain_shares(shares(then)),
@@ -88,7 +111,7 @@ class ColumnInScenario:
         numeric, aged = self.bins.numeric, self.bins.measure is Measure.AGE
         return {
             "missing": self._shares_of([MISSING]),
-            "unknown": None if numeric else self._shares_of([UNKNOWN]),
+            "unknown": None if numeric else self._unknown(),
             "out_of_range": [0.0, share_beyond(self.now, self.then)] if numeric else None,
             "out_of_range_noise": self._noise(share_beyond) if numeric else None,
             "fresh": [fresh_share(self.then), fresh_share(self.now)] if aged else None,
@@ -97,6 +120,11 @@ class ColumnInScenario:
 
     def _shares_of(self, bins: list[int]) -> list[float]:
         return [float(shares(counts)[bins].sum()) for counts in (self.then, self.now)]
+
+    def _unknown(self) -> list[float]:
+        """The share of unknown values that is expected of rows which the encoder was not fitted on; the current one."""
+        expected = (int(self.then[UNKNOWN]) + self.held_out) / max(int(self.then.sum()), 1)
+        return [expected, float(shares(self.now)[UNKNOWN])]
 
     def _noise(self, distance: Callable[[Counts, Counts], float]) -> float:
         """The largest `distance` of a window inside the reference from the days before it, with the margin."""
@@ -128,7 +156,8 @@ class ColumnInScenario:
     def _p_share(self, unusual: int) -> float:
         positives, rows = self.periods[:, [unusual]].sum(axis=1), self.periods.sum(axis=1)
         spread = overdispersion(positives, rows)
-        test = compare_rates(self.now[unusual], self.now.sum(), positives.sum(), rows.sum(), spread=spread)
+        expected = positives.sum() + (self.held_out if unusual == UNKNOWN else 0)
+        test = compare_rates(self.now[unusual], self.now.sum(), expected, rows.sum(), spread=spread)
         return 1.0 if test is None else test.p_value
 
     def _p_beyond(self) -> float:
@@ -158,7 +187,8 @@ class ColumnInScenario:
 def over_scenarios(windows: Periods, bins: Bins) -> Entry:
     """The distances over all scenarios, weighted as in the reference: without the effect of their mix."""
     weights = shares(windows.reference.rows.sum(axis=0))
-    counts = (comparable(bins, window.of(bins.name)) for window in (windows.current, windows.reference))
+    both = (windows.current.of(bins.name), windows.reference_counts(bins).sum(axis=0))
+    counts = (comparable(bins, by_scenario) for by_scenario in both)
     now, then = (np.round(weights @ shares(by_scenario) * by_scenario.sum()).astype(np.int64) for by_scenario in counts)
     distances = [wasserstein(windows, bins, scenario) for scenario in range(len(weights))]
     known = [(value, weight) for value, weight in zip(distances, weights, strict=True) if value is not None]

@@ -1,31 +1,82 @@
 """The current window against the reference: every column in every scenario, the scenario mix and the label rates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoding.histograms import Histograms
-from features.schema import Schema
+from common.params import Drift
+from features.encoding.histograms import Days, Histograms
+from features.engine.feature_views import history_days
+from features.schema import Schema, View
 from monitoring.detection import noise_band, statistics
 from monitoring.detection.column_comparison import ColumnInScenario, Periods, over_scenarios
 from monitoring.detection.statistics import Rate, compare_rates, overdispersion, shares
+from monitoring.detection.volume import compare_volume
 
 Counts = NDArray[np.int64]
 Entry = dict[str, Any]
 
 
-class Comparison:
-    """Two windows on the same bins; scenarios with fewer than `fewest` rows in one of them are not tested."""
+def compare_windows(
+    reference: Histograms,
+    current: Histograms,
+    schema: Schema,
+    limits: Drift,
+    *,
+    views: tuple[View, ...],
+    importance: dict[str, float] | None = None,
+    days: Days | None = None,
+    served: bool = False,
+) -> Entry:
+    """The sections `mix`, `volume`, `columns` and `labels` of the comparison of two windows.
 
-    def __init__(self, reference: Histograms, current: Histograms, *, fewest: int) -> None:
+    Args:
+        reference: histograms of the training rows.
+        current: histograms of the window, on the same bins.
+        schema: declaration of the data set.
+        limits: the section `drift` of params.yaml.
+        views: the views of the statistics.
+        importance: of each column for the model.
+        days: the days that the window was to have; None: those from its first row to its last.
+        served: the window is a sample of the requests of the service.
+    """
+    fewest = limits.fewest_rows
+    comparison = Comparison(reference, current, fewest=fewest, history_days=history_days(schema, views))
+    return {
+        "mix": comparison.mix(schema),
+        "volume": compare_volume(reference, current, days, fewest=fewest, served=served),
+        "columns": comparison.columns(schema, importance or {}),
+        "labels": list(comparison.labels(schema)),
+    }
+
+
+class Comparison:
+    """Two windows on the same bins; scenarios with fewer than `fewest` rows in one of them are not tested.
+
+    `history_days`: the days of the past that each statistic is computed over (features.engine.feature_views).
+    """
+
+    def __init__(
+        self,
+        reference: Histograms,
+        current: Histograms,
+        *,
+        fewest: int,
+        history_days: Mapping[str, int],
+    ) -> None:
         self.reference, self.current = reference, current
         self.gap_days = max((current.first_day - reference.last_day).days - 1, 0)
         period = reference.period_days
         length = max(round(len(current.rows) / period), 1)
         self.windows = Periods(
-            reference=reference, current=current, length=length, gap=self.gap_days // period, fewest=fewest
+            reference=reference,
+            current=current,
+            length=length,
+            gap=self.gap_days // period,
+            fewest=fewest,
+            history_days=history_days,
         )
 
     def columns(self, schema: Schema, importance: dict[str, float]) -> list[Entry]:
@@ -62,6 +113,7 @@ class Comparison:
             "p_value": noise_band.p_value(value, noise, now, then),
             "linf": moved,
             "linf_bin": schema.scenarios[moved_scenario],
+            "enough_rows": bool(min(now.sum(), then.sum()) >= self.windows.fewest),
             "histories": {"mix": list(noise.history)},
             "scenarios": [
                 {

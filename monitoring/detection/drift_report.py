@@ -11,7 +11,7 @@ from common.files import sha256_of
 from common.params import Drift
 from features.encoding.histograms import Days, Histograms
 from models.model_folder import PROFILE, REFERENCE, Model
-from monitoring.detection.comparison import Comparison
+from monitoring.detection.comparison import compare_windows
 from monitoring.detection.score_shift import compare_auc, compare_scores
 from monitoring.detection.verdict import evaluate
 from monitoring.detection.window import Window, open_window
@@ -37,7 +37,6 @@ def compare(current: Path, model: Model, folder: Path, limits: Drift, *, days: D
     reference = Histograms.read(folder / REFERENCE)
     profile = json.loads((folder / PROFILE).read_text())
     window = open_window(current, model, reference, profile, most=limits.scored_rows, days=days)
-    comparison = Comparison(reference, window.histograms, fewest=limits.fewest_rows)
     scores = profile["scores"]
     return {
         "dataset": model.schema.name,
@@ -45,10 +44,17 @@ def compare(current: Path, model: Model, folder: Path, limits: Drift, *, days: D
         | {"model": model.name, "tag": model.tag, "sha256": sha256_of(folder / REFERENCE)},
         "current": _days_and_rows(window.histograms) | _source(window),
         "limits": _limits(limits),
-        "mix": comparison.mix(model.schema),
-        "columns": comparison.columns(model.schema, profile["importance"]),
-        "labels": list(comparison.labels(model.schema)),
-        "scores": list(compare_scores(scores, window.scores)),
+        **compare_windows(
+            reference,
+            window.histograms,
+            model.schema,
+            limits,
+            views=model.views,
+            importance=profile["importance"],
+            days=days,
+            served=window.served,
+        ),
+        "scores": list(compare_scores(scores, window.scores, model.schema)),
         "performance": list(compare_auc(window.probabilities, window.labels, window.scenario, model.schema, scores)),
     }
 

@@ -52,6 +52,7 @@ def run_tests(comparison: Entry, limits: Drift) -> list[DriftTest]:
     tests = [
         *_column_tests(comparison, limits),
         _mix_test(comparison, limits),
+        *_volume_tests(comparison, limits),
         *_label_tests(comparison, limits),
         *_score_tests(comparison, limits),
         *_auc_tests(comparison, limits),
@@ -83,22 +84,29 @@ def _column_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
                 "enough_rows": cell["enough_rows"],
                 "entry": cell,
             }
-            yield DriftTest(
-                statistic="psi",
-                value=cell["psi"],
-                limits=limits.psi,
-                noise=cell["noise"],
-                p_value=cell["p_value"],
-                **where,
-            )
+            if not cell["untested"]:
+                yield DriftTest(
+                    statistic="psi",
+                    value=cell["psi"],
+                    limits=limits.psi,
+                    noise=cell["noise"],
+                    p_value=cell["p_value"],
+                    **where,
+                )
             yield from _unusual_value_tests(cell, limits, where)
 
 
 def _unusual_value_tests(cell: Entry, limits: Drift, where: Entry) -> Iterator[DriftTest]:
-    """Missing values, more or fewer; more unknown ones; numbers beyond those of training; fewer fresh sequences."""
+    """Missing values, more or fewer; more unknown ones; numbers beyond those of training; fewer fresh sequences.
+
+    Of a column that grows with the history of the log fewer values are missing without any change.
+    """
     for name, p_value in cell["p_values"].items():
+        if name == "out_of_range" and cell["untested"]:
+            continue
         then, now = cell[name]
-        value = abs(now - then) if name == "missing" else relative_fall(then, now) if name == "fresh" else now - then
+        value = relative_fall(then, now) if name == "fresh" else now - then
+        value = abs(value) if name == "missing" and not cell["grows"] else value
         noise = cell.get(f"{name}_noise", 0.0)
         yield DriftTest(
             statistic=name, value=value, limits=getattr(limits, name), noise=noise, p_value=p_value, **where
@@ -116,7 +124,23 @@ def _mix_test(comparison: Entry, limits: Drift) -> DriftTest:
         p_value=mix["p_value"],
         entry=mix,
         scenario=mix["linf_bin"],
+        enough_rows=mix["enough_rows"],
     )
+
+
+def _volume_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
+    for entry in comparison["volume"]["scenarios"]:
+        entry.update(verdict="ok" if entry["enough_rows"] else None, corrected_p_values={})
+        if entry["enough_rows"]:
+            yield DriftTest(
+                statistic="volume",
+                value=abs(entry["change"]),
+                limits=limits.volume,
+                noise=entry["noise"],
+                p_value=entry["p_value"],
+                entry=entry,
+                scenario=entry["scenario"],
+            )
 
 
 def _label_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:

@@ -18,13 +18,13 @@ Entry = dict[str, Any]
 LEVEL = 0.998  # of the band of the calibration ratio
 
 
-def compare_scores(reference: dict[str, Any], current: dict[str, Any]) -> Iterator[Entry]:
+def compare_scores(reference: dict[str, Any], current: dict[str, Any], schema: Schema) -> Iterator[Entry]:
     """An entry per "scenario/task" of both: the distance of the scores, and the calibration ratio."""
     for cell, now in current.items():
         then = reference.get(cell)
         if then is not None:
-            scenario, task = cell.rsplit("/", 1)
-            yield {"scenario": scenario, "task": task, **_distance(now, then), **_calibration(now, then)}
+            scenario, task = schema.cells[cell]
+            yield {"scenario": scenario, "task": task.name, **_distance(now, then), **_calibration(now, then)}
 
 
 def _distance(now: Entry, then: Entry) -> Entry:
@@ -55,7 +55,7 @@ def _calibration(now: Entry, then: Entry) -> Entry:
         "mean_observed": positives / rows if rows else None,
         "reliability": _reliability(now),
     }
-    if not rows or not positives or not then["positives"]:
+    if not all((rows, positives, expected, then["positives"], then["expected"])):
         return entry | dict.fromkeys(("ratio", "reference_ratio", "low", "high", "calibration_p_value"))
     usual = then["expected"] / then["positives"]
     share = expected / (expected + then["expected"])

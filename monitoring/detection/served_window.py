@@ -13,13 +13,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import SourceError
+from common.errors import ParameterError, SourceError
 from common.files import replacing
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
+from features.engine.sql import as_pattern
 from features.engine.sql import column as quoted
 from features.schema import Column, Role, Schema, View
 
+MOST_MINUTES = 527_040
 ROWS = 131_072  # of a row group, and in memory at once
 REQUEST, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # its columns
 _FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.CHOICE_SET)  # roles of columns that only an event has
@@ -55,8 +57,11 @@ def write_served_window(
         The number of rows, and of those with an event.
 
     Raises:
+        ParameterError: `match_minutes` is negative or too long.
         SourceError: the log has no file of these days, or cannot be joined with the events.
     """
+    if not 0 <= match_minutes <= MOST_MINUTES:
+        raise ParameterError(f"--match-minutes {match_minutes}: expected minutes from 0 to {MOST_MINUTES:,} (a year)")
     served = _files(folder, "day={}/hour=*/*.parquet", first_day, last_day)
     if not served:
         raise SourceError(
@@ -66,57 +71,61 @@ def write_served_window(
     until = last_day + timedelta(minutes=match_minutes) + timedelta(days=1)
     no_events = arrow_schema(schema.events).empty_table()
     with _connected(folder, served, _files(events, "day={}/*.parquet", first_day, until), no_events) as connection:
-        present = {name for name, *_ in connection.execute("describe served").fetchall()}
-        scores = sorted(name for name in present if name.startswith(SCORE))
+        present = {name for name, *_ in connection.execute("describe __served").fetchall()}
+        scores = sorted(present & {SCORE + name for name in schema.output_names})
         minutes = f"interval '{round(match_minutes * 60_000_000)} microseconds'"
         reader = connection.execute(_query(schema, views, present, scores, minutes)).to_arrow_reader(ROWS)
         return _write(reader, _types(schema, views, scores), out, schema)
 
 
-def _files(folder: Path, pattern: str, first: date, last: date) -> list[str]:
+def _files(folder: Path, pattern: str, first: date, last: date) -> list[Path]:
     """The complete files of the days."""
     days = (first + timedelta(days=day) for day in range((last - first).days + 1))
-    return [str(path) for day in days for path in sorted(folder.glob(pattern.format(day)))]
+    return [path for day in days for path in sorted(folder.glob(pattern.format(day)))]
 
 
 @contextmanager
 def _connected(
-    folder: Path, served: list[str], events: list[str], no_events: pa.Table
+    folder: Path, served: list[Path], events: list[Path], no_events: pa.Table
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the relations `served` and `events`; `no_events` is the table where no file is there."""
+    """A database with the relations `__served` and `__events`; `no_events` is the table where no file is there."""
     try:
         with connect() as connection:
-            for name, paths in (("served", served), ("events", events)):
+            for name, paths in (("__served", served), ("__events", events)):
                 if paths:
-                    connection.read_parquet(paths, union_by_name=True, hive_partitioning=False).create_view(name)
+                    patterns = [as_pattern(path) for path in paths]
+                    connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False).create_view(name)
                 else:
                     connection.register(name, no_events)
             yield connection
-    except duckdb.Error as error:
-        raise SourceError(f"the impressions in {folder} cannot be joined with their events: {error}") from error
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise SourceError(
+            f"the impressions in {folder} cannot be joined with their events: {error}. Expected both to have the "
+            "columns and types of --schema and --views: pass those of the model that scored them"
+        ) from error
 
 
 def _query(schema: Schema, views: tuple[View, ...], present: set[str], scores: list[str], minutes: str) -> str:
-    within = f"events.{quoted(schema.timestamp)} <= served.{SERVED_AT} + {minutes}"
+    within = f"__events.{quoted(schema.timestamp)} <= __served.{SERVED_AT} + {minutes}"
     columns = [_selected(column, present, within) for column in _columns(schema, views)]
-    columns += [f"served.{quoted(name)}" for name in (*scores, REQUEST, MODEL)]
+    columns += [f"__served.{quoted(name)}" for name in (*scores, REQUEST, MODEL)]
     keys = map(quoted, (schema.user, schema.item, schema.scenario))
-    same = " and ".join(f"served.{key} = events.{key}" for key in keys)
+    same = " and ".join(f"__served.{key} = __events.{key}" for key in keys)
     return f"""
         select {", ".join(columns)}
-        from served asof left join events
-          on {same} and served.{SERVED_AT} <= events.{quoted(schema.timestamp)}
-        order by served.{SERVED_AT}, served.{REQUEST}, served.{POSITION}
+        from __served asof left join __events
+          on {same} and __served.{SERVED_AT} <= __events.{quoted(schema.timestamp)}
+        order by __served.{SERVED_AT}, __served.{REQUEST}, __served.{POSITION}
     """
 
 
 def _selected(column: Column, present: set[str], within: str) -> str:
     name = quoted(column.name)
     if column.role is Role.TIMESTAMP:
-        return f"served.{SERVED_AT} as {name}"
+        return f"__served.{SERVED_AT} as {name}"
     if column.role in _FROM_EVENT:
-        return f"case when {within} then events.{name} end as {name}"
-    return f"served.{name}" if column.name in present else f"null as {name}"
+        return f"case when {within} then __events.{name} end as {name}"
+    return f"__served.{name}" if column.name in present else f"null as {name}"
 
 
 def _columns(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:

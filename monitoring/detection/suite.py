@@ -9,6 +9,7 @@ from pathlib import Path
 import great_expectations.expectations as gxe
 import pyarrow as pa
 
+from common.run_identity import RunIdentity
 from features.quality import gate
 from features.quality.gate import Measurements, QualityGate, SuiteResult
 from features.quality.results import quiet_context
@@ -28,6 +29,7 @@ TITLES = {
     "out_of_range": "Share of numbers beyond training",
     "fresh": "Share of sequences with a value of the youngest days",
     "mix": "Shares of the scenarios",
+    "volume": "Rows of a scenario against the same weekdays",
     "label_rate": "Rate of a task against the same weekdays",
     "score": "Scores of a scenario and task",
     "calibration": "Predicted over observed",
@@ -36,14 +38,25 @@ TITLES = {
 _COLUMNS = ("of", "level", "value", "watch", "act", "noise", "p")
 
 
-def write_report(tests: Sequence[DriftTest], *, name: str, rows: int, report: Path, docs: Path) -> None:
-    """Write the results of Great Expectations on the tests to `report` (JSON) and `docs` (Data Docs)."""
+def write_report(
+    tests: Sequence[DriftTest], *, name: str, rows: int, report: Path, docs: Path, run: RunIdentity | None = None
+) -> None:
+    """Write the results of Great Expectations on the tests to `report` (JSON) and `docs` (Data Docs).
+
+    Args:
+        tests: the tests of the drift report.
+        name: name of the data set.
+        rows: rows of the window.
+        report: the JSON file.
+        docs: folder of the pages.
+        run: the run that writes them; None in a DVC stage.
+    """
     tables = [
         Measurements(key="of", rows=_table(statistic, tests), rules=tuple(_rules(statistic))) for statistic in TITLES
     ]
     outcomes = gate.evaluate(quiet_context(), *(table for table in tables if table.rows.num_rows))
     suite = SuiteResult(name="statistics", rows=rows, outcomes=outcomes)
-    gate.write_report(REPORT, [suite], name=name, report=report, docs=docs)
+    gate.write_report(REPORT, [suite], name=name, report=report, docs=docs, run=run)
 
 
 def _table(statistic: str, tests: Sequence[DriftTest]) -> pa.Table:

@@ -5,11 +5,14 @@ band (the reference does not vary so much). Its p-value, corrected for the numbe
 `drift.significance` (it is not chance).
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from common.errors import PipelineError
+from common.exit_status import NO_VERDICT
 from common.params import Drift
 from monitoring.detection.drift_tests import DriftTest, Entry, rank, run_tests
 from monitoring.report.sentences import SENTENCES
@@ -26,23 +29,31 @@ KINDS = (  # causes before effects
     "range",
     "covariate",
     "mix",
+    "volume",
     "label_rate",
     "calibration",
     "ranking",
     "score",
 )
+NOTHING_TESTED = "none"  # instead of a verdict: nothing was tested
 BROKEN = frozenset({"missing", "outdated", "unit", "swapped", "range"})
+
+
+class NoVerdictError(PipelineError):
+    """Nothing of the window was tested, so there is neither ok nor drift."""
+
+    exit_status = NO_VERDICT
 
 
 def evaluate(comparison: Entry, limits: Drift) -> Entry:
     """The report: the comparison with a `verdict` in each entry, its findings, verdict, reason and next step."""
-    return with_verdict(comparison, run_tests(comparison, limits))
+    return with_verdict(comparison, run_tests(comparison, limits), limits)
 
 
-def with_verdict(comparison: Entry, tests: list[DriftTest]) -> Entry:
+def with_verdict(comparison: Entry, tests: list[DriftTest], limits: Drift) -> Entry:
     """The comparison with the findings of its tests, and its verdict, reason and next step."""
     findings = sorted(_findings(comparison, tests), key=_urgency)
-    return {**_summary(findings), "findings": findings, **comparison}
+    return {**_summary(findings, comparison, tests, limits.fewest_rows), "findings": findings, **comparison}
 
 
 def _findings(comparison: Entry, tests: list[DriftTest]) -> Iterator[Entry]:
@@ -123,7 +134,7 @@ def _reference_value(test: DriftTest) -> float | None:
     pair = test.entry.get(test.statistic)
     if isinstance(pair, list):
         return float(pair[0])
-    names = {"label_rate": "reference_rate", "ranking": "reference_auc"}
+    names = {"label_rate": "reference_rate", "ranking": "reference_auc", "volume": "expected"}
     value: float | None = test.entry.get(names.get(test.statistic, "reference_ratio"))
     return value
 
@@ -137,11 +148,17 @@ def _urgency(finding: Entry) -> tuple[Any, ...]:
     )
 
 
-def _summary(findings: list[Entry]) -> Entry:
+def _summary(findings: list[Entry], comparison: Entry, tests: list[DriftTest], fewest: int) -> Entry:
+    scenarios = comparison["mix"]["scenarios"]
+    tested = {test.scenario for test in tests if test.column and test.enough_rows}
+    if not tested and (not findings or sum(row["current_rows"] for row in scenarios) < fewest):
+        return _nothing_tested(scenarios, comparison["volume"]["scenarios"], fewest)
     if not findings:
+        few = [row["scenario"] for row in scenarios if row["scenario"] not in tested]
+        untested = f" Too few rows to test {', '.join(few)}." if few else ""
         return {
             "verdict": "ok",
-            "reason": "No statistic exceeds its limit, its noise band and chance.",
+            "reason": f"No statistic exceeds its limit, its noise band and chance.{untested}",
             "next_step": "Nothing to do: the next window is evaluated as scheduled.",
         }
     first = findings[0]
@@ -149,9 +166,40 @@ def _summary(findings: list[Entry]) -> Entry:
     return {"verdict": first["verdict"], "reason": f"{first['sentence']}.{more}", "next_step": _next_step(first)}
 
 
+def _nothing_tested(scenarios: list[Entry], volume: list[Entry], fewest: int) -> Entry:
+    """Neither ok nor drift: no scenario has enough rows, in the window or in the reference."""
+    shares = [row["reference_share"] for row in scenarios if row["reference_rows"] >= fewest]
+    if not shares:
+        most = max(row["reference_rows"] for row in scenarios)
+        return {
+            "verdict": NOTHING_TESTED,
+            "reason": (
+                f"Nothing was tested: no scenario has {fewest:,} rows (drift.fewest_rows) in the reference, the "
+                f"largest has {most:,}."
+            ),
+            "next_step": "Train on more rows; or lower drift.fewest_rows in params.yaml, and trust the verdict less.",
+        }
+    largest = max(scenarios, key=lambda row: row["current_rows"])
+    rows, usual = sum(row["current_rows"] for row in scenarios), sum(entry["expected"] for entry in volume)
+    return {
+        "verdict": NOTHING_TESTED,
+        "reason": (
+            f"Nothing was tested: of the {rows:,} rows of the window at most {largest['current_rows']:,} are of one "
+            f"scenario ({largest['scenario']}), and a scenario is tested from {fewest:,} on (drift.fewest_rows). The "
+            f"reference has {usual:,.0f} rows on as many days."
+        ),
+        "next_step": (
+            f"About {math.ceil(fewest / max(shares)):,} rows of the usual mix would do: take more days into the "
+            "window, and check upstream whether rows are missing."
+        ),
+    }
+
+
 def _next_step(first: Entry) -> str:
     if first["verdict"] == "watch":
         return "Nothing to do yet: check whether the next window shows the same."
+    if first["kind"] == "volume":
+        return "Check upstream whether rows of these days are missing or doubled. Do not train on them before."
     if first["kind"] in BROKEN:
         column = first["column"].partition(":")[0]  # without ": length" or ": age" of a list
         return f"Check upstream what writes {column}. Do not train on this window before it is fixed."

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from common.errors import SourceError
 from common.files import sha256_of
-from features.encoding.histogram_counts import count_histograms, select_rows
+from features.encoding.histogram_counts import count_histograms, files_of, select_rows
 from features.encoding.histograms import Days, Histograms
 from features.encoding.tensors import Tensors, labels_of
 from features.engine import sql
@@ -22,6 +20,7 @@ from models.evaluation.accuracy import probabilities_of
 from models.evaluation.predict import predict
 from models.evaluation.reference_profile import score_cells
 from models.model_folder import Model
+from monitoring.detection.readable import check_window, refusing_unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +55,19 @@ def open_window(
         days: first and last day (UTC); None: all.
 
     Raises:
-        SourceError: a file is missing, no Parquet, or lacks a column.
+        SourceError: there is no file.
+        UnreadableWindowError: a file is no Parquet, or its columns, types or values are not of the schema.
+        SchemaError: the window has no rows.
     """
-    _check(rows, model, reference)
+    check_window(rows, model, reference, days)
+    with refusing_unreadable(rows):
+        return _read(rows, model, reference, profile, most=most, days=days)
+
+
+def _read(
+    rows: Path, model: Model, reference: Histograms, profile: dict[str, Any], *, most: int, days: Days | None
+) -> Window:
+    """The window; see `open_window` for the arguments."""
     histograms = count_histograms(
         rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days, days=days
     )
@@ -89,27 +98,6 @@ def open_window(
     )
 
 
-def _check(rows: Path, model: Model, reference: Histograms) -> None:
-    """Raise SourceError where `rows` is not a window of this model."""
-    files = sorted(rows.parent.glob(rows.name))
-    if not files:
-        raise SourceError(f"{rows} does not exist: --current is a Parquet file with the columns of the training set")
-    try:
-        with connect() as connection:
-            present = {
-                name for name, *_ in connection.execute(f"describe {select_rows(rows, model.schema)}").fetchall()
-            }
-    except duckdb.Error as error:
-        raise SourceError(f"{rows} cannot be read as Parquet: {error}") from error
-    schema = model.schema
-    needed = {schema.timestamp, schema.event_id, *schema.task_names, *(bins.source_column for bins in reference.bins)}
-    if needed - present:
-        raise SourceError(
-            f"{rows} has no columns {sorted(needed - present)}, which {model.name} {model.tag} was trained "
-            "on: use a window of the same schema, or the model that was trained on this one"
-        )
-
-
 def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Table:
     """Up to `most` rows, by the hash of their event id, or of time, user, item and scenario where there is no event."""
     with connect(memory_limit="1500MB") as connection:
@@ -117,16 +105,17 @@ def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Tabl
         (total,) = connection.execute(f"select count(*) from ({source})").fetchone() or (0,)
         share = min(most / max(total, 1), 1.0)
         impression = sql.columns((schema.timestamp, schema.user, schema.item, schema.scenario))
-        drawn = f'case when "{schema.event_id}" is null then hash({impression}) else hash("{schema.event_id}") end'
+        event_id = sql.column(schema.event_id)
+        drawn = f"case when {event_id} is null then hash({impression}) else hash({event_id}) end"
         where = "" if share == 1 else f" where {drawn} < {share} * 18446744073709551615::double"
         return connection.execute(
-            f'from ({source}){where} order by "{schema.event_id}" nulls last, {impression}'
+            f"from ({source}){where} order by {event_id} nulls last, {impression}"
         ).to_arrow_table()
 
 
 def _sha256(rows: Path) -> str:
     """SHA-256 over the checksums of the files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(rows.parent.glob(rows.name)):
+    for path in files_of(rows):
         digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()

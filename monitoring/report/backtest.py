@@ -6,7 +6,12 @@ from typing import Any
 
 Row = dict[str, Any]
 COLOURS = {"the champion": "#0b6e99", "never retrained": "#b4552d"}
-VERDICTS = {"ok": "#e5f5ec", "watch": "#f0c45c", "act": "#e08a80"}  # each with its name: never only a colour
+VERDICTS = {
+    "ok": "#e5f5ec",
+    "watch": "#f0c45c",
+    "act": "#e08a80",
+    "none": "#d5dbe2",
+}  # each with its name: never only a colour
 HEAD = ("day", "rows", "champion", "never retrained", "gain, 95 % interval", "drift", "trained", "gate")
 WIDTH = 720  # pixels
 

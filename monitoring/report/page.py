@@ -65,7 +65,7 @@ def _column(column: Plain, rank: int, findings: list[Plain], names: list[str]) -
     cells = [_cell(column, name, f"{anchor}-{index}", findings) for index, name in enumerate(names, 1)]
     enough = [cell for cell in cells if cell and cell["enough_rows"]]
     shares = [share for cell in enough for share in (*cell["reference"], *cell["current"])]
-    compared = [cell for cell in enough if cell["psi"] is not None]
+    compared = [cell for cell in enough if cell["psi"] is not None and not cell["untested"]]
     worst = max(compared, key=lambda cell: (WEIGHT[cell["verdict"]], cell["psi"]), default=None)
     verdicts = [*(finding["verdict"] for finding in findings), *(cell["verdict"] for cell in compared)]
     verdict = max(verdicts, key=WEIGHT.__getitem__, default="ok")
@@ -76,6 +76,7 @@ def _column(column: Plain, rank: int, findings: list[Plain], names: list[str]) -
         "findings": findings,
         "cells": cells,
         "worst": worst,
+        "untested": next((cell["untested"] for cell in enough if cell["untested"]), None),
         "verdict": verdict,
         "top": max(shares, default=0.0),
         "summary": _summary(findings, worst, anchor, names),
@@ -131,11 +132,13 @@ def _moves(bins: list[str], cell: Plain, most: int) -> list[tuple[str, float, fl
 
 
 def _level(cell: Plain, verdict: str) -> str:
-    """The level of a cell of the heat map: few, act, watch, above (its noise band) or quiet."""
+    """The level of a cell of the heat map: few (also: not tested), act, watch, above (its noise band) or quiet."""
     if not cell["enough_rows"]:
         return "few"
     if verdict != "ok":
         return verdict
+    if cell["untested"]:
+        return "few"
     known = cell["psi"] is not None and cell["noise"] is not None
     return "above" if known and cell["psi"] > cell["noise"] else "quiet"
 
@@ -147,6 +150,7 @@ def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
     cell = column["cells"][index] if column and index is not None else None
     sections = {
         "mix": "mix",
+        "volume": "mix",
         "label_rate": "labels",
         "score": "scores",
         "calibration": "scores",

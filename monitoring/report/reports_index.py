@@ -1,18 +1,21 @@
 """The page that leads to every report of the last run, reports/index.html: its entries and its rendering.
 
-It is made from the JSON files that the stages wrote under `reports`, also after a quality gate was closed. The results
-of the flows (the online store in use, the monitored days) follow where there are some. One file, no network, no script.
+It is made from the JSON files that the stages wrote under `reports`, also after a stage failed: what is not of the last
+run by the record of DVC is marked so. The results of the flows (the online store in use, the monitored days) follow
+where there are some, each with its run, time and data. One file, no network, no script.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader
 
+from common.dvc_lock import Outdated, outdated_outputs
 from common.paths import FLOWS, ROOT
+from common.run_identity import PREVIOUS, read_run
 
 Tone = Literal["good", "warn", "bad", "none"]
 QUALITY_GATES = {
@@ -22,7 +25,7 @@ QUALITY_GATES = {
     "Online store": ("inspection/online", "A sample of entities: online values against offline ones"),
 }
 DRIFT: dict[str, Tone] = {"ok": "good", "watch": "warn", "act": "bad"}
-CLOSED, MISSING = "gate closed", "missing"
+CLOSED, MISSING, OUTDATED = "gate closed", "missing", "of an earlier run"
 TEMPLATES = [
     ROOT / "features" / "quality" / "datadocs",
     Path(__file__).parent / "templates",
@@ -33,7 +36,7 @@ TEMPLATES = [
 class Entry:
     """A line of the page: a report, its verdict and details, and its path under `reports` (None: it is missing).
 
-    `gate`: the report is that of a quality gate, which can stop the pipeline.
+    `gate`: the report is that of a quality gate, which can stop the pipeline. `small`: of which run it is.
     """
 
     title: str
@@ -43,6 +46,7 @@ class Entry:
     details: tuple[str, ...] = ()
     link: str | None = None
     gate: bool = False
+    small: str | None = None
 
 
 def render(reports: Path) -> str:
@@ -53,21 +57,60 @@ def render(reports: Path) -> str:
 
 def entries(reports: Path) -> Iterator[Entry]:
     """The reports in the order of the pipeline: quality gates, drift, plots and metrics; then those of the flows."""
+    outdated = outdated_outputs(reports.absolute().parent)
     for title, (name, about) in QUALITY_GATES.items():
-        yield _quality_gate(reports, title, f"{name}.json", f"{name}/index.html", about)
-    yield _drift(reports, "Drift", "drift", "The newest window against the training data of the model")
-    yield _file(reports, "Plots", "page/index.html", "Learning curves, reliability, use of the experts", "make plots")
-    yield _file(reports, "Metrics", "metrics.json", "Every metric of every model, by scenario and task", "dvc repro")
+        entry = _quality_gate(reports, title, f"{name}.json", f"{name}/index.html", about)
+        yield _dated(entry, outdated.get(f"{reports.name}/{name}.json"))
+    entry = _drift(reports, "Drift", "drift", "The newest window against the training data of the model")
+    yield _dated(entry, outdated.get(f"{reports.name}/drift"))
+    entry = _file(reports, "Plots", "page/index.html", "Learning curves, reliability, use of the experts", "make plots")
+    yield _dated(entry, _older(reports / "page" / "index.html", reports / "metrics.json"))
+    entry = _file(reports, "Metrics", "metrics.json", "Every metric of every model, by scenario and task", "dvc repro")
+    yield _dated(entry, outdated.get(f"{reports.name}/metrics.json"))
     yield from _flows(reports, Path("..") / FLOWS)
 
 
+def _dated(entry: Entry, outdated: Outdated | None) -> Entry:
+    """The entry, marked where its report is not of the last run; that of a gate that is closed now is of this run."""
+    if outdated is None or entry.verdict == MISSING or (entry.verdict == CLOSED and not outdated.upstream):
+        return entry
+    details = (f"then: {entry.verdict}", outdated.reason, *entry.details)
+    return replace(entry, verdict=OUTDATED, tone="warn", details=details)
+
+
+def _older(path: Path, other: Path) -> Outdated | None:
+    """Whether a page was written before the file that it shows."""
+    both = path.is_file() and other.is_file()
+    older = both and path.stat().st_mtime < other.stat().st_mtime
+    return Outdated(reason=f"{other.name} was made anew afterwards: `make plots`") if older else None
+
+
 def _flows(reports: Path, flows: Path) -> Iterator[Entry]:
-    if (reports / flows / "online" / "check.json").is_file():
-        about = "The store that services read, after its last refresh, against the offline store"
-        report, link = f"{flows}/online/check.json", f"{flows}/online/docs/index.html"
-        yield _quality_gate(reports, "Online store in use", report, link, about)
-    if (reports / flows / "monitor" / "drift.json").is_file():
-        yield _drift(reports, "Monitor", f"{flows}/monitor", "The days that were monitored last, with the champion")
+    """What the flows left: of the last run, or, where that one left no report, of the last whole one."""
+    about = "The store that services read, after its last refresh, against the offline store"
+    for folder in _reported(reports, flows / "online", "check.json"):
+        entry = _quality_gate(
+            reports, "Online store in use", f"{folder}/check.json", f"{folder}/docs/index.html", about
+        )
+        yield _of_run(entry, _read(reports / folder / "check.json"), folder)
+    for folder in _reported(reports, flows / "monitor", "drift.json"):
+        entry = _drift(reports, "Monitor", str(folder), "The days that were monitored last, with the champion")
+        yield _of_run(entry, _read(reports / folder / "drift.json"), folder)
+
+
+def _reported(reports: Path, folder: Path, document: str) -> Iterator[Path]:
+    """The folder of a flow, or that of its last whole report where it has no `document`; nothing without both."""
+    kept = folder.with_name(f"{folder.name}{PREVIOUS}")
+    yield from [one for one in (folder, kept) if (reports / one / document).is_file()][:1]
+
+
+def _of_run(entry: Entry, report: Any, folder: Path) -> Entry:
+    """The entry with the run, the time and the data of its report."""
+    run = read_run(report)
+    small = "of a run that is not known" if run is None else f"run {run.id}, {run.time}, data {(run.data or '-')[:12]}"
+    if folder.name.endswith(PREVIOUS):
+        entry = _dated(entry, Outdated(reason="the last run of the flow left no report", upstream=True))
+    return replace(entry, small=small)
 
 
 def models(reports: Path) -> list[tuple[str, dict[str, float]]]:
@@ -81,7 +124,7 @@ def _means(report: dict[str, Any]) -> dict[str, float]:
 
 
 def _quality_gate(reports: Path, title: str, name: str, link: str, about: str) -> Entry:
-    report = _read(reports / name)
+    report = _read(reports / name, "passed", "tables")
     if report is None:
         return _missing(title, about, "dvc repro", gate=True)
     failed = [fault for table in report["tables"].values() for fault in table["failed"]]
@@ -104,7 +147,7 @@ def _faults(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _drift(reports: Path, title: str, folder: str, about: str) -> Entry:
-    report = _read(reports / folder / "drift.json")
+    report = _read(reports / folder / "drift.json", "verdict")
     if report is None:
         return _missing(title, about, "dvc repro")
     details = tuple(report[name] for name in ("reason", "next_step") if report.get(name))
@@ -123,5 +166,10 @@ def _missing(title: str, about: str, command: str, *, gate: bool = False) -> Ent
     return Entry(title=title, about=about, verdict=MISSING, tone="none", details=(f"made by: {command}",), gate=gate)
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
+def _read(path: Path, *keys: str) -> Any:
+    """The document in `path`; None where there is none, no whole one, or one without these keys."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) and document.keys() >= set(keys) else None

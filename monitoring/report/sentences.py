@@ -67,6 +67,13 @@ def _of_the_mix(mix: Entry, finding: Entry) -> str:
     return f"{moved['scenario']} makes {now:.1%} of the impressions, usually {then:.1%}"
 
 
+def _of_volume(entry: Entry, finding: Entry) -> str:
+    own = f"{entry['scenario']} has {entry['rows']:,} rows, usually {entry['expected']:,.0f} ({entry['change']:+.0%})"
+    if finding["scenario"] != "all":
+        return own
+    return f"the number of rows is unusual in all scenarios: {own}"
+
+
 def _of_rate(entry: Entry, finding: Entry) -> str:
     day = "on such weekdays" if entry["same_weekday"] else "over all days"
     then, now = entry["reference_rate"], entry["rate"]
@@ -102,6 +109,7 @@ SENTENCES = {
     "range": _of_range,
     "covariate": _of_shift,
     "mix": _of_the_mix,
+    "volume": _of_volume,
     "label_rate": _of_rate,
     "calibration": _of_calibration,
     "ranking": _of_ranking,

@@ -17,6 +17,7 @@ KINDS = {
     "range": "out of range",
     "outdated": "sequences outdated",
     "mix": "scenario mix",
+    "volume": "number of rows",
     "label_rate": "label rate",
     "score": "scores moved",
     "calibration": "calibration",
@@ -30,11 +31,12 @@ STATISTICS = {
     "unknown": "more new values",
     "out_of_range": "out of range",
     "fresh": "fewer fresh",
+    "volume": "change of the rows",
     "label_rate": "change of the rate",
     "ranking": "AUC lost",
     "calibration": "times as on the validation rows",
 }
-CHANGES = frozenset({"label_rate", "fresh"})  # relative
+CHANGES = frozenset({"label_rate", "fresh", "volume"})  # relative
 SHARES = frozenset({"missing", "unknown", "out_of_range"})  # of rows, in points
 
 

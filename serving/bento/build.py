@@ -98,4 +98,5 @@ def _run_bentoml(context: Path, home: Path, tag: str) -> Path:
 
 def _remove_build_time(path: Path) -> None:
     """Remove the creation time from bento.yaml, so that equal inputs give equal bytes."""
-    path.write_text(re.sub(r"^creation_time:.*\n", "", path.read_text(), flags=re.MULTILINE))
+    text = re.sub(r"^creation_time:.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    path.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 from common.paths import PARAMS, ROOT
+from common.yaml_file import read_yaml
 from models.model_folder import NETWORKS
 from serving.shadow.client import WORKER
 
@@ -25,7 +26,7 @@ PACKAGES = (
     "pydantic",
     "pydantic-settings",
     "pydantic_core",
-    "PyYAML",
+    "ruamel.yaml",
     "safetensors",
     "starlette",
     "torch",
@@ -37,16 +38,23 @@ PACKAGES = (
 def copy_source(target: Path, *, network: str) -> None:
     """Copy to `target` every module of the project that the service can import, and the settings.
 
-    Two modules are imported by name only: the shadow model's process, and the network called `network` in NETWORKS.
+    Some are imported by name only: the shadow model's process, the network called `network` in NETWORKS, and the
+    classes that the settings of the feature store name.
     """
     finder = ModuleFinder(path=[str(ROOT)])
-    for module in (SERVICE, WORKER, NETWORKS[network].split(":")[0]):
+    for module in (SERVICE, WORKER, NETWORKS[network].split(":")[0], *_store_modules()):
         finder.import_hook(module)
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
     names = {Path(path).relative_to(ROOT) for path in files if path} | {PARAMS, *STORE_SETTINGS}
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target / name)
+
+
+def _store_modules() -> set[str]:
+    """The modules of the project whose classes Feast imports by their names in the settings of the feature store."""
+    parts = [part for path in STORE_SETTINGS for part in read_yaml(ROOT / path).values() if isinstance(part, dict)]
+    return {part["type"].rpartition(".")[0] for part in parts if str(part.get("type")).startswith("features.")}
 
 
 def requirements() -> list[str]:

@@ -21,23 +21,21 @@ CLOSE = {"Connection": "close"}  # the rest of the body is not read
 JSON_ONLY = "the body must be JSON, sent with Content-Type: application/json"
 BEARER = {"WWW-Authenticate": 'Bearer realm="hinet"'}
 MAX_DIGITS = 18  # of a Content-Length
+LARGEST_HELD = 16  # bodies of the largest size that a worker holds at once: parsed, 1 MB of JSON takes some 15 MB
 
 
 class AdmissionControl:
     """Admits requests to this worker and gives them turns on its processor; raises ProblemError beyond `limits`."""
 
     def __init__(self, limits: ServeLimits) -> None:
-        self.limits, self.in_flight = limits, 0
+        self.limits, self.in_flight, self.held = limits, 0, 0  # requests, bytes of their bodies
         self._turn = asyncio.Lock()
 
     @contextlib.contextmanager
     def admit(self) -> Iterator[None]:
         """Count a request as in flight; raises ProblemError (429) where the worker holds as many as it may."""
         if self.in_flight >= self.limits.concurrent:
-            detail = (
-                f"{self.in_flight} requests are being answered or wait: try again in {RETRY_AFTER['Retry-After']} s"
-            )
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=RETRY_AFTER | CLOSE)
+            raise self._too_many()
         self.in_flight += 1
         try:
             yield
@@ -58,8 +56,21 @@ class AdmissionControl:
                 raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER)
             yield
 
-    async def read_body(self, request: Request) -> bytes:
-        """The complete body; raises ProblemError where it is not JSON, too large (it is not read on) or too slow."""
+    @contextlib.asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The complete body, counted as held until the request is answered.
+
+        Raises ProblemError where it is not JSON, too large (it is not read on), too slow, or where the worker holds as
+        many bytes as it may.
+        """
+        chunks: list[bytes] = []
+        try:
+            await self._read(request, chunks)
+            yield b"".join(chunks)
+        finally:
+            self.held -= sum(map(len, chunks))
+
+    async def _read(self, request: Request, chunks: list[bytes]) -> None:
         check_media_type(request.headers)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal():
@@ -68,20 +79,26 @@ class AdmissionControl:
             raise self._too_large()
         try:
             async with asyncio.timeout(self.limits.seconds):
-                return await self._read_chunks(request)
+                await self._read_chunks(request, chunks)
         except TimeoutError:
             detail = f"the body did not arrive within {self.limits.seconds} s"
             raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers=CLOSE) from None
 
-    async def _read_chunks(self, request: Request) -> bytes:
-        chunks, size = [], 0
+    async def _read_chunks(self, request: Request, chunks: list[bytes]) -> None:
+        size = 0
         async with contextlib.aclosing(request.stream()) as stream:
             async for chunk in stream:
                 chunks.append(chunk)
                 size += len(chunk)
+                self.held += len(chunk)
                 if size > self.limits.body_bytes:
                     raise self._too_large()
-        return b"".join(chunks)
+                if self.held > LARGEST_HELD * self.limits.body_bytes:
+                    raise self._too_many()
+
+    def _too_many(self) -> ProblemError:
+        detail = f"{self.in_flight} requests are being answered or wait: try again in {RETRY_AFTER['Retry-After']} s"
+        return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=RETRY_AFTER | CLOSE)
 
     def _too_large(self) -> ProblemError:
         detail = f"the body is larger than {self.limits.body_bytes:,} bytes: send fewer candidates at once"

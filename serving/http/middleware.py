@@ -18,17 +18,18 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.limits import check_api_key
-from serving.http.problem_details import ProblemError
+from serving.http.problem_details import ProblemError, shorten
 from serving.http.routes import RankingApi
 
-PROBES = frozenset({"/healthz", "/livez", "/readyz"})  # need no key: they disclose nothing
+READY = "/readyz"
+PROBES = frozenset({"/healthz", "/livez", READY})  # need no key: they disclose nothing
 KEPT_HEADERS = ("Allow", "Retry-After")  # of an error response of BentoML
 _LOGGER = logging.getLogger(__name__)
 
 
 async def no_application(scope: Scope, receive: Receive, send: Send) -> None:
     """The application behind a middleware that is used alone."""
-    raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no {scope['path']}")
+    raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no {shorten(scope['path'])}")
 
 
 class ApiMiddleware:
@@ -70,12 +71,14 @@ class ApiMiddleware:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application behind answer; an error response of it becomes a problem."""
+        if scope["path"] == READY:
+            self.api.check_running()
         problem: ProblemError | None = None
 
         async def send_unless_error(message: Message) -> None:
             nonlocal problem
             if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
-                problem = _as_problem(message, scope["path"])
+                problem = _as_problem(message, shorten(scope["path"]))
             if problem is None:
                 await send(message)
 
@@ -100,7 +103,7 @@ async def _wrong_method(request: Request, error: Exception) -> Response:
     """Starlette's 405 for a known path as a problem; its methods come in no order."""
     assert isinstance(error, HTTPException)
     allowed = sorted((error.headers or {}).get("Allow", "").split(", "))
-    detail = f"{request.method} is not answered here, but {allowed[0]} is"
+    detail = f"{shorten(request.method)} is not answered here, but {allowed[0]} is"
     return ProblemError(error.status_code, detail, headers={"Allow": ", ".join(allowed)}).response()
 
 
@@ -112,5 +115,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     """A fault of the service: the log has its cause, the response the id under which it is logged."""
     detail = "something went wrong in the service: its log says what"
     problem = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
-    _LOGGER.error("%s %s failed: %s", request.method, request.url.path, problem.instance, exc_info=error)
+    _LOGGER.error(
+        "%s %s failed: %s", shorten(request.method), shorten(request.scope["path"]), problem.instance, exc_info=error
+    )
     return problem.response()

@@ -41,7 +41,7 @@ class ModelInfo(BaseModel):
 
 def describe_model(loaded: "LoadedModel", limits: ServeLimits) -> dict[str, Any]:
     """The ModelInfo of the model in use as a JSON document; raises ProblemError (503) while its files are replaced."""
-    folder, schema, model = loaded.sources.model.resolve(), loaded.schema, loaded.model
+    folder, schema, model = loaded.sources.model, loaded.schema, loaded.model
     document, reference, curves = (json.loads((folder / name).read_text()) for name in (MODEL, REFERENCE, CURVES))
     if not document["sha256"][WEIGHTS].startswith(model.tag):
         detail = "another model is being read: try again"

@@ -14,6 +14,8 @@ from starlette.responses import Response
 MEDIA_TYPE = "application/problem+json"
 MAX_VALUE = 60  # characters of a wrong value that a response repeats
 MAX_RULES = 10  # broken rules that a response lists
+MAX_TEXT = 1000  # characters of a rule, which may repeat the request
+MAX_ERRORS = 2000  # broken rules beyond which none is listed: pydantic describes all or none, at 1 kB each
 EXPECTED = {"model_type": "an object", "dict_type": "an object", "list_type": "a list"}  # by pydantic's error type
 
 
@@ -64,6 +66,9 @@ class ProblemError(HTTPException):
 
 def validation_problem(error: pydantic.ValidationError) -> ProblemError:
     """Pydantic's errors as a problem: 400 for a body that is not JSON, 422 for broken rules, at most MAX_RULES."""
+    if error.error_count() > MAX_ERRORS:
+        broken = BrokenRule(field="body", rule=f"breaks {error.error_count():,} rules: too many to list them")
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"body: {broken.rule}", [broken])
     errors = error.errors(include_url=False)
     if errors[0]["type"] == "json_invalid":
         broken = BrokenRule(field="body", rule=f"must be JSON: {errors[0]['ctx']['error']}")
@@ -75,21 +80,23 @@ def validation_problem(error: pydantic.ValidationError) -> ProblemError:
 
 
 def _field(error: Mapping[str, Any]) -> str:
-    return ".".join(_shorten(str(part)) for part in error["loc"]) or "body"
+    return ".".join(shorten(str(part)) for part in error["loc"]) or "body"
 
 
 def _rule(error: Mapping[str, Any]) -> str:
     if error["type"] in EXPECTED:
         return f"Input should be {EXPECTED[error['type']]}{_actual(error)}"
-    return str(error["msg"]) + _actual(error)
+    return shorten(str(error["msg"]), MAX_TEXT) + _actual(error)
 
 
 def _actual(error: Mapping[str, Any]) -> str:
     value = error.get("input")
-    return f", found {_shorten(ascii(value))}" if isinstance(value, bool | int | float | str) else ""
+    if isinstance(value, str):
+        return f", found {shorten(ascii(value[: 2 * MAX_VALUE]))}"
+    return f", found {shorten(ascii(value))}" if isinstance(value, bool | int | float) else ""
 
 
-def _shorten(text: str) -> str:
-    """At most MAX_VALUE characters of `text`, in ASCII: JSON can contain lone surrogates, which no response can."""
-    plain = text.encode("ascii", "backslashreplace").decode()
-    return plain if len(plain) <= MAX_VALUE else plain[:MAX_VALUE] + "..."
+def shorten(text: str, limit: int = MAX_VALUE) -> str:
+    """At most `limit` characters of `text`, in ASCII: JSON can contain lone surrogates, which no response can."""
+    plain = text[: limit + 1].encode("ascii", "backslashreplace").decode()
+    return plain if len(plain) <= limit else plain[:limit] + "..."

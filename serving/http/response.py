@@ -26,6 +26,15 @@ class ExplanationResponse(BaseModel):
     )
 
 
+class UnknownResponse(BaseModel):
+    """What else the model does not know of the request; it ranks all the same."""
+
+    scenario: bool = Field(description="No training row is of the scenario: the network has never learnt it")
+    columns: list[str] = Field(
+        description="Of user, context or items: those with a value that no training row has, or too few have"
+    )
+
+
 class RankingResponse(BaseModel):
     """Items, best first, with what their order comes from; the lists are parallel."""
 
@@ -39,7 +48,8 @@ class RankingResponse(BaseModel):
     unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves")
     stale: dict[str, int] = Field(description="By view: rows that were read and are older than they may be")
     degraded: str | None = Field(description="Why features or model could not be used in full; null: they were")
-    explanation: ExplanationResponse | None = Field(description="With explain only")
+    explanation: ExplanationResponse | None = Field(description="With explain only, and not with fallback scores")
+    unknown: UnknownResponse | None = Field(default=None, description="Only where there is something to say in it")
 
 
 def ranking_json(result: RankingResult) -> bytes:
@@ -48,7 +58,7 @@ def ranking_json(result: RankingResult) -> bytes:
 
 
 def _document(result: RankingResult) -> dict[str, Any]:
-    return {
+    document = {
         "item_ids": result.items,
         "scores": result.scores,
         "probabilities": result.probabilities,
@@ -61,6 +71,9 @@ def _document(result: RankingResult) -> dict[str, Any]:
         "degraded": result.degraded,
         "explanation": vars(result.explanation) if result.explanation else None,
     }
+    if result.unknown_columns or result.untrained_scenario:
+        document["unknown"] = {"scenario": result.untrained_scenario, "columns": result.unknown_columns}
+    return document
 
 
 def _to_list(array: Any) -> Any:

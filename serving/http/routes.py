@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from common.serve_params import Serve
-from serving.http.limits import RETRY_AFTER, AdmissionControl
+from serving.http.limits import CLOSE, RETRY_AFTER, AdmissionControl
 from serving.http.openapi import INDEX, describe
 from serving.http.problem_details import ProblemError, validation_problem
 from serving.http.response import ranking_json
@@ -39,7 +39,10 @@ class SupportsRank(Protocol):
 
 
 class RankingApi:
-    """Answers requests between `open` and `close`; the request type comes with the model."""
+    """Answers requests between `open` and `close`; the request type comes with the model.
+
+    After `stop`, requests that come are refused and those in flight are answered; each answer ends its connection.
+    """
 
     def __init__(self) -> None:
         self.routes = [
@@ -81,11 +84,21 @@ class RankingApi:
         self.page = orjson.dumps(describe(accepted, settings, secured=key is not None))
         self.admission, self.key = AdmissionControl(settings.limits), key.encode() if key else None
         self.metrics, self.tracing = metrics, tracing
-        self.ready = True
+        self.ready, self.stopping = True, False
+
+    def stop(self) -> None:
+        """Refuse every request that comes from now on, with 503; those in flight are answered."""
+        self.stopping = True
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered or wait."""
+        return self.admission.in_flight if self.ready else 0
 
     def close(self) -> None:
         """Answer every request with 503 from now on."""
         self.ready, self.key, self.metrics, self.tracing = False, None, None, None
+        self.stopping = False
 
     def _get(self, answer: Callable[[], Awaitable[Response]]) -> Endpoint:
         async def endpoint(_: Request) -> Response:
@@ -98,33 +111,41 @@ class RankingApi:
         async def endpoint(request: Request) -> Response:
             self._check_ready()
             with self.admission.admit(), self._trace_of(request):
-                response = await answer(await self.admission.read_body(request))
+                async with self.admission.body(request) as body:
+                    response = await answer(body)
             return self._close_some_connections(response)
 
         return endpoint
 
     def _check_ready(self) -> None:
+        self.check_running()
         if not self.ready:
             detail = "the service is starting or stopping: try again"
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER)
+
+    def check_running(self) -> None:
+        """Raise ProblemError (503) after `stop`."""
+        if self.stopping:
+            detail = "the service is stopping: send the request to another one, or again when it has started"
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER | CLOSE)
 
     def _trace_of(self, request: Request) -> contextlib.AbstractContextManager[None]:
         return self.tracing.joined(request.headers) if self.tracing else contextlib.nullcontext()
 
     def _close_some_connections(self, response: Response) -> Response:
         """Without this, the worker that accepted all connections at the start would keep them."""
-        if next(self._answers) % CLOSE_EVERY == 0:
+        if self.stopping or next(self._answers) % CLOSE_EVERY == 0:
             response.headers["connection"] = "close"
         return response
 
     async def _rank(self, body: bytes) -> Response:
-        request = _validate(self.one, body)
+        request = _validate(self.one, body).of_size(len(body))
         result, answer = await self._take_turn(request, asyncio.get_running_loop().time())
         return Response(answer, headers={"server-timing": _server_timing(result)}, media_type=JSON)
 
     async def _rank_batch(self, body: bytes) -> Response:
         requests, since = _validate(self.many, body), asyncio.get_running_loop().time()
-        answers = [(await self._take_turn(request, since))[1] for request in requests]
+        answers = [(await self._take_turn(request.of_size(len(body)), since))[1] for request in requests]
         return Response(b"[" + b",".join(answers) + b"]", media_type=JSON)
 
     async def _take_turn(self, request: RankRequest, since: float) -> tuple[RankingResult, bytes]:

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
+MAX_REASON = 200  # characters of an error's message: it may repeat the key that was read
 THREADS = 8  # concurrent reads, including those that hang and were abandoned
 
 
@@ -89,4 +90,4 @@ class CircuitBreaker(Generic[Value]):
 def _first_line(error: BaseException) -> str:
     """The type of an error and the first line of its message."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text.splitlines()[0][:MAX_REASON]}" if text else type(error).__name__

@@ -35,10 +35,11 @@ class FallbackScores:
 
 
 def _scenario_rates(labels: dict[str, list[Any]], task: str, model: Model) -> NDArray[np.float64]:
-    """The rate of a task in each scenario [M]; 0 for a multi-class task, which has none."""
+    """The rate of a task in each scenario [M], in one without rows that of all; 0 for a multi-class task."""
     if task not in labels:
         return np.zeros(len(model.schema.scenarios))
     observed, positive = np.moveaxis(np.array(labels[task], np.float64).sum(axis=0), 1, 0)
+    observed, positive = (np.where(observed > 0, part, part.sum()) for part in (observed, positive))
     rates: NDArray[np.float64] = positive / np.maximum(observed, 1)
     return rates
 

@@ -22,6 +22,7 @@ from feast.type_map import feast_value_type_to_python_type
 from common.errors import ModelError
 from common.serve_params import Serve, ServeStore
 from features.schema import DType, Schema, View
+from features.store.feast_names import feast_name
 from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
 
 MMAP_BYTES = 1 << 31
@@ -48,7 +49,7 @@ class UserFeatures:
         self.store = store
         self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
         self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
-        self.columns = {view.name: sorted(names & _names(view)) for view in self.views}
+        self.columns = {view.name: {name: feast_name(name) for name in sorted(names & _names(view))} for view in views}
         self._feast_views = {view.name: store.get_feature_view(view.name) for view in self.views}
         self._integers = {column.name for column in schema.events if column.dtype is DType.INT64}
         self._online = get_online_store_from_config(store.config.online_store)
@@ -103,15 +104,18 @@ class UserFeatures:
         """Read by Feast's reader of this store: get_online_features around it takes twice its time."""
         row = UserRow()
         for view in self.views:
-            entity = EntityKey(join_keys=view.keys, entity_values=[self._value(key, keys) for key in view.keys])
+            entity = EntityKey(
+                join_keys=map(feast_name, view.keys), entity_values=[self._value(key, keys) for key in view.keys]
+            )
             columns = self.columns[view.name]
             ((timestamp, values),) = self._online.online_read(
-                self.store.config, self._feast_views[view.name], [entity], list(columns)
+                self.store.config, self._feast_views[view.name], [entity], list(columns.values())
             )
             if values is not None and timestamp is not None and timestamp.timestamp():  # Redis: 1970 without a row
                 row.timestamps[view.name] = int(timestamp.timestamp())
                 row.values.update(
-                    (name, feast_value_type_to_python_type(values.get(name, Value()))) for name in columns
+                    (name, feast_value_type_to_python_type(values.get(stored, Value())))
+                    for name, stored in columns.items()
                 )
         return row
 
@@ -120,7 +124,11 @@ class UserFeatures:
         return Value(int64_val=value) if key in self._integers else Value(string_val=value)
 
     def _remember(self, keys: tuple[Any, ...], row: UserRow) -> None:
+        """Keep the row of a user of whom the store holds something: a caller can make up any number of other ids."""
         with self._lock:
+            if not row.timestamps:
+                self._remembered.pop(keys, None)
+                return
             self._remembered[keys] = row
             self._remembered.move_to_end(keys)
             if len(self._remembered) > self._limit:

@@ -3,6 +3,8 @@
 It is immutable. A newer model or snapshot becomes another LoadedModel, so that no answer mixes two.
 """
 
+import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,37 +25,24 @@ from models.model_folder import Model, read_model
 from serving.ranking.fallback import FallbackScores
 from serving.ranking.feature_client import UserFeatures
 from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex, encoder_columns
+from serving.ranking.model_sources import FileStamps, ModelSources, fitting_sources
 from serving.ranking.scorer import Scorer
+from serving.ranking.unknown_values import UnknownValues
 
-FileStamps = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, size, mtime in nanoseconds
+_LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ModelSources:
-    """Where a model is loaded from: its folder (or a link to it), the online store, and a file for Feast's registry.
-
-    The item snapshot lies in the folder of `online`. With `redis`, Redis is the online store, and `online` only names
-    that folder.
-    """
-
-    model: Path
-    online: Path
-    registry: Path
-    redis: str | None = None
-
-    def stamps(self) -> tuple[FileStamps, FileStamps, FileStamps]:
-        """The file stamps of the model, the snapshot and the online store; equal while no file is replaced.
-
-        The online store is changed while it is in use, so only its inode counts.
-        """
-        folder = self.model.resolve()
-        online = tuple((path, inode, 0, 0) for path, inode, *_ in _stamps([self.online.resolve()]))
-        return _stamps(sorted(folder.glob("*"))), _stamps([item_snapshot_path(self.online)]), online
+class OtherSchemaError(ModelError):
+    """The model has another schema than the one with which the running service was started."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its items and feature access; a request is answered from one LoadedModel."""
+    """A model with its items and feature access; a request is answered from one LoadedModel.
+
+    `sources` are the files that were read: the folder behind a link, and the online store that fits the model. `stamps`
+    are those of the files that the service watches.
+    """
 
     model: Model
     catalogue: ItemCatalogue
@@ -61,6 +50,7 @@ class LoadedModel:
     users: UserFeatures
     encoder: RequestEncoder
     fallback: FallbackScores
+    unknown: UnknownValues
     sources: ModelSources
     stamps: tuple[FileStamps, FileStamps, FileStamps]
 
@@ -116,43 +106,63 @@ def _join_user_and_items(types: pa.Schema, values: Mapping[str, Any], rows: pa.T
 def load_model(sources: ModelSources, settings: Serve, previous: LoadedModel | None = None) -> LoadedModel:
     """Load what lies at `sources` now; parts that have not changed since `previous` are reused.
 
-    Raises ModelError or SnapshotError where a file is damaged, and ModelError where the model has another schema than
-    `previous`: the request type of the running service was made from that schema.
+    Raises ModelError or SnapshotError where a file is damaged, SnapshotError where no online store fits the model, and
+    OtherSchemaError where the model has another schema than `previous`: the request type of the running service was
+    made from that schema.
     """
+    folder = sources.model.resolve()  # once: a release may exchange the link meanwhile
+    sources = dataclasses.replace(sources, model=folder)
     stamps = sources.stamps()
-    model = _read_model(sources, stamps, previous)
-    catalogue = ItemCatalogue(model, read_snapshot(item_snapshot_path(sources.online), model.schema, model.views))
+    model = _read_model(folder, stamps, previous)
+    fitting = _fitting(sources, model, previous)
+    catalogue = ItemCatalogue(model, read_snapshot(item_snapshot_path(fitting.online), model.schema, model.views))
     return LoadedModel(
         model=model,
         catalogue=catalogue,
         scorer=Scorer(model, catalogue, megabytes=settings.partial_activations_megabytes),
-        users=_reusable_users(model, stamps, previous) or _open_users(model, sources, settings),
+        users=_reusable_users(model, fitting, stamps, previous) or _open_users(model, fitting, settings),
         encoder=RequestEncoder(model.encoder, _names(model) - set(catalogue.rows.column_names)),
-        fallback=FallbackScores(model, sources.model.resolve(), catalogue),
-        sources=sources,
+        fallback=FallbackScores(model, folder, catalogue),
+        unknown=UnknownValues(model, folder, catalogue),
+        sources=fitting,
         stamps=stamps,
     )
 
 
-def _read_model(
-    sources: ModelSources, stamps: tuple[FileStamps, FileStamps, FileStamps], previous: LoadedModel | None
-) -> Model:
+def _read_model(folder: Path, stamps: tuple[FileStamps, FileStamps, FileStamps], previous: LoadedModel | None) -> Model:
     if previous is None:
-        return read_model(sources.model.resolve())
-    model = previous.model if previous.stamps[0] == stamps[0] else read_model(sources.model.resolve())
+        return read_model(folder)
+    model = previous.model if previous.stamps[0] == stamps[0] else read_model(folder)
     if model.schema.fingerprint() != previous.schema.fingerprint():
-        raise ModelError(
-            f"{sources.model}: the model {model.tag} has another schema than {previous.model.tag}, with which this "
+        raise OtherSchemaError(
+            f"{folder}: the model {model.tag} has another schema than {previous.model.tag}, with which this "
             "service was started: restart the service"
         )
     return model
 
 
+def _fitting(sources: ModelSources, model: Model, previous: LoadedModel | None) -> ModelSources:
+    """The sources with an online store that fits the model: the one in use, else that of the model's release.
+
+    A running service does not go back to the store of its release because the one in use is being replaced: what it
+    has in memory is newer. Raises SnapshotError then.
+    """
+    fitting, reason = fitting_sources(sources, model.schema, model.views)
+    if reason is None:
+        return fitting
+    if previous is not None and previous.sources.model == sources.model and previous.sources.online != fitting.online:
+        raise reason
+    _LOGGER.warning("model %s reads the online store of its release, %s: %s", model.tag, fitting.online, reason)
+    return fitting
+
+
 def _reusable_users(
-    model: Model, stamps: tuple[FileStamps, FileStamps, FileStamps], previous: LoadedModel | None
+    model: Model, sources: ModelSources, stamps: tuple[FileStamps, FileStamps, FileStamps], previous: LoadedModel | None
 ) -> UserFeatures | None:
     """The previous access to the user features, if it reads the same store for the same columns."""
     if previous is None or previous.stamps[2] != stamps[2] or previous.model.views != model.views:
+        return None
+    if (previous.sources.online, previous.sources.redis) != (sources.online, sources.redis):
         return None
     return previous.users if _names(previous.model) == _names(model) else None
 
@@ -180,8 +190,3 @@ def _newest_days(model: Model) -> tuple[Column, ...]:
     """The columns with the day of the newest value of each sequence that the model reads."""
     wanted = {newest_day(column.name) for column in model.encoder.columns}
     return tuple(column for view in model.views for column in view.columns if column.name in wanted)
-
-
-def _stamps(paths: Sequence[Path]) -> FileStamps:
-    stats = ((path, path.stat()) for path in paths if path.exists())
-    return tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)

@@ -17,7 +17,8 @@ from features.schema import Kind, newest_day
 from serving.ranking.explanation import explain
 from serving.ranking.feature_client import UserRow
 from serving.ranking.item_catalogue import ItemIndex
-from serving.ranking.loaded_model import LoadedModel, ModelSources, load_model
+from serving.ranking.loaded_model import LoadedModel, load_model
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.request import ALL, RankRequest
 from serving.ranking.result import (
     ENCODE,
@@ -101,7 +102,10 @@ class Ranker:
         phases = zip((FEATURES, ENCODE, MODEL), pairwise(clock), strict=True)
         seconds = {phase: end - start for phase, (start, end) in phases}
         degraded = "; ".join(filter(None, (encoded.fault, failure))) or None
-        result = self._result(loaded, request, encoded, probabilities, degraded=degraded, seconds=seconds)
+        explained = request.explain and failure is None  # fallback scores do not come from the network
+        result = self._result(
+            loaded, request, encoded, probabilities, degraded=degraded, seconds=seconds, explained=explained
+        )
         return result, _scored(loaded, encoded, probabilities)
 
     def _result(
@@ -113,8 +117,9 @@ class Ranker:
         *,
         degraded: str | None,
         seconds: dict[str, float],
+        explained: bool,
     ) -> RankingResult:
-        """The best of the candidates, from the probabilities [N, O] of all of them."""
+        """The best of the candidates, from the probabilities [N, O] of all of them; `explained`: explain it."""
         outputs, candidates = loaded.schema.output_names, encoded.candidates
         scores, order = _order(request, outputs, probabilities)
         item_index = candidates.item_index[order]
@@ -131,7 +136,9 @@ class Ranker:
             outdated=self._outdated(loaded, encoded.row, candidates.item_index),
             degraded=degraded,
             seconds=seconds,
-            explanation=_explain(loaded, encoded, order) if request.explain and items else None,
+            explanation=_explain(loaded, encoded, order) if explained and items else None,
+            unknown_columns=_unknown_columns(loaded, encoded, order),
+            untrained_scenario=not loaded.unknown.trained[encoded.user.scenario[0]],
         )
 
     def _outdated(self, loaded: LoadedModel, row: UserRow, item_index: ItemIndex) -> dict[str, int]:
@@ -223,6 +230,14 @@ def _explain(loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int
     overridden = _take(encoded.rows, order)
     rows = loaded.scorer.join_rows(encoded.user, encoded.candidates.item_index[order], overridden)
     return explain(loaded.model, rows, loaded.missing_row(int(encoded.user.scenario[0])))
+
+
+def _unknown_columns(loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int64]) -> list[str]:
+    """The columns of the user and of the best items in which the model does not know a value."""
+    given, rows = encoded.candidates.overrides, _take(encoded.rows, order)
+    overrides = {name: [values[index] for index in order.tolist()] for name, values in given.items()}
+    item_index = encoded.candidates.item_index[order]
+    return loaded.unknown.columns(encoded.user, encoded.values, item_index, rows=rows, overrides=overrides)
 
 
 def _take(rows: Batch | None, order: NDArray[np.int64]) -> Batch | None:

@@ -12,9 +12,8 @@ import pydantic
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
+    PrivateAttr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -24,22 +23,11 @@ from typing_extensions import TypedDict
 
 from common.errors import ParameterError
 from common.serve_params import Serve
-from features.schema import Column, DType, Kind, Role, Schema, View
+from features.schema import Column, DType, Role, Schema, View
+from serving.ranking.request_values import FLOAT32, STRICT, TEXT, ValueTypes
 
 ALL = "all"
-STRICT = ConfigDict(extra="forbid", strict=True)
-Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Float = Annotated[float, Field(allow_inf_nan=False)]
-FLOAT32 = 3.4028234e38  # the largest float32
 Weight = Annotated[float, Field(ge=0, le=FLOAT32, allow_inf_nan=False)]  # sums stay finite
-_TYPES: dict[DType, Any] = {
-    DType.INT64: Int64,
-    DType.FLOAT32: Annotated[Float, Field(ge=-FLOAT32, le=FLOAT32)],
-    DType.STRING: str,
-    DType.INT64_LIST: list[Int64],
-    DType.STRING_LIST: list[str],
-}
-_ELEMENTS: dict[DType, Any] = {DType.INT64_LIST: Int64, DType.STRING_LIST: str}
 
 
 class RankRequest(BaseModel):
@@ -61,21 +49,37 @@ class RankRequest(BaseModel):
     context: Any
     overrides: Any
     explain: bool
+    _size: int = PrivateAttr(default=0)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body that the request was read from, from which what it takes in memory is estimated."""
+        return self._size
+
+    def of_size(self, size: int) -> "RankRequest":
+        """Note that the request was read from `size` bytes; returns it."""
+        self._size = size
+        return self
 
 
-def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) -> type[RankRequest]:
+def request_type(schema: Schema, settings: Serve, views: Iterable[View] = (), *, text: int = TEXT) -> type[RankRequest]:
     """The type of a request to rank items of `schema`; raises ParameterError where a task has no default weight.
 
-    Features of `views` can be filtered by and overridden like those of the profiles.
+    Features of `views` can be filtered by and overridden like those of the profiles. An id or another text has at most
+    `text` characters.
     """
+    types = ValueTypes(text)
     weights, limit = default_objective(schema, settings), settings.limits.candidates
     users, items = features_of(schema, "users", views), features_of(schema, "items", views)
     fields: dict[str, Any] = {
-        "user_id": (_identifier(schema, Role.USER), Field(description="For whom")),
+        "user_id": (types.of(_dtype(schema, Role.USER)), Field(description="For whom")),
         "scenario": (Literal[schema.scenarios], Field(description="Where")),
-        "candidates": (_candidates(schema, limit), Field(description='What: distinct items, or "all" that are known')),
+        "candidates": (
+            _candidates(types.of(_dtype(schema, Role.ITEM)), limit),
+            Field(description='What: distinct items, or "all" that are known'),
+        ),
         "filters": (
-            _record("Filters", {c.name: _filter(c) for c in items}, total=False),
+            _record("Filters", {c.name: types.filter(c) for c in items}, total=False),
             Field(default={}, description="Which candidates stay: by column of the items a value, values or a range"),
         ),
         "k": (
@@ -89,11 +93,13 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = ()) ->
             Field(default=weights, description="score = sum of weight x probability; a weight for every task"),
         ),
         "context": (
-            _record("Context", {c.name: _nullable(c) for c in schema.context}, total=False),
+            types.of_user(
+                _record("Context", {c.name: types.nullable(c) for c in schema.context}, total=False), schema.context
+            ),
             Field(default={}, description="What else is known of the request; what is left out is unknown"),
         ),
         "overrides": (
-            _overrides(users, items),
+            _overrides(types, users, items),
             Field(default={}, description="Features that the caller knows better than the store"),
         ),
         "explain": (bool, Field(default=False, description="Whether the answer says what its scores come from")),
@@ -134,12 +140,12 @@ def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
 
 def example_request(schema: Schema) -> dict[str, Any]:
     """A request that is valid for `schema`; its ids need not exist."""
-    user, item = (int if schema.by_role(role)[0].dtype is DType.INT64 else str for role in (Role.USER, Role.ITEM))
+    user, item = (int if _dtype(schema, role) is DType.INT64 else str for role in (Role.USER, Role.ITEM))
     return {"user_id": user(1), "scenario": schema.scenarios[0], "candidates": [item(number) for number in (1, 2, 3)]}
 
 
-def _identifier(schema: Schema, role: Role) -> Any:
-    return _TYPES[schema.by_role(role)[0].dtype]
+def _dtype(schema: Schema, role: Role) -> DType:
+    return schema.by_role(role)[0].dtype
 
 
 def features_of(schema: Schema, table: Literal["users", "items"], views: Iterable[View]) -> list[Column]:
@@ -149,8 +155,7 @@ def features_of(schema: Schema, table: Literal["users", "items"], views: Iterabl
     return list({column.name: column for column in features}.values())
 
 
-def _candidates(schema: Schema, limit: int) -> Any:
-    element: Any = _identifier(schema, Role.ITEM)
+def _candidates(element: Any, limit: int) -> Any:
     bounds = Field(min_length=1, max_length=limit, json_schema_extra=_describe_list_or_all)
     return Annotated[list[element], bounds, AfterValidator(_distinct), WrapValidator(_list_or_all)]
 
@@ -181,37 +186,10 @@ def _length(limit: int) -> Any:
     return Annotated[Annotated[int, Field(ge=1, le=limit)] | None, AfterValidator(bounded)]
 
 
-@pydantic.with_config(STRICT)
-class Range(TypedDict, total=False):
-    """From `min` to `max`, both included; either may be left out."""
-
-    min: Float
-    max: Float
-
-
-def _filter(column: Column) -> Any:
-    """The type of a filter by this column: a range for a number, else a value or a list of values."""
-    if column.kind is Kind.NUMERIC:
-        return Annotated[Range, AfterValidator(_valid_range), Field(description=column.desc)]
-    element: Any = _ELEMENTS.get(column.dtype) or _bounded(column)
-    shown = Field(min_length=1, description=column.desc, json_schema_extra=_describe_one_or_list)
-    return Annotated[list[element], shown, BeforeValidator(lambda v: v if isinstance(v, list) else [v])]
-
-
-def _valid_range(range_: Range) -> Range:
-    if not range_ or range_.get("min", -float("inf")) > range_.get("max", float("inf")):
-        raise PydanticCustomError("range", "A range needs min or max, and min must not be above max")
-    return range_
-
-
-def _describe_one_or_list(schema: dict[str, Any]) -> None:
-    listed = {name: schema.pop(name) for name in ("type", "items", "minItems")}
-    schema["anyOf"] = [listed["items"], listed]
-
-
-def _overrides(users: Iterable[Column], items: Iterable[Column]) -> Any:
-    of_user = _record("UserFeatures", {c.name: _nullable(c) for c in users}, total=False)
-    of_items = _record("ItemFeatures", {c.name: _list_of(_nullable(c)) for c in items}, total=False)
+def _overrides(types: ValueTypes, users: list[Column], items: list[Column]) -> Any:
+    of_user = _record("UserFeatures", {c.name: types.nullable(c) for c in users}, total=False)
+    of_items = _record("ItemFeatures", {c.name: _list_of(types.nullable(c)) for c in items}, total=False)
+    of_user = types.of_user(of_user, users)
     both = _record("Overrides", {"user": of_user, "items": of_items}, total=False)
     return Annotated[both, AfterValidator(_value_per_candidate)]
 
@@ -238,17 +216,3 @@ def _value_per_candidate(overrides: dict[str, Any], info: ValidationInfo) -> dic
 def _record(name: str, fields: Mapping[str, Any], *, total: bool) -> Any:
     """A TypedDict with these keys: a column may have a name that is not a Python identifier."""
     return pydantic.with_config(STRICT)(TypedDict(name, fields, total=total))  # type: ignore[operator]
-
-
-def _nullable(column: Column) -> Any:
-    """The type of a value of the column, or null for an unknown one."""
-    return Annotated[_bounded(column) | None, Field(description=column.desc or column.name)]
-
-
-def _bounded(column: Column) -> Any:
-    """The type of a value of the column, with the bounds that the schema declares."""
-    if column.values is not None and not column.is_list:
-        return Literal[column.values]
-    minimum = 0 if column.log and column.minimum is None else column.minimum  # the encoder takes its logarithm
-    element = _TYPES[column.dtype]
-    return element if column.is_list else Annotated[element, Field(ge=minimum, le=column.maximum)]

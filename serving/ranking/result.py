@@ -46,7 +46,8 @@ class RankingResult:
     candidates after the filters. `unknown_items` are those of `items` that read the trained unknown row. `outdated`
     counts by view the rows that were read and are older than serve.outdated_hours. `degraded` is the reason why
     features or model could not be used in full, None if they were. `seconds` are by phase. Without items there is no
-    explanation.
+    explanation, nor with fallback scores. `unknown_columns` have a value, of the user or of one of `items`, that no
+    training row had (or too few to count); `untrained_scenario`: no training row is of the scenario of the request.
     """
 
     items: list[Any]
@@ -61,6 +62,8 @@ class RankingResult:
     degraded: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     explanation: Explanation | None = None
+    unknown_columns: list[str] = field(default_factory=list)
+    untrained_scenario: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

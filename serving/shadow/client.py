@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from common.serve_params import ServeShadow
@@ -22,9 +23,10 @@ from common.settings import Settings
 from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult, ScoredCandidates
 from serving.shadow.protocol import WRITE_AND_END, encode_line
+from serving.telemetry.byte_queue import ByteQueue
 
 WORKER = "serving.shadow.worker"  # started by its name: this module does not import it
-QUEUE_SIZE = 100  # requests: more are dropped
+QUEUE_SIZE, QUEUE_BYTES = 100, 8 * 2**20  # requests, and about the bytes they were read from: more are dropped
 PAUSE = 30.0  # seconds until a process that ended is started again
 NICE = 19
 _LOGGER = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class ShadowClient:
     def __init__(self, command: list[str], share: float, *, root: Path, pause: float = PAUSE) -> None:
         self.command, self.share, self.root, self.pause = command, share, root, pause
         self.sent = self.missed = self.failed = 0
-        self._queue: queue.Queue[Callable[[], bytes] | None] = queue.Queue(QUEUE_SIZE)
+        self._queue: ByteQueue[Callable[[], bytes]] = ByteQueue(QUEUE_SIZE, QUEUE_BYTES)
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -53,8 +55,9 @@ class ShadowClient:
         """
         if result.degraded or random.random() >= self.share:
             return
+        short = replace(result, explanation=None)  # which is large, and not compared
         try:
-            self._queue.put_nowait(lambda: encode_line(request, result))
+            self._queue.put_nowait(lambda: encode_line(request, short), request.size + result.scores.nbytes)
         except queue.Full:
             self.missed += 1
 
@@ -62,7 +65,7 @@ class ShadowClient:
         """Send what is in the queue, and end the process: by the end of its input, by signal if that takes too long."""
         self._stop.set()
         with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=timeout)
+            self._queue.end(timeout)
         self._thread.join(timeout)
         self._end_process(timeout)
 

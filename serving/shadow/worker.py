@@ -16,7 +16,7 @@ from common.paths import PARAMS, ROOT
 from common.serve_params import Serve
 from serving.ranking.feature_client import with_read_timeout
 from serving.ranking.hot_reload import Reloader
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import RankRequest, request_type
 from serving.shadow.comparison import Comparison, ShadowMetrics, compare
@@ -24,6 +24,7 @@ from serving.shadow.protocol import WRITE_AND_END, decode_line
 from serving.telemetry.impression_log import ImpressionLog
 
 READ_TIMEOUT = 2000.0  # ms for a read of the online store: no caller waits, and the process has the lowest priority
+MAX_REASON = 500  # characters of an error in the log: pydantic's repeat the request
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -45,7 +46,7 @@ class ShadowWorker:
                 self.compare(line)
             except Exception as error:  # the next line may be in order
                 self.metrics.requests.labels("not comparable").inc()
-                _LOGGER.warning("shadow: a request could not be compared: %s", error)
+                _LOGGER.warning("shadow: a request could not be compared: %s", str(error)[:MAX_REASON])
 
     def compare(self, line: bytes) -> Comparison | None:
         """Compare an answer with the shadow model's; None if that is degraded, so that it is not the model's own."""

@@ -24,9 +24,12 @@ from common.files import replacing
 from common.serve_params import ServeLog
 from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult, ScoredCandidates
+from serving.telemetry.byte_queue import ByteQueue
 
 REQUEST_ID, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # columns
-QUEUE_SIZE = 1000  # requests: more are dropped and counted
+QUEUE_SIZE, QUEUE_BYTES = 1000, 8 * 2**20  # requests, and about the bytes they were read from: more are dropped
+HELD_BYTES = 128 * 2**20  # of rows in memory: beyond them a file is written before it has all its rows
+COPIES = 4  # bytes that a request holds for each of a probability: ids, indices, order
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -75,24 +78,28 @@ class ImpressionLog:
     def __init__(self, *, folder: Path, sample: float, rows_per_file: int, seconds: float) -> None:
         self.folder, self.sample, self.rows_per_file, self.seconds = folder, sample, rows_per_file, seconds
         self.written = self.failed = self.missed = 0
-        self._queue: queue.Queue[tuple[str, datetime, LogEntry] | None] = queue.Queue(QUEUE_SIZE)
+        self._queue: ByteQueue[tuple[str, datetime, LogEntry]] = ByteQueue(QUEUE_SIZE, QUEUE_BYTES)
         self._held: dict[Path, list[pa.Table]] = defaultdict(list)
+        self._held_bytes = 0
         self._thread = threading.Thread(target=self._run, name="impression log", daemon=True)
         self._thread.start()
 
-    def ranked(self, _: RankRequest, __: RankingResult, candidates: ScoredCandidates) -> None:
+    def ranked(self, request: RankRequest, _: RankingResult, candidates: ScoredCandidates) -> None:
         """Keep the candidates of a request (a ranking observer)."""
-        self.add(Impressions(candidates))
+        self.add(Impressions(candidates), size=request.size + COPIES * candidates.probabilities.nbytes)
 
-    def add(self, entry: LogEntry, request_id: str | None = None, served_at: datetime | None = None) -> None:
-        """Keep the entry if its request is sampled; returns at once and raises nothing.
+    def add(
+        self, entry: LogEntry, request_id: str | None = None, served_at: datetime | None = None, *, size: int = 0
+    ) -> None:
+        """Keep the entry of about `size` bytes if its request is sampled; returns at once and raises nothing.
 
         `served_at` is UTC without a time zone. Default: a new id, and now.
         """
         try:
             request_id = request_id or uuid.uuid4().hex
             if is_sampled(request_id, self.sample):
-                self._queue.put_nowait((request_id, served_at or datetime.now(UTC).replace(tzinfo=None), entry))
+                served_at = served_at or datetime.now(UTC).replace(tzinfo=None)
+                self._queue.put_nowait((request_id, served_at, entry), size)
         except queue.Full:
             self.missed += 1
         except Exception:
@@ -101,7 +108,7 @@ class ImpressionLog:
     def close(self, timeout: float = 30) -> None:
         """Write what is in the queue and stop."""
         with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=timeout)
+            self._queue.end(timeout)
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -120,9 +127,13 @@ class ImpressionLog:
     def _hold(self, request_id: str, served_at: datetime, entry: LogEntry) -> None:
         folder = self.folder / f"day={served_at:%Y-%m-%d}" / f"hour={served_at:%H}"
         try:
-            self._held[folder].append(entry.table(request_id, served_at))
+            rows = entry.table(request_id, served_at)
         except Exception:
             return self._count_failure("a request could not be laid out as rows", 1)
+        self._held[folder].append(rows)
+        self._held_bytes += rows.nbytes
+        if self._held_bytes >= HELD_BYTES:
+            return self._write_all()
         if sum(part.num_rows for part in self._held[folder]) >= self.rows_per_file:
             self._write(folder)
         return None
@@ -134,6 +145,7 @@ class ImpressionLog:
     def _write(self, folder: Path) -> None:
         """Write the rows held for `folder` as a new file."""
         parts = self._held.pop(folder)
+        self._held_bytes -= sum(part.nbytes for part in parts)
         try:
             with replacing(folder / f"part-{uuid.uuid4().hex}.parquet") as partial:
                 pq.write_table(pa.concat_tables(parts, promote_options="permissive"), partial)

@@ -82,6 +82,8 @@ class ServiceMetrics:
         self.items = counter("hinet_items", "Items of all answers", by)
         self.unknown_items = counter("hinet_unknown_items", "Of those, served by the unknown row", by)
         self.unknown_users = counter("hinet_unknown_users", "Rankings for users that the model does not know", by)
+        self.unknown_values = counter("hinet_unknown_values", "Rankings with an unknown value", [*by, "column"])
+        self.untrained = counter("hinet_untrained_scenario", "Rankings in a scenario without training rows", by)
         self.outdated = counter("hinet_stale_rows", "Rows of features that were too old", [*by, "view"])
         self.degraded = counter("hinet_degraded", "Rankings without the features or the model", [*by, "reason"])
         self.requests = counter("hinet_requests", "Answers", ["path", "status"])
@@ -103,6 +105,10 @@ class ServiceMetrics:
         self._by_scenario[scenario].count(result)
         if result.degraded:
             self.degraded.labels(scenario, result.degraded.split(":")[0]).inc()  # without its details
+        for column in result.unknown_columns:
+            self.unknown_values.labels(scenario, column).inc()
+        if result.untrained_scenario:
+            self.untrained.labels(scenario).inc()
         for view, rows in result.outdated.items():
             self.outdated.labels(scenario, view).inc(rows)
         self._show_model(result.model)

@@ -16,6 +16,7 @@ from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult, ScoredCandidates
 
 NANO = 1_000_000_000
+MAX_HEADER = 1024  # characters of a header that is kept with the spans; W3C's tracestate has 512
 
 
 class Tracing:
@@ -31,7 +32,8 @@ class Tracing:
     @contextlib.contextmanager
     def joined(self, headers: Mapping[str, str]) -> Iterator[None]:
         """Spans of the block belong to the trace that the header `traceparent` names, if there is one."""
-        token = context.attach(propagate.extract(headers))
+        short = {name: value for name, value in headers.items() if len(value) <= MAX_HEADER}
+        token = context.attach(propagate.extract(short))
         try:
             yield
         finally:

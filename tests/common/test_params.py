@@ -3,19 +3,19 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from common import params
 from common.errors import ParameterError
 from common.paths import ROOT
+from common.yaml_file import dump_yaml, read_yaml
 
 pytestmark = pytest.mark.unit
-PLAIN = yaml.safe_load((ROOT / "params.yaml").read_text())
+PLAIN = read_yaml(ROOT / "params.yaml")
 
 
 def load(tmp_path: Path, plain: object) -> params.Params:
     """The parameters written as YAML and read."""
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(plain))
+    (tmp_path / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
     return params.load(tmp_path / "params.yaml")
 
 

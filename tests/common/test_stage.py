@@ -1,11 +1,14 @@
 """A stage on the command line: one clean sentence when it fails, a traceback when it is our fault, a report."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common import stage
 from common.paths import ROOT
@@ -74,9 +77,9 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
 
 
 def test_a_wrong_argument_is_refused() -> None:
-    """A stage without its path says which one is missing."""
+    """A stage without its path says which one is missing; the status is that of wrong usage, which is no verdict's."""
     done = run()
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "--out" in done.stdout + done.stderr
 
 
@@ -103,3 +106,39 @@ def test_threads_are_the_cores_unless_limited(
     """OMP_NUM_THREADS lowers the number of threads; more than there are cores, or no number, changes nothing."""
     monkeypatch.setenv("OMP_NUM_THREADS", limit)
     assert stage.threads() == (expected or len(os.sched_getaffinity(0)))
+
+
+NESTED = """
+import os, subprocess, sys
+from pathlib import Path
+from common import stage
+def work(*, inner: Path) -> None:
+    "Starts another stage, and is killed."
+    subprocess.run([sys.executable, str(inner), "--out", "somewhere"], check=True)
+    os.kill(os.getpid(), 9)
+stage.run(work)
+"""
+
+
+def test_the_report_of_another_stage_is_not_that_of_this_one(tmp_path: Path) -> None:
+    """A stage that it starts writes none, and one of an earlier process at the same path is removed."""
+    inner, report = tmp_path / "inner.py", tmp_path / "report"
+    inner.write_text(SCRIPT)
+    report.write_text(json.dumps({"module": "x", "status": 0, "error": None, "seconds": 1, "peak_megabytes": 1}))
+    assert read_report(report) is not None
+    environment = os.environ | {VARIABLE: str(report), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", NESTED, "--inner", str(inner)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert "wrote somewhere" in done.stdout, done.stderr
+    assert done.returncode == -9
+    assert read_report(report) is None
+
+
+@given(
+    st.binary(max_size=200) | st.integers(0, 80).map(lambda size: b'{"module": "x", "status": 0, "error": null}'[:size])
+)
+def test_half_a_report_is_none(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever a process that was killed has left."""
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    path.write_bytes(content)
+    assert read_report(path) is None

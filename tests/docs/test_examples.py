@@ -48,7 +48,7 @@ def shop(tmp_path: Path) -> Any:
 
 def test_the_data_set_is_read_as_it_is_declared(shop: Any) -> None:
     """Its chunks fit the declared types; a row of another scenario is left out and counted."""
-    from features.datasets.writer import typed_table
+    from features.datasets.typed_columns import typed_table
 
     log = run(DATA_SET, "shop").read(shop)
     columns = tuple(column for column in log.schema.events if column.role is not Role.EVENT_ID)

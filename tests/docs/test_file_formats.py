@@ -58,5 +58,5 @@ def test_the_model_folder_has_the_files_that_are_written() -> None:
 
 
 def test_the_drift_report_has_the_keys_of_a_document() -> None:
-    """Every key of drift.json is a row; `expectations` comes from the stage, the others from the verdict."""
-    assert sorted(listed("Drift report")) == sorted({*document(), "expectations"})
+    """Every key of drift.json is a row; `expectations` and `run` come from the stage, the others from the verdict."""
+    assert sorted(listed("Drift report")) == sorted({*document(), "expectations", "run"})

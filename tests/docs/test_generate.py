@@ -17,6 +17,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one block and one package page."""
     monkeypatch.setattr(module, "BLOCKS", {"page.md": {"one": lambda _: "new"}})
     monkeypatch.setattr(module, "package_pages", lambda _: {"models.md": f"{module.MARK}models\n"})
+    monkeypatch.setattr(module, "FILES", {})
     (tmp_path / PAGE).write_text("By hand.\n<!-- one -->\nold\n<!-- end -->\n")
     return tmp_path
 

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 from ruamel.yaml import YAML
 
-from common import params
+from common import params, run_identity, stage_report
 from common.paths import ROOT
 from common.settings import Settings, variable
 from docs.generator.commands import PACKAGES, TARGET, commands
@@ -101,8 +101,8 @@ def is_path(name: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_variable_of_the_project_exists(page: Path) -> None:
-    """Every HINET_... is a field of Settings, or names the report of a stage."""
-    known = {variable(name) for name in Settings.model_fields} | {"HINET_STAGE_REPORT"}
+    """Every HINET_... is a field of Settings, or is set by a flow for its processes."""
+    known = {variable(name) for name in Settings.model_fields} | {stage_report.VARIABLE, run_identity.VARIABLE}
     assert set(re.findall(r"\bHINET_[A-Z_]*[A-Z]", page.read_text())) <= known
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common import stage
 from common.errors import SourceError
+from common.yaml_file import dump_yaml, read_yaml
 from features import datasets
 from features.datasets import writer
 from features.datasets.log import ROW, Counts, Log
@@ -26,14 +26,14 @@ from tests.support import world
 
 pytestmark = pytest.mark.integration
 
-PARAMS = yaml.safe_load(Path("params.yaml").read_text())
+PARAMS = read_yaml(Path("params.yaml"))
 
 
 @pytest.fixture
 def ingest(tmp_path, monkeypatch) -> Callable[[Log], Path]:
     """Runs the stage on a log in a new folder and returns that folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (tmp_path / "params.yaml").write_text(dump_yaml(PARAMS), encoding="utf-8")
 
     def run(log: Log) -> Path:
         shutil.rmtree("data", ignore_errors=True)  # as DVC does before a stage
@@ -109,7 +109,7 @@ def test_events_from_dataset_until_on_are_left_out(ingest, tmp_path):
     until = whole["timestamp"].dt.floor("D").iloc[250]
     settings = copy.deepcopy(PARAMS)
     settings["dataset"]["until"] = f"{until:%Y-%m-%d}"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "params.yaml").write_text(dump_yaml(settings), encoding="utf-8")
     data = ingest(log_of(events))
     expected = whole[whole["timestamp"] < until]
     assert 0 < len(expected) < 400
@@ -123,7 +123,7 @@ def test_a_log_without_an_event_before_dataset_until_is_an_error(ingest, tmp_pat
     """With dataset.until before the first event no event is left, and the error counts them."""
     settings = copy.deepcopy(PARAMS)
     settings["dataset"]["until"] = "1999-01-01"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "params.yaml").write_text(dump_yaml(settings), encoding="utf-8")
     with pytest.raises(SourceError, match=r"not a single one to read; left out: {'on dataset.until or later': 400}"):
         ingest(log_of(shuffled()))
 
@@ -239,7 +239,9 @@ def test_a_small_simulation_is_ingested(tmp_path, monkeypatch):
     """The stage on a small simulation writes every impression and its true probabilities."""
     monkeypatch.chdir(tmp_path)
     small = {**PARAMS["dataset"]["simulation"], "impressions": 5000, "users": 300, "items": 100}
-    Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, "dataset": {**PARAMS["dataset"], "simulation": small}}))
+    Path("params.yaml").write_text(
+        dump_yaml({**PARAMS, "dataset": {**PARAMS["dataset"], "simulation": small}}), encoding="utf-8"
+    )
     run_ingest(schema=Path("data/schema.json"), out=Path("data/ingested"), truth=Path("data/truth"))
     events, truth = read_events(Path("data")), pd.read_parquet("data/truth/truth.parquet")
     assert events["event_id"].tolist() == truth["event_id"].tolist() == list(range(5000))

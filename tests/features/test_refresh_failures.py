@@ -114,12 +114,17 @@ def test_a_run_killed_by_a_signal_is_completed_by_the_same_command(folder: Path,
 
 
 def test_a_locked_store_is_unavailable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another refresh or another writer: an error with its own exit status and the reason; afterwards it works."""
+    """Another refresh or another writer: an error with its own exit status and the reason; afterwards it works.
+
+    The report of an earlier run is gone: nobody takes it for that of the run that failed.
+    """
     update(folder, FIRST)
+    assert (folder / OUT / "refresh.json").exists()
     with (state_dir(folder / ONLINE) / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StoreUnavailableError, match="another refresh is at work"):
             update(folder, FIRST + DAY)
+    assert not [name for name in ("refresh.json", "check.json") if (folder / OUT / name).exists()]
     monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, timeout=0.1))
     with contextlib.closing(sqlite3.connect(folder / ONLINE)) as other:
         other.execute("begin immediate")

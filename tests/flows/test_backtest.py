@@ -2,27 +2,29 @@
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-import yaml
 from prefect import State
 
-from common.exit_status import FAILED, REJECTED, VERDICTS
+from common import run_identity
+from common.exit_status import FAILED, NO_VERDICT, REJECTED, VERDICTS
 from common.paths import CHAMPION, SERVING_STORE
+from common.yaml_file import read_yaml
 from flows.backtest import OUT, backtest
 from flows.process import python_module
 from flows.process.reported import ProcessResult
 from flows.tasks.drift_report import OUT as DRIFT
-from flows.tasks.online_store import WATERMARK
 from monitoring.timeline import timeline
 from tests.support import world
 from tests.support.flow_harness import newest_artifact, write_repository
-from tests.support.stub_modules import ended
+from tests.support.stub_modules import ended, run_block
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("server")]
 
@@ -42,18 +44,20 @@ class Modules:
         self.rejected: set[int] = set()  # numbers of the challenges that are rejected
         self.broken: set[str] = set()  # days that cannot be replayed
         self.challenges = 0
+        self.run = ""
 
     async def run_reported(self, words: list[str], *, log: Callable[[str], None]) -> ProcessResult:
         """End as the module would have, with its files in the requested paths."""
         module, options = words[2], dict(zip(words[3::2], words[4::2], strict=True))
         self.commands.append((module, options))
-        return ended(module, status=getattr(self, module.split(".")[1])(options) or 0)
+        self.run = run_identity.new_id()
+        return ended(module, status=getattr(self, module.split(".")[1])(options) or 0, run=self.run)
 
     def refresh(self, options: dict[str, str]) -> None:
         """The store exists, with its timestamp."""
-        write(WATERMARK, {"views": {"user": options["--as-of"]}})
         write(SERVING_STORE, {})
-        write(Path(options["--out"]) / "refresh.json", {})
+        as_of = options["--as-of"]
+        self.write(Path(options["--out"]) / "refresh.json", {"as_of": as_of, "up_to": as_of, "skipped": None})
 
     def promote(self, options: dict[str, str]) -> int:
         """A new champion each time, unless the challenge is rejected."""
@@ -61,7 +65,7 @@ class Modules:
         passed = self.challenges not in self.rejected
         tag = f"model{self.challenges}"
         rules = [{"name": "mean", "passed": passed, "sentence": "mean: -0.01"}]
-        write(Path(options["--verdict"]), {"tag": tag, "passed": passed, "rules": rules})
+        self.write(Path(options["--verdict"]), {"tag": tag, "passed": passed, "rules": rules})
         if passed:
             write(CHAMPION.parent / tag / "model" / "model.json", {"tag": tag})
             CHAMPION.unlink(missing_ok=True)
@@ -76,7 +80,7 @@ class Modules:
         assert frozen == {"tag": "model1"}
         value = 0.1 * (self.challenges - 1)
         gain = {"value": value, "low": value - 0.03, "high": value + 0.03}
-        write(
+        self.write(
             Path(options["--out"]) / "figures.json",
             {"rows": 100, "mean": 0.6 + value, "frozen": 0.6, "gain": gain, "cells": {}, "checked": 3},
         )
@@ -85,12 +89,21 @@ class Modules:
     def drift(self, options: dict[str, str]) -> int:
         """The verdict that was planted for the day."""
         verdict = self.verdicts.get(options["--last-day"], "ok")
-        write(DRIFT / "drift.json", {"verdict": verdict, "reason": "because"})
+        if verdict == "none":
+            return NO_VERDICT
+        window = {"first_day": options["--first-day"], "last_day": options["--last-day"], "rows": 100}
+        report = {"verdict": verdict, "reason": "because", "next_step": "", "current": window, "findings": []}
+        self.write(DRIFT / "drift.json", report)
         return VERDICTS[verdict]
 
     def timeline(self, options: dict[str, str]) -> None:
         """The module itself."""
-        timeline(days=Path(options["--days"]), out=Path(options["--out"]))
+        with mock.patch.dict(os.environ, {run_identity.VARIABLE: self.run}):
+            timeline(days=Path(options["--days"]), out=Path(options["--out"]))
+
+    def write(self, path: Path, document: dict[str, Any]) -> None:
+        """The document of the module that runs."""
+        write(path, document | run_block(self.run))
 
     def values(self, module: str, option: str) -> list[str]:
         """The values of an option in the runs of a module."""
@@ -164,7 +177,7 @@ def test_every_day_is_served_by_the_champion_of_its_morning(modules: Modules) ->
     assert modules.values("features.refresh", "--as-of") == [f"{day}T01:00:00" for day in DAYS[1:]]
     assert modules.values("release.replay", "--day") == [str(day) for day in DAYS[1:]]
     assert modules.values("monitoring.drift", "--first-day") == [str(day) for day in DAYS[1:]]
-    assert yaml.safe_load((OUT / "project/data/features/params.yaml").read_text())["dataset"]["until"] == str(DAYS[3])
+    assert read_yaml(OUT / "project/data/features/params.yaml")["dataset"]["until"] == str(DAYS[3])
     assert (OUT / "project/runs").read_text().split() == ["trained", "trained"]
     assert "on 1 of them a retrained model served: +0.1000 (+0.0700 to +0.1300) AUC" in str(state.message)
     assert f"| {DAYS[3]} | 100 | 0.7000 | 0.6000 |" in newest_artifact("backtest")
@@ -186,8 +199,8 @@ def test_a_finished_day_does_not_run_again(modules: Modules) -> None:
 
 
 def test_act_trains_on_the_next_day(modules: Modules) -> None:
-    """The row of a rejected challenger has the reason, and the champion goes on serving."""
-    modules.verdicts, modules.rejected = {str(DAYS[1]): "act"}, {2}
+    """The row of a rejected challenger has the reason; a day without a verdict has "none", never that before it."""
+    modules.verdicts, modules.rejected = {str(DAYS[1]): "act", str(DAYS[2]): "none"}, {2}
     assert run(retrain_every=9).is_completed()
     assert columns("trained", "released", "model") == [
         ("first", True, "model1"),
@@ -195,6 +208,7 @@ def test_act_trains_on_the_next_day(modules: Modules) -> None:
         (None, False, "model1"),
     ]
     assert rows()[1]["gate"] == "model2 is not released: mean: -0.01"
+    assert columns("verdict", "reason") == [("act", "because"), ("none", "its last line"), ("ok", "because")]
 
 
 def test_the_log_may_grow(modules: Modules) -> None:
@@ -206,7 +220,7 @@ def test_the_log_may_grow(modules: Modules) -> None:
     assert "--again to begin anew, or another --out" in str(state.message)
     modules.challenges = 0
     assert run(as_of=DAYS[2], settings={"train.epochs": "1"}, again=True).is_completed()
-    assert yaml.safe_load((OUT / "project/params.yaml").read_text())["train"]["epochs"] == 1
+    assert read_yaml(OUT / "project/params.yaml")["train"]["epochs"] == 1
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,15 @@
 
 import asyncio
 import inspect
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prefect import State
 
 from common.exit_status import FAILED, LOCKED
+from common.run_identity import RunIdentity
 from flows.materialize import materialize
 from flows.ops.notify import create_block
 from flows.process import python_module
@@ -27,6 +26,7 @@ COUNTS = {"written": 1234, "late": 2, "unchanged": 5, "older": 0, "later": 7}
 REPORT = "artifacts/flows/online/refresh.json"
 DONE = {
     "as_of": AS_OF.isoformat(),
+    "up_to": AS_OF.isoformat(),
     "skipped": None,
     "whole": False,
     "again": False,
@@ -64,7 +64,17 @@ def test_the_state_and_the_artifact_report_what_was_written(run: Run) -> None:
 
 def test_a_store_with_a_newer_timestamp_ends_the_run_as_skipped(run: Run) -> None:
     """The final state is Skipped, with the sentence of the module."""
-    state, _ = run(Stub(documents={REPORT: {"as_of": "2026", "skipped": "nothing to do: up to 2026-01-19 already"}}))
+    state, _ = run(
+        Stub(
+            documents={
+                REPORT: {
+                    "as_of": AS_OF.isoformat(),
+                    "up_to": "2026-01-19T00:00:00+00:00",
+                    "skipped": "nothing to do: up to 2026-01-19 already",
+                }
+            }
+        )
+    )
     assert (state.name, state.message) == ("Skipped", "nothing to do: up to 2026-01-19 already")
 
 
@@ -127,6 +137,9 @@ def test_the_module_accepts_the_command(run: Run) -> None:
 
 
 def test_the_page_of_a_skipped_run_has_the_reason() -> None:
-    """The sentence, without a table."""
-    summary: dict[str, Any] = json.loads(json.dumps({"as_of": "2026", "skipped": "nothing to do"}))
-    assert online_store.page(summary) == "# The online store as of 2026\n\nnothing to do\n"
+    """The sentence and the run, without a table."""
+    run = RunIdentity(id="one", time="now", data="5e1f")
+    page = online_store.page(online_store.Summary(as_of=AS_OF, up_to=AS_OF, skipped="nothing to do", run=run))
+    assert page.startswith("# The online store as of 2026-01-18T02:00:00+00:00\n\nnothing to do\n")
+    assert "run `one`, now, data `5e1f`" in page
+    assert "|" not in page

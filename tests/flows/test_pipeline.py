@@ -17,7 +17,6 @@ from common.exit_status import FAILED, REJECTED
 from common.paths import ROOT, SERVING_STORE
 from flows.pipeline import pipeline
 from flows.process import python_module
-from flows.tasks.online_store import WATERMARK
 from flows.workspace.lock import HOLDER, workspace_lock
 from tests.support.flow_harness import newest_table, report_command, running, write_repository
 from tests.support.notifications import write_params
@@ -108,7 +107,8 @@ def test_the_store_in_use_is_refreshed_before_the_challenge(
     """The challenge checks the store that services read, as of the timestamp that it is materialized up to."""
     commands: list[list[str]] = []
     as_of = "2026-01-17T00:00:00+00:00"
-    documents = {"artifacts/flows/online/refresh.json": {}, str(WATERMARK): {"views": {"user": as_of}}}
+    summary = {"as_of": as_of, "up_to": as_of, "skipped": None}
+    documents = {"artifacts/flows/online/refresh.json": summary}
     SERVING_STORE.parent.mkdir(parents=True)
     SERVING_STORE.touch()
     stubs = (Stub(documents=documents), promotion(True))
@@ -199,7 +199,7 @@ def test_a_killed_holder_releases_the_workspace(workspace: Path) -> None:
     asyncio.run(kill_while_waiting())
     holder.communicate()
     assert log[1:] == ["mine"]
-    assert HOLDER.read_text() == f"process {os.getpid()}"
+    assert HOLDER.read_text() == str(os.getpid())
 
 
 def test_a_terminated_run_leaves_no_process(server: None, workspace: Path) -> None:

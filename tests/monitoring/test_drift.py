@@ -110,19 +110,20 @@ def test_a_window_without_a_change_has_no_finding_of_a_column(root: Path) -> Non
 
 
 def test_the_exit_status_of_the_command_is_the_verdict(root: Path, tmp_path: Path) -> None:
-    """0 ok, 1 watch, 2 act, 3 where there is no verdict; the last report stays where no new one was written."""
+    """0 ok, 10 watch, 11 act, 3 where there is no verdict, and then no report of an earlier run."""
     broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
     done = command(root, broken, tmp_path / "drift")
     report = json.loads((tmp_path / "drift" / "drift.json").read_text())
     assert "act" in (tmp_path / "drift" / "index.html").read_text()
-    assert (done.returncode, report["verdict"]) == (2, "act"), done.stderr
+    assert (done.returncode, report["verdict"]) == (11, "act"), done.stderr
     assert report["current"]["source"] == "log"
     assert report["reference"]["tag"] == read_model(root / tiny_project.MODEL).tag
-    before = (tmp_path / "drift" / "drift.json").read_bytes()
+    assert report["run"]["data"] == report["current"]["sha256"]
+    assert report["run"]["id"] in (tmp_path / "drift" / "index.html").read_text()
     absent = command(root, tmp_path / "absent.parquet", tmp_path / "drift")
     assert absent.returncode == 3
     assert "absent.parquet does not exist" in absent.stderr
-    assert (tmp_path / "drift" / "drift.json").read_bytes() == before
+    assert not [name for name in ("drift.json", "index.html") if (tmp_path / "drift" / name).exists()]
 
 
 def test_a_change_of_the_labels_lowers_the_auc(root: Path, tmp_path: Path) -> None:
@@ -147,10 +148,15 @@ def test_report_only_leaves_the_pipeline_running(root: Path, tmp_path: Path) -> 
 
 
 def test_the_same_window_is_the_same_report_to_the_byte(root: Path, tmp_path: Path) -> None:
-    """drift.json depends neither on time nor on chance."""
+    """As an output of DVC (`--report-only`), drift.json depends neither on time nor on chance."""
     for name in ("first", "second"):
         with contextlib.chdir(root):
-            drift(current=Path("data/training/test.parquet"), reference=tiny_project.MODEL, out=tmp_path / name)
+            drift(
+                current=Path("data/training/test.parquet"),
+                reference=tiny_project.MODEL,
+                out=tmp_path / name,
+                report_only=True,
+            )
     first, second = ((tmp_path / name / "drift.json").read_bytes() for name in ("first", "second"))
     assert first == second
 

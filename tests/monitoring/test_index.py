@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from common.dvc_lock import LOCK
+from common.files import md5_of
+from common.yaml_file import dump_yaml
 from monitoring.index import index
 from monitoring.report.reports_index import entries
 
@@ -33,16 +38,17 @@ def report(**tables: list[dict[str, Any]]) -> str:
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
     """The reports of a run in which everything passed."""
+    folder = tmp_path / "reports"
     for name in GATES:
-        write(tmp_path / f"{name}.json", report(part=[]))
-        write(tmp_path / name / "index.html", "pages")
+        write(folder / f"{name}.json", report(part=[]))
+        write(folder / name / "index.html", "pages")
     metrics = {"hinet": {"mean_auc": 0.78125, "cells": []}, "limit": {"mean_auc": 0.9, "cells": []}}
-    write(tmp_path / "metrics.json", json.dumps(metrics))
-    write(tmp_path / "page" / "index.html", "plots")
+    write(folder / "metrics.json", json.dumps(metrics))
+    write(folder / "page" / "index.html", "plots")
     drift = {"verdict": "watch", "reason": "Price moved in search.", "next_step": "Look at <price>."}
-    write(tmp_path / "drift" / "drift.json", json.dumps(drift))
-    write(tmp_path / "drift" / "index.html", "drift")
-    return tmp_path
+    write(folder / "drift" / "drift.json", json.dumps(drift))
+    write(folder / "drift" / "index.html", "drift")
+    return folder
 
 
 def page(reports: Path) -> str:
@@ -93,14 +99,17 @@ def test_results_of_flows_follow_those_of_the_last_run(tmp_path: Path) -> None:
     flows, reports = tmp_path / "artifacts" / "flows", tmp_path / "reports"
     reports.mkdir()
     assert "in use" not in page(reports)
-    write(flows / "online" / "check.json", report(user=[CRITICAL]))
+    run = {"run": {"id": "0f3c", "time": "2026-01-18T03:00:00+00:00", "data": "5e1f" * 16}}
+    write(flows / "online" / "check.json", json.dumps(json.loads(report(user=[CRITICAL])) | run))
     write(flows / "online" / "docs" / "index.html", "pages")
     write(
-        flows / "monitor" / "drift.json", json.dumps({"verdict": "act", "reason": "Orders fell.", "next_step": "Go."})
+        flows / "monitor" / "drift.json",
+        json.dumps({"verdict": "act", "reason": "Orders fell.", "next_step": "Go."} | run),
     )
     write(flows / "monitor" / "index.html", "drift")
     text = page(reports)
     assert "Orders fell." in text
+    assert text.count("run 0f3c, 2026-01-18T03:00:00+00:00, data 5e1f5e1f5e1f") == 2
     assert "A quality gate is closed</h1>" in text
     links = re.findall(r'href="([^"]+)"', text)
     assert links == ["../artifacts/flows/online/docs/index.html", "../artifacts/flows/monitor/index.html"]
@@ -114,3 +123,63 @@ def test_a_report_that_does_not_exist_is_missing(tmp_path: Path) -> None:
     assert text.count(">missing<") == 7
     assert "A quality gate was not reached" in text
     assert "made by: make plots" in text
+
+
+def test_a_flow_whose_last_run_left_no_report_shows_the_one_before_as_such(tmp_path: Path) -> None:
+    """The last whole report is linked with its run, and its verdict is not that of the last run."""
+    before = tmp_path / "artifacts" / "flows" / "monitor.previous"
+    run = {"id": "0f3c", "time": "2026-01-17T03:00:00+00:00", "data": None}
+    write(before / "drift.json", json.dumps({"verdict": "ok", "reason": "Nothing moved.", "run": run}))
+    write(before / "index.html", "drift")
+    (tmp_path / "artifacts" / "flows" / "monitor").mkdir()
+    (tmp_path / "reports").mkdir()
+    entry = {entry.title: entry for entry in entries(tmp_path / "reports")}["Monitor"]
+    assert (entry.verdict, entry.small) == ("of an earlier run", "run 0f3c, 2026-01-17T03:00:00+00:00, data -")
+    assert entry.details == ("then: ok", "the last run of the flow left no report", "Nothing moved.")
+    assert entry.link == "../artifacts/flows/monitor.previous/index.html"
+
+
+def record(reports: Path, *names: str) -> None:
+    """A record of DVC in which each of these reports was made of the one before, as they lie here."""
+    stages, before = {}, None
+    for name in names:
+        out = {"path": f"reports/{name}", "md5": md5_of(reports / name) if name.endswith(".json") else None}
+        stages[name] = {"deps": [before] if before else [], "outs": [out]}
+        before = out
+    (reports.parent / LOCK).write_text(dump_yaml({"stages": stages}))
+
+
+def test_what_the_last_run_did_not_make_is_of_an_earlier_run(reports: Path) -> None:
+    """A stage that died has left half of its outputs: its report and those behind it are marked, with the reason."""
+    names = (*(f"{name}.json" for name in GATES), "metrics.json", "drift")
+    record(reports, *names)
+    assert "Every quality gate is open" in page(reports)
+    (reports / "inspection" / "online.json").write_text(report(part=[WARNING]))
+    by_title = {entry.title: entry for entry in entries(reports)}
+    marked = {title for title, entry in by_title.items() if entry.verdict == "of an earlier run"}
+    assert marked == {"Online store", "Metrics", "Drift"}
+    assert by_title["Drift"].details[:2] == ("then: watch", "reports/inspection/online.json is not the recorded one")
+    assert "Some reports are of an earlier run" in page(reports)
+
+
+def test_a_gate_that_closed_is_of_the_last_run(reports: Path) -> None:
+    """Its stage failed, so DVC has no record of the report; those behind it are of an earlier run."""
+    record(reports, *(f"{name}.json" for name in GATES), "metrics.json", "drift")
+    (reports / "inspection" / "tensors.json").write_text(report(part=[CRITICAL]))
+    verdicts = {entry.title: entry.verdict for entry in entries(reports)}
+    assert verdicts["Tensors"] == "gate closed"
+    assert verdicts["Training set"] == "open"
+    assert verdicts["Online store"] == verdicts["Metrics"] == "of an earlier run"
+
+
+@given(st.binary(max_size=60) | st.sampled_from([b"null", b"[]", b"{}", b'{"passed": true', b'{"verdict": "ok"']))
+def test_half_a_report_is_missing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever a killed process left: the page is written, without a verdict of it."""
+    root = tmp_path_factory.mktemp("root")
+    for name in (*(f"reports/{gate}.json" for gate in GATES), "reports/drift/drift.json", "reports/metrics.json"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    (root / "artifacts/flows/monitor").mkdir(parents=True)
+    (root / "artifacts/flows/monitor/drift.json").write_bytes(content)
+    text = page(root / "reports")
+    assert text.count(">missing<") >= 6

@@ -11,7 +11,7 @@ import vl_convert
 
 from common.errors import SourceError
 from monitoring.report.backtest import VERDICTS, page, plot, summary
-from monitoring.timeline import timeline
+from monitoring.timeline import NAMES, timeline
 
 pytestmark = pytest.mark.unit
 
@@ -83,9 +83,13 @@ def test_the_plot_draws_both_models_the_verdicts_and_the_releases() -> None:
 
 
 def test_three_files_are_written(tmp_path: Path) -> None:
-    """From a file per day; a folder without one is an error."""
+    """From a file per day; a folder without one is an error, and what an earlier run has left there is gone."""
+    (tmp_path / "out").mkdir()
+    for name in NAMES:
+        (tmp_path / "out" / name).write_text("{}")
     with pytest.raises(SourceError, match="expected a JSON file for each day, found none"):
         timeline(days=tmp_path, out=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
     for row in ROWS:
         (tmp_path / f"{row['day']}.json").write_text(json.dumps(row))
     timeline(days=tmp_path, out=tmp_path / "out")

@@ -7,17 +7,17 @@ import subprocess
 from typing import Any
 
 import pytest
-import yaml
 
 from common.paths import ROOT
+from common.yaml_file import read_yaml
 from serving.shadow.comparison import ShadowMetrics
 from serving.telemetry.prometheus import ServiceMetrics
 
 pytestmark = pytest.mark.unit
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
-ALERTS = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
-COMPOSE = yaml.safe_load((DEPLOY / "compose.serving.yaml").read_text())
+ALERTS = read_yaml(DEPLOY / "alerts.yml")
+COMPOSE = read_yaml(DEPLOY / "compose.serving.yaml")
 
 
 def exposed() -> dict[str, set[str]]:
@@ -56,7 +56,7 @@ def test_every_queried_label_is_one_of_its_metric() -> None:
 
 def test_panels_do_not_overlap() -> None:
     """No panel is wider than the page; each has a title, an id, and the provisioned data source."""
-    source = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text())
+    source = read_yaml(DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml")
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         grid = panel["gridPos"]
@@ -82,7 +82,7 @@ def test_compose_mounts_existing_files_and_opens_ports_of_this_machine_only() ->
                 assert (DEPLOY / source).exists(), volume
             elif not source.startswith("../artifacts/"):
                 assert source in COMPOSE["volumes"]
-    targets: Any = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]
+    targets: Any = read_yaml(DEPLOY / "prometheus.yml")["scrape_configs"][0]["static_configs"]
     assert targets[0]["targets"][0].split(":")[0] in COMPOSE["services"]
 
 

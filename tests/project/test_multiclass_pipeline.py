@@ -156,7 +156,6 @@ def test_hinet_comes_near_the_best_possible_in_every_purpose(
         schema=tmp_path / "schema.json",
         out=tmp_path / "metrics.json",
         plots_out=tmp_path / "plots",
-        page_out=tmp_path / "page.html",
         predictions=tmp_path / "predictions",
     )
     report = json.loads((tmp_path / "metrics.json").read_text())

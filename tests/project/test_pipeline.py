@@ -6,17 +6,17 @@ from typing import Any
 
 import grimp
 import pytest
-import yaml
 from dvc.repo import Repo
 
 from common import paths
 from common.params import load
 from common.paths import ROOT
+from common.yaml_file import read_yaml
 
 pytestmark = pytest.mark.unit
 
 PACKAGES = ("common", "features", "models", "serving", "release", "monitoring")
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 MOST_CODE = {"train": 8, "package": 12}  # dependencies on code
 
 

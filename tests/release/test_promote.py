@@ -46,6 +46,9 @@ def test_a_second_promotion_of_the_champion_changes_nothing(root: Path) -> None:
     """Nothing is evaluated, recorded or committed."""
     promote()
     before, tip = (RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")
+    with pytest.raises(ReleaseError):
+        promote(verdict=_older_verdict(), bento=Path("absent"))
+    assert not Path("artifacts/verdict.json").exists(), "the verdict of an earlier run is none of this one"
     assert promote(verdict=Path("artifacts/verdict.json")) == 0
     assert ((RELEASES / RECORDS).read_bytes(), git("rev-parse", "release")) == (before, tip)
     assert "is the champion already" in json.loads(Path("artifacts/verdict.json").read_text())["rules"][0]["sentence"]
@@ -92,3 +95,10 @@ def test_as_a_process_it_fails_with_one_sentence_and_status_one(root: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("has no champion yet, there is nothing to go back from")
+
+
+def _older_verdict() -> Path:
+    """A verdict that an earlier run has left."""
+    path = Path("artifacts/verdict.json")
+    path.write_text('{"passed": true, "rules": []}')
+    return path

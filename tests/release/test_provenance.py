@@ -1,16 +1,31 @@
 """A release as a commit: on a separate branch, whatever Git is configured for, and nothing else is touched."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.errors import ReleaseError
+from common.paths import ROOT
 from release.provenance import Repository
 
 pytestmark = pytest.mark.process
 
+NOBODY = 12345  # a user that no file of the system knows
+SIGNS = f"""
+import json, os, pwd
+from pathlib import Path
+from release.provenance import Repository
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+repository = Repository(Path())
+repository.commit("release", dict(event="release", tag="abc", previous=None), "Release abc")
+print(json.dumps(repository.signature()))
+"""
 RECORD = {"event": "release", "tag": "abc", "previous": None}
 
 
@@ -110,6 +125,45 @@ def test_the_changed_files_are_code_and_not_what_a_release_commits(repository: R
     for name in ("code.py", "dvc.lock", "reports/metrics.json"):
         (repository.root / name).write_text("3")
     assert repository.changed() == ["code.py"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is taken on by root only")
+def test_a_user_without_a_name_and_a_home_can_release(repository: Repository) -> None:
+    """A container often runs as a user that no file knows: the release is by the number of the user."""
+    commit(repository, "first")
+    for path in (repository.root.parent, *repository.root.parent.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    done = as_nobody(repository.root, SIGNS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["who"] == f"uid{NOBODY}"
+    for path in (repository.root.parent, *repository.root.parent.rglob("*")):
+        os.chown(path, os.getuid(), os.getgid())
+    assert git(repository, "log", "-1", "--format=%an %ae %cn", "release") == (
+        f"uid{NOBODY} uid{NOBODY}@localhost uid{NOBODY}"
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is taken on by root only")
+def test_a_repository_of_another_user_is_named_as_the_reason_for_no_commit(repository: Repository) -> None:
+    """Git refuses to read it; the release has no commit, and says so."""
+    commit(repository, "first")
+    done = as_nobody(repository.root, SIGNS)
+    assert done.returncode == 0
+    note, signature = done.stdout.splitlines()
+    assert note.startswith("this release has no commit: ")
+    assert "dubious ownership" in note
+    assert json.loads(signature)["who"] == f"uid{NOBODY}"
+
+
+def as_nobody(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in `folder` as a user without a name and a home, as in a container."""
+    for path in folder.parents:
+        if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o711 != 0o711:
+            path.chmod(0o711)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_without_a_repository_nothing_is_committed(tmp_path: Path) -> None:

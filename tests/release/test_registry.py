@@ -10,8 +10,9 @@ import filelock
 import pytest
 
 from common.errors import ReleaseError
-from common.paths import ROOT
+from common.paths import MODEL, ROOT
 from release.registry import CHAMPION, RECORDS, Record, Registry
+from serving.ranking.followers import FOLLOWERS
 
 DIES = """
 import os, signal, sys
@@ -20,7 +21,7 @@ from release.registry import Registry
 left = int(sys.argv[1])
 def die(event, _):
     global left
-    if event in {"open", "os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir", "shutil.copyfile"}:
+    if event in {"open", "os.rename", "os.mkdir", "os.symlink", "os.link", "os.remove", "os.rmdir", "shutil.copyfile"}:
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -39,6 +40,9 @@ def make(folder: Path, text: str) -> Path:
     for name in ("model/weights", "bento/src/code", "bento/bento.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name} {text}")
+    packed = folder / "bento" / "src" / MODEL
+    packed.mkdir(parents=True, exist_ok=True)
+    (packed / "weights").write_text(f"model/weights {text}")
     return folder
 
 
@@ -72,6 +76,28 @@ def test_a_release_is_its_model_and_its_bento(registry: Registry) -> None:
     assert (registry.folder / CHAMPION / "bento" / "src" / "code").read_text() == "bento/src/code c"
     assert str((registry.folder / CHAMPION).readlink()) == "c"
     assert [(r["tag"], r["previous"]) for r in registry.records()] == [("a", None), ("b", "a"), ("c", "b")]
+
+
+@pytest.mark.unit
+def test_the_model_of_a_release_is_stored_once(registry: Registry, tmp_path: Path) -> None:
+    """Its file is another name of that in the bento, not of that which the pipeline writes; other bytes are kept."""
+    release_c, made = registry.folder / "c", tmp_path / "c"
+    assert (release_c / "model/weights").samefile(release_c / "bento/src" / MODEL / "weights")
+    assert not (release_c / "model/weights").samefile(made / "model/weights")
+    (made / "bento/src" / MODEL / "weights").write_text("of another model")
+    release(registry, made, "d")
+    assert (registry.folder / "d/model/weights").read_text() == "model/weights c"
+    assert (registry.folder / "d/bento/src" / MODEL / "weights").read_text() == "of another model"
+
+
+@pytest.mark.unit
+def test_what_running_services_say_is_no_release(registry: Registry, tmp_path: Path) -> None:
+    """The next release leaves it there, and nothing of it is a tag."""
+    (registry.folder / FOLLOWERS).mkdir()
+    (registry.folder / FOLLOWERS / "1.json").touch()
+    release(registry, make(tmp_path / "d", "d"), "d")
+    assert (registry.folder / FOLLOWERS / "1.json").exists()
+    assert registry.tags() == ["a", "b", "c", "d"]
 
 
 @pytest.mark.unit

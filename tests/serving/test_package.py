@@ -86,6 +86,7 @@ def test_the_source_has_only_what_the_service_needs(bento: Path) -> None:
     }
     code = {name for name in names(bento / "src") if name.endswith(".py")}
     assert {"serving/service.py", "serving/shadow/worker.py", "models/networks/hinet.py", "common/params.py"} <= code
+    assert {"features/store/parquet_store.py", "features/store/arrow_engine.py"} <= code  # named by its settings only
     assert not {"serving/package.py", "models/train.py", "features/validate.py", "features/join.py"} & code
     assert not {name for name in code if name.startswith(("models/peers/", "models/training/"))}
 

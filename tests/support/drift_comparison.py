@@ -15,6 +15,8 @@ def cell(**changes: Any) -> dict[str, Any]:
         "rows": 9000,
         "reference_rows": 90_000,
         "enough_rows": True,
+        "grows": False,
+        "untested": None,
         "psi": 0.001,
         "noise": 0.01,
         "p_value": 0.5,
@@ -31,10 +33,31 @@ def cell(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def mix_row(scenario: str, **changes: Any) -> dict[str, Any]:
+    """A scenario of the mix."""
+    rows = {"reference_share": 0.25, "current_share": 0.25, "reference_rows": 90_000, "current_rows": 9000}
+    return {"scenario": scenario, **rows, **changes}
+
+
+def volume_row(scenario: str, **changes: Any) -> dict[str, Any]:
+    """The number of rows of a scenario, as usual."""
+    usual = {"rows": 9000, "expected": 9000.0, "change": 0.0, "enough_rows": True, "noise": 0.1, "p_value": 0.9}
+    return {"scenario": scenario, **usual, "histories": {"volume": [0.01]}, **changes}
+
+
 def comparison(columns: dict[str, dict[str, dict[str, Any]]], **sections: Any) -> dict[str, Any]:
     """A comparison in which only the named cells of the named columns differ."""
     return {
-        "mix": {"psi": 0.0, "noise": 0.01, "p_value": 0.9, "linf_bin": "feed", "scenarios": [], "histories": {}},
+        "mix": {
+            "psi": 0.0,
+            "noise": 0.01,
+            "p_value": 0.9,
+            "linf_bin": "feed",
+            "enough_rows": True,
+            "scenarios": [mix_row(name) for name in SCENARIOS],
+            "histories": {},
+        },
+        "volume": {"untested": None, "same_weekdays": True, "scenarios": [volume_row(name) for name in SCENARIOS]},
         "columns": [
             {
                 "column": name,

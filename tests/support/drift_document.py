@@ -20,6 +20,7 @@ LIMITS = {"significance": 0.001, "fewest_rows": FEW, "scored_rows": 200_000} | {
         ("out_of_range", 0.1, 0.25),
         ("fresh", 0.5, 0.8),
         ("mix", 0.1, 0.2),
+        ("volume", 0.3, 0.5),
         ("label_rate", 0.15, 0.3),
         ("score", 0.1, 0.25),
         ("calibration", 1.25, 1.5),
@@ -92,6 +93,7 @@ def document(columns: int = 40) -> Plain:
         },
         "limits": LIMITS,
         "mix": _mix(),
+        "volume": _volume(),
         "findings": [_finding(*finding) for finding in FINDINGS],
         "columns": [_column(generator, name, index) for index, name in enumerate([*names, ODD])],
         "labels": [label(scenario, task) for scenario in SCENARIOS for task in ("click", "order")],
@@ -142,6 +144,8 @@ def nulls(columns: int = 3) -> Plain:
     for row in (*empty["scores"], *empty["performance"]):
         row.update({key: None for key in row if key not in ("scenario", "task", "bins", "reference", "current")})
         row.update(reliability=[], corrected_p_values={})
+    for row in empty["volume"]["scenarios"]:
+        row.update(rows=None, expected=None, change=None, noise=None, p_value=None, verdict=None)
     empty["mix"].update(verdict=None, psi=None, noise=None, corrected_p_values={"mix": None})
     empty["quality"].update(rows=None, report=None)
     return empty
@@ -168,12 +172,32 @@ def _mix() -> Plain:
         "noise": 0.0007,
         "p_value": 1e-12,
         "corrected_p_values": {"mix": 1e-9},
+        "enough_rows": True,
         "linf": -0.09,
         "linf_bin": "home_feed",
         "histories": {"mix": HISTORY},
         "verdict": "watch",
         "scenarios": scenarios,
     }
+
+
+def _volume() -> Plain:
+    rows = [
+        {
+            "scenario": name,
+            "rows": round(now * CURRENT_ROWS),
+            "expected": share * CURRENT_ROWS,
+            "change": now / share - 1,
+            "enough_rows": True,
+            "noise": 0.12,
+            "p_value": 0.2,
+            "corrected_p_values": {"volume": 1.0},
+            "histories": {"volume": HISTORY},
+            "verdict": "ok",
+        }
+        for (name, share), now in zip(SCENARIOS.items(), CURRENT_SHARES, strict=True)
+    ]
+    return {"untested": None, "same_weekdays": True, "scenarios": rows}
 
 
 def _finding(kind: str, verdict: str, column: str | None, scenario: str, task: str | None, *rest: Any) -> Plain:
@@ -241,6 +265,8 @@ def _cell(generator: np.random.Generator, bins: list[str], reference: np.ndarray
         "rows": rows,
         "reference_rows": before,
         "enough_rows": enough,
+        "grows": False,
+        "untested": None,
         "verdict": verdict,
         "psi": psi,
         "noise": noise,

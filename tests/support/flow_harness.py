@@ -5,16 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.stage_report import VARIABLE
+from common.yaml_file import dump_yaml
 
 
 def write_repository(root: Path, **stages: dict[str, Any]) -> None:
     """Make `root` a DVC repository without git that has these stages, written as in dvc.yaml."""
     (root / ".dvc").mkdir(exist_ok=True)
     (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (root / "dvc.yaml").write_text(dump_yaml({"stages": stages}), encoding="utf-8")
 
 
 def report_command(module: str, *, error: str | None = None, megabytes: float = 100.0) -> str:

@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from benchmarks.pipeline.small_project import merged
 from common.paths import ROOT
+from common.yaml_file import dump_yaml, read_yaml
 
 SMALL = {
     "dataset": {"simulation": {"impressions": 9000, "users": 150, "items": 80}},
@@ -26,8 +25,8 @@ def clone(folder: Path) -> Path:
         if (ROOT / name).exists() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    params = merged(yaml.safe_load((ROOT / "params.yaml").read_text()), SMALL)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    params = merged(read_yaml(ROOT / "params.yaml"), SMALL)
+    (folder / "params.yaml").write_text(dump_yaml(params), encoding="utf-8")
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     return folder
 

@@ -19,7 +19,7 @@ from models.model_folder import read_model
 from release.registry import CHAMPION, Registry
 from serving.http.middleware import ApiMiddleware
 from serving.http.routes import RankingApi
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import open_ranker
 from serving.ranking.request import request_type
 from serving.service import model_folder

@@ -21,7 +21,7 @@ from models.evaluation.reference_profile import measure_profile
 from models.model_folder import build_network, write_model
 from models.training.configuration import arguments_of
 from serving import service
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from tests.support import world
 

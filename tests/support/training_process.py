@@ -9,18 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.paths import ROOT
+from common.yaml_file import dump_yaml, read_yaml
 
 SMALL: dict[str, Any] = {"epochs": 25, "patience": 25, "batch_size": 64, "device": "cpu", "checkpoint_seconds": 0.03}
 
 
 def write_train_params(folder: Path, changes: dict[str, Any]) -> None:
     """Write the project's params.yaml with other values of `train`."""
-    plain = yaml.safe_load((ROOT / "params.yaml").read_text())
+    plain = read_yaml(ROOT / "params.yaml")
     plain["train"] |= changes
-    (folder / "params.yaml").write_text(yaml.safe_dump(plain))
+    (folder / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
 
 
 def train_command(arguments: dict[str, Path], out: Path) -> list[str]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from common.paths import ROOT
+from common.yaml_file import dump_yaml, read_yaml
 from features.schema import Column, DType, Kind, Role, Schema, Task, to_json
 
 START = pd.Timestamp("2026-01-05")
@@ -118,11 +118,11 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
 
 def write_params(folder: Path, **changes: object) -> None:
     """The project's params.yaml in `folder`, with changes by dotted name (`aggregate__windows=[1]`)."""
-    plain = yaml.safe_load((ROOT / "params.yaml").read_text())
+    plain = read_yaml(ROOT / "params.yaml")
     for name, value in changes.items():
         section, key = name.split("__")
         plain[section][key] = value
-    (folder / "params.yaml").write_text(yaml.safe_dump(plain))
+    (folder / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
 
 
 def write_features(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
@@ -139,4 +139,4 @@ def write_features(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
 
 def section(name: str) -> dict:
     """One section of the project's params.yaml."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text())[name]
+    return read_yaml(ROOT / "params.yaml")[name]

@@ -64,7 +64,7 @@ def _matching(connection: duckdb.DuckDBPyConnection, pattern: str, declaration: 
     found = [path] if path.is_file() else sorted(folder.glob(pattern))
     if not found:
         raise SourceError(f"{declaration}: no file matches {pattern!r} in {folder.absolute()}")
-    return [sql.escape_glob(name.as_posix()) for name in found]
+    return [sql.as_pattern(name) for name in found]
 
 
 def _ending(name: str) -> str:

@@ -2,10 +2,10 @@
 
 The templates of Great Expectations load scripts, fonts and a logo from other hosts, and a script makes the table of
 their index. Great Expectations still decides the content of a page; the templates in this folder its layout.
-The pages do not depend on the time: the same outcomes give the same bytes.
+The pages do not depend on the time, unless they name their run: the same outcomes give the same bytes.
 """
 
-import copy
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from great_expectations.data_context.types.resource_identifiers import (
 from great_expectations.render.view import DefaultJinjaPageView
 from jinja2 import ChoiceLoader, FileSystemLoader
 
-from features.quality.results import Outcome, quiet_context
+from common.run_identity import RunIdentity
+from features.quality.results import Outcome, for_data_docs, quiet_context
 
 HEADINGS = ("The quality gate is open", "The quality gate is closed")
 RUN_TIME = "2000-01-01T00:00:00Z"  # part of the path of every page; constant, so that a page keeps its name
@@ -44,6 +45,7 @@ def build(
     title: str = "Data validation",
     remedy: str = "No later stage runs until the log or its reader is fixed.",
     headings: tuple[str, str] = HEADINGS,
+    run: RunIdentity | None = None,
 ) -> None:
     """Write index.html, a page per suite and a page per result under `docs`.
 
@@ -55,10 +57,11 @@ def build(
         title: heading of every page.
         remedy: what to do where the gate is closed.
         headings: heading of the index where every table passed, and where one did not.
+        run: the run that every page names; None for the pages of a DVC stage.
     """
     context, pages = quiet_context(), {}
     for table, of_table in outcomes.items():
-        expectations = [copy.copy(outcome.rule.expectation) for outcome in of_table]
+        expectations = [for_data_docs(outcome.rule.expectation) for outcome in of_table]
         context.suites.add(ExpectationSuite(name=table, expectations=expectations))
         key = ValidationResultIdentifier(ExpectationSuiteIdentifier(table), RunIdentifier(name, RUN_TIME), table)
         result = _result(table, of_table, passed=tables[table]["passed"])
@@ -66,6 +69,7 @@ def build(
         path = key.to_tuple()  # type: ignore[no-untyped-call]
         pages[table] = "/".join(["validations", *path]) + ".html"
     site = {"name": name, "title": title, "remedy": remedy, "headings": headings, "tables": tables, "pages": pages}
+    site |= {"run": None if run is None else dataclasses.asdict(run)}
     context.add_data_docs_site("local", _settings(docs.absolute(), site))
     context.build_data_docs()
     _check(docs, ["index.html", *pages.values(), *(f"expectations/{table}.html" for table in outcomes)])

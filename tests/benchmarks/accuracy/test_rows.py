@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from benchmarks.accuracy.rows import read_rows, split_names
 from common import params
 from common.errors import ParameterError
+from common.yaml_file import dump_yaml
 
 pytestmark = pytest.mark.unit
 TRAIN = params.load().train
@@ -18,7 +18,7 @@ TRAIN = params.load().train
 def write_table(folder: Path, protocols: dict[str, Any], rows: dict[str, Any]) -> Path:
     """Write a table of rows into the folder; returns its path."""
     path = folder / "rows.yaml"
-    path.write_text(yaml.safe_dump({"protocols": protocols, "rows": rows}, sort_keys=False))
+    path.write_text(dump_yaml({"protocols": protocols, "rows": rows}), encoding="utf-8")
     return path
 
 

@@ -12,7 +12,8 @@ from common.errors import SnapshotError
 from features.quality.online_store import check_snapshot
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.definitions import open_store
-from features.store.item_snapshot import item_snapshot_path, read_snapshot, write_snapshot
+from features.store.item_snapshot import item_snapshot_path, read_snapshot
+from features.store.snapshot_writer import write_snapshot
 from tests.support import tiny_project, world
 
 pytestmark = pytest.mark.integration

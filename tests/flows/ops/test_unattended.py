@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from benchmarks.pipeline.stack import Stack, stack, wait_for
+from common.yaml_file import dump_yaml, read_yaml
 from flows.ops.automations import LATE
 from tests.support.flow_harness import write_repository
 from tests.support.notifications import webhook
@@ -34,10 +34,10 @@ def project(folder: Path, **schedule: object) -> Path:
     write_repository(folder, **STAGES)
     (folder / "raw").write_text("words\n")
     (folder / "page.sh").write_text(HOLD)
-    plain = yaml.safe_load((folder / "prefect.yaml").read_text())
+    plain = read_yaml(folder / "prefect.yaml")
     nightly = next(one for one in plain["deployments"] if one["name"] == "nightly")
     nightly |= {"schedules": [{"timezone": "UTC"} | schedule], "parameters": {"release": False}}
-    (folder / "prefect.yaml").write_text(yaml.safe_dump(plain | {"deployments": [nightly]}))
+    (folder / "prefect.yaml").write_text(dump_yaml(plain | {"deployments": [nightly]}), encoding="utf-8")
     return folder.resolve()
 
 
@@ -48,9 +48,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, l
     workspace = project(folder / "project", cron="0 2 * * *")
     with webhook() as (url, posted), stack(workspace, folder / "prefect", **LATE_SOON) as made:
         made.run(sys.executable, "-m", "flows.ops.notify", "--name", "team", "--url", url)
-        parameters = yaml.safe_load((workspace / "params.yaml").read_text())
+        parameters = read_yaml(workspace / "params.yaml")
         parameters["flows"]["notify"] = "custom-webhook/team"
-        (workspace / "params.yaml").write_text(yaml.safe_dump(parameters))
+        (workspace / "params.yaml").write_text(dump_yaml(parameters), encoding="utf-8")
         made.start_worker()
         yield made, posted
 

@@ -11,6 +11,7 @@ import pytest
 from prefect import flow
 
 from common.errors import ParameterError
+from common.openmp import POLICY
 from common.paths import ROOT
 from flows.stages import attempt as attempts
 from flows.stages.graph import read_graph, reasons
@@ -190,3 +191,24 @@ def test_only_the_stages_that_an_output_needs_run(server: None, workspace: Path)
     assert set(run(Path("words"))) == {"log", "words"}
     with pytest.raises(ParameterError, match="expected a stage that makes nothing, found none"):
         read_graph(Path("nothing"))
+
+
+@pytest.mark.parametrize(("chosen", "beside"), [(None, "PASSIVE"), ("active", "active")])
+def test_openmp_waits_passively_in_stages_that_run_beside_another(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, beside: str
+) -> None:
+    """Two that neither waits for the other share the cores; one that has them for itself is left as it is."""
+    monkeypatch.delenv(POLICY, raising=False)
+    if chosen:
+        monkeypatch.setenv(POLICY, chosen)
+    names = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
+    stages = {
+        name: {"cmd": f"echo ${{{POLICY}-unset}} > {name}", "deps": [*deps, "raw"], "outs": [name]}
+        for name, deps in names.items()
+    }
+    write_repository(workspace, **stages)
+    (workspace / "raw").write_text("1")
+    assert set(states(run()).values()) == {"ran"}
+    waits = {name: (workspace / name).read_text().strip() for name in names}
+    alone = chosen or "unset"
+    assert waits == {"first": alone, "left": beside, "right": beside, "last": alone}

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common import params
-from common.errors import SourceError
+from common.errors import ParameterError, SourceError
 from features.engine.arrow_types import arrow_schema
 from features.schema import newest_day, read_views
 from monitoring.detection.served_window import write_served_window
@@ -122,3 +122,24 @@ def test_an_empty_window_and_a_broken_file_are_reported(project: Path, tmp_path:
     path.write_bytes(b"no Parquet")
     with pytest.raises(SourceError, match="cannot be joined with their events"):
         window(project, tmp_path, first_day=date(2026, 1, 12))
+
+
+def test_a_log_of_other_types_is_a_sentence(project: Path, tmp_path: Path) -> None:
+    """Text where the schema declares a number: nothing is written."""
+    log = open_log(tmp_path / "log")
+    log.add(impressions(), "0", NOON)
+    log.close()
+    (path,) = (tmp_path / "log").glob("*/*/*.parquet")
+    table = pq.read_table(path)
+    texts = pa.array(["ten"] * len(table))
+    pq.write_table(table.set_column(table.column_names.index("hour"), "hour", texts), path)
+    with pytest.raises(SourceError, match=r"cannot be joined with their events: .*ten.*types of --schema and --views"):
+        window(project, tmp_path)
+    assert not (tmp_path / "window.parquet").exists()
+
+
+@pytest.mark.parametrize("minutes", [-1, 1e300, float("nan")])
+def test_minutes_of_no_length_of_time_are_refused(project: Path, tmp_path: Path, minutes: float) -> None:
+    """By the name of the option."""
+    with pytest.raises(ParameterError, match="--match-minutes"):
+        window(project, tmp_path, match_minutes=minutes)

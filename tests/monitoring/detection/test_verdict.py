@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from monitoring.detection.verdict import evaluate
-from tests.support.drift_comparison import KINDS, LIMITS, SCENARIOS, SHIFT, comparison
+from tests.support.drift_comparison import KINDS, LIMITS, SCENARIOS, SHIFT, comparison, mix_row, volume_row
 
 pytestmark = pytest.mark.unit
 
@@ -24,7 +24,8 @@ def test_without_a_change_the_verdict_is_ok() -> None:
         ({**SHIFT, "psi": 0.05}, "ok"),  # too small to matter
         ({**SHIFT, "noise": 0.5}, "ok"),  # within the noise of the reference
         ({**SHIFT, "p_value": 0.01}, "ok"),  # possibly chance
-        ({**SHIFT, "enough_rows": False}, "ok"),  # too few rows to test
+        ({**SHIFT, "enough_rows": False}, "ok"),  # too few rows to test in this scenario
+        ({**SHIFT, "untested": "grows"}, "ok"),  # the age of the history explains it
     ],
 )
 def test_a_finding_exceeds_limit_noise_and_chance(changed: dict[str, Any], verdict: str) -> None:
@@ -101,26 +102,26 @@ def test_a_rate_is_compared_with_its_band() -> None:
         "enough_rows": True,
         "histories": {"label_rate": [0.1]},
     }
-    result = evaluate(comparison({}, labels=[label]), LIMITS)
+    result = evaluate(comparison({"price": {}}, labels=[label]), LIMITS)
     assert [(one["kind"], one["scenario"], one["task"]) for one in result["findings"]] == [
         ("label_rate", "late", "order")
     ]
     assert "-50%" in result["reason"]
-    assert evaluate(comparison({}, labels=[label | {"low": 0.001}]), LIMITS)["verdict"] == "ok"
+    assert evaluate(comparison({"price": {}}, labels=[label | {"low": 0.001}]), LIMITS)["verdict"] == "ok"
 
 
 def test_an_entry_without_a_test_is_ok_and_has_no_p_value() -> None:
     """A task without a label in the window has no p-value, but the entry that the page reads."""
     label = {"scenario": "late", "task": "order", "rate": None, "reference_rate": 0.02}
-    result = evaluate(comparison({}, labels=[label]), LIMITS)["labels"][0]
+    result = evaluate(comparison({"price": {}}, labels=[label]), LIMITS)["labels"][0]
     assert (result["verdict"], result["corrected_p_values"]) == ("ok", {})
 
 
 def test_the_mix_names_the_scenario_that_moved_most() -> None:
     """With its share in both windows."""
-    moved = {"scenario": "late", "reference_share": 0.1, "current_share": 0.3}
-    mix = {"psi": 0.3, "noise": 0.01, "p_value": 1e-30, "linf_bin": "late", "scenarios": [moved], "histories": {}}
-    result = evaluate(comparison({}, mix=mix), LIMITS)
+    moved = {"psi": 0.3, "noise": 0.01, "p_value": 1e-30, "linf_bin": "late", "enough_rows": True, "histories": {}}
+    mix = moved | {"scenarios": [mix_row("late", reference_share=0.1, current_share=0.3)]}
+    result = evaluate(comparison({"price": {}}, mix=mix), LIMITS)
     assert result["reason"] == "late makes 30.0% of the impressions, usually 10.0%."
 
 
@@ -139,7 +140,7 @@ def test_scores_and_calibration_are_tested_separately() -> None:
         "calibration_p_value": 1e-30,
         "histories": {},
     }
-    result = evaluate(comparison({}, scores=[score]), LIMITS)
+    result = evaluate(comparison({"price": {}}, scores=[score]), LIMITS)
     assert {one["kind"] for one in result["findings"]} >= {"calibration"}
     assert result["scores"][0]["calibration_verdict"] == "act"
     assert result["scores"][0]["verdict"] == "act"
@@ -189,6 +190,58 @@ def test_a_change_in_most_scenarios_is_one_finding() -> None:
         score | {"scenario": name, "psi": psi, "histories": {}}
         for name, psi in zip(SCENARIOS, (0.3, 0.5, 0.4, 0.0), strict=True)
     ]
-    (finding,) = evaluate(comparison({}, scores=scores), LIMITS)["findings"]
+    (finding,) = evaluate(comparison({"price": {}}, scores=scores), LIMITS)["findings"]
     assert (finding["kind"], finding["scenario"], finding["task"]) == ("score", "all", "click")
     assert finding["sentence"] == "the scores of click in all scenarios are distributed differently: PSI 0.50"
+
+
+def test_of_a_growing_column_fewer_missing_values_are_no_finding_and_more_are() -> None:
+    """More users have a history as the log grows; that fewer have one has another cause."""
+    verdicts = []
+    for shares in ([0.6, 0.01], [0.01, 0.6]):
+        changed = {"grows": True, "untested": "grows", "missing": shares, "p_values": {"missing": 1e-20}}
+        verdicts.append(evaluate(comparison({"counter": {"search": changed}}), LIMITS)["verdict"])
+    assert verdicts == ["ok", "act"]
+
+
+def test_without_a_tested_column_there_is_no_verdict() -> None:
+    """Neither ok nor drift: the reason has the rows of the window, the next step how many would do."""
+    few = {name: {"enough_rows": False} for name in SCENARIOS}
+    scenarios = [mix_row(name, current_rows=count) for name, count in zip(SCENARIOS, (7, 0, 0, 0), strict=True)]
+    compared = comparison({"price": few})
+    compared["mix"] |= {"enough_rows": False, "scenarios": scenarios}
+    result = evaluate(compared, LIMITS)
+    assert (result["verdict"], result["findings"]) == ("none", [])
+    assert "of the 7 rows of the window at most 7 are of one scenario (feed)" in result["reason"]
+    assert "tested from 500 on" in result["reason"]
+    assert "36,000 rows" in result["reason"]
+    assert "About 2,000 rows of the usual mix would do" in result["next_step"]
+
+
+def test_a_reference_of_few_rows_gives_no_verdict() -> None:
+    """The remedy is to train on more rows, not a longer window."""
+    compared = comparison({"price": {name: {"enough_rows": False} for name in SCENARIOS}})
+    compared["mix"]["scenarios"] = [mix_row(name, reference_rows=120) for name in SCENARIOS]
+    result = evaluate(compared, LIMITS)
+    assert result["verdict"] == "none"
+    assert "in the reference, the largest has 120" in result["reason"]
+    assert "Train on more rows" in result["next_step"]
+
+
+def test_an_ok_names_the_scenarios_that_were_not_tested() -> None:
+    """Their rows are too few."""
+    result = evaluate(comparison({"price": {"late": {"enough_rows": False}}}), LIMITS)
+    assert result["verdict"] == "ok"
+    assert "Too few rows to test late." in result["reason"]
+
+
+def test_a_collapse_of_the_rows_is_a_finding() -> None:
+    """In one scenario it is named; in all of them it is one finding."""
+    gone = {"rows": 900, "change": -0.9, "p_value": 1e-20}
+    for scenarios, where in ((("search",), "search"), (SCENARIOS, "all")):
+        compared = comparison({"price": {}})
+        rows = [volume_row(name, **(gone if name in scenarios else {})) for name in SCENARIOS]
+        compared["volume"]["scenarios"] = rows
+        (finding,) = evaluate(compared, LIMITS)["findings"]
+        assert (finding["kind"], finding["verdict"], finding["scenario"]) == ("volume", "act", where)
+        assert "has 900 rows, usually 9,000 (-90%)" in finding["sentence"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.evaluation import plots_page
+from docs.generator import plots_page
 from monitoring.detection import suite
 from monitoring.detection.drift_tests import run_tests
 from monitoring.index import index
@@ -98,10 +98,9 @@ def test_a_telephone_shows_the_whole_width(tab: Tab, pages: dict[str, Path], nam
 
 def test_a_wide_plot_scrolls_in_its_card(tab: Tab, tmp_path: Path) -> None:
     """The page of `dvc plots show`: on a telephone it is no wider than the telephone, for any plot."""
-    plots_page.write(tmp_path / "template.html")
     plot = {"mark": "point", "width": 2000, "data": {"values": [{"epoch": 1}]}, "encoding": {"x": {"field": "epoch"}}}
     shown = f'<div id="plot"><script>vegaEmbed("#plot", {json.dumps(plot)});</script></div>'
-    template = (tmp_path / "template.html").read_text()
+    template = plots_page.page()
     (tmp_path / "index.html").write_text(template.replace("{plot_divs}", shown).replace("{refresh_tag}", ""))
     tab.open(tmp_path / "index.html", width=400)
     tab.run("(async () => { while (!document.querySelector('#plot svg')) await new Promise(requestAnimationFrame) })()")

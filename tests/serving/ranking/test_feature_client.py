@@ -18,7 +18,7 @@ from common.paths import ROOT
 from features.quality import gate
 from features.store.item_snapshot import item_snapshot_path
 from features.store.online_store import state_dir
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult

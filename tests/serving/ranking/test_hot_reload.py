@@ -17,9 +17,11 @@ import pytest
 from common.errors import ModelError, SnapshotError
 from common.paths import ROOT
 from features.schema import read_views
-from features.store.item_snapshot import item_snapshot_path, write_snapshot
+from features.store.item_snapshot import item_snapshot_path
+from features.store.snapshot_writer import write_snapshot
 from serving.ranking.hot_reload import EVERY, Reloader
-from serving.ranking.loaded_model import LoadedModel, ModelSources
+from serving.ranking.loaded_model import LoadedModel
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.store.item_snapshot import item_snapshot_path
-from serving.ranking.loaded_model import ModelSources
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import RankRequest
 from serving.shadow.protocol import encode_line

@@ -1,15 +1,16 @@
 """The template of the page that `dvc plots show` fills. It contains Vega, so that it opens without a network.
 
-DVC's own template loads Vega from a server. The scripts here come from the installed package vl-convert-python; none
-are kept in the repository. `.dvc/config` names the page as `plots.html_template`.
+DVC's own template loads Vega from a server. The scripts here come from the installed package vl-convert-python, whose
+version is pinned. `.dvc/config` names the page as `plots.html_template`; it is in git, so that `dvc plots` works in a
+clone in which nothing has run yet.
 """
 
+import functools
 from pathlib import Path
 
 import vl_convert
 
-from common.files import replacing
-
+PAGE_PATH = Path(".dvc/plots/page.html")
 # DVC calls vegaEmbed(element, specification) for each plot. Its action links are left out: they open a web site.
 EMBED = "window.vegaEmbed = (where, plot) => vegaEmbed(where, plot, {actions: false, renderer: 'svg'});"
 STYLE = """
@@ -22,6 +23,7 @@ table { border-collapse: collapse; }
 td, th { padding: 4px 12px; text-align: left; }
 """
 PAGE = """<!DOCTYPE html>
+<!-- The script is Vega, Vega-Lite and Vega-Embed, unchanged: .dvc/plots/LICENSE.txt -->
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -40,7 +42,7 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def write(path: Path) -> None:
-    """Write the template of DVC's page of plots to `path`."""
-    with replacing(path) as partial:
-        partial.write_text(PAGE % {"style": STYLE, "scripts": vl_convert.javascript_bundle(EMBED)}, encoding="utf-8")
+@functools.cache
+def page() -> str:
+    """The template, with the placeholders of DVC."""
+    return PAGE % {"style": STYLE, "scripts": vl_convert.javascript_bundle(EMBED)}

@@ -1,0 +1,211 @@
+"""Whether the rows of a window can be compared with the reference of a model: files, columns, types and values.
+
+What is wrong is an UnreadableWindowError: one sentence that names file, column, what was expected and found, and what
+to do next.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.errors import SourceError
+from common.exit_status import UNREADABLE
+from features.encoding.histogram_counts import files_of, select_rows
+from features.encoding.histograms import Days, Histograms
+from features.engine import sql
+from features.engine.connection import connect
+from features.schema import Column, DType, Kind, Role, Schema, TaskKind
+from models.model_folder import Model
+
+IDS = (Role.EVENT_ID, Role.USER, Role.ITEM)
+SHOWN = 5  # wrong values that a sentence names
+WORDS = {
+    DType.INT8: "an integer",
+    DType.INT64: "an integer",
+    DType.FLOAT32: "a number",
+    DType.STRING: "text",
+    DType.TIMESTAMP: "a timestamp (UTC, without a zone)",
+    DType.INT64_LIST: "a list of integers",
+    DType.STRING_LIST: "a list of texts",
+}
+REMEDY = "Write the window as the pipeline does (data/training, monitoring.impression_window), with the declared types."
+
+
+class UnreadableWindowError(SourceError):
+    """The window cannot be read: it is no Parquet, or not of the schema of the model."""
+
+    exit_status = UNREADABLE
+
+
+@contextmanager
+def refusing_unreadable(rows: Path) -> Iterator[None]:
+    """Turn an error of DuckDB or Arrow about the content of `rows` into an UnreadableWindowError."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise UnreadableWindowError(f"{rows} cannot be read: {_first_line(error)}. {REMEDY}") from error
+
+
+def check_window(rows: Path, model: Model, reference: Histograms, days: Days | None = None) -> None:
+    """Raise UnreadableWindowError where the rows (of these days) in the Parquet file(s) are no window of this model.
+
+    Where there is no file it is a SourceError.
+    """
+    for path in _files(rows):
+        fields = _fields(path)
+        _check_columns(path, fields, model, reference)
+        _check_types(path, fields, model, reference)
+    with refusing_unreadable(rows), connect() as connection:
+        connection.execute(f"create view __window as {select_rows(rows, model.schema, days)}")
+        _check_values(rows, connection, model)
+
+
+def _files(rows: Path) -> list[Path]:
+    """The files of the window; raises SourceError where there is none: no window, rather than an unreadable one."""
+    files = files_of(rows)
+    if not files:
+        raise SourceError(
+            f"{rows} does not exist: --current is a Parquet file with the columns of the training set, or a pattern "
+            "of such files in quotes, e.g. --current 'data/training/*.parquet'"
+        )
+    for path in files:
+        if path.is_dir():
+            raise UnreadableWindowError(
+                f"{path} is a folder, expected a Parquet file: for all the files in it use --current '{path}/*.parquet'"
+            )
+    return files
+
+
+def _fields(path: Path) -> dict[str, pa.DataType]:
+    """The types of the columns of a Parquet file, by name."""
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        found = "an empty file" if path.is_file() and not path.stat().st_size else _first_line(error)
+        raise UnreadableWindowError(
+            f"{path} cannot be read as Parquet: {found}. Write the rows of the window as Parquet, with the columns of "
+            "the training set"
+        ) from error
+    return {field.name: field.type for field in schema}
+
+
+def _check_columns(path: Path, fields: dict[str, pa.DataType], model: Model, reference: Histograms) -> None:
+    missing = _needed(model.schema, reference) - fields.keys()
+    if missing:
+        raise UnreadableWindowError(
+            f"{path} has no columns {sorted(missing)}, which {model.name} {model.tag} was trained on: use a window of "
+            "the same schema, or the model that was trained on this one"
+        )
+
+
+def _needed(schema: Schema, reference: Histograms) -> set[str]:
+    """Names of the columns that a comparison reads."""
+    keys = (schema.timestamp, schema.event_id, schema.user, schema.item, schema.scenario)
+    return {*keys, *schema.task_names, *(bins.source_column for bins in reference.bins)}
+
+
+def _check_types(path: Path, fields: dict[str, pa.DataType], model: Model, reference: Histograms) -> None:
+    needed = _needed(model.schema, reference)
+    classes = frozenset(task.name for task in model.schema.tasks if task.kind is TaskKind.MULTI_CLASS)
+    for column in _columns(model):
+        found = fields.get(column.name)
+        if column.name in needed and found is not None and not _fits(column, found, classes):
+            raise UnreadableWindowError(
+                f"{path}: column {column.name} is {WORDS[column.dtype]} ({column.dtype}) in the schema of "
+                f"{model.name} {model.tag}, found {found}. {REMEDY}"
+            )
+    for name in (f"score_{output}" for output in model.schema.output_names):
+        if name in fields and not _is_number(fields[name]):
+            raise UnreadableWindowError(f"{path}: column {name} is a probability, found {fields[name]}. {REMEDY}")
+
+
+def _columns(model: Model) -> tuple[Column, ...]:
+    """The columns of the training set."""
+    return (*model.schema.events, *(column for view in model.views for column in view.columns))
+
+
+def _fits(column: Column, found: pa.DataType, classes: frozenset[str]) -> bool:
+    """Whether values of the type `found` are read as those of the column; `classes` are labels that are no rates."""
+    types = pa.types
+    if types.is_dictionary(found):
+        found = found.value_type
+    if column.dtype in (DType.INT64_LIST, DType.STRING_LIST):
+        is_list = types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
+        inner = types.is_integer if column.dtype is DType.INT64_LIST else _is_text
+        return is_list and inner(found.value_type)
+    if column.dtype is DType.STRING:
+        return _is_text(found)
+    if column.dtype is DType.TIMESTAMP:
+        return types.is_timestamp(found) and found.tz is None
+    if column.kind is Kind.CATEGORICAL or column.role in IDS or column.name in classes:
+        return bool(types.is_integer(found))
+    return _is_number(found)
+
+
+def _is_text(found: pa.DataType) -> bool:
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+
+
+def _is_number(found: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_integer(found) or types.is_floating(found) or types.is_boolean(found))
+
+
+def _check_values(rows: Path, connection: duckdb.DuckDBPyConnection, model: Model) -> None:
+    """Raise UnreadableWindowError where a value of the view `__window` cannot be read as one of its column."""
+    present = {name for name, *_ in connection.execute("describe __window").fetchall()}
+    rules = [rule for rule in _rules(model) if rule.column in present]
+    counts = ", ".join(f"count(*) filter (not coalesce({rule.holds}, false))" for rule in rules)
+    broken = connection.execute(f"select {counts} from __window").fetchone() or ()
+    for rule, count in zip(rules, broken, strict=True):
+        if count:
+            values = connection.execute(
+                f"select distinct {sql.column(rule.column)} from __window where not coalesce({rule.holds}, false) "
+                f"order by all limit {SHOWN}"
+            ).fetchall()
+            found = ", ".join("null" if value is None else repr(value) for (value,) in values)
+            raise UnreadableWindowError(
+                f"{rows}: column {rule.column} is {rule.expected}, found {found} in {count:,} rows. {REMEDY}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueRule:
+    """What a value of a column must be, in words and as a condition in SQL; null breaks the condition."""
+
+    column: str
+    expected: str
+    holds: str
+
+
+def _rules(model: Model) -> Iterator[ValueRule]:
+    schema = model.schema
+    timestamp, scenario = sql.column(schema.timestamp), sql.column(schema.scenario)
+    yield ValueRule(column=schema.timestamp, expected="a timestamp in every row", holds=f"isfinite({timestamp})")
+    names = ", ".join(map(sql.literal, schema.scenarios))
+    yield ValueRule(
+        column=schema.scenario,
+        expected=f"one of the scenarios {list(schema.scenarios)} of {model.name} {model.tag}",
+        holds=f"{scenario} in ({names})",
+    )
+    for task in schema.tasks:
+        classes = task.classes or (0, 1)
+        allowed = ", ".join(sql.literal(value) if isinstance(value, str) else str(value) for value in classes)
+        name = sql.column(task.name)
+        yield ValueRule(
+            column=task.name,
+            expected=f"a label: {', '.join(map(str, classes))} or null (not observed)",
+            holds=f"({name} is null or {name} in ({allowed}))",
+        )
+    for output in schema.output_names:
+        name = sql.column(f"score_{output}")
+        yield ValueRule(column=f"score_{output}", expected="a probability", holds=f"{name}::double between 0 and 1")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
