@@ -203,7 +203,7 @@ def test_openmp_waits_passively_in_stages_that_run_beside_another(
         monkeypatch.setenv(POLICY, chosen)
     names = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
     stages = {
-        name: {"cmd": f"echo ${{{POLICY}-unset}} > {name}", "deps": [*deps, "raw"], "outs": [name]}
+        name: {"cmd": f"(printenv {POLICY} || echo unset) > {name}", "deps": [*deps, "raw"], "outs": [name]}
         for name, deps in names.items()
     }
     write_repository(workspace, **stages)
