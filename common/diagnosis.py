@@ -65,13 +65,20 @@ def explain(fault: BaseException, options: Mapping[str, Any]) -> str | None:
         if (number := _number_of(cause)) is not None:
             return _sentence(cause, number, paths)
         cause = cause.__cause__
+    try:
+        return next((f"{sentence} {_short(fault)}" for sentence in _damages(paths)), None)
+    except OSError as closed:
+        return None if (number := _number_of(closed)) is None else _sentence(closed, number, paths)
+
+
+def _damages(paths: Mapping[str, Path]) -> Iterator[str]:
+    """A sentence for each file below the paths that is damaged; raises OSError for one that cannot be read."""
     for option, path in paths.items():
         if path.suffix in CHECKS and path.is_dir():
-            return f"{path} ({option}) {REASONS[errno.EISDIR]}"
+            yield f"{path} ({option}) {REASONS[errno.EISDIR]}."
         for file in _files(path):
             if damage := damage_of(file):
-                return f"{file} ({option}) is damaged: {damage}. Make it anew (`dvc repro`). {_short(fault)}"
-    return None
+                yield f"{file} ({option}) is damaged: {damage}. Make it anew (`dvc repro`)."
 
 
 def check_whole(files: Mapping[str, Path]) -> None:
@@ -105,16 +112,13 @@ def _sentence(fault: BaseException, number: int, paths: Mapping[str, Path]) -> s
 
 
 def damage_of(path: Path) -> str | None:
-    """What is wrong with a file, by its content or the end of its name; None where nothing is known to be."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-        if not head:
-            return "it is empty"
-        check = CHECKS.get(path.suffix)
-        return check(path, head) if check else None
-    except OSError as error:
-        return error.strerror or str(error)
+    """What is wrong with a file, by its content and the end of its name; None where nothing is known to be."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        return "it is empty"
+    check = CHECKS.get(path.suffix)
+    return check(path, head) if check else None
 
 
 def _check_json(path: Path, _: bytes) -> str | None:

@@ -32,7 +32,7 @@ NOT_ALONE = {  # on the tiny project they have no input, no option, or another t
 STAGES = [name for name in COMMANDS if not name.startswith(("flows", "benchmarks")) and name not in NOT_ALONE]
 KINDS = ("missing", "empty", "garbage", "truncated", "a folder for a file, or a file for a folder")
 FILLED_ANEW = {("features.refresh", "online", "missing"), ("features.refresh", "online", "empty")}
-LONG = {"features.refresh", "models.train"}  # of which the bytes are the subject of other tests
+LONG = {"features.refresh", "models.train", "release.replay"}  # reports with run and time; other tests compare them
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ HEAVY = (
     "torch safetensors.torch pandas pyarrow.parquet duckdb scipy.stats feast ibis great_expectations cyclopts prefect"
 )
 # Which a process without the right to read the folder of Python cannot load when it needs them.
-STANDARD = "ftplib modulefinder multiprocessing.synchronize multiprocessing.managers sqlite3 zoneinfo"
+STANDARD = "ftplib modulefinder multiprocessing.synchronize multiprocessing.managers sqlite3 zoneinfo statistics"
 NOBODY = 12_345  # a uid without an entry in /etc/passwd
 
 
@@ -106,7 +106,7 @@ def command_server() -> Iterator[CommandServer]:
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints while it is imported is no answer
-    for name in f"{HEAVY} {STANDARD}".split():
+    for name in f"{STANDARD} {HEAVY} sklearn.metrics dvclive filecmp".split():
         importlib.import_module(name)
     gc.freeze()  # a fork does not copy what it never looks at
     for line in sys.stdin:
