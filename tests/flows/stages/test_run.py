@@ -210,5 +210,5 @@ def test_openmp_waits_passively_in_stages_that_run_beside_another(
     (workspace / "raw").write_text("1")
     assert set(states(run()).values()) == {"ran"}
     waits = {name: (workspace / name).read_text().strip() for name in names}
-    alone = chosen or "unset"
-    assert waits == {"first": alone, "left": beside, "right": beside, "last": alone}
+    usual = chosen or "unset"
+    assert waits == {"first": usual, "left": beside, "right": beside, "last": usual}
