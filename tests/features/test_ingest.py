@@ -178,7 +178,7 @@ def test_duplicates_without_a_fingerprint_are_kept_and_counted(ingest, capsys):
     ],
 )
 def test_timestamps_that_were_read_in_another_unit_are_an_error(ingest, unit, wrong, message):
-    """A reader that takes milliseconds for seconds, seconds for nanoseconds, ... is refused, with what to use instead."""
+    """A reader that takes milliseconds for seconds, seconds for nanoseconds, ... is refused."""
     events = shuffled()
     numbers = events["timestamp"].astype(f"datetime64[{unit}]").astype("int64")
     log = log_of(events)
