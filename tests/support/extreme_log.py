@@ -88,19 +88,26 @@ def logs(draw: st.DrawFn) -> tuple[Schema, dict[str, list[Row]]]:
         rows = [{key: ids[0], **plain}]
         tables[name] = rows + [{key: id_, **draw(_values(declared.tables[name][1:]))} for id_ in ids[1:]]
     context = {f"context_{kind}": value for kind, value in PLAIN.items()}
-    ids = {key: tables[name][0][key] for name, key in (("users", "user"), ("items", "item"))}
+    first: Row = {key: tables[name][0][key] for name, key in (("users", "user"), ("items", "item"))}
     tables["events"] = [
-        {**ids, **context, "timestamp": START + datetime.timedelta(hours=9 * hour), "scenario": "a", "click": hour % 2}
+        {
+            **first,
+            **context,
+            "timestamp": START + datetime.timedelta(hours=9 * hour),
+            "scenario": "a",
+            "click": hour % 2,
+        }
         for hour in range(10)
     ]
     for _ in range(draw(st.integers(3, 8))):
-        known = {key: draw(st.sampled_from(tables[name]))[key] for name, key in (("users", "user"), ("items", "item"))}
+        known = (("user", draw(st.sampled_from(tables["users"]))), ("item", draw(st.sampled_from(tables["items"]))))
+        chosen: Row = {key: row[key] for key, row in known}
         when = draw(
             st.sampled_from([row["timestamp"] for row in tables["events"]]) | extreme_values.of(DType.TIMESTAMP)
         )
         drawn = draw(_values(declared.context))
         click = draw(st.sampled_from([0, 1, 2, None]))
-        tables["events"].append({**known, **drawn, "timestamp": when, "scenario": "a", "click": click})
+        tables["events"].append({**chosen, **drawn, "timestamp": when, "scenario": "a", "click": click})
     return declared, tables
 
 

@@ -46,7 +46,12 @@ def pandas_columns(values: list[Any], dtype: DType) -> Iterator[pd.Series]:
     arrow = pa.array(values, TYPES[dtype])
     yield pd.Series(values, dtype=object)
     yield pd.Series(arrow, dtype=pd.ArrowDtype(arrow.type))
-    nullable = {DType.INT8: "Int8", DType.INT64: "Int64", DType.FLOAT32: "Float32", DType.STRING: "string"}
+    nullable: dict[DType, Any] = {
+        DType.INT8: "Int8",
+        DType.INT64: "Int64",
+        DType.FLOAT32: "Float32",
+        DType.STRING: "string",
+    }
     if dtype in nullable:
         yield pd.Series(pd.array(values, dtype=nullable[dtype]))
     if None not in values and dtype not in (DType.STRING, DType.INT64_LIST, DType.STRING_LIST):

@@ -59,6 +59,6 @@ def test_every_value_is_encoded_exactly(tmp_path, rows):
     batch, requests = encoder.encode(table), RequestEncoder(encoder, frozenset(column.name for column in COLUMNS))
     assert abs(batch.numeric).max() <= 8
     for index, row in enumerate(rows):
-        alone = requests.encode(row, 0)
+        encoded = requests.encode(row, 0)
         for part in ("categorical", "bags", "numeric"):
-            assert getattr(alone, part)[0].tobytes() == getattr(batch, part)[index].tobytes()
+            assert getattr(encoded, part)[0].tobytes() == getattr(batch, part)[index].tobytes()
