@@ -1,6 +1,7 @@
 """The checks of a column's declaration: type by role, bounds and closed sets that its values can have."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from common.errors import SchemaError
@@ -42,6 +43,10 @@ class Declared(Protocol):
         """Its largest value."""
 
     @property
+    def vocabulary(self) -> str:
+        """The name of its vocabulary."""
+
+    @property
     def values(self) -> tuple[str | int, ...] | None:
         """Its closed set of values."""
 
@@ -77,6 +82,20 @@ def check_declaration(column: Declared) -> None:
         raise SchemaError(f"column {column.name}: log is for numeric features, found kind {column.kind}")
     _check_bounds(column)
     _check_values(column)
+
+
+def check_types(where: str, tables: Mapping[str, Sequence[Declared]]) -> None:
+    """Raises SchemaError where columns of one vocabulary, or an id in two tables, are of different types."""
+    types: dict[str, Declared] = {}
+    for column in (column for table in tables.values() for column in table):
+        if column.kind in (None, "numeric"):
+            continue
+        other = types.setdefault(column.vocabulary, column)
+        if column.dtype.removesuffix("_list") != other.dtype.removesuffix("_list"):
+            raise SchemaError(
+                f"{where}: {other.name} is {other.dtype} and {column.name} is {column.dtype}, but they share the "
+                f"vocabulary {column.vocabulary}; declare one type, or another domain"
+            )
 
 
 def _check_bounds(column: Declared) -> None:
