@@ -18,7 +18,7 @@ from tests.support.command_server import NOBODY, CommandServer, End, command_ser
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(1200)]
 COMMANDS = command_line.all_commands()
-NOT_ALONE = {  # on the tiny project they have no input, no option, or another test of their own
+TESTED_ELSEWHERE = {  # on the tiny project they have no input, no option, or another test of their own
     "features.ingest",
     "features.validate",
     "models.evaluate",
@@ -29,7 +29,7 @@ NOT_ALONE = {  # on the tiny project they have no input, no option, or another t
     "monitoring.index",
     "monitoring.timeline",
 }
-STAGES = [name for name in COMMANDS if not name.startswith(("flows", "benchmarks")) and name not in NOT_ALONE]
+STAGES = [name for name in COMMANDS if not name.startswith(("flows", "benchmarks")) and name not in TESTED_ELSEWHERE]
 KINDS = ("missing", "empty", "garbage", "truncated", "a folder for a file, or a file for a folder")
 FILLED_ANEW = {("features.refresh", "online", "missing"), ("features.refresh", "online", "empty")}
 LONG = {"features.refresh", "models.train", "release.replay"}  # reports with run and time; other tests compare them
@@ -113,7 +113,7 @@ def test_a_full_disk_leaves_no_half_file(server: CommandServer, project: Path, n
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("name", [*STAGES, "features.ingest", "features.validate", "monitoring.index"])
 def test_another_user_without_rights_gets_a_sentence(server: CommandServer, project: Path, name: str) -> None:
-    """A user without an entry in /etc/passwd and without HOME, who may write nothing, is told which path is closed."""
+    """A user without an entry in /etc/passwd and without HOME, who may write nothing, learns which path is closed."""
     end = run(server, name, project, uid=NOBODY, environment={"HOME": None})
     assert_stopped(end)
     assert "is closed to this user" in end.output, end.output

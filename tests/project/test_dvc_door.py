@@ -124,13 +124,13 @@ def test_experiments_are_queued_compared_and_kept(tmp_path: Path) -> None:
     folder = training_project(tmp_path / "project")
     typed("dvc repro", folder)
     commit(folder)
-    queue, run_all, alone = commands("Try parameters in a queue")
+    queue, run_all, in_copy = commands("Try parameters in a queue")
     compare, keep = commands("Compare and keep")
     typed(queue, folder)
     wait_until(lambda: {"slow", "fast"} <= names_of(folder), seconds=300)
     wait_until(lambda: "Worker status: 0 active, 0 idle" in typed("dvc queue status", folder), seconds=120)
     typed(run_all, folder)
-    typed(alone, folder)
+    typed(in_copy, folder)
     assert typed("git status --porcelain --untracked-files=no", folder) == "", "the workspace changed"
     assert names_of(folder) == {"slow", "fast", "narrow", "unaveraged"}
 
