@@ -71,8 +71,15 @@ def build(
         context.validation_results_store.set(key, result)
         path = key.to_tuple()  # type: ignore[no-untyped-call]
         pages[table] = "/".join(["validations", *path]) + ".html"
-    site = {"name": name, "title": title, "remedy": remedy, "headings": headings, "tables": tables, "pages": pages}
-    site |= {"run": None if run is None else dataclasses.asdict(run)}
+    site: dict[str, Any] = {
+        "name": name,
+        "title": title,
+        "remedy": remedy,
+        "headings": headings,
+        "tables": tables,
+        "pages": pages,
+        "run": None if run is None else dataclasses.asdict(run),
+    }
     context.add_data_docs_site("local", _settings(docs.absolute(), site))
     logging.getLogger(SITE_BUILDER).addFilter(_raise_error)
     context.build_data_docs()
