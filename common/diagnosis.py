@@ -25,14 +25,14 @@ REASONS = {
     errno.EROFS: "is on a read-only file system: name an output on another one",
     errno.EISDIR: "is a folder, expected a file",
     errno.ENOTDIR: "has a file where its path needs a folder",
-    errno.EEXIST: "is a file, expected a folder",
+    errno.EEXIST: "exists already: remove it, or name another output",
     errno.ENOSPC: f"cannot be written, no space is left on the device: {AGAIN}",
     errno.EDQUOT: f"cannot be written, the quota is used up: {AGAIN}",
     errno.EFBIG: "cannot be written, it is larger than this user's files may be (`ulimit -f`)",
     errno.ENAMETOOLONG: "has a longer name than the file system allows",
     errno.ELOOP: "is a symbolic link that leads back to itself",
     errno.EMFILE: "cannot be opened, too many files are open (`ulimit -n`)",
-    errno.EIO: "cannot be read or written, the device fails (`dmesg` says more)",
+    errno.EIO: "cannot be read or written, the device is full or fails (`df` and `dmesg` say more)",
     errno.ESTALE: "was lost by the network file system: run the command again",
 }
 CLASSES = {
@@ -46,9 +46,12 @@ TEXTS = {os.strerror(number): number for number in REASONS if number != errno.EP
     "No files found that match": errno.ENOENT,  # DuckDB
     "attempt to write a readonly database": errno.EACCES,  # SQLite
     "database or disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "unable to open database file": errno.EACCES,
 }
 LONGEST = 300  # letters of an error that a sentence has
 PARQUET = b"PAR1"
+SMALLEST_PARQUET = 12  # bytes: both marks and the length of the footer
 NUMPY = b"\x93NUMPY"
 SQLITE = b"SQLite format 3\0"
 PARTS = 10_000  # files of a folder that are looked at
@@ -62,13 +65,20 @@ def explain(fault: BaseException, options: Mapping[str, Any]) -> str | None:
         if (number := _number_of(cause)) is not None:
             return _sentence(cause, number, paths)
         cause = cause.__cause__
+    try:
+        return next((f"{sentence} {_short(fault)}" for sentence in _damages(paths)), None)
+    except OSError as closed:
+        return None if (number := _number_of(closed)) is None else _sentence(closed, number, paths)
+
+
+def _damages(paths: Mapping[str, Path]) -> Iterator[str]:
+    """A sentence for each file below the paths that is damaged; raises OSError for one that cannot be read."""
     for option, path in paths.items():
         if path.suffix in CHECKS and path.is_dir():
-            return f"{path} ({option}) {REASONS[errno.EISDIR]}"
+            yield f"{path} ({option}) {REASONS[errno.EISDIR]}."
         for file in _files(path):
             if damage := damage_of(file):
-                return f"{file} ({option}) is damaged: {damage}. Make it anew (`dvc repro`). {_short(fault)}"
-    return None
+                yield f"{file} ({option}) is damaged: {damage}. Make it anew (`dvc repro`)."
 
 
 def check_whole(files: Mapping[str, Path]) -> None:
@@ -102,16 +112,13 @@ def _sentence(fault: BaseException, number: int, paths: Mapping[str, Path]) -> s
 
 
 def damage_of(path: Path) -> str | None:
-    """What is wrong with a file, by its content or the end of its name; None where nothing is known to be."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-        if not head:
-            return "it is empty"
-        check = CHECKS.get(path.suffix)
-        return check(path, head) if check else None
-    except OSError as error:
-        return error.strerror or str(error)
+    """What is wrong with a file, by its content and the end of its name; None where nothing is known to be."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        return "it is empty"
+    check = CHECKS.get(path.suffix)
+    return check(path, head) if check else None
 
 
 def _check_json(path: Path, _: bytes) -> str | None:
@@ -126,7 +133,8 @@ def _check_parquet(path: Path, head: bytes) -> str | None:
     with path.open("rb") as file:
         file.seek(-min(8, path.stat().st_size), 2)
         tail = file.read()
-    return None if head[:4] == tail[-4:] == PARQUET else "it is not a whole Parquet file"
+    whole = path.stat().st_size >= SMALLEST_PARQUET and head[:4] == tail[-4:] == PARQUET
+    return None if whole else "it is not a whole Parquet file"
 
 
 def _check_numpy(path: Path, head: bytes) -> str | None:
@@ -149,7 +157,7 @@ def _check_sqlite(path: Path, head: bytes) -> str | None:
     if head != SQLITE:
         return "it is not a database of SQLite"
     try:
-        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         return f"it is not a whole database of SQLite ({error})"

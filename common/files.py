@@ -1,5 +1,6 @@
 """Files that are whole or absent, their checksums, and locks between processes."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -25,6 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         sync(partial)
         partial.replace(path)
+    except OSError as error:
+        _add_name(error, path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -42,8 +46,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield partial
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
+    except OSError as error:
+        _add_name(error, path)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _add_name(error: OSError, path: Path) -> None:
+    """The error of a full disk knows no file: it is of the one that was written."""
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) and error.filename is None:
+        error.filename = str(path)
 
 
 def partial_of(path: Path) -> Path:

@@ -29,6 +29,7 @@ REFERENCE = ARTIFACTS / "reference.json"
 MODELS = ARTIFACTS / "models"
 MODEL = MODELS / "hinet"  # the model that is packaged, released and served
 CHECKPOINTS = ARTIFACTS / "checkpoints"
+LIVE = ARTIFACTS / "live"  # the curves of a training while it runs
 PREDICTIONS = ARTIFACTS / "predictions"
 BENTO = ARTIFACTS / "bento"
 ONLINE_STORE = ARTIFACTS / "online.db"  # made by `dvc repro`

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common import params, stage
+from common.files import replacing_folder
 from features.schema import read_schema, to_json
 
 
@@ -13,13 +14,12 @@ def aggregate(*, schema: Path, validated: Path, out: Path) -> None:
     from features.engine.feature_views import feature_views
 
     declared, settings = read_schema(schema), params.load().aggregate
-    out.mkdir(parents=True)
     views = feature_views(declared, settings)
-    (out / "views.json").write_text(to_json(views))
-    with connect(out / "spill") as connection:
+    with replacing_folder(out) as partial, connect(partial / "spill") as connection:
+        (partial / "views.json").write_text(to_json(views), encoding="utf-8")
         open_events(connection, declared, validated)
         for view in views:
-            rows = write_view(connection, declared, view, settings, out / f"{view.name}.parquet")
+            rows = write_view(connection, declared, view, settings, partial / f"{view.name}.parquet")
             print(f"{view.name}: {rows:,} snapshots of {len(view.columns)} features", flush=True)
 
 

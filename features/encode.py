@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import params, stage
+from common.files import replacing_folder
 from features.schema import SPLITS, inputs_from, read_schema, read_views
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def encode(*, schema: Path, views: Path, training: Path, encoder: Path, out: Pat
     fitted = fit_encoder(declared, columns, training / "train.parquet", settings.minimum_count)
     fitted.write(encoder)
     print(_summary(fitted), flush=True)
-    for split in SPLITS:
-        write_tensors(fitted, declared, training / f"{split}.parquet", out / split)
+    with replacing_folder(out) as partial:
+        for split in SPLITS:
+            write_tensors(fitted, declared, training / f"{split}.parquet", partial / split)
 
 
 def _summary(encoder: "Encoder") -> str:

@@ -23,10 +23,14 @@ def materialize(*, schema: Path, features: Path, online: Path) -> None:
     online.parent.mkdir(parents=True, exist_ok=True)
     online.unlink(missing_ok=True)
     set_ibis_backend(threads=1)  # one thread: rows in one order, the same bytes every time
-    store = open_store(declared, views, features=features, online=online, registry=online.parent / "registry.db")
-    as_of = newest_timestamp(views, features)
-    store.materialize(BEGINNING, as_of)
-    items = write_snapshot(declared, views, features=features, as_of=as_of, path=item_snapshot_path(online))
+    try:
+        store = open_store(declared, views, features=features, online=online, registry=online.parent / "registry.db")
+        as_of = newest_timestamp(views, features)
+        store.materialize(BEGINNING, as_of)
+        items = write_snapshot(declared, views, features=features, as_of=as_of, path=item_snapshot_path(online))
+    except BaseException:
+        online.unlink(missing_ok=True)  # so that half a store is not taken for one
+        raise
     print(
         f"online store {online} and the snapshot of {items:,} items hold the features as of {as_of:%Y-%m-%d %H:%M} UTC",
         flush=True,

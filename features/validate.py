@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common import params, stage
 from common.errors import ValidationError
+from common.files import replacing_folder
 from features.schema import read_schema
 
 
@@ -26,7 +27,10 @@ def validate(*, schema: Path, ingested: Path, out: Path, quarantine: Path, repor
 
     settings = params.load().validation
     declared = limit_timestamps(read_schema(schema), settings.not_after)
-    results = check_raw_log(declared, ingested=ingested, out=out, quarantine=quarantine, tolerance=settings.tolerance)
+    with replacing_folder(out) as accepted, replacing_folder(quarantine) as broken:
+        results = check_raw_log(
+            declared, ingested=ingested, out=accepted, quarantine=broken, tolerance=settings.tolerance
+        )
     write_report(results, name=declared.name, report=report, docs=docs)
     if not all(result.passed for result in results):
         shutil.rmtree(out)  # so that it is not taken for accepted data

@@ -41,6 +41,7 @@ def train(
     settings = params.load().train
     copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
     check_whole(copied)  # they are copied when the training is over
+    out.parent.mkdir(parents=True, exist_ok=True)  # an error now, and not then
     if settings.processes > 1 and not distributed.launched():
         folders = {"tensors": tensors, "out": out, "checkpoints": checkpoints, "live": live}
         distributed.launch(train, settings.processes, {"model": model, **copied, **folders})

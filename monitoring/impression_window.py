@@ -36,6 +36,7 @@ def impression_window(
     from features.schema import read_schema, read_views
     from monitoring.detection.served_window import write_served_window
 
+    out.unlink(missing_ok=True)  # the window of an earlier run: where this one fails there is none
     rows, labelled = write_served_window(
         log,
         events,

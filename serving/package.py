@@ -7,6 +7,8 @@ no build time is recorded.
 from pathlib import Path
 
 from common import stage
+from common.diagnosis import check_whole
+from common.files import replacing_folder
 
 
 def package(*, model: Path, online: Path, out: Path) -> None:
@@ -16,7 +18,10 @@ def package(*, model: Path, online: Path, out: Path) -> None:
     """
     from serving.bento.build import build_bento
 
-    tag = build_bento(model=model, online=online, out=out)
+    check_whole({"online": online} if online.exists() else {})  # a missing one is the build's own error
+    with replacing_folder(out) as partial:
+        partial.rmdir()  # the build makes it
+        tag = build_bento(model=model, online=online, out=partial)
     print(f"bento of model {tag}: bentoml serve {out.absolute()}", flush=True)  # BentoML finds no relative path
 
 

@@ -41,9 +41,9 @@ def _column(frame: pd.DataFrame, column: Column, where: str, first_row: int) -> 
         return typed_values(values, column.dtype)
     except _ERRORS as error:
         row, value, reason = _first_fault(values, column.dtype) or (None, None, str(error))
-        found = "" if row is None else f", row {first_row + row}: {_shown(value)}"
+        example = "" if row is None else f", row {first_row + row}: {_shown(value)}"
         raise SourceError(
-            f"{where}: column {column.name} does not fit its type {column.dtype}{found}: {reason}. "
+            f"{where}: column {column.name} does not fit its type {column.dtype}{example}: {reason}. "
             f"{_remedy(column.dtype, values)}"
         ) from error
 

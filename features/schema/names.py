@@ -49,7 +49,7 @@ def check_name(what: str, name: str) -> None:
 def refuse_equal(where: str, names: Iterable[str]) -> None:
     """Raises SchemaError where two names are equal, or differ in upper and lower case only.
 
-    DuckDB does not tell such columns apart.
+    For DuckDB they are one column.
 
     Args:
         where: Beginning of the message: whose names they are.

@@ -17,6 +17,7 @@ from common.errors import SchemaError
 from features.schema.columns import FEATURE_ROLES, Column, DType, Role, View
 from features.schema.names import check_name, check_text, refuse_derived, refuse_equal
 from features.schema.targets import Task, TaskKind
+from features.schema.values import check_types
 
 SPLITS = ("train", "valid", "test")  # of the impressions; in order of time where they are split by time
 
@@ -41,6 +42,7 @@ class Schema:
         self._check_names()
         self._check_tasks()
         self._check_kinds()
+        check_types(f"data set {self.name}", self.tables)
 
     def _check_names(self) -> None:
         columns = {table: [column.name for column in declared] for table, declared in self.tables.items()}

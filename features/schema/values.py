@@ -1,12 +1,55 @@
 """The checks of a column's declaration: type by role, bounds and closed sets that its values can have."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from common.errors import SchemaError
 
-if TYPE_CHECKING:
-    from features.schema.columns import Column
+
+class Declared(Protocol):
+    """What is checked of a column: see features/schema/columns.py, which these checks do not import."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def role(self) -> str:
+        """What the column is for."""
+
+    @property
+    def dtype(self) -> str:
+        """How it is stored."""
+
+    @property
+    def kind(self) -> str | None:
+        """How it is encoded."""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether values may be missing."""
+
+    @property
+    def log(self) -> bool:
+        """Whether its logarithm is encoded."""
+
+    @property
+    def minimum(self) -> float | None:
+        """Its least value."""
+
+    @property
+    def maximum(self) -> float | None:
+        """Its largest value."""
+
+    @property
+    def vocabulary(self) -> str:
+        """The name of its vocabulary."""
+
+    @property
+    def values(self) -> tuple[str | int, ...] | None:
+        """Its closed set of values."""
+
 
 YEARS = (-62_135_596_800, 253_402_300_799)  # seconds since 1970: from the year 1 to the end of 9999, as Python has them
 RANGES = {"int8": (-(2**7), 2**7 - 1), "int64": (-(2**63), 2**63 - 1), "timestamp": YEARS, "float32": None}
@@ -23,7 +66,7 @@ _TYPES = {  # by role: those that the pipeline can store, sort and compare; thos
 _NEVER_MISSING = frozenset({"event_id", "timestamp", "user", "item", "scenario"})
 
 
-def check_declaration(column: "Column") -> None:
+def check_declaration(column: Declared) -> None:
     """Raises SchemaError where no value could be stored, checked or encoded as the column declares."""
     allowed = _TYPES.get(column.role)
     if allowed is not None and column.dtype not in allowed:
@@ -41,7 +84,21 @@ def check_declaration(column: "Column") -> None:
     _check_values(column)
 
 
-def _check_bounds(column: "Column") -> None:
+def check_types(where: str, tables: Mapping[str, Sequence[Declared]]) -> None:
+    """Raises SchemaError where columns of one vocabulary, or an id in two tables, are of different types."""
+    types: dict[str, Declared] = {}
+    for column in (column for table in tables.values() for column in table):
+        if column.kind in (None, "numeric"):
+            continue
+        other = types.setdefault(column.vocabulary, column)
+        if column.dtype.removesuffix("_list") != other.dtype.removesuffix("_list"):
+            raise SchemaError(
+                f"{where}: {other.name} is {other.dtype} and {column.name} is {column.dtype}, but they share the "
+                f"vocabulary {column.vocabulary}; declare one type, or another domain"
+            )
+
+
+def _check_bounds(column: Declared) -> None:
     bounds = {"minimum": column.minimum, "maximum": column.maximum}
     declared = {side: bound for side, bound in bounds.items() if bound is not None}
     if not declared:
@@ -59,7 +116,7 @@ def _check_bounds(column: "Column") -> None:
         raise SchemaError(f"column {column.name}: minimum {column.minimum} is above maximum {column.maximum}")
 
 
-def _check_values(column: "Column") -> None:
+def _check_values(column: Declared) -> None:
     if column.values is None:
         return
     element = str(column.dtype).removesuffix("_list")

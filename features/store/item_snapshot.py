@@ -43,7 +43,7 @@ def item_columns(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:
 
 
 def snapshot_metadata(schema: Schema, views: tuple[View, ...], as_of: datetime, rows: int) -> dict[bytes, bytes]:
-    """The metadata of a snapshot file: timestamp (UTC), number of rows, fingerprint of the schema, the store's views."""
+    """The metadata of a snapshot file: timestamp (UTC), number of rows, the schema's fingerprint, the views."""
     return {
         _AS_OF: as_of.astimezone(UTC).isoformat().encode(),
         _ROWS: str(rows).encode(),

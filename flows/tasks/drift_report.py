@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
+from common.dvc_lock import outdated_outputs
 from common.exit_status import VERDICTS
 from common.paths import CHAMPION, FLOWS, MODEL, TRAINING, VALIDATION
 from flows.ops.written_by import written_by
@@ -67,7 +68,7 @@ async def report_drift(as_of: datetime.date, days: int, current: str, reference:
         "--first-day": str(first),
         "--last-day": str(last),
     }
-    if VALIDATION.exists():
+    if VALIDATION.exists() and str(VALIDATION) not in outdated_outputs(Path()):  # else it is not of the rows compared
         options["--validation"] = str(VALIDATION)
     set_aside(OUT, REPORT)
     return await run_for_document(Report, "monitoring.drift", options, OUT / REPORT)

@@ -85,17 +85,10 @@ def fit(
     weights = torch.ones(len(scenarios), len(names)) if cell_weights is None else cell_weights
     state = TrainState(network, recipe, resolve_device(device))
     loop = TrainingLoop(
-        state,
-        weights.to(state.device),
-        checkpoint,
-        group,
-        tasks=declared,
-        choice_set=valid.choice_set,
-        observe=observe,
+        state, weights.to(state.device), checkpoint, group, tasks=declared, choice_set=valid.choice_set, observe=observe
     )
     train_loader, valid_loader = BatchLoader(train, state.device), BatchLoader(valid, state.device)
     loop.resume()
-    loop.observe()
     with _progress_bar(state, train_loader.count, silent=not group.is_main) as progress:
         while not state.finished:
             epoch = loop.run_epoch(train_loader, valid_loader, progress)
@@ -103,7 +96,6 @@ def fit(
                 measured = len(names) - auxiliary
                 check_cells(epoch.valid_metrics[:, :measured], scenarios, names[:measured])
             loop.save()
-            loop.observe()
             if group.is_main:
                 progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(declared))}", file=sys.stderr)
     network.load_state_dict(state.best_weights)
@@ -150,6 +142,7 @@ class TrainingLoop:
         if saved is not None:
             self.state.restore(saved)
         self.group.check_same_step(self.state.average.steps, self.state.device)
+        self.observe()
 
     def save(self) -> None:
         """Write the checkpoint, in the main process; a state that is not finite is not saved."""
@@ -167,6 +160,7 @@ class TrainingLoop:
         loss = self.train_epoch(train, progress)
         warn_of_explosion(loss, number, self.cell_weights)
         self.state.end_epoch(EpochResult(number=number, train_loss=loss, **self.evaluate(valid)))
+        self.observe()
         return self.state.epochs[-1]
 
     def train_epoch(self, rows: BatchLoader, progress: "tqdm[Any]") -> float:

@@ -47,7 +47,7 @@ class DriftTest:
 def run_tests(comparison: Entry, limits: Drift) -> list[DriftTest]:
     """Every test of the comparison, with p-values corrected for their number.
 
-    Writes a `verdict` into each entry, and `corrected_p_values` by statistic.
+    Writes a `verdict` into each entry, None where nothing of it was tested, and `corrected_p_values` by statistic.
     """
     tests = [
         *_column_tests(comparison, limits),
@@ -65,7 +65,8 @@ def run_tests(comparison: Entry, limits: Drift) -> list[DriftTest]:
     for test in tests:
         test.entry["corrected_p_values"][test.statistic] = test.corrected
         name = "calibration_verdict" if test.statistic == "calibration" else "verdict"
-        test.entry[name] = max(test.level, test.entry[name], key=rank)
+        if test.enough_rows:
+            test.entry[name] = max(test.level, test.entry[name] or "ok", key=rank)
     return tests
 
 
@@ -77,7 +78,7 @@ def rank(level: Level) -> int:
 def _column_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
     for column in comparison["columns"]:
         for scenario, cell in column["scenarios"].items():
-            cell.update(verdict="ok", corrected_p_values={})
+            cell.update(verdict=None, corrected_p_values={})
             where = {
                 "column": column["column"],
                 "scenario": scenario,
@@ -115,7 +116,7 @@ def _unusual_value_tests(cell: Entry, limits: Drift, where: Entry) -> Iterator[D
 
 def _mix_test(comparison: Entry, limits: Drift) -> DriftTest:
     mix = comparison["mix"]
-    mix.update(verdict="ok", corrected_p_values={})
+    mix.update(verdict=None, corrected_p_values={})
     return DriftTest(
         statistic="mix",
         value=mix["psi"],
@@ -130,7 +131,7 @@ def _mix_test(comparison: Entry, limits: Drift) -> DriftTest:
 
 def _volume_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
     for entry in comparison["volume"]["scenarios"]:
-        entry.update(verdict="ok" if entry["enough_rows"] else None, corrected_p_values={})
+        entry.update(verdict=None, corrected_p_values={})
         if entry["enough_rows"]:
             yield DriftTest(
                 statistic="volume",
@@ -145,7 +146,7 @@ def _volume_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
 
 def _label_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
     for entry in comparison["labels"]:
-        entry.update(verdict="ok", corrected_p_values={})
+        entry.update(verdict=None, corrected_p_values={})
         if entry["rate"] is not None and entry["reference_rate"]:
             usual = entry["reference_rate"]
             yield DriftTest(
@@ -163,7 +164,7 @@ def _label_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
 
 def _score_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
     for entry in comparison["scores"]:
-        entry.update(verdict="ok", corrected_p_values={})
+        entry.update(verdict=None, calibration_verdict=None, corrected_p_values={})
         where = {
             "scenario": entry["scenario"],
             "task": entry["task"],
@@ -178,7 +179,6 @@ def _score_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
             p_value=entry["p_value"],
             **where,
         )
-        entry["calibration_verdict"] = "ok" if entry["ratio"] else None
         if entry["ratio"]:
             factor = entry["ratio"] / entry["reference_ratio"]
             yield DriftTest(
@@ -193,7 +193,7 @@ def _score_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
 
 def _auc_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
     for entry in comparison["performance"]:
-        entry.update(verdict=None if entry["fall"] is None else "ok", corrected_p_values={})
+        entry.update(verdict=None, corrected_p_values={})
         if entry["fall"] is not None:
             yield DriftTest(
                 statistic="ranking",

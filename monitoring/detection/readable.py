@@ -86,9 +86,9 @@ def _fields(path: Path) -> dict[str, pa.DataType]:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        found = "an empty file" if path.is_file() and not path.stat().st_size else _first_line(error)
+        actual = "an empty file" if path.is_file() and not path.stat().st_size else _first_line(error)
         raise UnreadableWindowError(
-            f"{path} cannot be read as Parquet: {found}. Write the rows of the window as Parquet, with the columns of "
+            f"{path} cannot be read as Parquet: {actual}. Write the rows of the window as Parquet, with the columns of "
             "the training set"
         ) from error
     return {field.name: field.type for field in schema}
@@ -113,11 +113,11 @@ def _check_types(path: Path, fields: dict[str, pa.DataType], model: Model, refer
     needed = _needed(model.schema, reference)
     classes = frozenset(task.name for task in model.schema.tasks if task.kind is TaskKind.MULTI_CLASS)
     for column in _columns(model):
-        found = fields.get(column.name)
-        if column.name in needed and found is not None and not _fits(column, found, classes):
+        actual = fields.get(column.name)
+        if column.name in needed and actual is not None and not _fits(column, actual, classes):
             raise UnreadableWindowError(
                 f"{path}: column {column.name} is {WORDS[column.dtype]} ({column.dtype}) in the schema of "
-                f"{model.name} {model.tag}, found {found}. {REMEDY}"
+                f"{model.name} {model.tag}, found {actual}. {REMEDY}"
             )
     for name in (f"score_{output}" for output in model.schema.output_names):
         if name in fields and not _is_number(fields[name]):
@@ -129,31 +129,31 @@ def _columns(model: Model) -> tuple[Column, ...]:
     return (*model.schema.events, *(column for view in model.views for column in view.columns))
 
 
-def _fits(column: Column, found: pa.DataType, classes: frozenset[str]) -> bool:
-    """Whether values of the type `found` are read as those of the column; `classes` are labels that are no rates."""
+def _fits(column: Column, actual: pa.DataType, classes: frozenset[str]) -> bool:
+    """Whether values of the type `actual` are read as those of the column; `classes` are labels that are no rates."""
     types = pa.types
-    if types.is_dictionary(found):
-        found = found.value_type
+    if types.is_dictionary(actual):
+        actual = actual.value_type
     if column.dtype in (DType.INT64_LIST, DType.STRING_LIST):
-        is_list = types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
+        is_list = types.is_list(actual) or types.is_large_list(actual) or types.is_fixed_size_list(actual)
         inner = types.is_integer if column.dtype is DType.INT64_LIST else _is_text
-        return is_list and inner(found.value_type)
+        return is_list and inner(actual.value_type)
     if column.dtype is DType.STRING:
-        return _is_text(found)
+        return _is_text(actual)
     if column.dtype is DType.TIMESTAMP:
-        return types.is_timestamp(found) and found.tz is None
+        return types.is_timestamp(actual) and actual.tz is None
     if column.kind is Kind.CATEGORICAL or column.role in IDS or column.name in classes:
-        return bool(types.is_integer(found))
-    return _is_number(found)
+        return bool(types.is_integer(actual))
+    return _is_number(actual)
 
 
-def _is_text(found: pa.DataType) -> bool:
-    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+def _is_text(actual: pa.DataType) -> bool:
+    return bool(pa.types.is_string(actual) or pa.types.is_large_string(actual))
 
 
-def _is_number(found: pa.DataType) -> bool:
+def _is_number(actual: pa.DataType) -> bool:
     types = pa.types
-    return bool(types.is_integer(found) or types.is_floating(found) or types.is_boolean(found))
+    return bool(types.is_integer(actual) or types.is_floating(actual) or types.is_boolean(actual))
 
 
 def _check_values(rows: Path, connection: duckdb.DuckDBPyConnection, model: Model) -> None:
@@ -168,9 +168,9 @@ def _check_values(rows: Path, connection: duckdb.DuckDBPyConnection, model: Mode
                 f"select distinct {sql.column(rule.column)} from __window where not coalesce({rule.holds}, false) "
                 f"order by all limit {SHOWN}"
             ).fetchall()
-            found = ", ".join("null" if value is None else repr(value) for (value,) in values)
+            actual = ", ".join("null" if value is None else repr(value) for (value,) in values)
             raise UnreadableWindowError(
-                f"{rows}: column {rule.column} is {rule.expected}, found {found} in {count:,} rows. {REMEDY}"
+                f"{rows}: column {rule.column} is {rule.expected}, found {actual} in {count:,} rows. {REMEDY}"
             )
 
 

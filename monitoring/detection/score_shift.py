@@ -108,14 +108,16 @@ def compare_auc(
 def _fall(now: Entry, then: Entry) -> Entry:
     """The fall of the AUC below that of the validation rows, its noise band and its p-value.
 
-    The deviation of both AUCs is that of the reference's AUC, so that few positives have a wide band.
+    The deviation of both AUCs is that of their common AUC, weighted by positives, so that few positives have a wide
+    band. That of the reference's alone would be near 0 where its few positives happen to be ranked first.
     """
     usual = then.get("auc")
     entry = {"reference_auc": usual, "reference_rows": then.get("rows", 0), "histories": {}}
     if usual is None or now["auc"] is None:
         return entry | dict.fromkeys(("fall", "noise", "p_value"))
+    common = float(np.average([usual, now["auc"]], weights=[then["positives"], now["positives"]]))
     own, before = (
-        statistics.auc_deviation(usual, held["positives"], held["rows"] - held["positives"]) for held in (now, then)
+        statistics.auc_deviation(common, held["positives"], held["rows"] - held["positives"]) for held in (now, then)
     )
     spread = math.hypot(own, before)
     fall = usual - now["auc"]

@@ -68,7 +68,7 @@ def _column(column: Plain, rank: int, findings: list[Plain], names: list[str]) -
     compared = [cell for cell in enough if cell["psi"] is not None and not cell["untested"]]
     worst = max(compared, key=lambda cell: (WEIGHT[cell["verdict"]], cell["psi"]), default=None)
     verdicts = [*(finding["verdict"] for finding in findings), *(cell["verdict"] for cell in compared)]
-    verdict = max(verdicts, key=WEIGHT.__getitem__, default="ok")
+    verdict = max(verdicts, key=WEIGHT.__getitem__, default=None)
     return {
         **column,
         "rank": rank,

@@ -49,7 +49,9 @@ class UserFeatures:
         self.store = store
         self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
         self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
-        self.columns = {view.name: {name: feast_name(name) for name in sorted(names & _names(view))} for view in views}
+        self.columns = {
+            view.name: {name: feast_name(name) for name in sorted(names & _names(view))} for view in self.views
+        }
         self._feast_views = {view.name: store.get_feature_view(view.name) for view in self.views}
         self._integers = {column.name for column in schema.events if column.dtype is DType.INT64}
         self._online = get_online_store_from_config(store.config.online_store)

@@ -114,7 +114,7 @@ def _reads_unknown_row(model: Model, batch: Batch) -> NDArray[np.bool_]:
 
 def _in_range(column: pa.Array, wanted: Mapping[str, float]) -> NDArray[np.bool_]:
     """Which numbers lie in a range, both ends included [N]."""
-    values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
+    values = pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy()
     matches: NDArray[np.bool_] = (values >= wanted.get("min", -np.inf)) & (values <= wanted.get("max", np.inf))
     return matches
 

@@ -39,7 +39,7 @@ class UnknownValues:
         self._of_items = {name: index for name, index in single if name in of_items}
         self.item_columns = [*self._of_items, *(name for name in self._lists if name in of_items)]  # [J]
         self.items = self._unknown_in(catalogue)  # [C, J]
-        self._any: NDArray[np.bool_] = self.items.any(axis=1)  # [C]
+        self._any = np.asarray(self.items.any(axis=1))  # [C]
         self.trained = _trained_scenarios(model, folder)  # [M]
 
     def columns(

@@ -26,6 +26,10 @@ class ByteQueue(Generic[Entry]):
             self._queue.put_nowait((size, entry))
             self.held += size
 
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._queue.empty()
+
     def end(self, timeout: float) -> None:
         """Add None, for which there is room in bytes always; raises queue.Full after `timeout` seconds."""
         self._queue.put((0, None), timeout=timeout)

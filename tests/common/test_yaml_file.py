@@ -74,9 +74,9 @@ def test_dvc_reads_the_same_values(tmp_path: Path) -> None:
         Repo.init(no_scm=True)
         shown = dvc.api.params_show("params.yaml")
     assert repr(read_yaml(path)) == repr(shown)
-    found = dict(zip(SCALARS, shown.values(), strict=True))
-    assert found["1e-05"] == 1e-05
-    assert (found["0123"], found["yes"], found["1_000"], found["0o17"]) == (123, "yes", 1000, 15)
+    read = dict(zip(SCALARS, shown.values(), strict=True))
+    assert read["1e-05"] == 1e-05
+    assert (read["0123"], read["yes"], read["1_000"], read["0o17"]) == (123, "yes", 1000, 15)
 
 
 @given(st.text("0123456789_.:+-eExobaftruynsTZ~ ", max_size=14))
@@ -154,7 +154,7 @@ def test_no_text_ends_in_another_error(tmp_path_factory: pytest.TempPathFactory,
         params.load(path)
 
 
-def test_the_line_of_a_value_is_found() -> None:
+def test_a_value_has_its_line() -> None:
     """A value has the line on which it begins; one that is not there has that of what would hold it."""
     text = "a: 1\nb:\n  c:\n  - 5\n  - 6\n"
     assert [line_of(text, path) for path in (("a",), ("b", "c", 1), ("b", "d"))] == [1, 5, 3]

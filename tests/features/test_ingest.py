@@ -1,6 +1,7 @@
 """Stage ingest: any log becomes typed events by day, in order, numbered, and every row left out is counted."""
 
 import copy
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -158,10 +159,35 @@ def test_duplicates_with_a_fingerprint_are_dropped(ingest):
     )
 
 
-def test_duplicates_without_a_fingerprint_are_kept(ingest):
-    """Without fingerprints nothing is dropped: two equal impressions are two impressions."""
+def test_duplicates_without_a_fingerprint_are_kept_and_counted(ingest, capsys):
+    """Without fingerprints nothing is dropped: two equal impressions are two impressions, and a warning counts them."""
     events = shuffled()
-    assert len(read_events(ingest(log_of(pd.concat([events, events]))))) == 800
+    data = ingest(log_of(pd.concat([events, events])))
+    assert len(read_events(data)) == 800
+    assert json.loads((data / "ingested/counts.json").read_text())["repeats_kept"] == 400
+    assert "warning: 400 of 800 events repeat another one in every column, and are kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("unit", "wrong", "message"),
+    [
+        ("ms", "s", "converts numbers to timestamps in another unit than theirs"),
+        ("us", "ms", "converts numbers to timestamps in another unit than theirs"),
+        ("s", "ms", "400 of 400 timestamps in timestamp lie before 1971 .* the earliest is 1970-01-2"),
+        ("s", "ns", "lie before 1971"),
+    ],
+)
+def test_timestamps_that_were_read_in_another_unit_are_an_error(ingest, unit, wrong, message):
+    """A reader that takes milliseconds for seconds, seconds for nanoseconds, ... is refused."""
+    events = shuffled()
+    numbers = events["timestamp"].astype(f"datetime64[{unit}]").astype("int64")
+    log = log_of(events)
+
+    def chunks():
+        yield events.assign(timestamp=pd.to_datetime(numbers, unit=wrong).dt.floor("us"))
+
+    with pytest.raises(SourceError, match=f"{message}.*from_epoch"):
+        ingest(dataclasses.replace(log, chunks=chunks))
 
 
 def test_true_probabilities_are_written_by_event_id(ingest):
@@ -212,7 +238,7 @@ def test_entities_are_in_order(ingest):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"click": "yes"}, "column click does not fit its type int8"),
+        ({"click": "yes"}, "column click does not fit its type int8, row 0: 'yes'"),
         ({"user_id": 0.5}, "column user_id does not fit its type int64"),
         ({"timestamp": pd.NaT}, "rows have no timestamp"),
     ],

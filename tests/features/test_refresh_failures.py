@@ -164,6 +164,7 @@ def test_damage_before_the_overlap_is_repaired(folder: Path, tmp_path: Path) -> 
     with contextlib.closing(sqlite3.connect(folder / ONLINE)) as connection, connection:
         connection.execute("delete from hinet_item where feature_name = 'price'")
     report = update(folder, LAST + DAY * 5)
+    assert json.loads((folder / OUT / "check.json").read_text())["run"] == report["run"]
     assert (report["again"], report["whole"]) == (True, True)
     assert stored(folder / ONLINE) == materialized(folder, LAST + DAY * 5, tmp_path)
     assert json.loads((folder / OUT / "check.json").read_text())["passed"]

@@ -6,14 +6,20 @@ The run fails, its date is not done, the notification has the cause, and no repo
 import asyncio
 import datetime
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import State
+from prefect.settings import PREFECT_API_URL
 
 from common.exit_status import DONE
+from common.paths import ROOT
 from common.run_identity import VARIABLE, new_id
 from flows.materialize import materialize
 from flows.monitor import monitor
@@ -32,7 +38,7 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("server")]
 DAY = datetime.date(2026, 1, 18)
 TIME = datetime.datetime(2026, 1, 18, 2, tzinfo=datetime.UTC)
 MODULE = """
-import json, os, pathlib, signal, sys
+import json, os, pathlib, signal, sys, time
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 path = pathlib.Path(options.get("--verdict") or pathlib.Path(options["--out"]) / "{name}")
 path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +52,10 @@ if how == "killed":
 if how == "crash after":
     path.write_text(text)
     raise KeyError("price")
-if how == "done":
+if how in ("done", "hang"):
     path.write_text(text)
+if how == "hang":
+    time.sleep(600)
 """
 CAUSES = {
     "crash": "KeyError: 'price'",
@@ -80,6 +88,7 @@ def write_module(module: str, content: dict[str, Any], path: Path | None) -> Non
     """A module of that name in the current folder, in place of the project's, and the document that it writes."""
     package, _, name = module.partition(".")
     Path(package).mkdir()
+    (Path(package) / "__init__.py").touch()
     script = MODULE.replace("{variable}", VARIABLE).replace("{name}", path.name if path else "")
     (Path(package) / f"{name}.py").write_text(script)
     Path("content.json").write_text(json.dumps(json.loads(written(content, "RUN"))))
@@ -110,3 +119,31 @@ def test_a_module_that_does_not_end_well_fails_the_flow(name: str, workspace: Pa
         last: State = asyncio.run(run())
     assert last.is_completed(), last
     assert done.exists() == (date is not None)
+
+
+def test_a_flow_that_dies_leaves_its_date_open(workspace: Path) -> None:
+    """`kill -9` of the flow after its module has written a verdict: the next run does not take it."""
+    path, done = drift_report.OUT / drift_report.REPORT, workspace / "artifacts" / "flows" / "monitor.json"
+    write_repository(workspace, stage={"cmd": "touch out", "outs": ["out"]})
+    write_params(workspace, None)
+    write_module("monitoring.drift", READERS[drift_report.Report][DONE], path)
+    Path("how").write_text("hang")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    command = [sys.executable, "-m", "flows.monitor", "--as-of", str(DAY)]
+    with Path("log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
+        last = time.monotonic() + 90
+        while not (path.exists() and path.stat().st_size) and time.monotonic() < last and process.poll() is None:
+            time.sleep(0.1)
+        process.kill()
+    assert path.exists(), Path("log").read_text()
+    left = json.loads(path.read_text())["run"]["id"]
+    assert not done.exists()
+    Path("how").write_text("nothing")
+    state: State = asyncio.run(monitor(as_of=DAY, return_state=True))
+    assert state.is_failed()
+    assert not done.exists()
+    Path("how").write_text("done")
+    state = asyncio.run(monitor(as_of=DAY, return_state=True))
+    assert state.is_completed()
+    assert json.loads(path.read_text())["run"]["id"] != left
+    assert done.exists()

@@ -112,6 +112,8 @@ def _wrong_values(schema: Schema, column: Column) -> Iterator[tuple[str, str, An
         yield f"{name} out of bounds", "below", number(column.minimum - 1)
     if column.maximum is not None:
         yield f"{name} out of bounds", "above", number(column.maximum + 1)
+    elif column.dtype is DType.TIMESTAMP:
+        yield f"{name} out of bounds", "in the year 2200", datetime.datetime(2200, 1, 1)
     if column.is_list:
         yield from _wrong_lists(column)
     elif column.values is not None or column.role in (Role.SCENARIO, Role.LABEL):

@@ -7,6 +7,7 @@ has started no thread of ours, so that its forks are like processes of their own
 import gc
 import importlib
 import json
+import locale
 import os
 import resource
 import runpy
@@ -25,6 +26,8 @@ from common.paths import ROOT
 HEAVY = (
     "torch safetensors.torch pandas pyarrow.parquet duckdb scipy.stats feast ibis great_expectations cyclopts prefect"
 )
+# Which a process without the right to read the folder of Python cannot load when it needs them.
+STANDARD = "ftplib modulefinder multiprocessing.synchronize multiprocessing.managers sqlite3 zoneinfo statistics"
 NOBODY = 12_345  # a uid without an entry in /etc/passwd
 
 
@@ -103,7 +106,7 @@ def command_server() -> Iterator[CommandServer]:
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints while it is imported is no answer
-    for name in HEAVY.split():
+    for name in f"{STANDARD} {HEAVY} sklearn.metrics dvclive filecmp".split():
         importlib.import_module(name)
     gc.freeze()  # a fork does not copy what it never looks at
     for line in sys.stdin:
@@ -140,6 +143,7 @@ def _become(case: dict[str, Any], output: int) -> None:
             else:
                 os.environ[name] = value
         time.tzset()
+        locale.setlocale(locale.LC_ALL, "")
         if case["uid"] is not None:
             os.setgroups([])
             os.setgid(case["uid"])

@@ -113,6 +113,17 @@ FINDINGS = (
         "home_feed makes 31.0% of the impressions, usually 40.0%",
     ),
     (
+        "volume",
+        "watch",
+        None,
+        "search",
+        None,
+        "volume",
+        0.44,
+        12_500.0,
+        "search has 18,000 rows, usually 12,500 (+44%)",
+    ),
+    (
         "new_values",
         "watch",
         "brand",

@@ -6,7 +6,9 @@ The pages do not depend on the time, unless they name their run: the same outcom
 """
 
 import dataclasses
+import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from common.run_identity import RunIdentity
 from features.quality.results import Outcome, for_data_docs, quiet_context
 
 HEADINGS = ("The quality gate is open", "The quality gate is closed")
+SITE_BUILDER = "great_expectations.render.renderer.site_builder"  # the logger of the module that writes the pages
 RUN_TIME = "2000-01-01T00:00:00Z"  # part of the path of every page; constant, so that a page keeps its name
 
 
@@ -68,12 +71,27 @@ def build(
         context.validation_results_store.set(key, result)
         path = key.to_tuple()  # type: ignore[no-untyped-call]
         pages[table] = "/".join(["validations", *path]) + ".html"
-    site = {"name": name, "title": title, "remedy": remedy, "headings": headings, "tables": tables, "pages": pages}
-    site |= {"run": None if run is None else dataclasses.asdict(run)}
+    site: dict[str, Any] = {
+        "name": name,
+        "title": title,
+        "remedy": remedy,
+        "headings": headings,
+        "tables": tables,
+        "pages": pages,
+        "run": None if run is None else dataclasses.asdict(run),
+    }
     context.add_data_docs_site("local", _settings(docs.absolute(), site))
+    logging.getLogger(SITE_BUILDER).addFilter(_raise_error)
     context.build_data_docs()
     _check(docs, ["index.html", *pages.values(), *(f"expectations/{table}.html" for table in outcomes)])
     shutil.rmtree(docs / "static")  # images and fonts that the templates do not use
+
+
+def _raise_error(_: logging.LogRecord) -> bool:
+    """Raise the error that the site builder is about to log, with its traceback, and to pass over."""
+    if (error := sys.exc_info()[1]) is not None:
+        raise error
+    return True
 
 
 def _result(table: str, outcomes: list[Outcome], *, passed: bool) -> ExpectationSuiteValidationResult:

@@ -11,7 +11,7 @@ from common.paths import ARCHIVES
 from features.datasets import movielens
 from features.datasets.log import ROW
 from features.schema import FEATURE_ROLES
-from tests.support.movielens_archive import dataset, write
+from tests.support.movielens_archive import RATINGS, dataset, write
 
 pytestmark = pytest.mark.unit
 
@@ -94,6 +94,13 @@ def test_no_archive_at_path(tmp_path):
         movielens.read(dataset(tmp_path))
     with pytest.raises(SourceError, match="no such folder"):
         movielens.read(dataset(tmp_path / "nowhere"))
+
+
+def test_ratings_in_milliseconds_are_an_error(tmp_path):
+    """Timestamps in milliseconds, as other releases of the ratings have them, are named as such."""
+    write(tmp_path, ratings=RATINGS.replace("\n", "000\n"))
+    with pytest.raises(SourceError, match=r"expected timestamps in seconds .*978300760000, which are milliseconds"):
+        list(movielens.read(dataset(tmp_path)).chunks())
 
 
 @pytest.mark.skipif("HINET_DATA" not in os.environ, reason="HINET_DATA: folder with the official archives")

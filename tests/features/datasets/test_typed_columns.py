@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 def typed(values: Any, dtype: DType, first_row: int = 0) -> list[Any]:
     """The values of a column `c` as they are stored."""
-    column = Column(name="c", role=Role.NEWEST_DAY, dtype=dtype, length=3)
+    column = Column(name="c", role=Role.CHOICE_SET, dtype=dtype, length=3)
     frame = pd.DataFrame({"c": values if isinstance(values, pd.Series) else pd.Series(values)})
     return typed_table(frame, (column,), "events of shop", first_row)["c"].to_pylist()
 
@@ -73,8 +73,8 @@ def test_every_value_is_stored_as_it_was(data: st.DataObject, dtype: DType) -> N
 )
 def test_what_does_not_fit_is_named(values: list[Any], dtype: DType, row: int, value: str, rule: str) -> None:
     """The error names the table, the column, the first row that does not fit, its value and what is wrong with it."""
-    found = f"row {row + 7}: {re.escape(value)}: .*{rule}"
-    with pytest.raises(SourceError, match=rf"events of shop: column c .*{dtype}, {found}"):
+    example = f"row {row + 7}: {re.escape(value)}: .*{rule}"
+    with pytest.raises(SourceError, match=rf"events of shop: column c .*{dtype}, {example}"):
         typed(values, dtype, first_row=7)
 
 

@@ -1,10 +1,13 @@
 """The quality gate of the raw log: broken rows go to quarantine, the other rows are accepted."""
 
+import dataclasses
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from features.quality import expectations, partitions
+from features.schema import Column, DType, Kind, Role
 from tests.support.rich_world import (
     ROWS,
     as_text,
@@ -107,3 +110,29 @@ def test_events_of_a_quarantined_user_go_to_quarantine(tmp_path):
     assert failed(results) == {("users", "level outside its values"), ("events", "unknown user")}
     assert {(row["user_id"], *row["reasons"]) for row in rejected} == {(first, "unknown user")}
     assert first not in {row["user_id"] for row in read(tmp_path / "out", "events")}
+
+
+def test_integers_beyond_2_53_are_compared_exactly(tmp_path):
+    """A neighbour of an allowed value or of a bound goes to quarantine, in a column with missing values too."""
+    schema, tables = rich_schema(), rich_tables()
+    code = Column(
+        name="code",
+        role=Role.FEATURE,
+        dtype=DType.INT64,
+        kind=Kind.CATEGORICAL,
+        nullable=True,
+        maximum=2**53 + 3,
+        values=(2**53 + 1, 2**53 + 3, 2**53 + 5),
+    )
+    codes = [None, 2**53 + 1, 2**53, 2**53 + 2, 2**53 + 3, 2**53 + 5]
+    column = pa.array((codes * 2)[: len(tables["users"])])
+    tables["users"] = tables["users"].append_column("code", column)
+    write(tmp_path / "ingested", tables)
+    check(tmp_path, dataclasses.replace(schema, users=(*schema.users, code)), tolerance=1.0)
+    rejected = pq.read_table(tmp_path / "quarantine" / "users.parquet").to_pylist()
+    reasons = {row["code"]: row["reasons"] for row in rejected}
+    assert reasons == {
+        2**53: ["code outside its values"],
+        2**53 + 2: ["code outside its values"],
+        2**53 + 5: ["code out of bounds"],
+    }

@@ -1,11 +1,13 @@
 """The declaration of a column: types by role, bounds and closed sets that no value could have are refused."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from common.errors import SchemaError
 from features.schema import Column, DType, Kind, Role
+from tests.support import world
 
 pytestmark = pytest.mark.unit
 
@@ -34,3 +36,21 @@ def test_a_declaration_that_no_value_fits_is_refused(declared: dict[str, Any], m
     """The error names the column, what is declared and what is expected."""
     with pytest.raises(SchemaError, match=f"column c: .*{message}"):
         Column(name="c", **{"role": Role.FEATURE, **declared})
+
+
+def test_columns_of_one_vocabulary_have_one_type() -> None:
+    """An id that is a number in events and text in users, or in a feature of its domain, is refused."""
+    tiny = world.schema()
+    text = Column(name="user_id", role=Role.USER, dtype=DType.STRING, kind=Kind.CATEGORICAL)
+    with pytest.raises(SchemaError, match="user_id is int64 and user_id is string, but they share the vocabulary"):
+        dataclasses.replace(tiny, users=(text, *tiny.users[1:]))
+    friend = Column(
+        name="friends",
+        role=Role.FEATURE,
+        dtype=DType.STRING_LIST,
+        kind=Kind.MULTI_VALUED,
+        length=2,
+        domain="user_id",
+    )
+    with pytest.raises(SchemaError, match="user_id is int64 and friends is string_list, but they share"):
+        dataclasses.replace(tiny, users=(*tiny.users, friend))

@@ -21,7 +21,8 @@ from tests.support.evaluation import CURVES, SCHEMA, SETTINGS, encoded_rows, sma
 
 pytestmark = pytest.mark.integration
 PLOTS = read_yaml(ROOT / "dvc.yaml")["plots"]
-SHOWN = {Path(name).name: shown for plot in PLOTS for name, shown in plot.items()}
+SHOWN = {Path(name).name: shown for plot in PLOTS for name, shown in plot.items() if name.startswith("reports/")}
+LIVE = [shown for plot in PLOTS for name, shown in plot.items() if not name.startswith("reports/")]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,7 @@ def test_no_rows_are_an_empty_list(tmp_path):
 def test_dvc_makes_one_page_that_loads_nothing(plot_rows):
     """`dvc plots show` with our settings: every plot on one page, no script, style or image from elsewhere."""
     project = plot_rows.parents[1]
+    write_live_curves(project)
     (project / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", project / ".dvc")
     shutil.copytree(ROOT / ".dvc" / "plots", project / ".dvc" / "plots")
@@ -121,8 +123,20 @@ def test_dvc_makes_one_page_that_loads_nothing(plot_rows):
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "plots", "show"], cwd=project, check=True, capture_output=True)
     made = (project / "reports" / "page" / "index.html").read_text()
-    assert made.count("vegaEmbed('#") == len(SHOWN)
+    assert made.count("vegaEmbed('#") == len(PLOTS)
+    drawn = [vl_convert.vegalite_to_svg(json.loads(plot)) for plot in re.findall(r"var spec = (\{.*\});", made)]
+    for shown in LIVE:
+        (curves,) = (plot for plot in drawn if f">{shown['title']}<" in plot)
+        assert ">hinet<" in curves
+        assert ">shared_bottom<" in curves
     tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", re.sub(r"(?s)<script>.*?</script>", "", made))
     assert not [tag for tag in tags if re.search(r"src=|href=", tag)]
     assert "cdn.jsdelivr.net" not in made
     assert "<DVC_METRIC" not in made
+
+
+def write_live_curves(project):
+    """Write two rows of every curve that is shown while a network is trained."""
+    for name, column in (curve for shown in LIVE for curve in shown["y"].items()):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(f"step\t{column}\n1\t0.7\n2\t0.6\n")

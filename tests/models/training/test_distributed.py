@@ -98,13 +98,18 @@ def torchrun(command: list[str]) -> list[str]:
 
 @pytest.mark.process
 def test_two_processes_equal_one_within_rounding(stage_arguments: dict[str, Path], tmp_path: Path) -> None:
-    """With torchrun two processes over gloo end with the weights of one process at the same batch size."""
+    """With torchrun two processes over gloo end with the weights of one process at the same batch size.
+
+    One of them writes the curves: an epoch has one row.
+    """
     write_train_params(tmp_path, BRIEF)
-    run(torchrun(train_command(stage_arguments, tmp_path / "two")))
+    run(torchrun([*train_command(stage_arguments, tmp_path / "two"), "--live", str(tmp_path / "live")]))
     train(model="hinet", out=tmp_path / "one", **stage_arguments)
     one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
     for name, weights in one.items():
         torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=1e-5)
+    curve = (tmp_path / "live" / "plots" / "metrics" / "epoch" / "train_loss.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in curve] == ["step", *map(str, range(1, BRIEF["epochs"] + 1))]
 
 
 @pytest.mark.process

@@ -24,7 +24,6 @@ def test_without_a_change_the_verdict_is_ok() -> None:
         ({**SHIFT, "psi": 0.05}, "ok"),  # too small to matter
         ({**SHIFT, "noise": 0.5}, "ok"),  # within the noise of the reference
         ({**SHIFT, "p_value": 0.01}, "ok"),  # possibly chance
-        ({**SHIFT, "enough_rows": False}, "ok"),  # too few rows to test in this scenario
         ({**SHIFT, "untested": "grows"}, "ok"),  # the age of the history explains it
     ],
 )
@@ -33,6 +32,13 @@ def test_a_finding_exceeds_limit_noise_and_chance(changed: dict[str, Any], verdi
     result = evaluate(comparison({"price": {"search": changed}}), LIMITS)
     assert result["verdict"] == verdict
     assert result["columns"][0]["scenarios"]["search"]["verdict"] == verdict
+
+
+def test_a_scenario_of_few_rows_is_not_ok_but_not_tested() -> None:
+    """The verdict is that of the other scenarios."""
+    result = evaluate(comparison({"price": {"search": {**SHIFT, "enough_rows": False}}}), LIMITS)
+    assert result["verdict"] == "ok"
+    assert result["columns"][0]["scenarios"]["search"]["verdict"] is None
 
 
 def test_one_of_a_thousand_tests_is_surprising_by_chance() -> None:
@@ -110,11 +116,11 @@ def test_a_rate_is_compared_with_its_band() -> None:
     assert evaluate(comparison({"price": {}}, labels=[label | {"low": 0.001}]), LIMITS)["verdict"] == "ok"
 
 
-def test_an_entry_without_a_test_is_ok_and_has_no_p_value() -> None:
+def test_an_entry_without_a_test_has_neither_verdict_nor_p_value() -> None:
     """A task without a label in the window has no p-value, but the entry that the page reads."""
     label = {"scenario": "late", "task": "order", "rate": None, "reference_rate": 0.02}
     result = evaluate(comparison({"price": {}}, labels=[label]), LIMITS)["labels"][0]
-    assert (result["verdict"], result["corrected_p_values"]) == ("ok", {})
+    assert (result["verdict"], result["corrected_p_values"]) == (None, {})
 
 
 def test_the_mix_names_the_scenario_that_moved_most() -> None:

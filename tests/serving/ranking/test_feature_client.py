@@ -135,7 +135,7 @@ def test_a_user_row_equals_what_feast_reads(
             row, degraded = users.row(entity)
             assert degraded is None
             for view, names in users.columns.items():
-                assert row.timestamps.get(view, 0) == expected[f"{names[0]}__ts"]
+                assert row.timestamps.get(view, 0) == expected[f"{next(iter(names))}__ts"]
                 assert {name: row.values.get(name) for name in names} == {name: expected[name] for name in names}
 
 
@@ -288,3 +288,11 @@ def test_the_rows_of_the_last_users_are_remembered(project: Path, tmp_path: Path
     for user in (1, 2, 1, 3):
         rank(ranker, user)
     assert [keys[0] for keys in ranker.loaded.users._remembered] == [1, 3]
+
+
+def test_users_whom_nobody_knows_are_not_remembered(project: Path, online: Path) -> None:
+    """A caller can make up any number of ids: only users of whom the store holds something are kept."""
+    ranker = on_sqlite(project, online)
+    for user in [*range(10_000, 10_050), 1]:
+        rank(ranker, user)
+    assert [keys[0] for keys in ranker.loaded.users._remembered] == [1]

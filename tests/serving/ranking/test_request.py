@@ -212,11 +212,11 @@ def test_a_context_column_may_have_any_name(name: str) -> None:
 
 
 def test_context_is_bounded_as_declared() -> None:
-    """Only declared values pass, and no negative number where the encoder takes the logarithm."""
+    """Only declared values pass, and no number below a declared minimum."""
     feature = {"role": Role.FEATURE, "nullable": True}
     columns = (
         Column(name="device", dtype=DType.STRING, kind=Kind.CATEGORICAL, values=("ios", "web"), **feature),
-        Column(name="distance", dtype=DType.FLOAT32, kind=Kind.NUMERIC, log=True, **feature),
+        Column(name="distance", dtype=DType.FLOAT32, kind=Kind.NUMERIC, minimum=0, **feature),
         Column(name="words", dtype=DType.STRING_LIST, kind=Kind.MULTI_VALUED, length=2, **feature),
     )
     schema = dataclasses.replace(world.schema(), events=world.schema().events + columns)

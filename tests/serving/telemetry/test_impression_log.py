@@ -1,6 +1,7 @@
 """The scored-impression log: requests are kept with all their items or not at all, in files by hour."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from serving import service
 from serving.http.middleware import ApiMiddleware
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import request_type
-from serving.telemetry.impression_log import ImpressionLog, is_sampled
+from serving.telemetry.impression_log import QUEUE_BYTES, ImpressionLog, is_sampled
 from tests.support import tiny_project, world
 from tests.support.impressions import NOON, impressions, online_features, open_log, rows_in
 from tests.support.waiting import wait_until
@@ -173,3 +174,24 @@ def test_an_error_of_the_log_stays_in_the_log(tmp_path: Path, caplog: pytest.Log
     assert (log.written, log.failed) == (1, 1)
     assert "could not be laid out" in caplog.text
     assert {row["request_id"] for row in rows_in(tmp_path)} == {"right"}
+
+
+def test_what_waits_for_the_log_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that were read from more bytes than the queue may hold are dropped and counted; a file is not."""
+    monkeypatch.setattr(ImpressionLog, "_hold", lambda *_: time.sleep(0.5))  # a slow disk
+    log = open_log(tmp_path)
+    for _ in range(20):
+        log.add(impressions(), size=QUEUE_BYTES // 2)
+    assert log.missed >= 16
+    log.close()
+
+
+def test_rows_in_memory_beyond_its_bytes_are_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although there are fewer than a file's, and although it is not yet time."""
+    monkeypatch.setattr("serving.telemetry.impression_log.HELD_BYTES", 1000)
+    log = ImpressionLog(folder=tmp_path, sample=1.0, rows_per_file=10**6, seconds=3600.0)
+    for _ in range(50):
+        log.add(impressions(), served_at=NOON)
+    wait_until(lambda: log.written > 0)
+    log.close()
+    assert (log.written, log.failed, log.missed) == (50, 0, 0)
