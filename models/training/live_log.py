@@ -11,7 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dvclive import Live
+from scmrepo.exceptions import SCMError
 
+from common.errors import TrainingError
 from models.training.loop import Observer
 from models.training.train_state import LossPoint, TrainState
 
@@ -62,7 +64,7 @@ class LiveLog:
 
     def _open(self) -> Live:
         if self._live is None:
-            self._live = Live(dir=str(self.folder), save_dvc_exp=False, report=None, dvcyaml=None)
+            self._live = _opened(self.folder)
             self._live.step = 0
             self._live.make_summary()  # "step" is the first key, whether the run starts or resumes
         return self._live
@@ -74,3 +76,14 @@ def window_losses(points: Sequence[LossPoint]) -> Iterator[tuple[LossPoint, floa
     for before, point in itertools.pairwise([start, *points]):
         seen = before if before.batches < point.batches else start
         yield point, (point.mean * point.batches - seen.mean * seen.batches) / (point.batches - seen.batches)
+
+
+def _opened(folder: Path) -> Live:
+    """DVCLive's log in `folder`; raises TrainingError in a git repository without a commit, where DVCLive fails."""
+    try:
+        return Live(dir=str(folder), save_dvc_exp=False, report=None, dvcyaml=None)
+    except SCMError as error:
+        raise TrainingError(
+            f"DVCLive cannot open its log {folder}: {error}. It notes the commit of the project: make a first one "
+            "(`git add --all && git commit`), then train again"
+        ) from error

@@ -4,12 +4,16 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from dulwich.repo import Repo
+from dvc.repo import Repo as DvcRepo
 
 from common import params, stage
+from common.errors import TrainingError
 from models.train import train
 from models.training import live_log as module
 from models.training.checkpoint import Checkpoint
@@ -148,3 +152,13 @@ def test_the_stage_writes_it_outside_of_its_model(tmp_path: Path, monkeypatch: p
         *(f"plots/metrics/epoch/{name}.tsv" for name in ("train_loss", "valid_loss", "valid_mean_auc")),
         "plots/metrics/batches/train_loss.tsv",
     }
+
+
+def test_a_repository_without_a_commit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a git repository without a commit, where DVCLive fails, the message says what to do."""
+    Repo.init(str(tmp_path))
+    DvcRepo.init(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    log = module.LiveLog(tmp_path / "live")
+    with pytest.raises(TrainingError, match="make a first one"):
+        log.update(cast(TrainState, SimpleNamespace(epochs=[], losses=[])))
