@@ -16,6 +16,9 @@ from common.yaml_file import line_of, read_utf8, read_yaml
 LONGEST_SHOWN = 120  # letters of a wrong value that the message has
 
 
+SOURCE = r"^(simulation|movielens-1m|kuairand-pure|tenrec-qk-video|declared|\w+(\.\w+)+)$"  # or an import path
+
+
 class Shift(Section):
     """The shift that the embedded simulation contains: see features/datasets/simulation/shifts.py."""
 
@@ -64,7 +67,7 @@ class Tenrec(Section):
 class Dataset(Section):
     """Which log is read, and from where."""
 
-    name: Annotated[str, Field(min_length=1)]  # of features/datasets, `declared`, or the import path of a reader
+    name: Annotated[str, Field(pattern=SOURCE)]  # see features/datasets/__init__.py
     path: FilePath
     until: Day | None
     simulation: Simulation

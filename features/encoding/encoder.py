@@ -128,7 +128,8 @@ class Encoder:
         missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         number = pc.fill_null(values.cast(pa.float64(), safe=False), np.nan).to_numpy()  # to the nearest above 2^53
         mean, deviation = self.scales[column.name]
-        scaled = ((signed_log(number) if column.log else number) - mean) / deviation
+        with np.errstate(over="ignore"):  # beyond float64 is beyond LIMIT, too
+            scaled = ((signed_log(number) if column.log else number) - mean) / deviation
         yield np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         if column.nullable:
             yield missing

@@ -14,13 +14,14 @@ SERVICE = "serving.service"
 STORE_SETTINGS = (Path("features/store/feature_store.yaml"), Path("features/store/feature_store.redis.yaml"))
 PACKAGES = (
     "cyclopts",
-    "duckdb",
     "feast[duckdb,redis]",
     "filelock",
+    "ibis-framework",
     "numpy",
     "opentelemetry-api",
     "opentelemetry-sdk",
     "orjson",
+    "pandas",
     "prometheus_client",
     "pyarrow",
     "pydantic",
@@ -32,6 +33,7 @@ PACKAGES = (
     "torch",
     "typeguard",
     "typing_extensions",
+    "uvicorn",
 )  # BentoML adds itself
 
 

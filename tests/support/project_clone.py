@@ -28,6 +28,9 @@ def clone(folder: Path) -> Path:
     params = merged(read_yaml(ROOT / "params.yaml"), SMALL)
     (folder / "params.yaml").write_text(dump_yaml(params), encoding="utf-8")
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=folder, check=True)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *author, "commit", "--quiet", "--message", "Clone"], cwd=folder, check=True)
     return folder
 
 

@@ -47,7 +47,7 @@ def frames(rows: int = 3000, users: int = 60, items: int = 40, days: int = 10) -
             "watch_seconds": random.integers(0, 100, rows),
         }
     )
-    people = pd.DataFrame({"uid": range(1, users + 1), "age": random.integers(12, 80, users)})
+    viewers = pd.DataFrame({"uid": range(1, users + 1), "age": random.integers(12, 80, users)})
     things = pd.DataFrame(
         {
             "video": range(1, items + 1),
@@ -55,7 +55,7 @@ def frames(rows: int = 3000, users: int = 60, items: int = 40, days: int = 10) -
             "price": random.gamma(2, 2, items).astype("float32"),
         }
     )
-    return {"events": events, "users": people, "items": things}
+    return {"events": events, "users": viewers, "items": things}
 
 
 def write(folder: Path, **tables: pd.DataFrame) -> Path:

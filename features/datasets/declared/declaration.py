@@ -214,10 +214,10 @@ class Declaration(_Part):
 
     def id_of(self, role: Role) -> tuple[str, DeclaredColumn]:
         """Name and declaration of the column of the events that has this role; raises SchemaError without one."""
-        found = [(name, column) for name, column in self.events.columns.items() if column.role == role]
-        if len(found) != 1:
+        columns = [(name, column) for name, column in self.events.columns.items() if column.role == role]
+        if len(columns) != 1:
             raise SchemaError(f"data set {self.name}: events.columns needs exactly one column of role {role}")
-        return found[0]
+        return columns[0]
 
     def _entities(self, role: Role, table: Entities | None) -> tuple[Column, ...]:
         name, column = self.id_of(role)

@@ -61,10 +61,10 @@ def _matching(connection: duckdb.DuckDBPyConnection, pattern: str, declaration: 
         return [pattern]
     folder = declaration.parent
     path = folder / pattern
-    found = [path] if path.is_file() else sorted(folder.glob(pattern))
-    if not found:
+    matches = [path] if path.is_file() else sorted(folder.glob(pattern))
+    if not matches:
         raise SourceError(f"{declaration}: no file matches {pattern!r} in {folder.absolute()}")
-    return [sql.as_pattern(name) for name in found]
+    return [sql.as_pattern(name) for name in matches]
 
 
 def _ending(name: str) -> str:

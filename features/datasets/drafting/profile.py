@@ -100,7 +100,9 @@ class RawTable:
 def raw_tables(files: list[str]) -> list[RawTable]:
     """The tables in `files`: files with the same columns are one table; raises SourceError for what is not readable."""
     if not files:
-        raise SourceError("no file is named: python -m features.draft FILE... --out dataset.yaml")
+        raise SourceError(
+            "expected the files of a log, found none: python -m features.draft FILE... --out dataset.yaml"
+        )
     grouped: dict[tuple[str, ...], list[str]] = {}
     with connect() as connection:
         connection.execute("set TimeZone = 'UTC'")

@@ -13,7 +13,7 @@ from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, Kind, Role
 from tests.support import extreme_values, world
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
 KINDS = {
     DType.INT64: (Kind.CATEGORICAL, Kind.NUMERIC),
