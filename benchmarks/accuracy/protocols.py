@@ -25,6 +25,7 @@ from common.params import Params, load
 from common.paths import ENCODER, ROOT, SCHEMA, TENSORS, TRAINING
 from common.yaml_file import dump_yaml, read_yaml
 from features import datasets
+from features.datasets import archive, movielens
 from features.encoding.encoder import Encoder
 from features.encoding.fitting import fit_encoder
 from features.encoding.tensors import Tensors, write_tensors
@@ -99,7 +100,7 @@ def write_movielens(settings: Params, folder: Path) -> None:
 
 def _write_auxiliary(path: str, users: set[int], out: Path) -> None:
     """Write the labels above_1 and above_2 of every rating of the `users`, in order; the log has its two tasks only."""
-    ratings = pd.concat(datasets.movielens.ratings(datasets.archive.find(datasets.movielens.ARCHIVE, path)))
+    ratings = pd.concat(movielens.ratings(archive.find(movielens.ARCHIVE, path)))
     rating = ratings.loc[ratings["user_id"].isin(users), "rating"]
     above = pd.DataFrame({f"above_{n}": (rating > n).astype(np.float32) for n in (1, 2)})
     above.to_parquet(out, index=False)
