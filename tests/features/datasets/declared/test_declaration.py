@@ -53,7 +53,7 @@ def test_bounds_of_a_timestamp_are_dates(tmp_path):
         ("age: numeric int64 nullable", "age: {kind: numeric, typ: int64}", "users.columns.age.typ"),
         (", values: [home, search]}", "}", "one column of role scenario, with its values"),
         ("uid: user int64", "uid: categorical int64", "exactly one column of role user"),
-        ("requires: click", "requires: klick", "requires unknown task klick"),
+        ("requires: click", "requires: click_again", "requires unknown task click_again"),
         ("files: users.csv", "file: users.csv", "users.file"),
     ],
 )
