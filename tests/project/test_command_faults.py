@@ -19,6 +19,7 @@ from tests.support.command_server import NOBODY, CommandServer, End, command_ser
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(1200)]
 COMMANDS = command_line.all_commands()
 TESTED_ELSEWHERE = {  # on the tiny project they have no input, no option, or another test of their own
+    "features.draft",
     "features.ingest",
     "features.validate",
     "models.evaluate",
