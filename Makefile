@@ -61,8 +61,8 @@ unit: $(READY) ## the pure tests, in a minute
 test: $(READY) ## the suite that has to pass
 	pytest -n 2 -m 'not slow'
 
-slow: $(READY) ## the long tests: kill -9 in every stage, several seeds
-	pytest -m slow
+slow: $(READY) ## the long tests: kill -9 in every stage, several seeds; property tests on new examples
+	HYPOTHESIS_PROFILE=search pytest -m 'slow or hypothesis'
 
 bench: $(READY) ## every network with five seeds on the simulation (an hour)
 	python -m benchmarks.accuracy

@@ -5,13 +5,13 @@ run by the record of DVC is marked so. The results of the flows (the online stor
 where there are some, each with its run, time and data. One file, no network, no script.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeGuard, TypeVar
 
 from jinja2 import Environment, FileSystemLoader
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from common.dvc_lock import Outdated, outdated_outputs
 from common.paths import FLOWS, ROOT
@@ -30,6 +30,46 @@ TEMPLATES = [
     ROOT / "features" / "quality" / "datadocs",
     Path(__file__).parent / "templates",
 ]  # the style is that of Data Docs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A rule of a quality gate that failed."""
+
+    rule: str
+    severity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedTable:
+    """What a quality gate says of a table."""
+
+    rows: int
+    failed: list[Fault]
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReport:
+    """The report of a quality gate, as far as the page shows it."""
+
+    passed: bool
+    tables: dict[str, CheckedTable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftVerdict:
+    """The drift report, as far as the page shows it."""
+
+    verdict: str
+    reason: str = ""
+    next_step: str = ""
+
+
+Document = TypeVar("Document")
+GATE_REPORT, DRIFT_VERDICT = TypeAdapter(GateReport), TypeAdapter(DriftVerdict)
+METRICS: TypeAdapter[dict[str, dict[str, JsonValue]]] = TypeAdapter(dict[str, dict[str, JsonValue]])
+ANY_REPORT: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +132,10 @@ def _flows(reports: Path, flows: Path) -> Iterator[Entry]:
         entry = _quality_gate(
             reports, "Online store in use", f"{folder}/check.json", f"{folder}/docs/index.html", about
         )
-        yield _of_run(entry, _read(reports / folder / "check.json"), folder)
+        yield _of_run(entry, _read(reports / folder / "check.json", ANY_REPORT), folder)
     for folder in _reported(reports, flows / "monitor", "drift.json"):
         entry = _drift(reports, "Monitor", str(folder), "The days that were monitored last, with the champion")
-        yield _of_run(entry, _read(reports / folder / "drift.json"), folder)
+        yield _of_run(entry, _read(reports / folder / "drift.json", ANY_REPORT), folder)
 
 
 def _reported(reports: Path, folder: Path, document: str) -> Iterator[Path]:
@@ -104,7 +144,7 @@ def _reported(reports: Path, folder: Path, document: str) -> Iterator[Path]:
     yield from [one for one in (folder, kept) if (reports / one / document).is_file()][:1]
 
 
-def _of_run(entry: Entry, report: Any, folder: Path) -> Entry:
+def _of_run(entry: Entry, report: dict[str, JsonValue] | None, folder: Path) -> Entry:
     """The entry with the run, the time and the data of its report."""
     run = read_run(report)
     small = "of a run that is not known" if run is None else f"run {run.id}, {run.time}, data {(run.data or '-')[:12]}"
@@ -115,45 +155,49 @@ def _of_run(entry: Entry, report: Any, folder: Path) -> Entry:
 
 def models(reports: Path) -> list[tuple[str, dict[str, float]]]:
     """The means of each model, the best possible one last; empty where there are no metrics."""
-    metrics = _read(reports / "metrics.json") or {}
+    metrics = _read(reports / "metrics.json", METRICS) or {}
     return [(name.replace("limit", "best possible"), _means(report)) for name, report in metrics.items()]
 
 
-def _means(report: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in report.items() if name.startswith("mean") and value is not None}
+def _means(report: dict[str, JsonValue]) -> dict[str, float]:
+    return {name: float(value) for name, value in report.items() if name.startswith("mean") and _is_number(value)}
+
+
+def _is_number(value: JsonValue) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _quality_gate(reports: Path, title: str, name: str, link: str, about: str) -> Entry:
-    report = _read(reports / name, "passed", "tables")
+    report = _read(reports / name, GATE_REPORT)
     if report is None:
         return _missing(title, about, "dvc repro", gate=True)
-    failed = [fault for table in report["tables"].values() for fault in table["failed"]]
-    tone: Tone = "bad" if not report["passed"] else "warn" if failed else "good"
+    failed = [fault for table in report.tables.values() for fault in table.failed]
+    tone: Tone = "bad" if not report.passed else "warn" if failed else "good"
     verdict = {"bad": CLOSED, "warn": "open, with warnings", "good": "open"}[tone]
-    details = (_rows(report["tables"]), *_faults(report["tables"]))
+    details = (_rows(report.tables), *_faults(report.tables))
     linked = link if (reports / link).is_file() else None
     return Entry(title=title, about=about, verdict=verdict, tone=tone, details=details, link=linked, gate=True)
 
 
-def _rows(tables: dict[str, dict[str, Any]]) -> str:
-    counts = ", ".join(f"{name} {table['rows']:,}" for name, table in tables.items())
-    quarantined = sum(table.get("quarantined", 0) for table in tables.values())
+def _rows(tables: dict[str, CheckedTable]) -> str:
+    counts = ", ".join(f"{name} {table.rows:,}" for name, table in tables.items())
+    quarantined = sum(table.quarantined for table in tables.values())
     return f"rows: {counts}" + (f"; {quarantined:,} in quarantine" if quarantined else "")
 
 
-def _faults(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _faults(tables: dict[str, CheckedTable]) -> Iterator[str]:
     for name, table in tables.items():
-        yield from (f"{fault['severity']}: {name}, {fault['rule']}" for fault in table["failed"])
+        yield from (f"{fault.severity}: {name}, {fault.rule}" for fault in table.failed)
 
 
 def _drift(reports: Path, title: str, folder: str, about: str) -> Entry:
-    report = _read(reports / folder / "drift.json", "verdict")
+    report = _read(reports / folder / "drift.json", DRIFT_VERDICT)
     if report is None:
         return _missing(title, about, "dvc repro")
-    details = tuple(report[name] for name in ("reason", "next_step") if report.get(name))
+    details = tuple(filter(None, (report.reason, report.next_step)))
     link = f"{folder}/index.html" if (reports / folder / "index.html").is_file() else None
-    tone = DRIFT.get(report["verdict"], "none")
-    return Entry(title=title, about=about, verdict=report["verdict"], tone=tone, details=details, link=link)
+    tone = DRIFT.get(report.verdict, "none")
+    return Entry(title=title, about=about, verdict=report.verdict, tone=tone, details=details, link=link)
 
 
 def _file(reports: Path, title: str, name: str, about: str, command: str) -> Entry:
@@ -166,10 +210,9 @@ def _missing(title: str, about: str, command: str, *, gate: bool = False) -> Ent
     return Entry(title=title, about=about, verdict=MISSING, tone="none", details=(f"made by: {command}",), gate=gate)
 
 
-def _read(path: Path, *keys: str) -> Any:
-    """The document in `path`; None where there is none, no whole one, or one without these keys."""
+def _read(path: Path, shape: TypeAdapter[Document]) -> Document | None:
+    """The document in `path`; None where there is none, no whole one, or one of another shape."""
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return shape.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValidationError):
         return None
-    return document if isinstance(document, dict) and document.keys() >= set(keys) else None

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.unit
 
 GATES = ("validation", "inspection/training", "inspection/tensors", "inspection/online")
 WARNING = {"rule": "view <missing> too often", "severity": "warning"}
+NAMES = st.sampled_from(["passed", "tables", "verdict", "reason", "rows", "failed", "run", "mean_auc"]) | st.text(
+    max_size=2
+)
 CRITICAL = {"rule": "lost events", "severity": "critical"}
 
 
@@ -172,14 +175,36 @@ def test_a_gate_that_closed_is_of_the_last_run(reports: Path) -> None:
     assert verdicts["Online store"] == verdicts["Metrics"] == "of an earlier run"
 
 
-@given(st.binary(max_size=60) | st.sampled_from([b"null", b"[]", b"{}", b'{"passed": true', b'{"verdict": "ok"']))
-def test_half_a_report_is_missing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    """Whatever a killed process left: the page is written, without a verdict of it."""
-    root = tmp_path_factory.mktemp("root")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from(["ok", "critical"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def leave(root: Path, content: bytes) -> Path:
+    """A project in which every report is `content`; its folder of reports."""
     for name in (*(f"reports/{gate}.json" for gate in GATES), "reports/drift/drift.json", "reports/metrics.json"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     (root / "artifacts/flows/monitor").mkdir(parents=True)
     (root / "artifacts/flows/monitor/drift.json").write_bytes(content)
-    text = page(root / "reports")
+    return root / "reports"
+
+
+@given(st.binary(max_size=60) | st.sampled_from([b"null", b"[]", b"{}", b'{"passed": true', b'{"verdict": "ok"']))
+def test_half_a_report_is_missing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever a killed process left: the page is written, without a verdict of it."""
+    text = page(leave(tmp_path_factory.mktemp("root"), content))
     assert text.count(">missing<") >= 6
+
+
+@given(st.dictionaries(NAMES, ANYTHING, max_size=5))
+def test_a_report_of_another_shape_is_missing(
+    tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]
+) -> None:
+    """Whatever another version wrote under the names that are read: the page is written, and no gate is open by it."""
+    reports = leave(tmp_path_factory.mktemp("root"), json.dumps(document).encode())
+    index(reports=reports)
+    whole = document.get("passed") is True and isinstance(document.get("tables"), dict)
+    assert whole or not any(entry.verdict.startswith("open") for entry in entries(reports))
