@@ -43,13 +43,16 @@ class RankingResponse(BaseModel):
     probabilities: dict[str, list[float]] = Field(description="By task, or task=class")
     model: str = Field(description="Tag of the model: the first digits of the sha256 of its weights")
     data_date: datetime | None = Field(description="Up to when the features are (UTC); null: unknown")
-    considered: int = Field(description="Candidates after the filters")
+    considered: int = Field(description="Candidates after the filters and exclusions")
     unknown_user: bool = Field(description="The model does not know the user: served by the trained unknown row")
     unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves")
     stale: dict[str, int] = Field(description="By view: rows that were read and are older than they may be")
     degraded: str | None = Field(description="Why features or model could not be used in full; null: they were")
     explanation: ExplanationResponse | None = Field(description="With explain only, and not with fallback scores")
     unknown: UnknownResponse | None = Field(default=None, description="Only where there is something to say in it")
+    diversified: int | None = Field(
+        default=None, description="With diversify only: ranks, from the first, that keep its limit"
+    )
 
 
 def ranking_json(result: RankingResult) -> bytes:
@@ -73,6 +76,8 @@ def _document(result: RankingResult) -> dict[str, Any]:
     }
     if result.unknown_columns or result.untrained_scenario:
         document["unknown"] = {"scenario": result.untrained_scenario, "columns": result.unknown_columns}
+    if result.diversified is not None:
+        document["diversified"] = result.diversified
     return document
 
 

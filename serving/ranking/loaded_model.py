@@ -26,6 +26,8 @@ from serving.ranking.fallback import FallbackScores
 from serving.ranking.feature_client import UserFeatures
 from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex, encoder_columns
 from serving.ranking.model_sources import FileStamps, ModelSources, fitting_sources
+from serving.ranking.request import features_of
+from serving.ranking.request_selection import seen_columns
 from serving.ranking.scorer import Scorer
 from serving.ranking.unknown_values import UnknownValues
 
@@ -40,8 +42,8 @@ class OtherSchemaError(ModelError):
 class LoadedModel:
     """A model with its items and feature access; a request is answered from one LoadedModel.
 
-    `sources` are the files that were read: the folder behind a link, and the online store that fits the model. `stamps`
-    are those of the files that the service watches.
+    `histories` are the columns of the user that list items. `sources` are the files that were read: the folder behind
+    a link, and the online store that fits the model. `stamps` are those of the files that the service watches.
     """
 
     model: Model
@@ -51,6 +53,7 @@ class LoadedModel:
     encoder: RequestEncoder
     fallback: FallbackScores
     unknown: UnknownValues
+    histories: tuple[str, ...]
     sources: ModelSources
     stamps: tuple[FileStamps, FileStamps, FileStamps]
 
@@ -124,6 +127,7 @@ def load_model(sources: ModelSources, settings: Serve, previous: LoadedModel | N
         encoder=RequestEncoder(model.encoder, _names(model) - set(catalogue.rows.column_names)),
         fallback=FallbackScores(model, folder, catalogue),
         unknown=UnknownValues(model, folder, catalogue),
+        histories=_histories(model),
         sources=fitting,
         stamps=stamps,
     )
@@ -178,12 +182,17 @@ def _open_users(model: Model, sources: ModelSources, settings: Serve) -> UserFea
         redis=sources.redis,
         reads=True,
     )
-    names = _names(model) | {day.name for day in _newest_days(model)}
+    names = _names(model) | {day.name for day in _newest_days(model)} | set(_histories(model))
     return UserFeatures(store, model.schema, model.views, names, settings.store)
 
 
 def _names(model: Model) -> frozenset[str]:
     return frozenset(column.name for column in model.encoder.columns)
+
+
+def _histories(model: Model) -> tuple[str, ...]:
+    """The features of the user that list items, whether the model reads them or not."""
+    return seen_columns(model.schema, features_of(model.schema, "users", model.views))
 
 
 def _newest_days(model: Model) -> tuple[Column, ...]:

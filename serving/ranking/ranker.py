@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from common.serve_params import Serve
 from features.encoding.encoder import UNKNOWN, Batch
 from features.schema import Kind, newest_day
+from serving.ranking.candidates import Candidates, select_candidates
+from serving.ranking.diversity import diversified, value_codes
 from serving.ranking.explanation import explain
 from serving.ranking.feature_client import UserRow
 from serving.ranking.item_catalogue import ItemIndex
 from serving.ranking.loaded_model import LoadedModel, load_model
 from serving.ranking.model_sources import ModelSources
-from serving.ranking.request import ALL, RankRequest
+from serving.ranking.request import RankRequest
 from serving.ranking.result import (
     ENCODE,
     FEATURES,
@@ -32,18 +34,6 @@ from serving.ranking.result import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The items of a request after its filters [N], with their indices in the catalogue.
-
-    `overrides` are other values of some of their columns, in the same order.
-    """
-
-    items: Sequence[Any]
-    item_index: ItemIndex
-    overrides: Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -92,8 +82,8 @@ class Ranker:
         """The result of `loaded` for a request, and the candidates as it scored them; no observer sees it."""
         clock = [time.perf_counter()]
         keys = {loaded.schema.user: request.user_id, loaded.schema.scenario: request.scenario}
-        candidates = select_candidates(loaded, request)
         row, fault = loaded.users.row(keys)
+        candidates = select_candidates(loaded, request, row.values)
         clock.append(time.perf_counter())
         encoded = _encode(loaded, request, candidates, keys, row=row, fault=fault)
         clock.append(time.perf_counter())
@@ -121,7 +111,7 @@ class Ranker:
     ) -> RankingResult:
         """The best of the candidates, from the probabilities [N, O] of all of them; `explained`: explain it."""
         outputs, candidates = loaded.schema.output_names, encoded.candidates
-        scores, order = _order(request, outputs, probabilities)
+        scores, order, limited = _order(loaded, request, candidates, probabilities)
         item_index = candidates.item_index[order]
         items = [candidates.items[index] for index in order.tolist()]
         return RankingResult(
@@ -139,6 +129,7 @@ class Ranker:
             explanation=_explain(loaded, encoded, order) if explained and items else None,
             unknown_columns=_unknown_columns(loaded, encoded, order),
             untrained_scenario=not loaded.unknown.trained[encoded.user.scenario[0]],
+            diversified=limited,
         )
 
     def _outdated(self, loaded: LoadedModel, row: UserRow, item_index: ItemIndex) -> dict[str, int]:
@@ -150,20 +141,6 @@ class Ranker:
         timestamps = loaded.catalogue.timestamps[item_index]
         items = int(np.count_nonzero((timestamps > 0) & (timestamps < since)))
         return outdated | ({loaded.catalogue.view: items} if items else {})
-
-
-def select_candidates(loaded: LoadedModel, request: RankRequest) -> Candidates:
-    """The requested items that pass the filters of the request."""
-    catalogue, overrides = loaded.catalogue, request.overrides.get("items", {})
-    every = request.candidates == ALL
-    items = catalogue.ids if every else request.candidates
-    item_index = np.arange(catalogue.items) if every else catalogue.indices(items)
-    if not request.filters:
-        return Candidates(items, item_index, overrides)
-    matching = np.flatnonzero(catalogue.matching(request.filters, item_index))
-    kept = matching.tolist()
-    overrides = {name: [values[index] for index in kept] for name, values in overrides.items()}
-    return Candidates([items[index] for index in kept], item_index[matching], overrides)
 
 
 def open_ranker(sources: ModelSources, settings: Serve) -> Ranker:
@@ -219,11 +196,20 @@ def _score(loaded: LoadedModel, encoded: EncodedRequest) -> tuple[Floats, str | 
 
 
 def _order(
-    request: RankRequest, outputs: Sequence[str], probabilities: Floats
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores [N] by the objective of a request, and the indices of its best k, descending."""
-    scores = probabilities @ np.array([request.objective.get(name, 0.0) for name in outputs])
-    return scores, np.argsort(-scores, kind="stable")[: request.k]
+    loaded: LoadedModel, request: RankRequest, candidates: Candidates, probabilities: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.int64], int | None]:
+    """Scores [N] by the objective of a request, the indices of its best k, and how many ranks keep its limit, if any.
+
+    The order is descending by score, but for what the request diversifies.
+    """
+    scores = probabilities @ np.array([request.objective.get(name, 0.0) for name in loaded.schema.output_names])
+    order = np.argsort(-scores, kind="stable")
+    limited, wanted = None, request.diversify
+    if wanted is not None:
+        codes = value_codes(candidates.column(loaded.catalogue, wanted["by"]))
+        first = min(wanted.get("first") or len(order), request.k or len(order))
+        order, limited = diversified(order, codes, most=wanted["most"], first=first)
+    return scores, order[: request.k], limited
 
 
 def _explain(loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int64]) -> Explanation:

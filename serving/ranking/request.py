@@ -24,6 +24,7 @@ from typing_extensions import TypedDict
 from common.errors import ParameterError
 from common.serve_params import Serve
 from features.schema import Column, DType, Role, Schema, View
+from serving.ranking.request_selection import diversify_type, exclude_type, seen_columns
 from serving.ranking.request_values import FLOAT32, STRICT, TEXT, ValueTypes
 
 ALL = "all"
@@ -35,7 +36,9 @@ class RankRequest(BaseModel):
 
     `candidates` are distinct ids or ALL. `filters`: by column of the items a list of values (an item with one of them
     passes) or a range {"min", "max"}. `overrides`: {"user": {column: value}, "items": {column: [a value for each
-    candidate, in order]}}. `k` is the length of the answer, None for all candidates that pass.
+    candidate, in order]}}. `k` is the length of the answer, None for all candidates that pass. `exclude` is
+    {"items": ids, "seen": whether also the user's history}, `diversify` {"by": column, "most": items of one value,
+    "first": ranks}; None where nothing is excluded or limited.
     """
 
     model_config = STRICT
@@ -44,6 +47,8 @@ class RankRequest(BaseModel):
     scenario: Any
     candidates: Any
     filters: Any
+    exclude: Any
+    diversify: Any
     k: int | None
     objective: Any
     context: Any
@@ -71,16 +76,25 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = (), *,
     types = ValueTypes(text)
     weights, limit = default_objective(schema, settings), settings.limits.candidates
     users, items = features_of(schema, "users", views), features_of(schema, "items", views)
+    item = types.of(_dtype(schema, Role.ITEM))
     fields: dict[str, Any] = {
         "user_id": (types.of(_dtype(schema, Role.USER)), Field(description="For whom")),
         "scenario": (Literal[schema.scenarios], Field(description="Where")),
         "candidates": (
-            _candidates(types.of(_dtype(schema, Role.ITEM)), limit),
+            _candidates(item, limit),
             Field(description='What: distinct items, or "all" that are known'),
         ),
         "filters": (
             _record("Filters", {c.name: types.filter(c) for c in items}, total=False),
             Field(default={}, description="Which candidates stay: by column of the items a value, values or a range"),
+        ),
+        "exclude": (
+            exclude_type(item, limit, seen_columns(schema, users)),
+            Field(default=None, description="Which candidates do not stay, by id or because the user has seen them"),
+        ),
+        "diversify": (
+            diversify_type(items, limit),
+            Field(default=None, description="At most how many items of one value the first ranks have"),
         ),
         "k": (
             _length(limit),

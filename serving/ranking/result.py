@@ -48,6 +48,7 @@ class RankingResult:
     features or model could not be used in full, None if they were. `seconds` are by phase. Without items there is no
     explanation, nor with fallback scores. `unknown_columns` have a value, of the user or of one of `items`, that no
     training row had (or too few to count); `untrained_scenario`: no training row is of the scenario of the request.
+    `diversified` counts the ranks, from the first, that keep the limit of a request with one.
     """
 
     items: list[Any]
@@ -64,6 +65,7 @@ class RankingResult:
     explanation: Explanation | None = None
     unknown_columns: list[str] = field(default_factory=list)
     untrained_scenario: bool = False
+    diversified: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ def encode_line(request: RankRequest, result: RankingResult) -> bytes:
         "model": result.model,
         "seconds": sum(result.seconds.values()),
     }
-    document = {"request": request.model_dump(exclude={"k", "explain"}), "answer": answer}
+    document = {"request": request.model_dump(exclude={"k", "diversify", "explain"}), "answer": answer}
     return orjson.dumps(document, _to_list, orjson.OPT_SERIALIZE_NUMPY) + b"\n"
 
 

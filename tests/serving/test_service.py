@@ -146,6 +146,23 @@ def test_a_body_that_is_not_a_request_is_refused(client: Any, path: str, body: b
     assert problem_of(response, expected)["errors"]
 
 
+def test_items_are_excluded_and_spread_over_values(client: Any) -> None:
+    """As a user types it: what he has seen is left out, at most one item of a tag is in the first three ranks."""
+    plain = rank(client)
+    assert "diversified" not in plain
+    limited = rank(client, exclude="seen", diversify={"by": "tags", "most": 1, "first": 3})
+    assert set(limited["item_ids"]) < set(plain["item_ids"])
+    assert 1 <= limited["diversified"] <= 3
+    batch = [{"user_id": 1, "scenario": "search", "candidates": ITEMS, "exclude": ITEMS[:8]}] * 2
+    assert [answer["item_ids"] for answer in client.post("/rank_batch", json=batch).json()] == [[8], [8]]
+
+
+def test_a_column_without_groups_is_refused_with_the_possible_ones(client: Any) -> None:
+    """The problem names the field, the columns of the items that can be limited, and what was found."""
+    problem = problem_of(post(client, diversify={"by": "price", "most": 2}), 422)
+    assert problem["errors"] == [{"field": "diversify.by", "rule": "Input should be 'tags', found 'price'"}]
+
+
 def test_a_batch_gives_the_answers_of_its_requests(client: Any) -> None:
     """They are equal to the answers of single requests, in order."""
     requests = [{"user_id": user, "scenario": "search", "candidates": ITEMS} for user in (1, 5, 1000)]
@@ -207,9 +224,11 @@ def test_a_model_with_fewer_feature_sources_is_served(tmp_path: Path, sources: l
     """What encode.sources leaves out is not read; a model without ids has no unknown ones."""
     root = tiny_project.build(tmp_path, encode__sources=sources)
     ranker = tiny_project.ranker(root, tmp_path / "registry.db")
-    accepted = request_type(world.schema(), params.load(root / "params.yaml").serve)
+    accepted = request_type(world.schema(), params.load(root / "params.yaml").serve, ranker.loaded.model.views)
     request = accepted(user_id=UNKNOWN_USERS[0], scenario="feed", candidates=[1, UNKNOWN_ITEM, 2])
     result = ranker.rank(request)
+    seen = ranker.rank(accepted(user_id=1, scenario="feed", candidates=ITEMS, exclude="seen"))
+    assert 0 < len(seen.items) < len(ITEMS), "what was seen is read from the store, even if the model does not read it"
     assert sorted(result.items) == [1, 2, UNKNOWN_ITEM]
     reads_ids = "impression" in sources
     assert (result.unknown_user, result.unknown_items) == (reads_ids, [UNKNOWN_ITEM] if reads_ids else [])

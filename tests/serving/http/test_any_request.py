@@ -34,6 +34,15 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "scenario": st.sampled_from(SCHEMA.scenarios),
     "candidates": st.lists(IDS, min_size=1, max_size=20, unique=True) | st.just("all"),
     "filters": st.dictionaries(st.sampled_from(COLUMNS), VALUES | RANGES | st.lists(VALUES, max_size=3), max_size=2),
+    "exclude": st.none()
+    | st.just("seen")
+    | st.lists(IDS, max_size=20)
+    | st.fixed_dictionaries({"seen": st.booleans()}),
+    "diversify": st.none()
+    | st.fixed_dictionaries(
+        {"by": st.sampled_from(["tags", "tags", "price"]), "most": st.integers(0, 3)},
+        optional={"first": st.none() | st.integers(0, 12)},
+    ),
     "k": st.none() | st.integers(-1, 1001),
     "objective": st.fixed_dictionaries({task: st.floats(0, 1e300) | NUMBERS for task in SCHEMA.task_names}),
     "context": st.fixed_dictionaries({}, optional={"hour": st.none() | st.integers(-1, 24)}),
@@ -66,7 +75,8 @@ def check(response: Any) -> None:
     document = response.json()
     if response.status_code == 200:
         assert len(document["item_ids"]) == len(document["scores"]) == len(document["probabilities"]["click"])
-        assert document["scores"] == sorted(document["scores"], reverse=True)
+        others = document["scores"][document.get("diversified", 0) :]
+        assert others == sorted(others, reverse=True)
     else:
         assert 400 <= response.status_code < 500
         assert set(document) >= {"title", "status", "detail"}

@@ -123,6 +123,17 @@ def test_classes_are_not_in_the_score() -> None:
         ({"overrides": {"items": {"price": [1, 2, -1]}}}, "overrides.items.price.2", "greater than or equal to 0"),
         ({"overrides": {"items": {"price": [1, 2]}}}, "overrides", "items.price must have a value for each of the 3"),
         ({"candidates": "all", "overrides": {"items": {"price": [1]}}}, "overrides", "where candidates are listed"),
+        ({"exclude": 3}, "exclude", 'a list of items, "seen", or an object with both, found 3'),
+        ({"exclude": "all"}, "exclude", 'a list of items, "seen", or an object with both, found'),
+        ({"exclude": "seen"}, "exclude", "No feature of the user is a list of items"),
+        ({"exclude": {"seen": True}}, "exclude.seen", "not permitted"),
+        ({"exclude": [1, "2"]}, "exclude.items.1", "valid integer, found '2'"),
+        ({"exclude": [1, 2, 3, 4, 5, 6]}, "exclude.items", "at most 5 items"),
+        ({"diversify": {"by": "price", "most": 1}}, "diversify.by", "Input should be 'tags', found 'price'"),
+        ({"diversify": {"by": "tags"}}, "diversify.most", "required"),
+        ({"diversify": {"by": "tags", "most": 0}}, "diversify.most", "greater than or equal to 1, found 0"),
+        ({"diversify": {"by": "tags", "most": 1, "first": 6}}, "diversify.first", "less than or equal to 5, found 6"),
+        ({"diversify": "tags"}, "diversify", "an object, found 'tags'"),
         ({"explain": 1}, "explain", "valid boolean, found 1"),
         ({"top": 1}, "top", "not permitted"),
     ],
@@ -158,6 +169,23 @@ def test_a_filter_is_a_list_of_values_or_a_range() -> None:
     filters = {"tags": "hot", "price": {"max": 3}}
     assert ACCEPTED(**VALID, filters=filters).filters == {"tags": ["hot"], "price": {"max": 3.0}}
     assert ACCEPTED(**VALID, filters={"tags": ["hot", "new"]}).filters == {"tags": ["hot", "new"]}
+
+
+def test_an_exclusion_is_a_list_or_what_was_seen_or_both() -> None:
+    """Each way of saying it becomes the same record; ids may repeat, and none excludes nothing."""
+    accepted = request_type(world.schema(), SERVE, feature_views(world.schema(), PARAMS.aggregate))
+    both = {"items": [4], "seen": True}
+    for body, record in (([4, 4], {"items": [4, 4]}), ("seen", {"seen": True}), (both, both), (None, None)):
+        assert accepted(**VALID, exclude=body).exclude == record
+    assert accepted(**VALID).exclude is None
+
+
+def test_a_data_set_without_groups_of_items_has_nothing_to_diversify_by() -> None:
+    """Its request takes null only."""
+    items = tuple(column for column in world.schema().items if column.name != "tags")
+    accepted = request_type(dataclasses.replace(world.schema(), items=items), SERVE)
+    assert accepted(**VALID, diversify=None).diversify is None
+    assert problem_with(VALID | {"diversify": {"by": "price", "most": 1}}, accepted).errors[0].field == "diversify"
 
 
 def test_features_of_the_views_can_be_filtered_by_and_overridden() -> None:
