@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import zipfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,6 +20,9 @@ from features.schema import Role, to_json
 
 pytestmark = pytest.mark.integration
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+MOVIELENS = re.findall(
+    r"```yaml\n(name: movielens\n.*?)```", (ROOT / "docs/how-to/own-data.md").read_text(), re.DOTALL
+)[0]
 DATA_SET, NETWORK, STAGE = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -108,3 +112,22 @@ def test_the_stage_in_dvc_yaml_gives_the_options_of_its_function() -> None:
     assert options == set(inspect.signature(run(STAGE, "count").count).parameters)
     code = [path for path in stage["deps"] if not path.startswith("data/") and path != "features/count.py"]
     assert all((ROOT / path).exists() for path in code), code
+
+
+def test_movielens_declared_is_movielens_read(tmp_path: Path) -> None:
+    """The declaration in the guide gives the rows, users and items that the reader of MovieLens-1M gives."""
+    from features.datasets import declared, movielens
+    from tests.support import movielens_archive, small_log
+
+    movielens_archive.write(tmp_path, movies=movielens_archive.MOVIES.replace(" :: ", ": "))
+    with zipfile.ZipFile(tmp_path / "ml-1m.zip") as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "ml-1m" / "dataset.yaml").write_text(MOVIELENS)
+    read = movielens.read(movielens_archive.dataset(tmp_path))
+    log = declared.read(small_log.dataset(tmp_path / "ml-1m"))
+    for name, keys in (("users", ["user_id"]), ("items", ["movie_id"])):
+        frames = (getattr(one, name).sort_values(keys, ignore_index=True) for one in (log, read))
+        pd.testing.assert_frame_equal(*frames, check_dtype=False)
+    events = [pd.concat(one.chunks())[list(pd.concat(log.chunks()))] for one in (log, read)]
+    frames = (frame.sort_values(["user_id", "timestamp"], ignore_index=True) for frame in events)
+    pd.testing.assert_frame_equal(*frames, check_dtype=False)

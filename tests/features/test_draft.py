@@ -94,3 +94,29 @@ def test_no_log(tmp_path):
     (tmp_path / "empty.parquet").write_bytes(b"")
     with pytest.raises(SourceError, match=r"empty\.parquet cannot be read"):
         _draft(tmp_path, "empty.parquet")
+
+
+def test_a_file_without_a_header_asks_for_names(tmp_path):
+    """The message shows the first row, and the argument that names the columns; with it the draft reads the file."""
+    events = small_log.frames(rows=300)["events"][["uid", "video", "rating", "ts"]]
+    lines = ["::".join(map(str, row)) for row in events.itertuples(index=False)]
+    (tmp_path / "u.dat").write_text("\n".join(lines) + "\n")
+    first = " \\| ".join(lines[0].split("::"))
+    with pytest.raises(SourceError, match=f"no header, and 4 columns, the first row: {first}"):
+        _draft(tmp_path, "u.dat")
+    log = declared.read(small_log.dataset(_draft(tmp_path, "u.dat=uid, video, rating, ts")))
+    assert pd.concat(log.chunks())["uid"].tolist() == events["uid"].tolist()
+
+
+def test_texts_with_leading_zeros_are_no_numbers(tmp_path):
+    """A column of digits in which a value begins with 0 is drafted as text."""
+    events = small_log.frames(rows=300)["events"]
+    events.assign(zip=[f"{number % 20:05d}" for number in range(len(events))]).to_csv(tmp_path / "log.csv", index=False)
+    assert _lines(_draft(tmp_path, "log.csv"))["zip"].startswith("zip: categorical string")
+
+
+def test_an_archive_is_refused(tmp_path):
+    """An archive is to be unpacked: it is not guessed at as text."""
+    (tmp_path / "log.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(SourceError, match="unpack it first"):
+        _draft(tmp_path, "log.zip")

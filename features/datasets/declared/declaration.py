@@ -29,6 +29,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from common.errors import SchemaError, SourceError
 from common.yaml_file import read_yaml
+from features.datasets.declared.files import Files, Option
 from features.datasets.log import seconds_of
 from features.schema import Column, DType, Kind, Role, Schema, Task, TaskKind
 
@@ -103,14 +104,19 @@ class DeclaredColumn(_Part):
     task: TaskKind = TaskKind.BINARY
     classes: tuple[str | int, ...] | None = None
 
+    def stored_type(self) -> DType | None:
+        """How the values are stored: as declared, or as the role or kind says; None where neither does."""
+        role = ROLES[self.role]
+        if role is Role.SCENARIO:
+            return DType.STRING
+        return self.type or DTYPE_OF_ROLE.get(role) or (DTYPE_OF_KIND.get(self.kind) if self.kind else None)
+
     def column(self, name: str) -> Column:
         """The column of the schema; raises SchemaError where no encoder could read it."""
         role = ROLES[self.role]
         is_id = role in (Role.USER, Role.ITEM, Role.SCENARIO)
         kind = Kind.CATEGORICAL if is_id else self.kind
-        dtype = self.type or DTYPE_OF_ROLE.get(role) or (DTYPE_OF_KIND.get(kind) if kind else None)
-        if role is Role.SCENARIO:
-            dtype = DType.STRING
+        dtype = self.stored_type()
         if dtype is None or (role is Role.FEATURE and kind is None):
             raise SchemaError(f"column {name}: a {self.role} needs a kind and a type, such as `numeric int64`")
         return Column(
@@ -146,15 +152,26 @@ class Table(_Part):
 
     Args:
         files: Parquet, CSV or JSON lines: paths (relative to the file of the declaration), globs, s3:// or https://.
+        format: Of files whose names end otherwise.
+        read: Options of DuckDB's reader of the format, such as `{delim: "::", header: false, names: [user, item]}`.
+        query: DuckDB query over the files as table `raw`, and over those of `events`, `users` and `items` by these
+            names: what it gives are the raw rows. For what one row does not hold: joins, lists of impressions.
         columns: The columns by name.
         where: DuckDB condition over the raw columns; rows for which it is not true are left out and counted.
         time_zone: Zone of the timestamps that have none.
     """
 
     files: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+    format: Literal["parquet", "csv", "json"] | None = None
+    read: dict[str, Option] = {}
+    query: str | None = None
     columns: Columns
     where: str | None = None
     time_zone: str = "UTC"
+
+    def all_files(self) -> Files:
+        """Which files are read, and how."""
+        return Files(patterns=tuple(self.files), format=self.format, options=self.read)
 
 
 class Events(Table):
@@ -211,6 +228,11 @@ class Declaration(_Part):
             users=self._entities(Role.USER, self.users),
             items=self._entities(Role.ITEM, self.items),
         )
+
+    def tables(self) -> dict[str, Table]:
+        """The tables by the names that a query gives them."""
+        tables = {"events": self.events, "users": self.users, "items": self.items}
+        return {name: table for name, table in tables.items() if table is not None}
 
     def id_of(self, role: Role) -> tuple[str, DeclaredColumn]:
         """Name and declaration of the column of the events that has this role; raises SchemaError without one."""

@@ -1,5 +1,6 @@
 """The rows of a declared log, read by DuckDB: local files, s3:// and https:// by fsspec."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,11 +12,12 @@ import pyarrow as pa
 
 from common.errors import SourceError
 from features.datasets.declared.declaration import Declaration, DeclaredColumn, Entities, Events, Table
-from features.datasets.declared.expressions import exact, source
+from features.datasets.declared.expressions import exact
+from features.datasets.declared.files import source
 from features.datasets.log import ROW, Counts, Log
 from features.engine import sql
 from features.engine.connection import connect
-from features.schema import Column, Role
+from features.schema import Column, DType, Role
 
 CHUNK = 131_072  # rows
 POSITION = "__position"  # of a row in the files
@@ -44,9 +46,9 @@ def _entities(
     table = declaration.users if role is Role.USER else declaration.items
     name, declared = declaration.id_of(role)
     if table is None:
-        with _Rows(declaration.events, path, f"{role}s out of the events") as rows:
+        with _Rows(declaration.events, declaration, path, f"{role}s out of the events") as rows:
             return rows.frame(rows.value(name, declared, columns[0]), "true").drop_duplicates(ignore_index=True)
-    with _Rows(table, path, f"{role}s") as rows:
+    with _Rows(table, declaration, path, f"{role}s") as rows:
         counts.made_null.update(rows.made_null())
         key = declared.model_copy(update={"sql": _key(table, name)})
         values = [rows.value(name, key, columns[0])]
@@ -62,7 +64,7 @@ def _events(declaration: Declaration, path: Path, counts: Counts) -> Iterator[pd
     """The impressions in chunks, in the order of the files."""
     events = declaration.events
     columns = {column.name: column for column in declaration.declared_schema().events}
-    with _Rows(events, path, "events") as rows:
+    with _Rows(events, declaration, path, "events") as rows:
         user, declared = declaration.id_of(Role.USER)
         where = f"({events.where or 'true'})"
         kept = f"({where} and {_in_sample(rows.value(user, declared, columns[user], named=False), events)})"
@@ -85,14 +87,19 @@ def _in_sample(user: str, events: Events) -> str:
 class _Rows:
     """The raw rows of a table, open in DuckDB; an error of DuckDB becomes a SourceError that names file and table."""
 
-    def __init__(self, table: Table, path: Path, called: str) -> None:
+    def __init__(self, table: Table, declaration: Declaration, path: Path, called: str) -> None:
         self._table, self._where = table, f"{path}: {called}"
         self._connection = connect()
         self._connection.execute("set TimeZone = 'UTC'")
+        texts = _texts(declaration)
         with self._errors():
-            self._from = f"{source(self._connection, table.files, path)} as __raw"
-        # DuckDB turns a condition with `in` into a join, which loses the order of the files: the rows are numbered
-        self._numbered = f"(select *, row_number() over () as {POSITION}, hash(__raw) as {ROW} from {self._from})"
+            self._from = f"{_raw(self._connection, table, declaration, path, texts)} as __raw"
+        # DuckDB turns a condition with `in` into a join, which loses the order of the files: the rows are numbered.
+        # The result of a query has no order: the hash of the rows gives one.
+        order = "" if table.query is None else "order by hash(__raw)"
+        self._numbered = (
+            f"(select *, row_number() over ({order}) as {POSITION}, hash(__raw) as {ROW} from {self._from})"
+        )
 
     def __enter__(self) -> "_Rows":
         return self
@@ -159,6 +166,27 @@ class _Rows:
             raise SourceError(f"{self._where}: {str(error).strip()}") from error
 
 
+def _raw(
+    connection: duckdb.DuckDBPyConnection, table: Table, declaration: Declaration, path: Path, texts: set[str]
+) -> str:
+    """SQL: the raw rows of a table: those of its files, or what its query makes of them."""
+    if table.query is None:
+        return source(connection, table.all_files(), path, texts)
+    tables = {"raw": table, **declaration.tables()}
+    used = {name: one.all_files() for name, one in tables.items() if re.search(rf"\b{name}\b", table.query, re.I)}
+    named = (f"{name} as (from {source(connection, files, path, texts)})" for name, files in used.items())
+    return f"(with {', '.join(named)} from ({table.query}))"
+
+
+def _texts(declaration: Declaration) -> set[str]:
+    """The raw columns that are kept as they are written: those of declared texts, 007 among them."""
+    ids = {role: declaration.id_of(role)[1] for role in (Role.USER, Role.ITEM)}
+    keys = {Role.USER: declaration.users, Role.ITEM: declaration.items}
+    columns = [(name, column) for table in declaration.tables().values() for name, column in table.columns.items()]
+    columns += [(table.key, ids[role]) for role, table in keys.items() if table is not None and table.key]
+    return {column.sql or name for name, column in columns if column.stored_type() is DType.STRING}
+
+
 def _expression(name: str, column: DeclaredColumn) -> str:
     """SQL: what the values of a column are made of, in brackets."""
     return f"({column.sql or sql.column(name)})"
@@ -174,4 +202,6 @@ def _without(expression: str, column: DeclaredColumn) -> str:
 
 
 def _listed(column: DeclaredColumn) -> str:
-    return ", ".join(sql.literal(value) if isinstance(value, str) else repr(value) for value in column.null_if)
+    as_text = column.stored_type() is DType.STRING
+    values = (sql.literal(value) if as_text or isinstance(value, str) else repr(value) for value in column.null_if)
+    return ", ".join(values)

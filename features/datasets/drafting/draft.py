@@ -26,7 +26,7 @@ class Draft:
     def summary(self, out: Path) -> str:
         """What was read, how many decisions are left, and what to do next."""
         decisions = self.text.count(DECIDE)
-        files = sum(len(table.files) for table in self.tables)
+        files = sum(len(table.files.patterns) for table in self.tables)
         rows = sum(table.rows for table in self.tables)
         return (
             f"{out}: drafted from {files} files with {rows:,} rows; {decisions} decisions are yours (DECIDE). Then:\n"
@@ -68,7 +68,7 @@ def _events(tables: list[RawTable]) -> _Events:
         user, item = (guesses.id_of(table, ROLE_WORDS[role]) for role in (Role.USER, Role.ITEM))
         if timestamp and user and item:
             return _Events(table=table, timestamp=timestamp, user=user, item=item)
-    seen = "; ".join(f"{table.files[0]}: {', '.join(c.name for c in table.columns)}" for table in tables)
+    seen = "; ".join(f"{table.files.patterns[0]}: {', '.join(c.name for c in table.columns)}" for table in tables)
     raise SourceError(
         f"no file has a timestamp (a date, or seconds since 1970), a user and an item; found {seen}. "
         "Rename columns, or write the declaration by hand: docs/how-to/own-data.md"
@@ -121,7 +121,12 @@ def _entity_lines(table: RawTable, key: RawColumn, column: RawColumn, out: Path)
 
 
 def _files_lines(table: RawTable, out: Path) -> Iterator[str]:
-    yield f"  files: {json.dumps([_relative(file, out) for file in table.files])} # {table.rows:,} rows"
+    files = table.files
+    yield f"  files: {json.dumps([_relative(file, out) for file in files.patterns])} # {table.rows:,} rows"
+    if files.format:
+        yield f"  format: {files.format}"
+    if files.options:
+        yield f"  read: {_yaml_mapping(dict(files.options))}"
 
 
 def _relative(file: str, out: Path) -> str:

@@ -1,17 +1,20 @@
 """What the values of a raw column are like: type, number of different values, extremes, examples."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from common.errors import SourceError
-from features.datasets.declared.expressions import source
+from features.datasets.declared.files import Files, source
+from features.datasets.drafting.formats import files_of
 from features.engine import sql
 from features.engine.connection import connect
 
+_HERE = Path("dataset.yaml")
 EXAMPLES = 30  # different values of a column that are kept, the most frequent first
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
@@ -88,9 +91,9 @@ class RawColumn:
 class RawTable:
     """Files of one table: those with the same columns, in the order in which they were named."""
 
-    files: list[str]
+    files: Files
     columns: tuple[RawColumn, ...]
-    rows: int = field(default=0)
+    rows: int
 
     def column(self, name: str) -> RawColumn | None:
         """The column of this name, if there is one."""
@@ -103,41 +106,57 @@ def raw_tables(files: list[str]) -> list[RawTable]:
         raise SourceError(
             "expected the files of a log, found none: python -m features.draft FILE... --out dataset.yaml"
         )
-    grouped: dict[tuple[str, ...], list[str]] = {}
+    grouped: dict[tuple[str, ...], list[Files]] = {}
     with connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        for file in files:
-            grouped.setdefault(tuple(_names(connection, file)), []).append(file)
-        return [_table(connection, group) for group in grouped.values()]
+        for argument in files:
+            read = files_of(connection, argument)
+            grouped.setdefault(tuple(_types(connection, read)), []).append(read)
+        return [_table(connection, _together(group)) for group in grouped.values()]
 
 
-def _names(connection: duckdb.DuckDBPyConnection, file: str) -> Iterator[str]:
+def _together(group: list[Files]) -> Files:
+    """Files with the same columns as those of one table, read as the first."""
+    return replace(group[0], patterns=tuple(name for files in group for name in files.patterns))
+
+
+def _types(connection: duckdb.DuckDBPyConnection, files: Files, texts: Iterable[str] = ()) -> dict[str, str]:
+    """DuckDB's type of each column."""
+    with _errors(files):
+        rows = connection.execute(f"describe from {source(connection, files, _HERE, texts)}").fetchall()
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
+@contextmanager
+def _errors(files: Files) -> Iterator[None]:
     try:
-        rows = connection.execute(f"describe select * from {_source(connection, [file])}").fetchall()
+        yield
     except duckdb.Error as error:
-        raise SourceError(f"{file} cannot be read: {str(error).strip()}") from error
-    return (str(row[0]) for row in rows)
+        raise SourceError(f"{files.patterns[0]} cannot be read: {str(error).strip()}") from error
 
 
-def _source(connection: duckdb.DuckDBPyConnection, files: list[str]) -> str:
-    return source(connection, [_absolute(file) for file in files], Path("dataset.yaml"))
-
-
-def _absolute(file: str) -> str:
-    return file if "://" in file else str(Path(file).absolute())
-
-
-def _table(connection: duckdb.DuckDBPyConnection, files: list[str]) -> RawTable:
+def _table(connection: duckdb.DuckDBPyConnection, files: Files) -> RawTable:
     rows_of = "raw"  # read once: each column is looked at twice
-    try:
-        connection.execute(f"create or replace temp table {rows_of} as select * from {_source(connection, files)}")
+    texts = _with_leading_zeros(connection, files)
+    with _errors(files):
+        raw = source(connection, files, _HERE, texts)
+        connection.execute(f"create or replace temp table {rows_of} as from {raw}")
         summary = connection.execute(
             f"select column_name, column_type, null_percentage, count from (summarize select * from {rows_of})"
         ).fetchall()
         columns = tuple(_column(connection, rows_of, *row) for row in summary)
-    except duckdb.Error as error:
-        raise SourceError(f"{files[0]} cannot be read: {str(error).strip()}") from error
     return RawTable(files=files, columns=columns, rows=columns[0].rows if columns else 0)
+
+
+def _with_leading_zeros(connection: duckdb.DuckDBPyConnection, files: Files) -> list[str]:
+    """The columns of integers that are texts in truth: 007 and 7 are two values."""
+    integers = [name for name, kind in _types(connection, files).items() if kind in _INTEGERS]
+    with _errors(files):
+        raw = sql.column("__raw")
+        as_text = f"from {source(connection, files, _HERE, integers)} as {raw}"
+        found = ", ".join(f"bool_or(regexp_matches({sql.column(n)}::varchar, '^[+-]?0[0-9]'))" for n in integers)
+        row = connection.execute(f"select {found} {as_text}").fetchone() if integers else None
+    return [name for name, zeros in zip(integers, row or (), strict=True) if zeros]
 
 
 def _column(

@@ -204,3 +204,87 @@ def test_what_does_not_fit(path, old, new, message):
         _events(_change(path, (old, new)))
     assert message in str(raised.value)
     assert str(path) in str(raised.value) or "column" in str(raised.value)
+
+
+def _lines(path: Path, frame: pd.DataFrame, separator: str) -> None:
+    """Lines without a header, the fields between separators."""
+    path.write_text("".join(separator.join(map(str, row)) + "\n" for row in frame.itertuples(index=False)))
+
+
+def test_files_without_a_header(path):
+    """Options of DuckDB's reader say how files of another ending are read: delimiter, names, encoding."""
+    events = small_log.frames()["events"]
+    _lines(path.parent / "log.dat", events, "::")
+    names = ", ".join(events)
+    read = f'files: log.dat\n  format: csv\n  read: {{delim: "::", header: false, names: [{names}]}}'
+    _change(path, ("files: log_*.csv", read))
+    _assert_equal(_events(path), _expected(events))
+
+
+def test_an_unknown_option_is_named(path):
+    """An option that DuckDB's reader does not have is refused by its name."""
+    _change(path, ("files: log_*.csv", "files: log_*.csv\n  read: {delimeter: ;}"))
+    with pytest.raises(SourceError, match="delimeter"):
+        _events(path)
+
+
+@pytest.mark.parametrize(("name", "message"), [("log.dat", "format: csv"), ("log.zip", "unpack it first")])
+def test_an_unknown_ending_is_refused(path, name, message):
+    """A file whose ending says nothing is not guessed at: the message says what to declare."""
+    (path.parent / name).write_text("a\n1\n")
+    _change(path, ("files: log_*.csv", f"files: {name}"))
+    with pytest.raises(SourceError, match=message):
+        _events(path)
+
+
+def test_texts_keep_their_zeros(path):
+    """A column that is declared as text is read as it is written: 007 and 7 are two users."""
+    events = small_log.frames()["events"]
+    events = events.assign(uid=[f"{uid:03d}" if uid % 2 else str(uid) for uid in events["uid"]])
+    users = pd.DataFrame({"uid": sorted(events["uid"].unique()), "age": 30})
+    small_log.write(path.parent, events=events, users=users)
+    _change(path, ("uid: user int64", "uid: user string"))
+    assert _events(path)["uid"].tolist() == events["uid"].tolist()
+    assert declared.read(small_log.dataset(path)).users["uid"].tolist() == users["uid"].tolist()
+
+
+def test_query(path):
+    """A query gives the raw rows: a scenario out of the user's profile, and an item for each in a list that was shown.
+
+    The result is the same each time, and counted.
+    """
+    events = small_log.frames()["events"].drop(columns="tab")
+    shown = events.groupby(events.index // 3).agg(
+        {
+            "ts": "first",
+            "uid": "first",
+            "device": "first",
+            "video": lambda ids: " ".join(map(str, ids)),
+            "rating": "max",
+        }
+    )
+    shown.to_csv(path.parent / "shown.csv", index=False)
+    query = (
+        "select raw.* exclude (video), unnest(string_split(video, ' '))::bigint as video, (age > 40)::int as tab "
+        "from raw join users using (uid)"
+    )
+    _change(path, ("files: log_*.csv", f'files: shown.csv\n  query: "{query}"'))
+    log = declared.read(small_log.dataset(path))
+    read = pd.concat(log.chunks(), ignore_index=True)
+    assert log.counts.rows_read == len(read) == len(events)
+    assert sorted(read["video"]) == sorted(events["video"])
+    ages = small_log.frames()["users"].set_index("uid")["age"]
+    assert (read["scenario"] == np.where(read["uid"].map(ages) > 40, "home", "search")).all()
+    pd.testing.assert_frame_equal(read, _events(path))
+
+
+def test_a_row_that_does_not_fit_is_no_note_before_the_header(path):
+    """First rows with other fields than the rest are an error: nothing is skipped that `read: {skip: 1}` does not say."""
+    log = path.parent / "log_1.csv"
+    log.write_text("a note\n" + log.read_text())
+    with pytest.raises(SourceError, match=r"log_1\.csv|column"):
+        _events(path)
+    rest = path.parent / "log_2.csv"
+    rest.write_text("a note\n" + rest.read_text())
+    _change(path, ("files: log_*.csv", "files: log_*.csv\n  read: {skip: 1}"))
+    _assert_equal(_events(path), _expected(small_log.frames()["events"]))
