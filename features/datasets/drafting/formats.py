@@ -60,8 +60,8 @@ def _sniff(connection: duckdb.DuckDBPyConnection, file: str) -> Sniffed:
 
 def _try(connection: duckdb.DuckDBPyConnection, file: str, delimiter: str, encoding: str) -> Sniffed | None:
     given = f", delim = {sql.literal(delimiter)}" if delimiter else ""
-    quoted = sql.literal(sql.as_pattern(Path(file)))
-    call = f"select Delimiter, HasHeader, Columns from sniff_csv({quoted}, encoding = '{encoding}', skip = 0, comment = ''{given})"
+    sniffed = f"{sql.literal(sql.as_pattern(Path(file)))}, encoding = '{encoding}', skip = 0, comment = ''{given}"
+    call = f"select Delimiter, HasHeader, Columns from sniff_csv({sniffed})"
     try:
         delim, header, columns = connection.execute(call).fetchall()[0]
     except duckdb.Error:

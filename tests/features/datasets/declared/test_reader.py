@@ -278,8 +278,8 @@ def test_query(path):
     pd.testing.assert_frame_equal(read, _events(path))
 
 
-def test_a_row_that_does_not_fit_is_no_note_before_the_header(path):
-    """First rows with other fields than the rest are an error: nothing is skipped that `read: {skip: 1}` does not say."""
+def test_first_rows_are_not_skipped(path):
+    """First rows with other fields than the rest are an error, unless `read: {skip: 1}` says that they are notes."""
     log = path.parent / "log_1.csv"
     log.write_text("a note\n" + log.read_text())
     with pytest.raises(SourceError, match=r"log_1\.csv|column"):
