@@ -223,8 +223,8 @@ def test_files_without_a_header(path):
 
 def test_an_unknown_option_is_named(path):
     """An option that DuckDB's reader does not have is refused by its name."""
-    _change(path, ("files: log_*.csv", "files: log_*.csv\n  read: {delimeter: ;}"))
-    with pytest.raises(SourceError, match="delimeter"):
+    _change(path, ("files: log_*.csv", "files: log_*.csv\n  read: {limiter: ;}"))
+    with pytest.raises(SourceError, match="limiter"):
         _events(path)
 
 
