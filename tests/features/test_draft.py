@@ -96,7 +96,7 @@ def test_no_log(tmp_path):
         _draft(tmp_path, "empty.parquet")
 
 
-def test_a_file_without_a_header_asks_for_names(tmp_path):
+def test_a_file_without_a_header_needs_names(tmp_path):
     """The message shows the first row, and the argument that names the columns; with it the draft reads the file."""
     events = small_log.frames(rows=300)["events"][["uid", "video", "rating", "ts"]]
     lines = ["::".join(map(str, row)) for row in events.itertuples(index=False)]

@@ -27,15 +27,15 @@ def files_of(connection: duckdb.DuckDBPyConnection, argument: str) -> Files:
     known = FORMATS.get(ending(file))
     if known not in (None, "csv") or not Path(file).is_file():
         return Files(patterns=(file,))
-    found, columns, has_header = _sniff(connection, file)
+    sniffed, columns, has_header = _sniff(connection, file)
     if not has_header and names is None:
         raise SourceError(
-            f"{file} has no header, and {len(columns)} columns, the first row: {_first_row(file, found)}. "
+            f"{file} has no header, and {len(columns)} columns, the first row: {_first_row(file, sniffed)}. "
             f"Name them: {argument}=user_id,item_id,..."
         )
     if known and has_header and names is None:
         return Files(patterns=(file,))
-    options: dict[str, Option] = {**found, "header": has_header, **({} if names is None else {"names": names})}
+    options: dict[str, Option] = {**sniffed, "header": has_header, **({} if names is None else {"names": names})}
     return Files(patterns=(file,), format=None if known else "csv", options=options)
 
 
@@ -55,7 +55,7 @@ def _sniff(connection: duckdb.DuckDBPyConnection, file: str) -> Sniffed:
     tried = [_try(connection, file, delimiter, encoding) for delimiter in _DELIMITERS for encoding in _ENCODINGS]
     if not any(tried):
         raise SourceError(f"{file} is no text with delimiters: expected Parquet, CSV or JSON lines")
-    return max(filter(None, tried), key=lambda found: len(found[1]))
+    return max(filter(None, tried), key=lambda sniffed: len(sniffed[1]))
 
 
 def _try(connection: duckdb.DuckDBPyConnection, file: str, delimiter: str, encoding: str) -> Sniffed | None:

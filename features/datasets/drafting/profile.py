@@ -154,8 +154,8 @@ def _with_leading_zeros(connection: duckdb.DuckDBPyConnection, files: Files) -> 
     with _errors(files):
         raw = sql.column("__raw")
         as_text = f"from {source(connection, files, _HERE, integers)} as {raw}"
-        found = ", ".join(f"bool_or(regexp_matches({sql.column(n)}::varchar, '^[+-]?0[0-9]'))" for n in integers)
-        row = connection.execute(f"select {found} {as_text}").fetchone() if integers else None
+        zeros_in = ", ".join(f"bool_or(regexp_matches({sql.column(n)}::varchar, '^[+-]?0[0-9]'))" for n in integers)
+        row = connection.execute(f"select {zeros_in} {as_text}").fetchone() if integers else None
     return [name for name, zeros in zip(integers, row or (), strict=True) if zeros]
 
 
