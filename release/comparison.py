@@ -91,7 +91,7 @@ class LabelledRows:
 
     def __init__(self, schema: Schema, rows: Path, since: date | None = None) -> None:
         self.schema = schema
-        names = (schema.scenario, *schema.task_names, *filter(None, [schema.choice_set]))
+        names = (schema.scenario, *schema.task_names, *filter(None, [schema.choice_set, schema.weight]))
         table = pq.read_table(rows, columns=list(names))
         self.selected = np.ones(table.num_rows, bool) if since is None else _from_day(rows, schema, since)
         table = table.filter(pa.array(self.selected))
@@ -100,6 +100,7 @@ class LabelledRows:
         codes = pc.index_in(table[schema.scenario], value_set=pa.array(schema.scenarios))
         self.scenario = codes.fill_null(-1).to_numpy()
         self.choice_set = None if schema.choice_set is None else _codes(table[schema.choice_set])
+        self.weight = np.ones(len(table)) if schema.weight is None else table[schema.weight].to_numpy().astype(float)
 
     def select(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits [N, O] of the selected rows, out of those of all rows of the file."""
@@ -122,14 +123,18 @@ class LabelledRows:
         return 0.5
 
     def calibration(self, probabilities: NDArray[np.float64], confidence: float) -> dict[str, Interval]:
-        """Predicted over observed of every cell with a positive, by class where there are several [N, O]."""
+        """Predicted over observed of every cell with a positive, by class where there are several [N, O].
+
+        Each row counts as its weight: a model that was trained on weighted rows predicts the rates of these.
+        """
         ratios: dict[str, Interval] = {}
         for task, outputs in zip(self.schema.tasks, output_slices(self.schema.tasks), strict=True):
             for scenario in self.schema.scenarios:
                 _, labels, indices = self._cell(f"{scenario}/{task.name}")
                 for number, name in enumerate(task.output_names):
                     positive = labels == (1 if task.classes is None else number)
-                    ratio = _ratio(probabilities[indices, outputs][:, number], positive, confidence)
+                    predicted = probabilities[indices, outputs][:, number]
+                    ratio = _ratio(predicted, positive, self.weight[indices], confidence)
                     ratios |= {f"{scenario}/{name}": ratio} if ratio else {}
         return ratios
 
@@ -199,14 +204,24 @@ def _minus(estimate: Estimate, constant: float) -> Estimate:
     return Estimate(value=estimate.value - constant, rows=estimate.rows, influence=estimate.influence)
 
 
-def _ratio(predicted: NDArray[np.float64], positive: NDArray[np.bool_], confidence: float) -> Interval | None:
-    """Predicted over observed [K], with its interval by the number of positives, on a logarithmic scale."""
-    positives, rows = int(positive.sum()), len(positive)
-    if not positives:
+def _ratio(
+    predicted: NDArray[np.float64], positive: NDArray[np.bool_], weight: NDArray[np.float64], confidence: float
+) -> Interval | None:
+    """Predicted over observed [K], with its interval by the number of positives, on a logarithmic scale.
+
+    Weighted rows are as many as rows of equal weight with the same variance (L. Kish, Survey Sampling, 1965).
+    """
+    if not (positive & (weight > 0)).any():
         return None
-    value = float(predicted.sum() / positives)
-    factor = float(np.exp(ndtri(0.5 + confidence / 2) * np.sqrt((1 - positives / rows) / positives)))
+    value = float((weight * predicted).sum() / weight[positive].sum())
+    rate, positives = weight[positive].sum() / weight.sum(), _effective(weight[positive])
+    factor = float(np.exp(ndtri(0.5 + confidence / 2) * np.sqrt((1 - rate) / positives)))
     return Interval(value=value, low=value / factor, high=value * factor)
+
+
+def _effective(weight: NDArray[np.float64]) -> float:
+    """The number of rows of equal weight whose mean has the same variance as that of rows of these weights."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
 
 
 def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from features.encoding.encoder import Batch, Encoder, stack_columns
 from features.schema import Schema, Task
 
 BATCH_ROWS = 100_000
-CHOICE_SET = "choice_set"
+CHOICE_SET, WEIGHT = "choice_set", "weight"  # the files of arrays that only some schemas have
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Tensors(Batch):
     """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code).
 
     The label of a multi-class task is the index of its class. `choice_set` int64 [N] (a code) says which rows are
-    candidates of one choice; None where the schema has no choice task.
+    candidates of one choice; None where the schema has no choice task. `weight` float32 [N] says how much a row counts;
+    None where the schema has no weight.
     """
 
     labels: NDArray[np.float32]
     event_id: NDArray[np.int64]
     user: NDArray[np.int64]
     choice_set: NDArray[np.int64] | None = None
+    weight: NDArray[np.float32] | None = None
 
 
 def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> None:
@@ -57,15 +59,17 @@ def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> No
 def open_tensors(folder: Path) -> Tensors:
     """The tensors that `write_tensors` wrote, memory-mapped."""
     names = ("categorical", "bags", "numeric", "scenario", "labels", "event_id", "user")
-    present = names + ((CHOICE_SET,) if (folder / f"{CHOICE_SET}.npy").exists() else ())
-    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in present})
+    present = (name for name in (CHOICE_SET, WEIGHT) if (folder / f"{name}.npy").exists())
+    return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*names, *present)})
 
 
 def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, NDArray[Any]]:
     labels = [labels_of(task, rows[task.name]) for task in schema.tasks]
+    weight = {} if schema.weight is None else {WEIGHT: rows[schema.weight].to_numpy()}
     return vars(encoder.encode(rows)) | {
         "labels": stack_columns(labels, rows.num_rows, np.float32),
         "event_id": rows[schema.event_id].to_numpy(),
+        **weight,
     }
 
 

@@ -32,8 +32,8 @@ def number_bounds(column: Column) -> tuple[float | None, float | None]:
     """Bounds of a number, both included; a float is at least finite."""
     if column.dtype not in _NUMBERS:
         return None, None
-    finite = column.dtype is DType.FLOAT32
-    low = -_LARGEST if finite and column.minimum is None else column.minimum
+    finite, least = column.dtype is DType.FLOAT32, _minimum(column)
+    low = -_LARGEST if finite and least is None else least
     high = _LARGEST if finite and column.maximum is None else column.maximum
     return low, high
 
@@ -43,8 +43,13 @@ def describe_bounds(column: Column) -> str:
     if column.dtype is DType.TIMESTAMP:
         sides = zip(("not before", "not after"), timestamp_bounds(column), strict=True)
         return "is " + " and ".join(f"{side} {bound}" for side, bound in sides)
-    bounds = (("at least", column.minimum), ("at most", column.maximum))
+    bounds = (("at least", _minimum(column)), ("at most", column.maximum))
     return "is " + (" and ".join(f"{side} {bound:,.10g}" for side, bound in bounds if bound is not None) or "finite")
+
+
+def _minimum(column: Column) -> float | None:
+    """The declared minimum; of a weight by default 0."""
+    return 0.0 if column.role is Role.WEIGHT and column.minimum is None else column.minimum
 
 
 def listed(values: tuple[str | int, ...], most: int = 12) -> str:

@@ -56,6 +56,7 @@ def _measure(
         _ids(encoder, tensors, settings),
         _numbers(encoder, tensors),
         _labels(schema, tensors),
+        *_weights(tensors),
     )
     return (table for table in measurements if len(table.rows) and len(tensors.event_id))
 
@@ -75,6 +76,7 @@ def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Measurem
         "event_id": ("int64", None),
         "user": ("int64", None),
         **({} if schema.choice_set is None else {"choice_set": ("int64", None)}),
+        **({} if schema.weight is None else {"weight": ("float32", None)}),
     }
     actual = [_shape(folder / f"{name}.npy") for name in wanted]
     rules = (
@@ -278,6 +280,15 @@ def _labels(schema: Schema, tensors: Tensors) -> Measurements:
 def _strange(task: Task, labels: np.ndarray) -> int:
     classes = np.arange(2 if task.classes is None else len(task.classes))
     return int(np.count_nonzero(~np.isnan(labels) & ~np.isin(labels, classes)))
+
+
+def _weights(tensors: Tensors) -> Iterator[Measurements]:
+    """How many weights are negative or not finite; nothing where rows have no weight."""
+    if tensors.weight is None:
+        return
+    wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block >= 0)))) for block in _blocks(tensors.weight))
+    rule = expect_zero("wrong weights", ["wrong weights"], "Every weight is finite and at least 0")
+    yield Measurements(key="array", rows=pa.table({"array": ["weight"], "wrong weights": [wrong]}), rules=(rule,))
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -41,6 +41,7 @@ class Role(StrEnum):
     SCENARIO = "scenario"
     CHOICE_SET = "choice_set"  # what the candidates of one choice have in common: an id, never a feature
     LABEL = "label"
+    WEIGHT = "weight"  # how much an impression counts in loss and weighted metrics: measured, never a feature
     FEATURE = "feature"
     NEWEST_DAY = "newest_day"  # of a sequence: the day (since 1970, UTC) of its newest value; measured, never a feature
 

@@ -41,6 +41,7 @@ class Schema:
         _exactly_one(self.name, "items", self.items, Role.ITEM)
         self._check_names()
         self._check_tasks()
+        self._check_weight()
         self._check_kinds()
         check_types(f"data set {self.name}", self.tables)
 
@@ -82,6 +83,17 @@ class Schema:
                 f"data set {self.name}: scenarios and tasks have results by scenario/task and scenario/task=class, "
                 f"which must differ, found {(twice or list(self.cells))[:3]} twice; rename a scenario or a task"
             )
+
+    def _check_weight(self) -> None:
+        weights = [f"{table}.{column.name}" for table in self.tables for column in self._weights(table)]
+        if len(weights) > 1 or any(self._weights(table) for table in ("users", "items")):
+            raise SchemaError(
+                f"data set {self.name}: a weight is of an impression, and an impression has at most one: expected at "
+                f"most one column of role weight, in events, found {weights}"
+            )
+
+    def _weights(self, table: str) -> tuple[Column, ...]:
+        return tuple(column for column in self.tables[table] if column.role is Role.WEIGHT)
 
     def _check_kinds(self) -> None:
         sets = self.by_role(Role.CHOICE_SET)
@@ -154,6 +166,11 @@ class Schema:
     def choice_set(self) -> str | None:
         """Name of the column that says which candidates were offered together; None without a choice task."""
         return next((column.name for column in self.by_role(Role.CHOICE_SET)), None)
+
+    @property
+    def weight(self) -> str | None:
+        """Name of the column with the weight of an impression; None where each one counts as 1."""
+        return next((column.name for column in self._weights("events")), None)
 
     def by_role(self, *roles: Role) -> tuple[Column, ...]:
         """The columns of events that have one of these roles, in declared order."""

@@ -62,8 +62,9 @@ _TYPES = {  # by role: those that the pipeline can store, sort and compare; thos
     "scenario": {"string"},
     "label": {"int8", "int64", "string"},
     "newest_day": {"int64"},
+    "weight": {"float32"},
 }
-_NEVER_MISSING = frozenset({"event_id", "timestamp", "user", "item", "scenario"})
+_NEVER_MISSING = frozenset({"event_id", "timestamp", "user", "item", "scenario", "weight"})
 
 
 def check_declaration(column: Declared) -> None:
@@ -80,6 +81,8 @@ def check_declaration(column: Declared) -> None:
         )
     if column.log and column.kind != "numeric":
         raise SchemaError(f"column {column.name}: log is for numeric features, found kind {column.kind}")
+    if column.role == "weight" and column.minimum is not None and column.minimum < 0:
+        raise SchemaError(f"column {column.name}: a weight is at least 0, found minimum {column.minimum}")
     _check_bounds(column)
     _check_values(column)
 

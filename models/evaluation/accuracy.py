@@ -61,9 +61,20 @@ def chance_hit_rate(labels: Array, choice_set: Array) -> float | None:
     return float((chosen[both] / candidates[both]).mean()) if both.any() else None
 
 
-def mean_correct(correct: NDArray[np.bool_]) -> float | None:
-    """Accuracy of classes, hit rate of choices; None where there are none."""
-    return float(correct.mean()) if len(correct) else None
+def choice_weights(labels: Array, choice_set: Array, weight: Array) -> NDArray[np.float64]:
+    """The mean weight of the candidates of each set that `correct_choices` has an answer for, in its order."""
+    _, code = np.unique(choice_set, return_inverse=True)
+    candidates = np.bincount(code)
+    chosen = np.bincount(code, weights=np.asarray(labels) == 1)
+    means: NDArray[np.float64] = np.bincount(code, weights=weight) / np.maximum(candidates, 1)
+    return means[(chosen > 0) & (chosen < candidates)]
+
+
+def mean_correct(correct: NDArray[np.bool_], weight: Array | None = None) -> float | None:
+    """Accuracy of classes, hit rate of choices, each counted as its `weight` [N] (1); None where nothing has any."""
+    if not len(correct) or (weight is not None and not weight.any()):
+        return None
+    return float(correct.mean() if weight is None else np.average(correct, weights=weight))
 
 
 def wilson_interval(correct: NDArray[np.bool_], *, confidence: float) -> Interval | None:

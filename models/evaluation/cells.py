@@ -12,6 +12,7 @@ from models.evaluation import accuracy, metrics
 
 DIGITS = 6
 HIT_RATE_AT = (1, 5)
+METRICS = {TaskKind.BINARY: "auc", TaskKind.MULTI_CLASS: "accuracy", TaskKind.CHOICE: "hr1"}
 NO_ROWS = "no rows with this label"
 Cell = dict[str, Any]
 
@@ -40,6 +41,23 @@ def measure_cell(
         return measure_binary(labels, probabilities[:, 0], np.asarray(rows.user)[observed], settings)
     assert rows.choice_set is not None  # encode writes it wherever there is a choice
     return measure_choice(labels, probabilities[:, 0], np.asarray(rows.choice_set)[observed], settings)
+
+
+def measure_weighted(
+    task: Task, labels: NDArray[Any], probabilities: NDArray[np.float64], observed: NDArray[np.int64], rows: Tensors
+) -> Cell:
+    """The metrics in which each row counts as its weight; none where rows have no weight.
+
+    `weight` is the sum of the weights. The calibration is that of a task with one probability.
+    """
+    if rows.weight is None:
+        return {}
+    weight = np.asarray(rows.weight)[observed].astype(np.float64)
+    sets = None if rows.choice_set is None else np.asarray(rows.choice_set)[observed]
+    values = {f"weighted_{METRICS[task.kind]}": metrics.cell_metric(task, labels, probabilities, sets, weight)}
+    if task.outputs == 1:
+        values["weighted_calibration"] = metrics.calibration(labels * weight, probabilities[:, 0] * weight)
+    return {**_rounded(values), "weight": round(float(weight.sum()), DIGITS)}
 
 
 def measure_binary(

@@ -17,7 +17,7 @@ from scipy.special import entr, ndtri
 from scipy.stats import rankdata
 
 from features.schema import Task, TaskKind, output_slices, tasks_of
-from models.evaluation.accuracy import Interval, correct_choices, correct_classes, mean_correct
+from models.evaluation.accuracy import Interval, choice_weights, correct_choices, correct_classes, mean_correct
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -32,15 +32,17 @@ class Bins:
     rows: NDArray[np.int64]
 
 
-def auc(labels: Array, scores: Array) -> float | None:
+def auc(labels: Array, scores: Array, weight: Array | None = None) -> float | None:
     """Share of (positive, negative) pairs in which the positive has the higher score; a tie counts half.
 
-    labels [N] 0 or 1, scores [N] finite, on any scale. None when one class is missing.
+    labels [N] 0 or 1, scores [N] finite, on any scale. A pair counts as the product of the `weight` [N] of its rows,
+    default 1. None when one class is missing, or has no weight.
     """
     positive = np.asarray(labels) == 1
-    if not 0 < positive.sum() < len(positive):
+    counted = positive if weight is None else positive[weight > 0]
+    if not 0 < counted.sum() < len(counted):
         return None
-    return float(sklearn.metrics.roc_auc_score(positive, scores))
+    return float(sklearn.metrics.roc_auc_score(positive, scores, sample_weight=weight))
 
 
 def auc_interval(labels: Array, scores: Array, *, confidence: float) -> Interval | None:
@@ -87,6 +89,7 @@ def mean_of_cells(
     *,
     scenarios: int,
     choice_set: Array | None = None,
+    weight: Array | None = None,
 ) -> tuple[float, Floats]:
     """The mean of the cells' metrics, and the metric of every cell [M, T]; a cell is a scenario and a task.
 
@@ -101,31 +104,35 @@ def mean_of_cells(
         tasks: the T tasks.
         scenarios: M, the number of scenarios.
         choice_set: [N], which rows are candidates of one choice; required where there is a choice task.
+        weight: [N], how much each row counts within its cell; default 1. All cells count alike in the mean.
     """
     table = np.full((scenarios, len(tasks)), np.nan)
     for row in range(scenarios):
         inside = np.flatnonzero(np.asarray(scenario) == row)
         for column, (task, outputs) in enumerate(zip(tasks, output_slices(tasks), strict=True)):
             observed = inside[~np.isnan(labels[inside, column])]
-            sets = None if choice_set is None else choice_set[observed]
-            value = cell_metric(task, labels[observed, column], scores[:, outputs][observed], sets)
+            sets, weights = (None if values is None else values[observed] for values in (choice_set, weight))
+            value = cell_metric(task, labels[observed, column], scores[:, outputs][observed], sets, weights)
             table[row, column] = np.nan if value is None else value
     cells = table[~np.isnan(table)]
     return float(cells.mean()) if len(cells) else float("nan"), table
 
 
-def cell_metric(task: Task, labels: Array, scores: Array, choice_set: Array | None) -> float | None:
-    """The metric of the task's kind: labels [N], scores [N, outputs of the task], choice_set [N].
+def cell_metric(
+    task: Task, labels: Array, scores: Array, choice_set: Array | None, weight: Array | None = None
+) -> float | None:
+    """The metric of the task's kind: labels [N], scores [N, outputs of the task], choice_set [N], weight [N].
 
-    Raises ValueError where the rows of a choice have no choice_set.
+    A choice counts as the mean weight of its candidates. Raises ValueError where its rows have no choice_set.
     """
     if task.kind is TaskKind.MULTI_CLASS:
-        return mean_correct(correct_classes(labels, scores))
+        return mean_correct(correct_classes(labels, scores), weight)
     if task.kind is TaskKind.BINARY:
-        return auc(labels, scores[:, 0])
+        return auc(labels, scores[:, 0], weight)
     if choice_set is None:
         raise ValueError(f"task {task.name} is a choice, but its rows have no choice_set to be ranked in")
-    return mean_correct(correct_choices(labels, scores[:, 0], choice_set, k=1))
+    of_sets = None if weight is None else choice_weights(labels, choice_set, weight)
+    return mean_correct(correct_choices(labels, scores[:, 0], choice_set, k=1), of_sets)
 
 
 def grouped_auc(labels: Array, scores: Array, group: Array) -> float | None:

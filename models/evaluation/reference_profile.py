@@ -125,6 +125,12 @@ def _take(rows: Tensors, chosen: NDArray[np.int64]) -> Tensors:
 def _mean(network: nn.Module, rows: Tensors, schema: Schema) -> float:
     logits = predict(network, rows, "importance", silent=True)
     mean, _ = mean_of_cells(
-        rows.labels, logits, rows.scenario, schema.tasks, scenarios=len(schema.scenarios), choice_set=rows.choice_set
+        rows.labels,
+        logits,
+        rows.scenario,
+        schema.tasks,
+        scenarios=len(schema.scenarios),
+        choice_set=rows.choice_set,
+        weight=rows.weight,
     )
     return mean

@@ -11,28 +11,35 @@ from common.files import write_text
 from common.params import Evaluate
 from features.encoding.tensors import Tensors
 from features.schema import Schema, output_slices
-from models.evaluation.cells import DIGITS, measure_cell
-from models.evaluation.results_table import mean_of, metric_of
+from models.evaluation.cells import DIGITS, measure_cell, measure_weighted
+from models.evaluation.results_table import WEIGHTED_MEAN, metric_of
 
 
 def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, settings: Evaluate) -> dict[str, Any]:
     """The metrics of every cell (scenario, task) for probabilities [N, O], and the mean of those that choose the epoch.
 
     The mean is called `mean_auc` where every task is binary, else `mean`. A cell whose metric is not the AUC names its
-    `metric`: accuracy or hr1.
+    `metric`: accuracy or hr1. Where rows have a weight, the weighted metrics stand beside the others, and their mean is
+    `weighted_mean`.
     """
     labels, scenario = np.asarray(rows.labels), np.asarray(rows.scenario)
     cells = []
     for code, name in enumerate(schema.scenarios):
         for column, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True)):
             observed = np.flatnonzero((scenario == code) & ~np.isnan(labels[:, column]))
-            cell = measure_cell(
-                task, labels[observed, column], probabilities[observed, outputs], observed, rows, settings
-            )
+            own = labels[observed, column], probabilities[observed, outputs], observed, rows
+            cell = measure_cell(task, *own, settings) | measure_weighted(task, *own)
             cells.append({"scenario": name, "task": task.name, **cell})
-    values = [cell[metric_of(cell)] for cell in cells if cell[metric_of(cell)] is not None]
     name = "mean_auc" if all(metric_of(cell) == "auc" for cell in cells) else "mean"
-    return {"cells": cells, name: round(float(np.mean(values)), DIGITS) if values else None}
+    weighted = {} if rows.weight is None else {WEIGHTED_MEAN: _mean(cells, "weighted_")}
+    return {"cells": cells, name: _mean(cells), **weighted}
+
+
+def _mean(cells: list[dict[str, Any]], prefix: str = "") -> float | None:
+    """The mean of the cells' metrics, of those whose names begin with `prefix`; None without any."""
+    values = [cell[prefix + metric_of(cell)] for cell in cells]
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), DIGITS) if known else None
 
 
 def write_metrics(path: Path, report: dict[str, Any]) -> None:
@@ -40,6 +47,6 @@ def write_metrics(path: Path, report: dict[str, Any]) -> None:
     lines = []
     for name, measured in report.items():
         cells = ",\n".join(f"  {json.dumps(cell, allow_nan=False)}" for cell in measured["cells"])
-        mean = mean_of(measured)
-        lines.append(f' {json.dumps(name)}: {{"{mean}": {json.dumps(measured[mean])}, "cells": [\n{cells}]}}')
+        means = "".join(f'"{mean}": {json.dumps(measured[mean])}, ' for mean in measured if mean != "cells")
+        lines.append(f' {json.dumps(name)}: {{{means}"cells": [\n{cells}]}}')
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

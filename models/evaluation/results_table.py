@@ -19,7 +19,7 @@ from common.dvc_lock import outdated_outputs
 from common.errors import PipelineError
 from common.paths import DATA_DOCS, INDEX, METRICS, PLOTS_PAGE
 
-LIMIT = "limit"
+LIMIT, WEIGHTED_MEAN = "limit", "weighted_mean"
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1"}
 TITLES = {LIMIT: "best possible"}
 NEXT = """
@@ -70,7 +70,8 @@ def show_metrics(report: dict[str, Any]) -> None:
 def auc_table(report: dict[str, Any]) -> Table:
     """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold.
 
-    Cells of classes or of a choice have their own metric; the task's column names it.
+    Cells of classes or of a choice have their own metric; the task's column names it. Where rows have a weight, the
+    mean of the weighted metrics stands above that of the others.
     """
     metrics = {metric_of(cell) for measured in report.values() for cell in measured["cells"]}
     title = f"{' or '.join(sorted(NAMES[metric] for metric in metrics))} on the test rows, with half its interval"
@@ -84,6 +85,9 @@ def auc_table(report: dict[str, Any]) -> Table:
         values = _values(dict(zip(report, cells, strict=True)))
         task = cells[0]["task"] + (f", {NAMES[metric_of(cells[0])]}" if len(metrics) > 1 else "")
         table.add_row(cells[0]["scenario"], task, f"{cells[0]['rows']:,}", *values)
+    if any(WEIGHTED_MEAN in measured for measured in report.values()):
+        table.add_section()
+        table.add_row("weighted mean", "", "", *(_number(measured.get(WEIGHTED_MEAN)) for measured in report.values()))
     return table
 
 

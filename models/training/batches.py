@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from features.encoding.tensors import Tensors
@@ -15,13 +16,17 @@ SCORE_ROWS = 8192  # rows of a batch where no gradient is needed
 
 
 class TensorBatch(NamedTuple):
-    """Rows as tensors: ids [B, F], bag ids [B, L], numbers [B, P], scenarios [B], labels [B, T]."""
+    """Rows as tensors: ids [B, F], bag ids [B, L], numbers [B, P], scenarios [B], labels [B, T], weights [B, W].
+
+    W is 1, or 0 where the rows have no weight.
+    """
 
     categorical: Tensor
     bags: Tensor
     numeric: Tensor
     scenario: Tensor
     labels: Tensor
+    weight: Tensor
 
     def select(self, rows: Tensor) -> "TensorBatch":
         """The rows with these indices."""
@@ -45,7 +50,8 @@ class BatchLoader:
     """
 
     def __init__(self, tensors: Tensors, device: torch.device, resident_bytes: int = RESIDENT_BYTES) -> None:
-        self.columns = [getattr(tensors, name) for name in TensorBatch._fields]
+        columns = {name: getattr(tensors, name) for name in TensorBatch._fields} | {"weight": _weights(tensors)}
+        self.columns = list(columns.values())
         self.count, self.device = len(tensors.scenario), device
         row_bytes = sum(column.nbytes for column in self.columns) // max(self.count, 1)
         self.blocks_per_chunk = max(1, resident_bytes // (BLOCK_ROWS * max(row_bytes, 1)))
@@ -84,6 +90,12 @@ class BatchLoader:
     def _load(self, slices: list[slice]) -> TensorBatch:
         arrays = (np.concatenate([column[rows] for rows in slices]) for column in self.columns)
         return TensorBatch(*(torch.from_numpy(array).to(self.device) for array in arrays))
+
+
+def _weights(tensors: Tensors) -> NDArray[np.float32]:
+    """The weights [N, 1], or nothing [N, 0]."""
+    weight = tensors.weight
+    return np.empty((len(tensors.scenario), 0), np.float32) if weight is None else weight[:, None]
 
 
 def _mask(ids: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ def check_rows(train: Tensors, valid: Tensors, scenarios: Sequence[str], tasks: 
     for name, rows in (("training", train), ("validation", valid)):
         if not len(rows.scenario):
             raise TrainingError(f"the {name} set has no rows: look at join.split and its shares in params.yaml")
+        _check_weights(name, rows)
     counts = np.bincount(train.scenario, minlength=len(scenarios))
     for scenario in (name for name, rows in zip(scenarios, counts, strict=True) if not rows):
         warnings.warn(
@@ -31,6 +32,16 @@ def check_rows(train: Tensors, valid: Tensors, scenarios: Sequence[str], tasks: 
         )
     for task, labels in zip(tasks, np.asarray(train.labels).T, strict=True):
         _check_task(task, set(np.unique(labels[~np.isnan(labels)]).tolist()))
+
+
+def _check_weights(name: str, rows: Tensors) -> None:
+    """Raise TrainingError where the weights have no mean that float32 holds."""
+    total = None if rows.weight is None else float(np.sum(rows.weight, dtype=np.float64))
+    if total is not None and not 0 < total < float(np.finfo(np.float32).max):
+        raise TrainingError(
+            f"the weights of the {name} set add up to {total:g}: expected more than 0 and less than 3e38; correct the "
+            "column of role weight: only the proportions of the weights count"
+        )
 
 
 def check_recipe(recipe: Recipe, device: torch.device, processes: int) -> None:

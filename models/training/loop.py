@@ -26,7 +26,7 @@ from models.training.cuda_graph import CapturedStep
 from models.training.device import keep_freed_memory, resolve_device
 from models.training.distributed import SINGLE_PROCESS, Group
 from models.training.guards import check_cells, check_finite, check_recipe, check_rows, warn_of_explosion
-from models.training.loss import weighted_loss
+from models.training.loss import relative, weighted_loss
 from models.training.optim import Recipe
 from models.training.train_state import EpochResult, LossPoint, TrainState, epoch_generator
 
@@ -60,9 +60,9 @@ def fit(
     """Train `network`, which ends on the averaged weights of the epoch with the best mean over the cells.
 
     The mean is over each cell's own metric: AUC of a binary task, accuracy of a multi-class one, hit rate at 1 of a
-    choice. Call `make_deterministic` before the network is created to make a run repeatable to the bit. Raises
-    TrainingError where there is nothing to learn from or no cell to choose an epoch by, and on a loss that is not
-    finite; warns of scenarios and cells that cannot be learned or measured.
+    choice; weighted, where rows have weights. Call `make_deterministic` before the network is created to make a run
+    repeatable to the bit. Raises TrainingError where there is nothing to learn from or no cell to choose an epoch by,
+    and on a loss that is not finite; warns of scenarios and cells that cannot be learned or measured.
 
     Args:
         network: any network of models/networks or models/peers.
@@ -184,10 +184,10 @@ class TrainingLoop:
 
     def step(self, batch: TensorBatch) -> Tensor:
         """One step of Adam on the batch, shared with the other processes; returns the loss, on the device."""
-        shard, share = self.group.shard(batch)
+        shard, share = self.group.shard(batch._replace(weight=relative(batch.weight)))
         with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits = self.state.network(shard.categorical, shard.bags, shard.numeric, shard.scenario)
-        loss = weighted_loss(logits.float(), shard.labels, shard.scenario, self.cell_weights, self.outputs) * share
+        loss = share * self.loss(logits.float(), shard.labels, shard.scenario, shard.weight)
         self.state.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         loss = self.group.sum_gradients(self.parameters, loss.detach())
@@ -195,6 +195,10 @@ class TrainingLoop:
             clip_gradients(self.parameters, self.recipe.clip_gradient_norm)
         self.state.optimizer_step()
         return loss
+
+    def loss(self, logits: Tensor, labels: Tensor, scenario: Tensor, weight: Tensor) -> Tensor:
+        """The loss of rows [B] whose weights [B, W] have the mean 1."""
+        return weighted_loss(logits, labels, scenario, self.cell_weights, self.outputs, row_weights=weight)
 
     def _mean_loss(self) -> float:
         steps = self.state.steps
@@ -209,15 +213,22 @@ class TrainingLoop:
         for averaged, current in zip(network.buffers(), self.state.network.buffers(), strict=True):
             averaged.copy_(current)
         scored = [
-            (self._score(number, batch), batch.labels, batch.scenario) for number, batch in enumerate(rows.in_order())
+            (self._score(number, batch), batch.labels, batch.scenario, batch.weight)
+            for number, batch in enumerate(rows.in_order())
         ]
-        logits, labels, scenario = (torch.cat(column) for column in zip(*scored, strict=True))
+        logits, labels, scenario, weight = (torch.cat(column) for column in zip(*scored, strict=True))
         logits = self.group.sum(logits)
-        loss = float(weighted_loss(logits, labels, scenario, self.cell_weights, self.outputs))
+        loss = float(self.loss(logits, labels, scenario, relative(weight)))
         check_finite(loss, "the validation loss", self.recipe.learning_rate)
         observed, scores, scenarios = (column.cpu().numpy() for column in (labels, logits, scenario))
         mean, metrics = mean_of_cells(
-            observed, scores, scenarios, self.tasks, scenarios=len(self.cell_weights), choice_set=self.choice_set
+            observed,
+            scores,
+            scenarios,
+            self.tasks,
+            scenarios=len(self.cell_weights),
+            choice_set=self.choice_set,
+            weight=weight[:, 0].cpu().numpy() if weight.shape[1] else None,
         )
         return {"valid_loss": loss, "valid_mean": mean, "valid_metrics": metrics}
 

@@ -1,4 +1,8 @@
-"""The loss of HiNet's paper: cross entropy per (scenario, task), each row in its own scenario only."""
+"""The loss of HiNet's paper: cross entropy per (scenario, task), each row in its own scenario only.
+
+Rows may have weights. Then the mean over the rows is a weighted one, sum of w_b x loss_b / sum of w_b, as in
+scikit-learn's `sample_weight`: only the proportions of the weights of a batch count, and a row of weight 2 is two rows.
+"""
 
 from collections.abc import Sequence
 
@@ -8,12 +12,19 @@ from torch import Tensor
 
 
 def weighted_loss(
-    logits: Tensor, labels: Tensor, scenario: Tensor, weights: Tensor, outputs: Sequence[int] | None = None
+    logits: Tensor,
+    labels: Tensor,
+    scenario: Tensor,
+    weights: Tensor,
+    outputs: Sequence[int] | None = None,
+    *,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """L = 1 / B * sum over rows b and tasks j of weights[scenario_b, j] * cross entropy of the logits and label of j.
 
     Logits [B, O], labels [B, T], scenarios [B], weights (lambda) [M, T] -> a scalar. `outputs` are the numbers of
-    logits of the tasks, default one each. One logit has the binary cross entropy of its sigmoid; several have the
+    logits of the tasks, default one each. The term of a row is multiplied by its `row_weights` [B, 1] of mean 1 (see
+    `relative`), if there are any [B, 0]. One logit has the binary cross entropy of its sigmoid; several have the
     cross entropy of their softmax, with the index of the class as label.
 
     A choice is learned row by row, as binary: a shuffled batch does not hold whole sets. Where candidates are drawn
@@ -26,6 +37,8 @@ def weighted_loss(
     """
     observed = ~labels.isnan()
     weight = F.embedding(scenario, weights) * observed  # [B, T]
+    if row_weights is not None and row_weights.shape[1]:
+        weight = weight * row_weights  # [B, T]
     known = torch.nan_to_num(labels)
     if outputs is None or max(outputs) == 1:
         total = F.binary_cross_entropy_with_logits(logits, known, weight, reduction="sum")
@@ -33,6 +46,16 @@ def weighted_loss(
         columns = zip(torch.split(logits, list(outputs), dim=1), known.unbind(1), weight.unbind(1), strict=True)
         total = torch.stack([_task_loss(*column) for column in columns]).sum()
     return total / len(logits)
+
+
+def relative(row_weights: Tensor) -> Tensor:
+    """Weights [B, 1] divided by their mean, all 0 where they are; no weights [B, 0] stay none.
+
+    Weights of 1 stay exactly 1: both numbers of the division are B, and no reciprocal is multiplied.
+    """
+    total = row_weights.sum()
+    count = torch.full_like(total, len(row_weights))
+    return row_weights * torch.where(total > 0, count / total, total)
 
 
 def _task_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:

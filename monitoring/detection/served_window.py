@@ -24,7 +24,7 @@ from features.schema import Column, Role, Schema, View
 MOST_MINUTES = 527_040
 ROWS = 131_072  # of a row group, and in memory at once
 REQUEST, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # its columns
-_FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.CHOICE_SET)  # roles of columns that only an event has
+_FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.WEIGHT, Role.CHOICE_SET)  # roles of columns that only an event has
 
 
 def write_served_window(

@@ -78,6 +78,27 @@ def test_features(tmp_path, values, line):
     assert line in lines
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "line"),
+    [
+        (
+            "sample_weight",
+            [0.5, 1.0, 2.5],
+            "sample_weight: weight # 0.5 to 2.5, and its name is that of a weight; DECIDE: ",
+        ),
+        ("weight", [1, 2, None], 'weight: {role: weight, sql: "coalesce(weight, 1)"}'),
+        ("weight_kg", [0.5, 1.0, 2.5], "weight_kg: numeric float32"),
+        ("weight", [-1.0, 1.0, 2.5], "weight: numeric float32"),
+    ],
+)
+def test_weights(tmp_path, name, values, line):
+    """A column whose name and values are those of a weight is offered as one, 1 where it is missing."""
+    events = small_log.frames(rows=300)["events"]
+    events = events.assign(**{name: pd.Series(values)[np.arange(len(events)) % 3].to_numpy()})
+    events.to_parquet(tmp_path / "events.parquet")
+    assert line in _draft(tmp_path, "events.parquet").read_text()
+
+
 def test_no_overwriting(tmp_path):
     """A declaration that is there is never overwritten."""
     small_log.write(tmp_path)

@@ -1,6 +1,7 @@
 """Stage validate: within the tolerance broken rows go to quarantine, beyond it nothing is accepted."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import ValidationError
-from features.schema import Schema, to_json
+from features.schema import Column, DType, Role, Schema, to_json
 from features.validate import validate
 from tests.support import world
 from tests.support.rich_world import digests, read, rich_schema, rich_tables, write
@@ -85,3 +86,19 @@ def test_a_broken_table_closes_the_quality_gate_with_a_report(tmp_path):
     report = json.loads((tmp_path / "reports/validation.json").read_text())
     assert [fault["rule"] for fault in report["tables"]["items"]["failed"]] == ["no rows"]
     assert (tmp_path / "reports/validation/index.html").is_file()
+
+
+def test_weights_that_are_no_weights_go_to_quarantine(tmp_path):
+    """Not a number, missing, infinite or negative: each with its event and rule; 0 is a weight."""
+    tables, schema = rich_tables(), rich_schema()
+    wrong = {3: float("nan"), 5: None, 8: float("inf"), 13: -0.5}
+    weights = [wrong.get(row, row % 2) for row in range(400)]
+    tables["events"] = tables["events"].append_column("w", pa.array(weights, pa.float32()))
+    weight = Column(name="w", role=Role.WEIGHT, dtype=DType.FLOAT32)
+    write(tmp_path / "ingested", tables)
+    run(tmp_path, dataclasses.replace(schema, events=(*schema.events, weight)), validate__tolerance=0.02)
+    reasons = {
+        row["event_id"]: row["reasons"] for row in pq.read_table(tmp_path / "quarantine/events.parquet").to_pylist()
+    }
+    assert reasons == {3: ["w missing"], 5: ["w missing"], 8: ["w out of bounds"], 13: ["w out of bounds"]}
+    assert len(read(tmp_path / "validated", "events")) == 396

@@ -1,6 +1,7 @@
 """Challenger and champion on the same rows: the metrics of evaluate, each by its own encoder."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from datetime import date, datetime, time, timedelta
@@ -16,7 +17,7 @@ from common import params
 from common.errors import ReleaseError
 from features.encoding.encoder import Encoder
 from features.encoding.tensors import open_tensors, write_tensors
-from features.schema import output_slices
+from features.schema import Column, DType, Role, output_slices
 from models.evaluation import accuracy
 from models.evaluation.delong import mean_estimate
 from models.evaluation.predict import predict
@@ -154,6 +155,18 @@ def test_the_interval_of_calibration_is_that_of_the_positives(tmp_path: Path) ->
     assert list(ratios) == ["feed/click"]
     ratio, factor = ratios["feed/click"], np.exp(1.959964 * np.sqrt(0.99 / 100))
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2 / factor, 2 * factor), rel=1e-6)
+
+
+def test_calibration_is_that_of_the_weighted_rows(tmp_path: Path) -> None:
+    """A model of rows in which a click counts three times predicts their rate, 0.5, where a quarter clicks."""
+    tiny = world.schema()
+    weight = Column(name="w", role=Role.WEIGHT, dtype=DType.FLOAT32)
+    clicks = np.arange(400) % 4 == 0
+    rows = {"scenario": ["feed"] * 400, "click": clicks.astype("int8"), "order": clicks.astype("int8")}
+    pq.write_table(pa.table(rows | {"w": np.where(clicks, 3, 1).astype("float32")}), tmp_path / "rows.parquet")
+    labelled = LabelledRows(dataclasses.replace(tiny, events=(*tiny.events, weight)), tmp_path / "rows.parquet")
+    ratio, factor = labelled.calibration(np.full((400, 2), 0.5), 0.95)["feed/click"], np.exp(1.959964 * np.sqrt(0.005))
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1, 1 / factor, factor), rel=1e-6)
 
 
 def test_classes_and_choices_have_their_own_chance_and_calibration(tmp_path: Path) -> None:

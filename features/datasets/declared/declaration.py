@@ -34,7 +34,12 @@ from features.datasets.log import seconds_of
 from features.schema import Column, DType, Kind, Role, Schema, Task, TaskKind
 
 EVENT_ID = "event_id"  # of every declared log: ingest gives the ids
-DTYPE_OF_ROLE = {Role.TIMESTAMP: DType.TIMESTAMP, Role.KNOWN_AT: DType.TIMESTAMP, Role.LABEL: DType.INT8}
+DTYPE_OF_ROLE = {
+    Role.TIMESTAMP: DType.TIMESTAMP,
+    Role.KNOWN_AT: DType.TIMESTAMP,
+    Role.LABEL: DType.INT8,
+    Role.WEIGHT: DType.FLOAT32,
+}
 DTYPE_OF_KIND = {Kind.NUMERIC: DType.FLOAT32, Kind.CATEGORICAL: DType.STRING}
 ROLES = {role.value: role for role in Role if role not in (Role.EVENT_ID, Role.NEWEST_DAY)}
 FLAGS = ("nullable", "log")

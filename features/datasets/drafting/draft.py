@@ -103,6 +103,8 @@ def _events_lines(events: _Events, out: Path) -> Iterator[str]:
 
 
 def _feature_of_event(column: RawColumn) -> Guess:
+    if weight := guesses.weight_of(column):
+        return weight
     if guesses.is_outcome(column):
         return Guess(name=column.name, keys=None, why="it seems to be known only after the impression")
     return guesses.feature_of(column)

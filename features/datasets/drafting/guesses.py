@@ -95,6 +95,7 @@ LABEL_WORDS = {
     "profile",
 }
 OUTCOME_WORDS = {"duration", "dwell", "watch", "play", "stay", "spent", "revenue", "gmv"}
+WEIGHT_WORDS = {"weight", "sample", "importance", "row", "impression", "training", "loss"}
 RATING_WORDS = {"rating", "stars", "star", "score", "overall"}
 UNITS = {  # of a timestamp given as a number: how many of them a second has, and the expression that reads them
     "seconds": (1, "to_timestamp({0})"),
@@ -170,6 +171,21 @@ def label_of(column: RawColumn) -> Guess | None:
             decide="from which value on it is a success",
         )
     return None
+
+
+def weight_of(column: RawColumn) -> Guess | None:
+    """The weight of an impression: numbers from 0 on whose name says so; None for anything else."""
+    words = column.words - {column.name.lower()} | {"weight"}
+    named = "weight" in column.words and words <= WEIGHT_WORDS
+    if not named or not column.is_number or not isinstance(column.least, int | float) or column.least < 0:
+        return None
+    expressed = {"sql": f"coalesce({expression(column.name)}, 1)"} if column.nulls else {}
+    return Guess(
+        name=column.name,
+        keys={"role": "weight", **expressed},
+        why=f"{column.least} to {column.largest}, and its name is that of a weight",
+        decide="whether a row is to count so much in training; if not, leave the line out",
+    )
 
 
 def is_outcome(column: RawColumn) -> bool:

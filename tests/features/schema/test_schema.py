@@ -8,7 +8,7 @@ import pytest
 from common.errors import SchemaError
 from common.params import Aggregate, Encode
 from features.engine.feature_views import feature_views
-from features.schema import Schema, Task, inputs, inputs_from, read_schema, read_views, to_json
+from features.schema import Column, DType, Role, Schema, Task, inputs, inputs_from, read_schema, read_views, to_json
 from tests.support import world
 
 pytestmark = pytest.mark.unit
@@ -47,6 +47,18 @@ def test_columns_have_roles() -> None:
     names = [column.name for column in inputs(SCHEMA, VIEWS)]
     assert names[:4] == ["user_id", "item_id", "scenario", "hour"]
     assert not {"click", "order", "event_id", "timestamp", "registered_at"} & set(names)
+
+
+def test_a_weight_is_no_input_and_there_is_one_of_an_impression() -> None:
+    """The schema names it; no model reads it. Two, or one of users, are refused."""
+    weight = Column(name="w", role=Role.WEIGHT, dtype=DType.FLOAT32)
+    weighted = dataclasses.replace(SCHEMA, events=(*SCHEMA.events, weight))
+    assert (SCHEMA.weight, weighted.weight) == (None, "w")
+    assert "w" not in [column.name for column in inputs(weighted, VIEWS)]
+    other = dataclasses.replace(weight, name="v")
+    for table, columns in (("events", (*weighted.events, other)), ("users", (*SCHEMA.users, other))):
+        with pytest.raises(SchemaError, match=r"at most one column of role weight, in events, found .*\.v"):
+            dataclasses.replace(SCHEMA, **{table: columns})
 
 
 @pytest.mark.parametrize(

@@ -92,5 +92,9 @@ def test_every_cell_has_the_metric_of_its_kind() -> None:
     mean, table = mean_of_cells(labels, scores, scenario, tasks, scenarios=2, choice_set=sets)
     np.testing.assert_allclose(table, [[3.5 / 4, 2 / 3, 1 / 2], [nan, 1, nan]])
     assert mean == pytest.approx((3.5 / 4 + 2 / 3 + 1 / 2 + 1) / 4)
+    weight = np.array([1, 0, 4, 1, 1, 1])
+    _, weighted = mean_of_cells(labels, scores, scenario, tasks, scenarios=2, choice_set=sets, weight=weight)
+    first = (1 + 0 + 4) / 3  # the mean weight of the candidates of the first choice; that of the second is 1
+    np.testing.assert_allclose(weighted, [[4.5 / 5, 1 / 2, first / (first + 1)], [nan, 1, nan]])
     with pytest.raises(ValueError, match="task where is a choice, but its rows have no choice_set"):
         mean_of_cells(labels, scores, scenario, tasks, scenarios=2)

@@ -50,6 +50,18 @@ def test_auc_is_the_share_of_pairs_that_the_positive_wins(drawn):
         np.testing.assert_allclose(area, expected, **EXACT)
 
 
+@given(rows(least=1), st.data())
+def test_a_row_of_weight_2_is_two_rows(drawn, data):
+    """The weighted AUC is that of the repeated rows, whatever the unit of the weights; weights of 1 change no bit."""
+    labels, scores, _ = drawn
+    weight = data.draw(arrays.arrays(np.int64, len(labels), elements=st.integers(0, 3)))
+    repeated, area = metrics.auc(labels.repeat(weight), scores.repeat(weight)), metrics.auc(labels, scores, weight / 7)
+    assert (area is None) == (repeated is None)
+    if area is not None:
+        np.testing.assert_allclose(area, repeated, **EXACT)
+    assert metrics.auc(labels, scores, np.ones(len(labels))) == metrics.auc(labels, scores)
+
+
 @given(rows())
 def test_auc_depends_on_the_order_of_scores_only(drawn):
     """A strictly increasing map changes nothing; negated scores or swapped labels give 1 - AUC."""

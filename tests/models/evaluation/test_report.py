@@ -1,12 +1,14 @@
 """The report of a model: every cell in the order of the schema, and the mean of those with a metric."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from models.evaluation.report import measure
+from models.evaluation.report import measure, write_metrics
 from tests.support.evaluation import SCHEMA, SETTINGS, encoded_rows
 
 pytestmark = pytest.mark.unit
@@ -46,3 +48,21 @@ def test_a_cell_without_a_metric_has_a_reason() -> None:
     assert "reason" not in cells["search", "click"]
     assert "NaN" not in json.dumps(report)
     assert report["mean_auc"] == pytest.approx((cells["feed", "order"]["auc"] + cells["search", "click"]["auc"]) / 2)
+
+
+def test_weighted_metrics_stand_beside_the_others(tmp_path: Path) -> None:
+    """The others are as without weights; the weighted AUC is scikit-learn's, and metrics.json has both means."""
+    test, truth = encoded_rows()
+    weight = np.random.default_rng(0).exponential(size=len(test.scenario)).astype(np.float32)
+    plain = measure(truth, test, SCHEMA, SETTINGS)
+    report = measure(truth, dataclasses.replace(test, weight=weight), SCHEMA, SETTINGS)
+    more = ["weighted_auc", "weighted_calibration", "weight"]
+    assert [{key: cell[key] for key in cell if key not in more} for cell in report["cells"]] == plain["cells"]
+    assert all(list(cell) == KEYS + more for cell in report["cells"])
+    kept, cell = test.scenario == 0, report["cells"][0]
+    expected = roc_auc_score(test.labels[kept, 0], truth[kept, 0], sample_weight=weight[kept])
+    assert (cell["weighted_auc"], cell["weight"]) == pytest.approx((expected, weight[kept].sum()), abs=1e-5)
+    write_metrics(tmp_path / "metrics.json", {"hinet": report})
+    written = json.loads((tmp_path / "metrics.json").read_text())["hinet"]
+    assert written == report
+    assert written["weighted_mean"] == pytest.approx(np.mean([c["weighted_auc"] for c in report["cells"]]), abs=1e-6)

@@ -61,6 +61,14 @@ def test_the_table_has_every_cell_and_the_mean(capsys, monkeypatch):
     assert lines[-1] == ["mean", "0.7123", "0.7001", "0.7500"]
 
 
+def test_weighted_means_stand_above_the_others(capsys):
+    """Where rows have a weight; a model without one has a dash."""
+    results_table.show_metrics({**REPORT, "hinet": {**REPORT["hinet"], "weighted_mean": 0.75}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert ["weighted", "mean", "0.7500", "-", "-"] in lines
+    assert lines[-1][0] == "mean"
+
+
 def test_the_best_model_is_bold():
     """The best possible is no model."""
     columns = {column.header: list(column.cells) for column in results_table.auc_table(REPORT).columns}

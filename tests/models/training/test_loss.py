@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.training.loss import weighted_loss
+from models.training.loss import relative, weighted_loss
 
 pytestmark = pytest.mark.unit
 
@@ -86,3 +86,32 @@ def test_one_logit_a_task_is_the_default() -> None:
     logits, labels = torch.randn(9, 2), torch.randint(0, 2, (9, 2)).float()
     scenario, weights = torch.arange(9) % 3, torch.rand(3, 2)
     assert weighted_loss(logits, labels, scenario, weights) == weighted_loss(logits, labels, scenario, weights, (1, 1))
+
+
+@settings(deadline=None, max_examples=40)
+@given(counts=st.lists(st.integers(0, 3), min_size=2, max_size=9), factor=st.floats(0.01, 100), seed=st.integers(0, 99))
+def test_a_row_of_weight_2_is_two_rows(counts: list[int], factor: float, seed: int) -> None:
+    """Rows that are there 0, 1, 2 or 3 times have the loss of one row each with that weight, in any unit of weight."""
+    random = torch.Generator().manual_seed(seed)
+    logits, labels = torch.randn(len(counts), 2, generator=random), torch.rand(len(counts), 2, generator=random).round()
+    labels[0, 0] = torch.nan
+    scenario, weights = torch.arange(len(counts)) % 3, torch.rand(3, 2, generator=random)
+    row_weights = relative(torch.tensor(counts)[:, None].float() * factor)
+    weighted = weighted_loss(logits, labels, scenario, weights, row_weights=row_weights)
+    if not any(counts):
+        assert weighted == 0
+        return
+    repeated = (rows.repeat_interleave(torch.tensor(counts), dim=0) for rows in (logits, labels, scenario))
+    torch.testing.assert_close(weighted, weighted_loss(*repeated, weights), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 49, 2048])
+def test_weights_of_1_change_no_bit(rows: int) -> None:
+    """Neither the weights nor the loss differ from those of rows without weights."""
+    logits, labels = torch.randn(rows, 2), torch.rand(rows, 2).round()
+    scenario, weights = torch.arange(rows) % 3, torch.rand(3, 2)
+    ones = relative(torch.ones(rows, 1))
+    assert torch.equal(ones, torch.ones(rows, 1))
+    plain = weighted_loss(logits, labels, scenario, weights)
+    assert plain == weighted_loss(logits, labels, scenario, weights, row_weights=ones)
+    assert plain == weighted_loss(logits, labels, scenario, weights, row_weights=relative(torch.empty(rows, 0)))
