@@ -141,3 +141,42 @@ def test_an_archive_is_refused(tmp_path):
     (tmp_path / "log.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(SourceError, match="unpack it first"):
         _draft(tmp_path, "log.zip")
+
+
+def test_what_gives_the_label_away_is_left_out(tmp_path):
+    """A column from whose value a label follows, such as the flag of no click, is no feature."""
+    events = small_log.frames(rows=300)["events"].drop(columns="rating")
+    click = np.arange(len(events)) % 3 == 0
+    events.assign(click=click.astype(int), skipped=(~click).astype(int)).to_csv(tmp_path / "log.csv", index=False)
+    assert _lines(_draft(tmp_path, "log.csv"))["skipped"] == "# skipped: left out: the label click follows from it"
+
+
+def test_ids_without_a_telling_name(tmp_path):
+    """The key of another file comes first; then the columns with most values that repeat. A person decides."""
+    events = small_log.frames(rows=300)["events"].rename(columns={"uid": "a", "video": "b"})
+    events.to_csv(tmp_path / "log.csv", index=False)
+    pd.DataFrame({"b": range(1, 41), "price": 1.5}).to_csv(tmp_path / "things.csv", index=False)
+    lines = _lines(_draft(tmp_path, "log.csv", "things.csv"))
+    assert "a: user int64" in lines["a"]
+    assert lines["b"] == "b: item int64 # 40 different: the key of another file; DECIDE: whether it is the item"
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (["11/14/2019 9:05:58 AM", "11/15/2019 10:05:58 PM"], "strptime(at, '%m/%d/%Y %I:%M:%S %p')"),
+        (["14.11.2019 09:05", "15.11.2019 10:05"], "strptime(at, '%d.%m.%Y %H:%M')"),
+        (None, "to_timestamp(1577836800 + __position)"),
+    ],
+)
+def test_times(tmp_path, values, line):
+    """Texts are read by their format; without a time the position in the file is one, and a person decides."""
+    events = small_log.frames(rows=300)["events"].drop(columns="ts")
+    if values:
+        events = events.assign(at=np.array(values)[np.arange(len(events)) % 2])
+    events.to_csv(tmp_path / "log.csv", index=False)
+    out = _draft(tmp_path, "log.csv")
+    assert line in _lines(out)["timestamp"]
+    timestamps = pd.concat(declared.read(small_log.dataset(out)).chunks())["timestamp"]
+    assert timestamps.notna().all()
+    assert timestamps.nunique() == (2 if values else len(events))

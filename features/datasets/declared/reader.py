@@ -116,7 +116,7 @@ class _Rows:
     def _describe(self, expressions: list[str]) -> dict[str, str]:
         if not expressions:
             return {}
-        described = self._execute(f"describe select {', '.join(expressions)} from {self._from}").fetchall()
+        described = self._execute(f"describe select {', '.join(expressions)} from {self._numbered}").fetchall()
         return {expression: str(row[1]) for expression, row in zip(expressions, described, strict=True)}
 
     def value(self, name: str, declared: DeclaredColumn, column: Column, *, named: bool = True) -> str:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import SourceError
 from features.datasets.drafting import guesses
 from features.datasets.drafting.guesses import ROLE_WORDS, Guess
+from features.datasets.drafting.impressions import Choice, Impressions, impressions_of
 from features.datasets.drafting.profile import RawColumn, RawTable, raw_tables
+from features.engine import sql
 from features.schema import Role
 
 DECIDE = "DECIDE: "
+ZONE = "its zone (time_zone: Europe/Berlin beside files), if not UTC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,45 +36,21 @@ class Draft:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Events:
-    """The table of impressions with the columns that identify an impression."""
-
-    table: RawTable
-    timestamp: RawColumn
-    user: RawColumn
-    item: RawColumn
-
-
 def draft_of(files: list[str], out: Path) -> Draft:
     """The draft for a log in `files`, whose paths are written relative to the folder of `out`.
 
-    Raises SourceError where no table has a timestamp, a user and an item.
+    Raises SourceError where a file cannot be read, or no table may hold impressions.
     """
     tables = raw_tables(files)
-    events = _events(tables)
+    events = impressions_of(tables)
     rest = [table for table in tables if table is not events.table]
     name = out.absolute().parent.name or "log"
     lines = [f"name: {json.dumps(name)}", "events:", *_events_lines(events, out)]
-    for role, column in ((Role.USER, events.user), (Role.ITEM, events.item)):
+    for role, column in ((Role.USER, events.user.column), (Role.ITEM, events.item.column)):
         table = _entity_table(rest, role, column)
         if table is not None:
             lines += ["", f"{role}s:", *_entity_lines(table[0], table[1], column, out)]
     return Draft(text="\n".join(lines) + "\n", tables=tables)
-
-
-def _events(tables: list[RawTable]) -> _Events:
-    """The largest table that has a timestamp, a user and an item."""
-    for table in sorted(tables, key=lambda table: -table.rows):
-        timestamp = guesses.timestamp_of(table)
-        user, item = (guesses.id_of(table, ROLE_WORDS[role]) for role in (Role.USER, Role.ITEM))
-        if timestamp and user and item:
-            return _Events(table=table, timestamp=timestamp, user=user, item=item)
-    seen = "; ".join(f"{table.files.patterns[0]}: {', '.join(c.name for c in table.columns)}" for table in tables)
-    raise SourceError(
-        f"no file has a timestamp (a date, or seconds since 1970), a user and an item; found {seen}. "
-        "Rename columns, or write the declaration by hand: docs/how-to/own-data.md"
-    )
 
 
 def _entity_table(tables: list[RawTable], role: Role, column: RawColumn) -> tuple[RawTable, RawColumn] | None:
@@ -84,25 +62,25 @@ def _entity_table(tables: list[RawTable], role: Role, column: RawColumn) -> tupl
     return None
 
 
-def _events_lines(events: _Events, out: Path) -> Iterator[str]:
-    table = events.table
-    ids = (events.timestamp, events.user, events.item)
-    rest = [column for column in table.columns if column not in ids]
+def _events_lines(events: Impressions, out: Path) -> Iterator[str]:
+    rest = events.features
     labels = {column.name: guess for column in rest if (guess := guesses.label_of(column))}
     scenario = guesses.scenario_of(column for column in rest if column.name not in labels)
     features = [column for column in rest if column.name not in labels and column is not scenario]
-    yield from _files_lines(table, out)
+    yield from _files_lines(events.table, out)
     yield f"  repeated_rows: keep # {DECIDE}drop, if equal rows are one impression that was logged several times"
     yield "  columns:"
     yield _line(_timestamp(events.timestamp))
     yield _line(_id(events.user, Role.USER))
     yield _line(_id(events.item, Role.ITEM))
-    yield _line(_scenario(scenario))
+    yield _line(_scenario(scenario, [one for one in features if not set(labels) & set(one.determines)]))
     yield from map(_line, _labels(list(labels.values())))
-    yield from map(_line, map(_feature_of_event, features))
+    yield from (_line(_feature_of_event(column, set(labels))) for column in features)
 
 
-def _feature_of_event(column: RawColumn) -> Guess:
+def _feature_of_event(column: RawColumn, labels: set[str]) -> Guess:
+    if leaked := labels & set(column.determines):
+        return Guess(name=column.name, keys=None, why=f"the label {min(leaked)} follows from it")
     if weight := guesses.weight_of(column):
         return weight
     if guesses.is_outcome(column):
@@ -135,13 +113,24 @@ def _relative(file: str, out: Path) -> str:
     return file if "://" in file else Path(os.path.relpath(Path(file).absolute(), out.absolute().parent)).as_posix()
 
 
-def _timestamp(column: RawColumn) -> Guess:
+def _timestamp(column: RawColumn | None) -> Guess:
+    if column is None:
+        return Guess(
+            name="timestamp",
+            keys={"role": "timestamp", "sql": "to_timestamp(1577836800 + __position)"},
+            why="no column is a time: that of a row is its position",
+            decide="where the time is; if nowhere, split at random and use no histories: "
+            "-S join.split=random -S 'encode.sources=[impression,profile]'",
+        )
+    if column.time_format:
+        expression = f"strptime({guesses.expression(column.name)}, {sql.literal(column.time_format)})"
+        keys = {"role": "timestamp", "sql": expression}
+        return Guess(name="timestamp", keys=keys, why=f"texts such as {column.examples[0]}", decide=ZONE)
     unit = guesses.unit_of(column)
     if unit is None:
-        zone = "its zone (time_zone: Europe/Berlin beside files), if not UTC"
-        has_zone = column.type == "TIMESTAMP WITH TIME ZONE"
+        decide = "" if column.type == "TIMESTAMP WITH TIME ZONE" else ZONE
         why = f"{column.least} to {column.largest}"
-        return Guess(name=column.name, keys={"role": "timestamp"}, why=why, decide="" if has_zone else zone)
+        return Guess(name=column.name, keys={"role": "timestamp"}, why=why, decide=decide)
     return Guess(
         name="timestamp",
         keys={"role": "timestamp", "sql": guesses.UNITS[unit][1].format(guesses.expression(column.name))},
@@ -150,18 +139,22 @@ def _timestamp(column: RawColumn) -> Guess:
     )
 
 
-def _id(column: RawColumn, role: Role) -> Guess:
+def _id(choice: Choice, role: Role) -> Guess:
+    column = choice.column
     dtype = "int64" if column.is_integer else "string"
-    return Guess(name=column.name, keys={"role": role.value, "type": dtype}, why=f"{column.distinct:,} different")
+    return Guess(name=column.name, keys={"role": role.value, "type": dtype}, why=choice.why, decide=choice.decide)
 
 
-def _scenario(column: RawColumn | None) -> Guess:
+def _scenario(column: RawColumn | None, others: list[RawColumn]) -> Guess:
     if column is None:
+        few = [f"{one.name} ({one.distinct} values)" for one in others if guesses.has_few_values(one)]
+        candidates = f" ({', '.join(few[:5])})" if few else ""
         return Guess(
             name="scenario",
             keys={"role": "scenario", "sql": "'all'", "values": ["all"]},
             why="one scenario",
-            decide="no column looks like a scenario: name one, or an expression such as case when ... then ... end",
+            decide=f"no name is that of a scenario: choose a column{candidates} or an expression such as case when ... "
+            "then ... end",
         )
     as_text = {} if column.is_text else {"sql": f"{guesses.expression(column.name)}::varchar"}
     return Guess(

@@ -61,6 +61,7 @@ SCENARIO_WORDS = {
 }
 LABEL_WORDS = {
     "click",
+    "clk",
     "clicked",
     "like",
     "liked",
@@ -136,7 +137,7 @@ def unit_of(column: RawColumn) -> str | None:
 
 def is_timestamp(column: RawColumn) -> bool:
     """Whether the values are dates or timestamps, or numbers that may be."""
-    return column.type.startswith(("TIMESTAMP", "DATE")) or unit_of(column) is not None
+    return column.type.startswith(("TIMESTAMP", "DATE")) or bool(column.time_format) or unit_of(column) is not None
 
 
 def timestamp_of(table: RawTable) -> RawColumn | None:
@@ -154,8 +155,12 @@ def id_of(table: RawTable, words: set[str]) -> RawColumn | None:
 
 def scenario_of(columns: Iterable[RawColumn]) -> RawColumn | None:
     """The column with 2 to MOST_SCENARIOS values whose name is one of a scenario."""
-    few = [c for c in columns if 2 <= c.distinct <= MOST_SCENARIOS and (c.is_integer or c.is_text)]
-    return next((column for column in few if column.words & SCENARIO_WORDS), None)
+    return next((column for column in columns if has_few_values(column) and column.words & SCENARIO_WORDS), None)
+
+
+def has_few_values(column: RawColumn) -> bool:
+    """Whether each value may be a scenario."""
+    return 2 <= column.distinct <= MOST_SCENARIOS and (column.is_integer or column.is_text)
 
 
 def label_of(column: RawColumn) -> Guess | None:

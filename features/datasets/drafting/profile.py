@@ -16,6 +16,17 @@ from features.engine.connection import connect
 
 _HERE = Path("dataset.yaml")
 EXAMPLES = 30  # different values of a column that are kept, the most frequent first
+TIME_FORMATS = (  # of texts that DuckDB does not take for times by itself
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%d.%m.%Y %H:%M",
+    "%Y%m%d%H%M%S",
+    "%a %b %d %H:%M:%S %Y",
+)
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
@@ -34,6 +45,8 @@ class RawColumn:
         largest: The largest value.
         whole: Whether no number has a fraction.
         examples: The most frequent values, at most EXAMPLES.
+        determines: Flags and ratings of the same row that follow from the value: where one is a label, this leaks it.
+        time_format: Of texts: how strptime reads every one of them as a time; empty where it does not.
     """
 
     name: str
@@ -45,6 +58,8 @@ class RawColumn:
     largest: object
     whole: bool
     examples: tuple[object, ...]
+    time_format: str = ""
+    determines: tuple[str, ...] = ()
 
     @property
     def words(self) -> set[str]:
@@ -144,8 +159,24 @@ def _table(connection: duckdb.DuckDBPyConnection, files: Files) -> RawTable:
         summary = connection.execute(
             f"select column_name, column_type, null_percentage, count from (summarize select * from {rows_of})"
         ).fetchall()
-        columns = tuple(_column(connection, rows_of, *row) for row in summary)
+        columns = _determining(connection, rows_of, [_column(connection, rows_of, *row) for row in summary])
     return RawTable(files=files, columns=columns, rows=columns[0].rows if columns else 0)
+
+
+def _determining(
+    connection: duckdb.DuckDBPyConnection, rows_of: str, columns: list[RawColumn]
+) -> tuple[RawColumn, ...]:
+    """The columns, each with the few-valued ones that follow from it: it has one value of them for each of its own."""
+    few = [column for column in columns if 2 <= column.distinct <= EXAMPLES]
+    pairs = [(one, other) for one in few for other in few if one is not other]
+    if not pairs:
+        return tuple(columns)
+    counts = ", ".join(f"count(distinct ({sql.columns([one.name, other.name])}))" for one, other in pairs)
+    row = connection.execute(f"select {counts} from {rows_of}").fetchone() or ()
+    follow = [
+        (one, other.name) for (one, other), n in zip(pairs, row, strict=True) if n == one.distinct + bool(one.nulls)
+    ]
+    return tuple(replace(c, determines=tuple(name for one, name in follow if one is c)) for c in columns)
 
 
 def _with_leading_zeros(connection: duckdb.DuckDBPyConnection, files: Files) -> list[str]:
@@ -183,4 +214,12 @@ def _column(
         largest=largest,
         whole=is_whole,
         examples=tuple(row[0] for row in examples),
+        time_format=_time_format(connection, rows_of, quoted) if kind == "VARCHAR" and distinct else "",
     )
+
+
+def _time_format(connection: duckdb.DuckDBPyConnection, rows_of: str, quoted: str) -> str:
+    """The format in which all texts of a column are times; empty where there is none."""
+    fits = ", ".join(f"bool_and(try_strptime({quoted}, {sql.literal(one)}) is not null)" for one in TIME_FORMATS)
+    row = connection.execute(f"select {fits} from {rows_of} where {quoted} is not null").fetchone() or ()
+    return next((one for one, fit in zip(TIME_FORMATS, row, strict=True) if fit), "")
