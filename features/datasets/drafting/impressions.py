@@ -74,7 +74,8 @@ def _choice(table: RawTable, role: Role, profiles: list[RawTable], taken: Choice
 
 
 def _may_be_id(column: RawColumn) -> bool:
-    return (column.is_integer or column.is_text) and not column.is_unique and not guesses.is_timestamp(column)
+    other = guesses.is_timestamp(column) or guesses.is_outcome(column) or guesses.label_of(column) is not None
+    return (column.is_integer or column.is_text) and not column.is_unique and not other
 
 
 def _is_key(column: RawColumn, profile: RawTable) -> bool:
