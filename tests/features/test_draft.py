@@ -59,20 +59,20 @@ def test_guesses(tmp_path):
     [
         (
             ["a|b", "c", "a|c"],
-            "column: {kind: multi_valued, type: string_list, length: 5, sql: \"string_split(column, '|')\"}",
+            "place: {kind: multi_valued, type: string_list, length: 5, sql: \"string_split(place, '|')\"}",
         ),
-        ([1.0, 2.0, None], "column: categorical int64 nullable"),
-        ([0.5, 1.5, 2.5], "column: numeric float32"),
-        ([-1, 3, 5], "column: categorical int64 # 3 different integers, -1 to 5; DECIDE: whether -1 means"),
-        ([20260105, 20260106, 20260107], "# column: left out: dates as numbers"),
-        (["one", "one", "one"], "# column: left out: it has one value only"),
-        ([True, False, True], 'column: {kind: categorical, type: int64, sql: "column::int"}'),
+        ([1.0, 2.0, None], "place: categorical int64 nullable"),
+        ([0.5, 1.5, 2.5], "place: numeric float32"),
+        ([-1, 3, 5], "place: categorical int64 # 3 different integers, -1 to 5; DECIDE: whether -1 means"),
+        ([20260105, 20260106, 20260107], "# place: left out: dates as numbers"),
+        (["one", "one", "one"], "# place: left out: it has one value only"),
+        ([True, False, True], 'place: {kind: categorical, type: int64, sql: "place::int"}'),
     ],
 )
 def test_features(tmp_path, values, line):
     """Lists as text, codes, numbers, values that stand for a missing one, dates, constants and booleans."""
     events = small_log.frames(rows=300)["events"]
-    events = events.assign(column=pd.Series(values)[np.arange(len(events)) % 3].to_numpy())
+    events = events.assign(place=pd.Series(values)[np.arange(len(events)) % 3].to_numpy())
     events.to_parquet(tmp_path / "events.parquet")
     lines = _draft(tmp_path, "events.parquet").read_text()
     assert line in lines
@@ -164,8 +164,8 @@ def test_ids_without_a_telling_name(tmp_path):
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        (["11/14/2019 9:05:58 AM", "11/15/2019 10:05:58 PM"], "strptime(at, '%m/%d/%Y %I:%M:%S %p')"),
-        (["14.11.2019 09:05", "15.11.2019 10:05"], "strptime(at, '%d.%m.%Y %H:%M')"),
+        (["11/14/2019 9:05:58 AM", "11/15/2019 10:05:58 PM"], ", '%m/%d/%Y %I:%M:%S %p')"),
+        (["14.11.2019 09:05", "15.11.2019 10:05"], ", '%d.%m.%Y %H:%M')"),
         (None, "to_timestamp(1577836800 + __position)"),
     ],
 )
@@ -174,9 +174,19 @@ def test_times(tmp_path, values, line):
     events = small_log.frames(rows=300)["events"].drop(columns="ts")
     if values:
         events = events.assign(at=np.array(values)[np.arange(len(events)) % 2])
-    events.to_csv(tmp_path / "log.csv", index=False)
-    out = _draft(tmp_path, "log.csv")
+    events.to_parquet(tmp_path / "log.parquet")
+    out = _draft(tmp_path, "log.parquet")
     assert line in _lines(out)["timestamp"]
     timestamps = pd.concat(declared.read(small_log.dataset(out)).chunks())["timestamp"]
     assert timestamps.notna().all()
     assert timestamps.nunique() == (2 if values else len(events))
+
+
+@pytest.mark.parametrize("name", ["order", "like", "at", "left", "time", "position", "user", "Größe", "two words"])
+def test_columns_called_as_words_of_sql(tmp_path, name):
+    """The expressions of a draft name their columns, whatever these are called."""
+    events = small_log.frames(rows=300)["events"].rename(columns={"device": name})
+    events[name] = events[name] + "|" + events[name]
+    events.to_parquet(tmp_path / "log.parquet")
+    log = declared.read(small_log.dataset(_draft(tmp_path, "log.parquet")))
+    assert {value for values in pd.concat(log.chunks())[name] for value in values} == {"ios", "android"}

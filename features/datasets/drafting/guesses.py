@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from features.datasets.drafting.profile import RawColumn, RawTable
 from features.engine import sql
+from features.engine.connection import connect
 from features.schema import Role
 
 FEWEST_CATEGORIES = 1_000  # rows of which each has another text: fewer may be categories all the same
@@ -266,8 +268,17 @@ def _is_date(column: RawColumn) -> bool:
 
 
 def expression(name: str) -> str:
-    """A raw column in an SQL expression: quoted where its name is more than lower-case letters."""
-    return name if name.isidentifier() and name.isascii() and name.islower() else sql.column(name)
+    """A raw column in an SQL expression: quoted where its name is a word of SQL, or more than lower-case letters."""
+    plain = name.isidentifier() and name.isascii() and name.islower() and name not in _sql_words()
+    return name if plain else sql.column(name)
+
+
+@cache
+def _sql_words() -> set[str]:
+    """The words of SQL that name no column without quotes, such as `order` and `like`."""
+    reserved = "select keyword_name from duckdb_keywords() where keyword_category in ('reserved', 'type_function')"
+    with connect() as connection:
+        return {str(row[0]) for row in connection.execute(reserved).fetchall()}
 
 
 ROLE_WORDS = {Role.USER: USER_WORDS, Role.ITEM: ITEM_WORDS}
