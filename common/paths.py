@@ -37,6 +37,7 @@ ITEM_SNAPSHOT = ARTIFACTS / "online.items.parquet"  # beside it
 SERVING_STORE = ARTIFACTS / "serving" / "online.db"  # kept up to date by the flow `materialize`
 RELEASES = ARTIFACTS / "releases"
 CHAMPION = RELEASES / "champion"  # a link to the release in use
+CHAMPION_MODEL = CHAMPION / "model"
 FLOWS = ARTIFACTS / "flows"  # what the flows remember, and their lock
 
 REPORTS = Path("reports")

@@ -20,12 +20,12 @@ from common import params
 from common.errors import PipelineError
 from common.exit_status import NO_VERDICT
 from common.files import replacing_folder, write_text
-from common.paths import CHAMPION, FEATURES, PARAMS, SCHEMA, SERVING_STORE, VALIDATED
+from common.paths import CHAMPION, CHAMPION_MODEL, FEATURES, PARAMS, SCHEMA, SERVING_STORE, VALIDATED
 from flows.process.document import Document, run_for_document
 from flows.process.python_module import CommandError
 from flows.stages.run import failure_of, run_stages
-from flows.tasks.drift_report import CHAMPION_MODEL, report_drift
 from flows.tasks.drift_report import OUT as DRIFT
+from flows.tasks.drift_report import report_drift
 from flows.tasks.online_store import refresh, store_options
 from flows.tasks.promotion import Verdict, challenge, sentence
 from flows.workspace.project_copy import copy_project, set_params

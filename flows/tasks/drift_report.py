@@ -10,13 +10,12 @@ from pydantic import BaseModel
 
 from common.dvc_lock import outdated_outputs
 from common.exit_status import VERDICTS
-from common.paths import CHAMPION, FLOWS, MODEL, TRAINING, VALIDATION
+from common.paths import CHAMPION_MODEL, FLOWS, MODEL, TRAINING, VALIDATION
 from flows.ops.written_by import written_by
 from flows.process.document import Document, run_for_document, set_aside
 
 CURRENT, OUT = f"{TRAINING}/*.parquet", FLOWS / "monitor"
 REPORT = "drift.json"
-CHAMPION_MODEL = CHAMPION / "model"
 FINDINGS_OF_PAGE, FINDINGS_OF_MESSAGE = 10, 3
 
 

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
 
 from common.exit_status import LOCKED
-from common.paths import CHAMPION, FEATURES, FLOWS, SCHEMA, SERVING_STORE
+from common.paths import CHAMPION_MODEL, FEATURES, FLOWS, SCHEMA, SERVING_STORE
 from flows.ops.written_by import written_by
 from flows.process.document import Document, run_for_document, set_aside
 from flows.process.python_module import CommandError
@@ -68,7 +68,7 @@ async def refresh(as_of: datetime.datetime, online: Path) -> Summary:
         "--online": str(online),
         "--as-of": f"{as_of:%Y-%m-%dT%H:%M:%S}",
         "--out": str(OUT),
-        "--champion": str(CHAMPION / "model"),
+        "--champion": str(CHAMPION_MODEL),
     }
     set_aside(OUT, REPORT)
     return await run_for_document(Summary, "features.refresh", options, OUT / REPORT)

@@ -1,7 +1,7 @@
 """SQL of a declared log: values in their declared types, exactly or not at all."""
 
 from common.errors import SourceError
-from features.engine import sql
+from features.engine import duckdb_types, sql
 from features.schema import Column, DType
 
 _EXACT_DOUBLE = 2**53  # beyond it a float64 does not hold every integer
@@ -37,16 +37,16 @@ def _whole(expression: str, raw_type: str) -> str | None:
     """SQL: whether a value is an integer that its type holds exactly; None where every value of the type is."""
     if raw_type == "VARCHAR":
         return f"regexp_full_match(trim({expression}), '[+-]?[0-9]+')"
-    if raw_type in ("DOUBLE", "FLOAT"):
+    if duckdb_types.is_float(raw_type):
         return f"(({expression}) = trunc({expression}) and abs({expression}) <= {_EXACT_DOUBLE})"
-    return f"({expression}) = trunc({expression})" if raw_type.startswith("DECIMAL") else None
+    return f"({expression}) = trunc({expression})" if duckdb_types.is_decimal(raw_type) else None
 
 
 def _timestamp(expression: str, raw_type: str, name: str, time_zone: str) -> str:
     """SQL: a timestamp in UTC; one without a zone is of `time_zone`."""
     if raw_type == "TIMESTAMP WITH TIME ZONE":
         return f"({expression})::timestamp"
-    if raw_type in ("BIGINT", "INTEGER", "UBIGINT", "UINTEGER", "DOUBLE", "HUGEINT"):
+    if duckdb_types.is_number(raw_type):
         raise SourceError(
             f"column {name}: a timestamp, found numbers ({raw_type.lower()}): say what they are, such as "
             f"`sql: to_timestamp({name})` for seconds since 1970 or `sql: epoch_ms({name})` for milliseconds"

@@ -17,7 +17,7 @@ from features.datasets.declared.files import source
 from features.datasets.log import ROW, Counts, Log
 from features.engine import sql
 from features.engine.connection import connect
-from features.schema import Column, DType, Role
+from features.schema import Column, DType, Role, Schema
 
 CHUNK = 131_072  # rows
 POSITION = "__position"  # of a row in the files
@@ -33,7 +33,7 @@ def open_log(declaration: Declaration, path: Path) -> Log:
         schema=schema,
         users=_entities(declaration, path, Role.USER, schema.users, counts),
         items=_entities(declaration, path, Role.ITEM, schema.items, counts),
-        chunks=lambda: _events(declaration, path, counts),
+        chunks=lambda: _events(declaration, path, schema, counts),
         counts=counts,
         path=path,
     )
@@ -60,10 +60,10 @@ def _key(table: Entities, name: str) -> str:
     return table.key or sql.column(name)
 
 
-def _events(declaration: Declaration, path: Path, counts: Counts) -> Iterator[pd.DataFrame]:
+def _events(declaration: Declaration, path: Path, schema: Schema, counts: Counts) -> Iterator[pd.DataFrame]:
     """The impressions in chunks, in the order of the files."""
     events = declaration.events
-    columns = {column.name: column for column in declaration.declared_schema().events}
+    columns = {column.name: column for column in schema.events}
     with _Rows(events, declaration, path, "events") as rows:
         user, declared = declaration.id_of(Role.USER)
         where = f"({events.where or 'true'})"

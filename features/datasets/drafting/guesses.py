@@ -151,7 +151,7 @@ def timestamp_of(table: RawTable) -> RawColumn | None:
 def id_of(table: RawTable, words: set[str]) -> RawColumn | None:
     """The id whose name has one of `words`: `user_id` before `user`, and before `user_age`."""
     candidates = [c for c in table.columns if c.words & words and (c.is_integer or c.is_text) and not is_timestamp(c)]
-    named = [column for column in candidates if column.words & {"id", *words} >= {"id"} or column.words <= words]
+    named = [column for column in candidates if "id" in column.words or column.words <= words]
     return max(named or candidates, key=lambda c: ("id" in c.words, c.distinct), default=None)
 
 

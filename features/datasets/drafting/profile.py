@@ -11,7 +11,7 @@ import duckdb
 from common.errors import SourceError
 from features.datasets.declared.files import Files, source
 from features.datasets.drafting.formats import files_of
-from features.engine import sql
+from features.engine import duckdb_types, sql
 from features.engine.connection import connect
 
 _HERE = Path("dataset.yaml")
@@ -27,7 +27,6 @@ TIME_FORMATS = (  # of texts that DuckDB does not take for times by itself
     "%Y%m%d%H%M%S",
     "%a %b %d %H:%M:%S %Y",
 )
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
@@ -69,7 +68,7 @@ class RawColumn:
     @property
     def is_integer(self) -> bool:
         """Whether the values are integers."""
-        return self.type in _INTEGERS
+        return duckdb_types.is_integer(self.type)
 
     @property
     def is_whole(self) -> bool:
@@ -79,7 +78,7 @@ class RawColumn:
     @property
     def is_number(self) -> bool:
         """Whether the values are numbers."""
-        return self.is_integer or self.type in ("FLOAT", "DOUBLE") or self.type.startswith("DECIMAL")
+        return duckdb_types.is_number(self.type)
 
     @property
     def is_text(self) -> bool:
@@ -181,7 +180,7 @@ def _determining(
 
 def _with_leading_zeros(connection: duckdb.DuckDBPyConnection, files: Files) -> list[str]:
     """The columns of integers that are texts in truth: 007 and 7 are two values."""
-    integers = [name for name, kind in _types(connection, files).items() if kind in _INTEGERS]
+    integers = [name for name, kind in _types(connection, files).items() if duckdb_types.is_integer(kind)]
     with _errors(files):
         raw = sql.column("__raw")
         as_text = f"from {source(connection, files, _HERE, integers)} as {raw}"
@@ -196,8 +195,8 @@ def _column(
     quoted = sql.column(name)
     ordered = not (kind.endswith("[]") or kind.startswith(("STRUCT", "MAP")))
     extremes = f"min({quoted}), max({quoted})" if ordered else "null, null"
-    is_float = kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
-    whole = f"coalesce(bool_and({quoted} = trunc({quoted})), false)" if is_float else "false"
+    has_fractions = duckdb_types.is_float(kind) or duckdb_types.is_decimal(kind)
+    whole = f"coalesce(bool_and({quoted} = trunc({quoted})), false)" if has_fractions else "false"
     measured = connection.execute(f"select count(distinct {quoted}), {extremes}, {whole} from {rows_of}").fetchone()
     distinct, least, largest, is_whole = measured or (0, None, None, False)
     known = f"select {quoted} as value from {rows_of} where {quoted} is not null"

@@ -288,3 +288,11 @@ def test_first_rows_are_not_skipped(path):
     rest.write_text("a note\n" + rest.read_text())
     _change(path, ("files: log_*.csv", "files: log_*.csv\n  read: {skip: 1}"))
     _assert_equal(_events(path), _expected(small_log.frames()["events"]))
+
+
+@pytest.mark.parametrize("kind", ["tinyint", "smallint", "ubigint", "uhugeint", "float", "double", "decimal(18, 3)"])
+def test_a_number_is_no_timestamp(path, kind):
+    """A number of whatever type is refused as a timestamp, with what to write instead."""
+    _change(path, ("sql: to_timestamp(ts)", f'sql: "1::{kind}"'))
+    with pytest.raises(SourceError, match=r"column timestamp: a timestamp, found numbers .*say what they are"):
+        _events(path)
