@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,13 +91,15 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def sha256_of_folder(folder: Path) -> str:
-    """SHA-256 over the names and bytes of every file under `folder`, except what Python compiled there."""
+def sha256_of_folder(folder: Path, checksum: Callable[[Path], str] = sha256_of) -> str:
+    """SHA-256 over the names and bytes of every file under `folder`, except what Python compiled there.
+
+    `checksum` gives the SHA-256 of a file, in hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        digest.update(bytes.fromhex(checksum(path)))
     return digest.hexdigest()
 
 

@@ -21,8 +21,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from common import params, stage
+from common.checksum_memo import ChecksumMemo
 from common.files import sha256_of_folder, write_text
-from common.paths import CHAMPION
+from common.paths import CHAMPION_MODEL
 from common.run_identity import RunIdentity, this_run
 
 REPORTS = ("refresh.json", "check.json")
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def refresh(
-    *, schema: Path, features: Path, online: Path, as_of: datetime, out: Path, champion: Path = CHAMPION / "model"
+    *, schema: Path, features: Path, online: Path, as_of: datetime, out: Path, champion: Path = CHAMPION_MODEL
 ) -> None:
     """Update the SQLite online store `online` up to `as_of` (UTC) from the views under `features`.
 
@@ -45,17 +46,21 @@ def refresh(
     """
     from features.quality.results import to_json
     from features.store.champion_features import reason_to_keep
-    from features.store.online_store import OnlineStore, exclusive_access
+    from features.store.online_store import CHECKSUMS, OnlineStore, exclusive_access, state_dir
 
     timestamp = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
     for name in REPORTS:
         (out / name).unlink(missing_ok=True)  # those of an earlier run: where this one fails there are none
-    settings, run = params.load(), this_run(sha256_of_folder(features))
+    settings = params.load()
     overlap = timedelta(hours=settings.materialize.overlap_hours)
     with exclusive_access(online):
+        memo = ChecksumMemo(state_dir(online) / CHECKSUMS)
+        run = this_run(sha256_of_folder(features, memo.sha256_of))
         store = OnlineStore(schema=schema, features=features, online=online, overlap=overlap)
         kept = reason_to_keep(store, champion)
         report = _keep(store, timestamp, kept) if kept else _update(store, timestamp, settings.inspect.sample, out, run)
+        if not kept:
+            memo.write()
     write_text(out / "refresh.json", to_json(report | run.block()))
 
 

@@ -13,6 +13,7 @@ from feast.types import Array, FeastType, Float32, Int64, String
 from common.yaml_file import read_yaml
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 from features.store.feast_names import feast_name
+from features.store.sqlite_timestamps import set_utc_timestamps
 
 SERVICE = "ranking"
 _TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
@@ -49,6 +50,7 @@ def open_store(
             wait for a process that holds the file.
     """
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
+    set_utc_timestamps()
     name = "feature_store.yaml" if redis is None else "feature_store.redis.yaml"
     settings = read_yaml(Path(__file__).parent / name)
     settings["registry"] = str(registry.absolute())

@@ -24,6 +24,7 @@ from features.store.item_snapshot import item_snapshot_path
 from features.store.snapshot_writer import write_snapshot
 
 WATERMARK = "watermark.json"
+CHECKSUMS = "checksums.json"  # of the feature files that the last refresh read
 
 
 class StoreUnavailableError(StoreError):

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common import checksum_memo
+from common.files import sha256_of_folder
 from features.schema import EVENT_TIMESTAMP, read_views
 from features.store.incremental import Watermark
 from features.store.item_snapshot import item_snapshot_path, read_snapshot
@@ -57,6 +59,14 @@ def test_a_second_run_writes_nothing(folder: Path) -> None:
     assert all(view["written"] for view in first["views"].values())
     assert not any(view["written"] for view in second["views"].values())
     assert stored(folder / ONLINE) == before
+
+
+def test_unchanged_features_are_read_once_for_their_checksum(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second run names the same data in its report, without a look into the files."""
+    monkeypatch.setattr(checksum_memo, "SETTLED_SECONDS", -60.0)
+    first = update(folder, FIRST)["run"]["data"]
+    monkeypatch.setattr(checksum_memo, "sha256_of", None)
+    assert update(folder, FIRST + DAY)["run"]["data"] == first == sha256_of_folder(folder / FEATURES)
 
 
 def test_a_store_beyond_the_target_is_not_changed(folder: Path) -> None:
