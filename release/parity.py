@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from common.params import Params
+from common.paths import SERVING_STORE
 from common.settings import read_settings
 from features.encoding.tensors import open_tensors
 from features.engine.arrow_types import arrow_schema
 from features.quality.online_store import check_online, check_snapshot
-from features.schema import Schema
+from features.schema import Schema, to_json
 from features.store.definitions import FeatureStore, open_store
-from features.store.item_snapshot import item_snapshot_path, read_snapshot
+from features.store.item_snapshot import declared_in, item_snapshot_path, missing_columns, read_snapshot
 from features.store.offline_store import newest_timestamp
 from features.store.point_in_time import join_features
 from models.evaluation.accuracy import probabilities_of
@@ -56,8 +57,9 @@ def check_parity(model: Model, candidate: Candidate, settings: Params) -> Iterat
     yield check_encoder(model, candidate)
     read_snapshot(item_snapshot_path(candidate.online), model.schema, model.views)
     with TemporaryDirectory() as scratch:
-        copy, registry = copy_online(candidate.online, Path(scratch)), Path(scratch) / "registry.db"
-        redis = read_settings().redis
+        redis = redis_in_use(model)
+        copy = copy_online(candidate.online, Path(scratch), redis=redis)
+        registry = Path(scratch) / "registry.db"
         store = open_store(
             model.schema, model.views, features=candidate.features, online=copy, registry=registry, redis=redis
         )
@@ -71,10 +73,30 @@ def check_parity(model: Model, candidate: Candidate, settings: Params) -> Iterat
         yield compare_probabilities(offline, online)
 
 
-def copy_online(online: Path, scratch: Path) -> Path:
-    """A copy of an online store and of its item snapshot, because Feast opens a store for writing."""
+def redis_in_use(model: Model) -> str | None:
+    """The Redis that a service on `model` will read; None where there is none, or where it holds other features.
+
+    It does after a change of the schema or of the views, while the champion reads it. Then a service on the challenger
+    starts with the SQLite store of its release, so that this one is checked. The item snapshot that the refresh of the
+    Redis left says what it holds.
+    """
+    settings, needed = read_settings(), to_json(model.views)
+    if settings.redis is None:
+        return None
+    for online in (settings.online_store, SERVING_STORE):
+        held = declared_in(item_snapshot_path(online))
+        if held is not None and (held[0] != model.schema.fingerprint() or missing_columns(needed, held[1])):
+            return None
+    return settings.redis
+
+
+def copy_online(online: Path, scratch: Path, *, redis: str | None) -> Path:
+    """A copy of an online store and of its item snapshot, because Feast opens a store for writing.
+
+    Of the snapshot only where `redis` is the store.
+    """
     copy = scratch / "online.db"
-    if read_settings().redis is None:
+    if redis is None:
         copy_store(online, copy)
     shutil.copyfile(item_snapshot_path(online), item_snapshot_path(copy))
     return copy

@@ -92,8 +92,9 @@ class ServedDay:
         size = min(self.settings.release.sample, len(later))
         sample = later[np.linspace(0, len(later) - 1, size).astype(np.int64)]
         with TemporaryDirectory() as scratch:
-            online, registry = copy_online(self.online, Path(scratch)), Path(scratch) / "registry.db"
-            sources = ModelSources(folder, online, registry, read_settings().redis)
+            redis = read_settings().redis
+            online, registry = copy_online(self.online, Path(scratch), redis=redis), Path(scratch) / "registry.db"
+            sources = ModelSources(folder, online, registry, redis)
             ranker = open_ranker(sources, with_read_timeout(self.settings.serve, TIMEOUT_MS))
             accepted = request_type(schema, self.settings.serve, champion.views)
             rule = compare_probabilities(probabilities[sample], serve(ranker, table.take(sample), accepted))

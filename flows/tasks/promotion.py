@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from common.exit_status import DONE, REJECTED
 from common.paths import SERVING_STORE
+from common.settings import read_settings
 from flows.ops.notify import notify
 from flows.ops.written_by import written_by
 from flows.process.document import Document, run_for_document
@@ -59,7 +60,7 @@ async def refreshed_store(as_of: datetime.datetime) -> dict[str, str]:
     checked with the store of `dvc repro`. Raises CommandError where it could not be materialized. Needs the workspace
     lock.
     """
-    if not SERVING_STORE.exists():
+    if not SERVING_STORE.exists() and read_settings().redis is None:
         return {}
     summary = await refresh(as_of, SERVING_STORE)
     return {} if summary.of_champion else store_options(summary)

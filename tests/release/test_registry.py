@@ -1,6 +1,7 @@
 """The release registry: folders that are whole or not there, a link that is always valid, a log that only grows."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,20 @@ def test_a_release_is_its_model_and_its_bento(registry: Registry) -> None:
     assert (registry.folder / CHAMPION / "bento" / "src" / "code").read_text() == "bento/src/code c"
     assert str((registry.folder / CHAMPION).readlink()) == "c"
     assert [(r["tag"], r["previous"]) for r in registry.records()] == [("a", None), ("b", "a"), ("c", "b")]
+
+
+@pytest.mark.unit
+def test_a_release_does_not_need_the_cache_of_dvc(registry: Registry, tmp_path: Path) -> None:
+    """Where the files of the pipeline are links into a cache, the release has files of its own."""
+    made, cache = make(tmp_path / "d", "d"), tmp_path / "cache"
+    cache.mkdir()
+    for number, file in enumerate([path for path in made.rglob("*") if path.is_file()]):
+        file.rename(cache / str(number)).chmod(0o444)
+        file.symlink_to(cache / str(number))
+    release(registry, made, "d")
+    shutil.rmtree(cache)
+    assert (registry.folder / CHAMPION / "model" / "weights").read_text() == "model/weights d"
+    assert (registry.folder / CHAMPION / "bento" / "src" / "code").read_text() == "bento/src/code d"
 
 
 @pytest.mark.unit

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from features.encoding.encoder import Encoder
 from features.encoding.tensors import open_tensors
 from features.join import join
 from features.materialize import materialize
-from features.schema import read_schema
+from features.schema import Schema, read_schema
 from features.summarize import summarize
 from models.evaluation.reference_profile import measure_profile
 from models.model_folder import build_network, write_model
@@ -28,11 +29,21 @@ from tests.support import world
 MODEL, ONLINE = Path("artifacts/models/hinet"), Path("artifacts/online.db")
 
 
-def build(root: Path, *, rows: int = 600, **changes: object) -> Path:
-    """Every stage from validated events to a model of random weights, under `root`; returns it."""
+def build(
+    root: Path,
+    *,
+    rows: int = 600,
+    tables: dict[str, pd.DataFrame] | None = None,
+    declared: Schema | None = None,
+    **changes: object,
+) -> Path:
+    """Every stage from validated events to a model of random weights, under `root`; returns it.
+
+    Without `tables` and their declaration, from `rows` events of the tiny world.
+    """
     data, artifacts = root / "data", root / "artifacts"
     data.mkdir(parents=True)
-    world.write_features(data, world.tables(rows=rows))
+    world.write_features(data, tables or world.tables(rows=rows), declared)
     world.write_params(root, encode__minimum_count=2, **changes)
     features, views, schema = data / "features", data / "features" / "views.json", data / "schema.json"
     materialize(schema=schema, features=features, online=root / ONLINE)
@@ -62,14 +73,14 @@ def write_random_model(
     folder: Path, *, schema: Path, views: Path, encoder: Path, reference: Path, valid: Path, seed: int = 0
 ) -> None:
     """A HiNet of random weights, large enough that its probabilities differ."""
-    layout, settings = Encoder.read(encoder).layout, params.load().train
-    arguments = arguments_of("hinet", layout, world.schema().tasks, settings)
+    layout, settings, declared = Encoder.read(encoder).layout, params.load().train, read_schema(schema)
+    arguments = arguments_of("hinet", layout, declared.tasks, settings)
     torch.manual_seed(seed)
     network = build_network("hinet", arguments)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.2)
-    profile = measure_profile(network, open_tensors(valid), Encoder.read(encoder), read_schema(schema))
+    profile = measure_profile(network, open_tensors(valid), Encoder.read(encoder), declared)
     write_model(
         folder,
         model_name="hinet",

@@ -125,12 +125,12 @@ def write_params(folder: Path, **changes: object) -> None:
     (folder / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
 
 
-def write_features(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
+def write_features(folder: Path, tables: dict[str, pd.DataFrame], declared: Schema | None = None) -> Path:
     """Write `tables` as validated data with their schema, and run `aggregate` on them; returns the folder."""
     from features.aggregate import aggregate  # DuckDB, which the schema alone does not need
 
     write_validated(folder / "validated", tables)
-    (folder / "schema.json").write_text(to_json(schema()))
+    (folder / "schema.json").write_text(to_json(declared or schema()))
     write_params(folder)
     with contextlib.chdir(folder):
         aggregate(schema=Path("schema.json"), validated=Path("validated"), out=Path("features"))
