@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,21 @@ def whole() -> Iterator[Path]:
         yield tiny_project.build(Path(folder) / "project", train__epochs=1)
 
 
+@contextmanager
+def copy_of(whole: Path) -> Iterator[Path]:
+    """A copy of the project, which a test may spoil; it is gone afterwards, also where the test fails."""
+    copy = whole.with_name("copy")
+    try:
+        yield Path(shutil.copytree(whole, copy))
+    finally:
+        shutil.rmtree(copy)
+
+
 @pytest.fixture
 def project(whole: Path) -> Iterator[Path]:
-    """A copy of it, which a test may spoil."""
-    copy = whole.with_name("copy")
-    shutil.copytree(whole, copy)
-    yield copy
-    shutil.rmtree(copy)
+    """A copy of the project for one test."""
+    with copy_of(whole) as copy:
+        yield copy
 
 
 def run(server: CommandServer, name: str, project: Path, **conditions: object) -> End:
@@ -89,14 +98,12 @@ def test_a_damaged_input_is_named(server: CommandServer, whole: Path, name: str)
         if value.startswith("new/") or not (whole / value).exists():
             continue
         for kind in KINDS:
-            project = whole.with_name("damaged")
-            shutil.copytree(whole, project)
-            command_line.damage(project / value, kind)
-            end = run(server, name, project)
+            with copy_of(whole) as project:
+                command_line.damage(project / value, kind)
+                end = run(server, name, project)
             if (name, option, kind) not in FILLED_ANEW:
                 assert_stopped(end)
                 assert value in end.output, (option, kind, end.output)
-            shutil.rmtree(project)
 
 
 @pytest.mark.parametrize("name", [*STAGES, "features.ingest", "features.validate"])
