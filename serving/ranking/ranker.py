@@ -127,7 +127,7 @@ class Ranker:
             degraded=degraded,
             seconds=seconds,
             explanation=_explain(loaded, encoded, order) if explained and items else None,
-            unknown_columns=_unknown_columns(loaded, encoded, order),
+            unknown_columns=_unknown_columns(loaded, encoded, order, item_index),
             untrained_scenario=not loaded.unknown.trained[encoded.user.scenario[0]],
             diversified=limited,
         )
@@ -218,11 +218,14 @@ def _explain(loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int
     return explain(loaded.model, rows, loaded.missing_row(int(encoded.user.scenario[0])))
 
 
-def _unknown_columns(loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int64]) -> list[str]:
-    """The columns of the user and of the best items in which the model does not know a value."""
-    given, rows = encoded.candidates.overrides, _take(encoded.rows, order)
-    overrides = {name: [values[index] for index in order.tolist()] for name, values in given.items()}
-    item_index = encoded.candidates.item_index[order]
+def _unknown_columns(
+    loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int64], item_index: ItemIndex
+) -> list[str]:
+    """The columns of the user and of the best items, those with `item_index`, in which a value is unknown."""
+    given, rows, overrides = encoded.candidates.overrides, None, dict[str, list[Any]]()
+    if encoded.rows is not None:
+        rows = _take(encoded.rows, order)
+        overrides = {name: [values[index] for index in order.tolist()] for name, values in given.items()}
     return loaded.unknown.columns(encoded.user, encoded.values, item_index, rows=rows, overrides=overrides)
 
 

@@ -39,7 +39,8 @@ class UnknownValues:
         self._of_items = {name: index for name, index in single if name in of_items}
         self.item_columns = [*self._of_items, *(name for name in self._lists if name in of_items)]  # [J]
         self.items = self._unknown_in(catalogue)  # [C, J]
-        self._any = np.asarray(self.items.any(axis=1))  # [C]
+        flagged = np.asarray(self.items.any(axis=1))  # [C]
+        self._flagged = flagged if flagged.any() else None  # mostly: no request looks at its items
         self.trained = _trained_scenarios(model, folder)  # [M]
 
     def columns(
@@ -60,10 +61,15 @@ class UnknownValues:
             rows: the encoded rows of the items [N, ..] where `overrides` replace columns of theirs.
             overrides: a value for each item, by column.
         """
-        ids, bags = user.categorical[0].tolist(), user.bags[0].tolist()  # lists: faster than arrays of one row
-        names = [name for name, index in self._of_user if ids[index] == UNKNOWN and values.get(name) is not None]
-        names += [name for name, span in self._lists_of_user if max(bags[span]) == UNKNOWN]
-        if self._any[item_index].any():
+        names = []
+        ids, bags = user.categorical.tolist()[0], user.bags.tolist()[0]  # lists: faster than arrays of one row
+        for name, index in self._of_user:
+            if ids[index] == UNKNOWN and values.get(name) is not None:
+                names.append(name)
+        for name, span in self._lists_of_user:
+            if max(bags[span]) == UNKNOWN:
+                names.append(name)
+        if self._flagged is not None and self._flagged[item_index].any():
             unknown = np.flatnonzero(self.items[item_index].any(axis=0)).tolist()
             names += [name for name in map(self.item_columns.__getitem__, unknown) if name not in overrides]
         return names if rows is None else names + self._overridden(rows, overrides)

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The names of the files whose bytes were read; files count as settled at once."""
+    """The names of the files whose bytes were read; no file is too young to be remembered."""
     names: list[str] = []
 
     def reading(path: Path) -> str:
@@ -68,7 +68,7 @@ def test_a_changed_file_is_read_again(folder: Path, read: list[str], change: str
     assert len(read) == 3
 
 
-def test_a_file_of_this_moment_is_not_remembered(folder: Path) -> None:
+def test_a_file_of_this_second_is_not_remembered(folder: Path) -> None:
     """It may change again within one tick of the clock of the file system."""
     remembered(folder)
     assert not folder.with_name("memo.json").exists()
