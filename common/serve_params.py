@@ -50,8 +50,16 @@ class ServeShadow(Section):
     folder: FilePath | None
 
 
+class ServeAB(Section):
+    """The A/B test: the folder of the challenger, its share of the users, the salt of the draw."""
+
+    challenger: FilePath | None
+    share: Annotated[float, Field(gt=0, le=1)]
+    salt: Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class Serve(Section):
-    """Default objective, limits, cache size, reload interval, online store, impression log, tracing, shadow model."""
+    """Default objective, limits, cache size, reload interval, online store, log, tracing, shadow model, A/B test."""
 
     objective: dict[str, Annotated[float, Field(ge=0)]]
     limits: ServeLimits
@@ -62,6 +70,7 @@ class Serve(Section):
     log: ServeLog
     tracing: ServeTracing
     shadow: ServeShadow
+    ab: ServeAB
 
 
 class Release(Section):

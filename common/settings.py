@@ -59,6 +59,21 @@ class Settings(BaseSettings):
     shadow_log: OptionalFolder = Field(
         default=None, description="Folder in which the shadow's answers are kept; overrides `serve.shadow.folder`"
     )
+    ab_challenger: OptionalFolder = Field(
+        default=None, description="Folder of the challenger of an A/B test; overrides `serve.ab.challenger`"
+    )
+    ab_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the users whom the challenger answers; overrides `serve.ab.share`",
+    )
+    ab_salt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Salt of the draw of these users: another one for each test; overrides `serve.ab.salt`",
+    )
 
 
 def read_settings() -> Settings:

@@ -20,6 +20,7 @@ def impression_window(
     last_day: date,
     out: Path,
     match_minutes: float = 60,
+    arm: str | None = None,
 ) -> None:
     """Write the impressions scored on these days (UTC), with the labels that have arrived, to the Parquet file `out`.
 
@@ -32,6 +33,7 @@ def impression_window(
         last_day: last day of the window, included.
         out: the Parquet file, a `--current` of monitoring.drift.
         match_minutes: an event belongs to an impression that was scored at most this long before it.
+        arm: only what this arm of an A/B test answered: `champion` or `challenger`.
     """
     from features.schema import read_schema, read_views
     from monitoring.detection.served_window import write_served_window
@@ -46,6 +48,7 @@ def impression_window(
         last_day=last_day,
         out=out,
         match_minutes=match_minutes,
+        arm=arm,
     )
     print(f"served: {rows:,} scored items from {first_day} to {last_day}, {labelled:,} of them with an event -> {out}")
 

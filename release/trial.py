@@ -16,7 +16,7 @@ from serving.ranking.model_sources import RELEASED_STORE
 
 START = "from serving.service import RankingService as s; s.inner.check(); s.inner().close()"
 SECONDS = 600.0  # after which a start has failed: it takes 10 to 20
-UNSET = ("PYTHONPATH", variable("impression_log"), variable("shadow"))  # nothing is logged by a trial
+UNSET = ("PYTHONPATH", *map(variable, ("impression_log", "shadow", "ab_challenger")))  # a trial is of the release only
 ADVICE = (
     "its data can be made again from its commit: `git log release`, `git checkout COMMIT`, `dvc checkout` or `make run`"
 )

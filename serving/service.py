@@ -9,7 +9,7 @@ import gc
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -21,18 +21,16 @@ from common.serve_params import Serve
 from common.settings import Settings, read_settings, variable
 from features.schema import Schema, read_schema, read_views
 from serving.bento.manifest import check_manifest
-from serving.bento.preflight import check_sources
+from serving.bento.preflight import check_challenger, check_sources
 from serving.http.graceful_stop import GracefulStop
 from serving.http.middleware import ApiMiddleware
 from serving.http.protocol import use_bounded_protocol
 from serving.http.routes import RankingApi
+from serving.ranking.ab_split import ab_settings
 from serving.ranking.model_sources import ModelSources, released_store
 from serving.ranking.request import RankRequest, example_request, request_type
 from serving.ranking.request_values import TEXT, text_limit
 from serving.shadow.client import open_shadow, shadow_settings
-
-if TYPE_CHECKING:
-    from serving.ranking.ranker import Ranker
 
 SHADOW_SECONDS = 0.5  # for what waits for the shadow model when the service stops
 WARM_UP: tuple[dict[str, Any], ...] = ({}, {}, {"candidates": "all"}, {"explain": True}) * 5  # changes of the example
@@ -67,6 +65,7 @@ class RankingService:
         """
         # feast and torch take seconds to import: not in the process that only watches the workers
         from serving.http.model_info import describe_model
+        from serving.ranking.ab_test import ABRanker, open_challenger
         from serving.ranking.hot_reload import Reloader
         from serving.ranking.ranker import open_ranker
         from serving.telemetry.impression_log import open_impression_log
@@ -79,7 +78,8 @@ class RankingService:
         ranker = self.ranker = open_ranker(sources, serve)
         known = [*ranker.loaded.model.encoder.vocabularies.values(), ranker.loaded.catalogue.ids]
         schema, accepted = accepted_requests(settings, text=text_limit(known))
-        warm_up(ranker, schema, accepted)
+        requests = [accepted(**example_request(schema) | changes) for changes in WARM_UP]
+        ranker.warm_up(ranker.loaded, requests)
         self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
         self.tracing = open_tracing(serve.tracing)
         shadow = shadow_settings(serve.shadow, settings)
@@ -89,11 +89,15 @@ class RankingService:
         observers = (self.log, self.shadow, metrics, self.tracing)
         ranker.observers += [observer for observer in observers if observer is not None]
         self.reloader.start()
+        test, registry = ab_settings(serve.ab, settings), Path(self.scratch.name) / "challenger.db"
+        challenger = self.challenger = open_challenger(ranker, sources, serve, test, root=ROOT, registry=registry)
+        if challenger is not None:
+            challenger.start(requests)
         api.open(
-            ranker,
+            ranker if challenger is None else ABRanker(ranker, challenger),
             accepted,
             serve,
-            model_info=lambda: describe_model(ranker.loaded, serve.limits),
+            model_info=lambda: describe_model(ranker.loaded, serve.limits, challenger),
             key=settings.api_key,
             metrics=metrics,
             tracing=self.tracing,
@@ -106,6 +110,8 @@ class RankingService:
         """Write what is not written yet, and remove the scratch folder."""
         api.close()
         self.reloader.close()
+        if self.challenger is not None:
+            self.challenger.close()
         self.ranker.loaded.users.close()
         if self.shadow is not None:
             self.shadow.close(SHADOW_SECONDS)
@@ -121,22 +127,19 @@ class RankingService:
         try:
             settings = read_settings()
             check_manifest(ROOT)
-            shadow_settings(serve_params().shadow, settings)
-            note = check_sources(model_sources(settings, registry=Path()))
+            serve = serve_params()
+            shadow_settings(serve.shadow, settings)
+            notes = [check_sources(model_sources(settings, registry=Path()))]
+            notes += [check_challenger(ab_settings(serve.ab, settings), ROOT)]
             accepted_requests(settings)
         except (PipelineError, OSError) as error:
             raise BentoMLException(str(error)) from None
-        if note is not None:
+        for note in filter(None, notes):
             print(note, file=sys.stderr, flush=True)
 
 
 RankingService.add_asgi_middleware(ApiMiddleware, api=api)  # type: ignore[attr-defined]
 use_bounded_protocol()
-
-
-def warm_up(ranker: "Ranker", schema: Schema, accepted: type[RankRequest]) -> None:
-    """Answer requests of every kind, so that the first real one is not slow."""
-    ranker.warm_up(ranker.loaded, [accepted(**example_request(schema) | changes) for changes in WARM_UP])
 
 
 def freeze_gc() -> None:

@@ -13,7 +13,7 @@ from features.schema.columns import EVENT_TIMESTAMP, Column, Kind, Role, newest_
 
 INNER = "__"
 _FINGERPRINT = "_row"  # a column of a raw log: see features/datasets/log.py
-_LOG = frozenset({"request_id", "served_at", "place", "model_tag"})  # columns of the scored-impression log
+_LOG = frozenset({"request_id", "served_at", "place", "model_tag", "ab_arm"})  # columns of the scored-impression log
 _SHADOW_LOG = frozenset({"score", "shadow_score", "shadow_tag", "seconds", "shadow_seconds"})  # beside keys of its rows
 _OF_LOG = "a column of the scored-impression log, or of a window of it"
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, separators of lines

@@ -24,6 +24,7 @@ from features.schema import Column, Role, Schema, View
 MOST_MINUTES = 527_040
 ROWS = 131_072  # of a row group, and in memory at once
 REQUEST, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # its columns
+ARM = "ab_arm"  # of those, only during an A/B test
 _FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.WEIGHT, Role.CHOICE_SET)  # roles of columns that only an event has
 
 
@@ -37,11 +38,13 @@ def write_served_window(
     last_day: date,
     out: Path,
     match_minutes: float,
+    arm: str | None = None,
 ) -> tuple[int, int]:
     """Write the impressions that were scored from `first_day` to `last_day` to the Parquet file `out`.
 
     One row per scored item, in order of time: the columns of the training set (events, then views), `score_<task>`,
-    request_id and model_tag. Labels are null where no event has arrived, as are columns that the model does not read.
+    request_id, model_tag and, of an A/B test, ab_arm. Labels are null where no event has arrived, as are columns that
+    the model does not read.
 
     Args:
         folder: the scored-impression log.
@@ -52,13 +55,15 @@ def write_served_window(
         last_day: last day (UTC) of the window, included.
         out: the Parquet file to write.
         match_minutes: the labels are those of the first event of the same user, item and scenario within this time.
+        arm: only the impressions of this arm of an A/B test; None: all.
 
     Returns:
         The number of rows, and of those with an event.
 
     Raises:
         ParameterError: `match_minutes` is negative or too long.
-        SourceError: the log has no file of these days, or cannot be joined with the events.
+        SourceError: the log has no file of these days, none of an A/B test where an arm is given, or cannot be joined
+            with the events.
     """
     if not 0 <= match_minutes <= MOST_MINUTES:
         raise ParameterError(f"--match-minutes {match_minutes}: expected minutes from 0 to {MOST_MINUTES:,} (a year)")
@@ -74,8 +79,12 @@ def write_served_window(
         present = {name for name, *_ in connection.execute("describe __served").fetchall()}
         scores = sorted(present & {SCORE + name for name in schema.output_names})
         minutes = f"interval '{round(match_minutes * 60_000_000)} microseconds'"
-        reader = connection.execute(_query(schema, views, present, scores, minutes)).to_arrow_reader(ROWS)
-        return _write(reader, _types(schema, views, scores), out, schema)
+        if arm is not None and ARM not in present:
+            raise SourceError(f"{folder} holds no impressions of an A/B test: leave out --arm {arm}")
+        more = [*scores, REQUEST, MODEL, *({ARM} & present)]
+        query = _query(schema, views, present, more, minutes)
+        reader = connection.execute(query, {"arm": arm}).to_arrow_reader(ROWS)
+        return _write(reader, _types(schema, views, more), out, schema)
 
 
 def _files(folder: Path, pattern: str, first: date, last: date) -> list[Path]:
@@ -105,16 +114,18 @@ def _connected(
         ) from error
 
 
-def _query(schema: Schema, views: tuple[View, ...], present: set[str], scores: list[str], minutes: str) -> str:
+def _query(schema: Schema, views: tuple[View, ...], present: set[str], more: list[str], minutes: str) -> str:
     within = f"__events.{quoted(schema.timestamp)} <= __served.{SERVED_AT} + {minutes}"
     columns = [_selected(column, present, within) for column in _columns(schema, views)]
-    columns += [f"__served.{quoted(name)}" for name in (*scores, REQUEST, MODEL)]
+    columns += [f"__served.{quoted(name)}" for name in more]
+    of_arm = f"$arm is null or __served.{ARM} = $arm" if ARM in more else "$arm is null"
     keys = map(quoted, (schema.user, schema.item, schema.scenario))
     same = " and ".join(f"__served.{key} = __events.{key}" for key in keys)
     return f"""
         select {", ".join(columns)}
         from __served asof left join __events
           on {same} and __served.{SERVED_AT} <= __events.{quoted(schema.timestamp)}
+        where {of_arm}
         order by __served.{SERVED_AT}, __served.{REQUEST}, __served.{POSITION}
     """
 
@@ -133,9 +144,9 @@ def _columns(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:
     return (*schema.events, *(column for view in views for column in view.columns))
 
 
-def _types(schema: Schema, views: tuple[View, ...], scores: list[str]) -> pa.Schema:
-    more = [(name, pa.float64()) for name in scores] + [(name, pa.string()) for name in (REQUEST, MODEL)]
-    return arrow_schema(_columns(schema, views), *(pa.field(*pair) for pair in more))
+def _types(schema: Schema, views: tuple[View, ...], more: list[str]) -> pa.Schema:
+    fields = (pa.field(name, pa.float64() if name.startswith(SCORE) else pa.string()) for name in more)
+    return arrow_schema(_columns(schema, views), *fields)
 
 
 def _write(reader: pa.RecordBatchReader, types: pa.Schema, out: Path, schema: Schema) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.errors import ModelError
 from common.files import sha256_of
+from common.serve_params import ServeAB
 from features.schema import read_schema, read_views
 from serving.ranking.model_sources import ModelSources, fitting_sources
 
@@ -26,6 +27,17 @@ def check_sources(sources: ModelSources) -> str | None:
     resolved = ModelSources(folder, sources.online, sources.registry, sources.redis)
     fitting, reason = fitting_sources(resolved, schema, views)
     return None if reason is None else f"the online store of the release is read, {fitting.online}: {reason}"
+
+
+def check_challenger(test: ServeAB, root: Path) -> str | None:
+    """A sentence where no worker could load the challenger of an A/B test: the champion answers in its place."""
+    if test.challenger is None:
+        return None
+    try:
+        check_model_files((root / test.challenger).resolve())
+    except (ModelError, OSError) as error:
+        return f"the champion answers in place of the challenger until this is corrected: {error}"
+    return None
 
 
 def check_model_files(folder: Path) -> None:

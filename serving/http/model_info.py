@@ -14,9 +14,19 @@ from serving.http.problem_details import ProblemError
 from serving.ranking.request import features_of
 
 if TYPE_CHECKING:  # the OpenAPI document is made in processes that load no model
+    from serving.ranking.ab_test import Challenger
     from serving.ranking.loaded_model import LoadedModel
 
 MODEL, REFERENCE, CURVES, WEIGHTS = "model.json", "reference.json", "curves.json", "weights.safetensors"
+
+
+class ABInfo(BaseModel):
+    """An A/B test."""
+
+    challenger: str | None = Field(description="Tag of the challenger; null: it could not be loaded")
+    share: float = Field(description="Of the users: whom the challenger answers")
+    salt: str = Field(description="Of the draw of these users")
+    error: str | None = Field(description="Why its newest files are not in use; null: they are")
 
 
 class ModelInfo(BaseModel):
@@ -37,9 +47,12 @@ class ModelInfo(BaseModel):
     schema_fingerprint: str = Field(description="sha256 of the declaration of the log")
     maximum_candidates: int
     maximum_batch: int
+    ab: ABInfo | None = Field(description="The A/B test beside this model, the champion; null: there is none")
 
 
-def describe_model(loaded: "LoadedModel", limits: ServeLimits) -> dict[str, Any]:
+def describe_model(
+    loaded: "LoadedModel", limits: ServeLimits, challenger: "Challenger | None" = None
+) -> dict[str, Any]:
     """The ModelInfo of the model in use as a JSON document; raises ProblemError (503) while its files are replaced."""
     folder, schema, model = loaded.sources.model, loaded.schema, loaded.model
     document, reference, curves = (json.loads((folder / name).read_text()) for name in (MODEL, REFERENCE, CURVES))
@@ -61,7 +74,13 @@ def describe_model(loaded: "LoadedModel", limits: ServeLimits) -> dict[str, Any]
         schema_fingerprint=schema.fingerprint(),
         maximum_candidates=limits.candidates,
         maximum_batch=limits.batch,
+        ab=None if challenger is None else _ab_info(challenger),
     ).model_dump()
+
+
+def _ab_info(challenger: "Challenger") -> ABInfo:
+    test = challenger.test
+    return ABInfo(challenger=challenger.tag, share=test.share, salt=test.salt, error=challenger.reloader.error)
 
 
 def _days(reference: dict[str, Any]) -> tuple[date, date]:

@@ -1,7 +1,7 @@
 """The response of POST /rank: its type, and how a ranking result becomes JSON."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, Field
@@ -53,6 +53,9 @@ class RankingResponse(BaseModel):
     diversified: int | None = Field(
         default=None, description="With diversify only: ranks, from the first, that keep its limit"
     )
+    arm: Literal["champion", "challenger"] | None = Field(
+        default=None, description="In an A/B test only: that of the user; `model` is the one that answered"
+    )
 
 
 def ranking_json(result: RankingResult) -> bytes:
@@ -78,6 +81,8 @@ def _document(result: RankingResult) -> dict[str, Any]:
         document["unknown"] = {"scenario": result.untrained_scenario, "columns": result.unknown_columns}
     if result.diversified is not None:
         document["diversified"] = result.diversified
+    if result.arm is not None:
+        document["arm"] = result.arm
     return document
 
 

@@ -15,6 +15,7 @@ from common.serve_params import Serve
 from features.encoding.encoder import UNKNOWN, Batch
 from features.schema import Kind, newest_day
 from serving.ranking.candidates import Candidates, select_candidates
+from serving.ranking.circuit_breaker import UnavailableError
 from serving.ranking.diversity import diversified, value_codes
 from serving.ranking.explanation import explain
 from serving.ranking.feature_client import UserRow
@@ -78,8 +79,13 @@ class Ranker:
         for request in requests:
             self.rank_with(loaded, request)
 
-    def rank_with(self, loaded: LoadedModel, request: RankRequest) -> tuple[RankingResult, ScoredCandidates]:
-        """The result of `loaded` for a request, and the candidates as it scored them; no observer sees it."""
+    def rank_with(
+        self, loaded: LoadedModel, request: RankRequest, *, fallback: bool = True
+    ) -> tuple[RankingResult, ScoredCandidates]:
+        """The result of `loaded` for a request, and the candidates as it scored them; no observer sees it.
+
+        Where the model fails the scores are fallback scores, or, without `fallback`, it raises UnavailableError.
+        """
         clock = [time.perf_counter()]
         keys = {loaded.schema.user: request.user_id, loaded.schema.scenario: request.scenario}
         row, fault = loaded.users.row(keys)
@@ -88,10 +94,13 @@ class Ranker:
         encoded = _encode(loaded, request, candidates, keys, row=row, fault=fault)
         clock.append(time.perf_counter())
         probabilities, failure = _score(loaded, encoded)  # [N, O]
+        if failure and not fallback:
+            raise UnavailableError(failure)
         clock.append(time.perf_counter())
         phases = zip((FEATURES, ENCODE, MODEL), pairwise(clock), strict=True)
         seconds = {phase: end - start for phase, (start, end) in phases}
-        degraded = "; ".join(filter(None, (encoded.fault, failure))) or None
+        rates = failure and f"model: {failure}; the order is that of label rates"
+        degraded = "; ".join(filter(None, (encoded.fault, rates))) or None
         explained = request.explain and failure is None  # fallback scores do not come from the network
         result = self._result(
             loaded, request, encoded, probabilities, degraded=degraded, seconds=seconds, explained=explained
@@ -181,7 +190,7 @@ def _is_known_user(loaded: LoadedModel, user: Batch) -> bool | None:
 
 
 def _score(loaded: LoadedModel, encoded: EncodedRequest) -> tuple[Floats, str | None]:
-    """Probabilities [N, O], and why they are fallback scores (None if they are the model's)."""
+    """Probabilities [N, O], and why they are label rates (None if they are the model's)."""
     item_index = encoded.candidates.item_index
     try:
         probabilities = loaded.scorer.score(encoded.user, item_index, encoded.rows)
@@ -192,7 +201,7 @@ def _score(loaded: LoadedModel, encoded: EncodedRequest) -> tuple[Floats, str | 
         _LOGGER.exception("the model %s could not answer", loaded.model.tag)
         reason = type(error).__name__
     rates = loaded.fallback.score(int(encoded.user.scenario[0]), item_index)
-    return rates, f"model: {reason}; the order is that of label rates"
+    return rates, reason
 
 
 def _order(

@@ -48,7 +48,8 @@ class RankingResult:
     features or model could not be used in full, None if they were. `seconds` are by phase. Without items there is no
     explanation, nor with fallback scores. `unknown_columns` have a value, of the user or of one of `items`, that no
     training row had (or too few to count); `untrained_scenario`: no training row is of the scenario of the request.
-    `diversified` counts the ranks, from the first, that keep the limit of a request with one.
+    `diversified` counts the ranks, from the first, that keep the limit of a request with one. `arm` is that of the user
+    in an A/B test, None without one; `replaced`: the champion answered in place of the challenger.
     """
 
     items: list[Any]
@@ -66,6 +67,8 @@ class RankingResult:
     unknown_columns: list[str] = field(default_factory=list)
     untrained_scenario: bool = False
     diversified: int | None = None
+    arm: str | None = None
+    replaced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from common.serve_params import ServeShadow
 from common.settings import Settings
+from serving.ranking.ab_split import CHALLENGER
 from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult, ScoredCandidates
 from serving.shadow.protocol import WRITE_AND_END, encode_line
@@ -51,9 +52,10 @@ class ShadowClient:
     def ranked(self, request: RankRequest, result: RankingResult, _: ScoredCandidates | None = None) -> None:
         """Send an answered request if it is drawn (a ranking observer); returns at once and raises nothing.
 
-        Degraded answers are left out: they are not those of the model in use.
+        Degraded answers, and those of the challenger of an A/B test, are left out: they are not those of the model in
+        use.
         """
-        if result.degraded or random.random() >= self.share:
+        if result.degraded or result.arm == CHALLENGER or random.random() >= self.share:
             return
         short = replace(result, explanation=None)  # which is large, and not compared
         try:

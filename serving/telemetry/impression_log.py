@@ -5,7 +5,6 @@ counted and logged, and never reach a request.
 """
 
 import contextlib
-import hashlib
 import logging
 import queue
 import threading
@@ -22,11 +21,13 @@ import pyarrow.parquet as pq
 
 from common.files import replacing
 from common.serve_params import ServeLog
+from serving.ranking.ab_split import in_share
 from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult, ScoredCandidates
 from serving.telemetry.byte_queue import ByteQueue
 
 REQUEST_ID, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # columns
+ARM = "ab_arm"  # column during an A/B test
 QUEUE_SIZE, QUEUE_BYTES = 1000, 8 * 2**20  # requests, and about the bytes they were read from: more are dropped
 HELD_BYTES = 128 * 2**20  # of rows in memory: beyond them a file is written before it has all its rows
 COPIES = 4  # bytes that a request holds for each of a probability: ids, indices, order
@@ -43,9 +44,10 @@ class LogEntry(Protocol):
 
 @dataclass(frozen=True)
 class Impressions:
-    """The impressions of an answered request as a log entry."""
+    """The impressions of an answered request as a log entry; `arm` is that of its user in an A/B test."""
 
     candidates: ScoredCandidates
+    arm: str | None = None
 
     def table(self, request_id: str, served_at: datetime) -> pa.Table:
         """The rows of the log, in the order of the request."""
@@ -56,7 +58,8 @@ class Impressions:
         columns |= dict(zip(rows.column_names, rows.columns, strict=True))
         for index, output in enumerate(self.candidates.outputs):
             columns[SCORE + output] = self.candidates.probabilities[:, index]
-        return pa.table(columns | {MODEL: pa.repeat(self.candidates.model, rows.num_rows)})
+        columns[MODEL] = pa.repeat(self.candidates.model, rows.num_rows)
+        return pa.table(columns | ({ARM: pa.repeat(self.arm, rows.num_rows)} if self.arm else {}))
 
 
 def entry_columns(count: int, request_id: str, served_at: datetime) -> dict[str, Any]:
@@ -84,9 +87,9 @@ class ImpressionLog:
         self._thread = threading.Thread(target=self._run, name="impression log", daemon=True)
         self._thread.start()
 
-    def ranked(self, request: RankRequest, _: RankingResult, candidates: ScoredCandidates) -> None:
+    def ranked(self, request: RankRequest, result: RankingResult, candidates: ScoredCandidates) -> None:
         """Keep the candidates of a request (a ranking observer)."""
-        self.add(Impressions(candidates), size=request.size + COPIES * candidates.probabilities.nbytes)
+        self.add(Impressions(candidates, result.arm), size=request.size + COPIES * candidates.probabilities.nbytes)
 
     def add(
         self, entry: LogEntry, request_id: str | None = None, served_at: datetime | None = None, *, size: int = 0
@@ -97,7 +100,7 @@ class ImpressionLog:
         """
         try:
             request_id = request_id or uuid.uuid4().hex
-            if is_sampled(request_id, self.sample):
+            if in_share(request_id, self.sample):
                 served_at = served_at or datetime.now(UTC).replace(tzinfo=None)
                 self._queue.put_nowait((request_id, served_at, entry), size)
         except queue.Full:
@@ -156,12 +159,6 @@ class ImpressionLog:
     def _count_failure(self, what: str, requests: int) -> None:
         self.failed += requests
         _LOGGER.warning("impression log: %s (%d lost so far)", what, self.failed, exc_info=True)
-
-
-def is_sampled(request_id: str, share: float) -> bool:
-    """Whether a request is sampled: the same for the same id, and a larger share contains a smaller one."""
-    first = hashlib.sha256(request_id.encode()).digest()[:8]
-    return int.from_bytes(first, "big") < share * 2**64
 
 
 def open_impression_log(settings: ServeLog, root: Path, folder: Path | None = None) -> ImpressionLog | None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from serving.ranking.ab_split import CHALLENGER
 from serving.ranking.request import RankRequest
 from serving.ranking.result import ENCODE, FEATURES, MODEL, RankingResult, ScoredCandidates
 
@@ -90,7 +91,16 @@ class ServiceMetrics:
         self.request_seconds = histogram("hinet_request_seconds", "Until the answer", ["path"], buckets=SECONDS)
         self.log_requests = counter("hinet_log_requests", "Of the scored-impression log", ["outcome"])
         self.shadow_requests = counter("hinet_shadow_requests", "Of the shadow model", ["outcome"])
+        self.ab_rankings = counter("hinet_ab_rankings", "Of an A/B test, by the user's arm", [*by, "arm", "outcome"])
+        self.ab_seconds = histogram("hinet_ab_seconds", "Of a ranking in an A/B test", ["arm"], buckets=SECONDS)
         self.reloads = counter("hinet_reloads", "New models and snapshots, by worker", ["outcome"])
+        self.ab_challenger = Gauge(
+            "hinet_ab_challenger",
+            "1: a challenger that has answered",
+            ["tag"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.model = Gauge(
             "hinet_model",
             "1: the model that answered last",
@@ -111,7 +121,10 @@ class ServiceMetrics:
             self.untrained.labels(scenario).inc()
         for view, rows in result.outdated.items():
             self.outdated.labels(scenario, view).inc(rows)
-        self._show_model(result.model)
+        if result.arm is not None:
+            self._count_arm(scenario, result, result.arm)
+        if result.arm != CHALLENGER or result.replaced:
+            self._show_model(result.model)
         self._copy_counts()
 
     def answered(self, path: str, status: int, started: float) -> None:
@@ -127,6 +140,13 @@ class ServiceMetrics:
         all_workers = CollectorRegistry()
         MultiProcessCollector(all_workers)  # type: ignore[no-untyped-call]
         return generate_latest(all_workers)
+
+    def _count_arm(self, scenario: str, result: RankingResult, arm: str) -> None:
+        """Count a ranking of an A/B test: by the model of its arm, or by the champion in place of the challenger."""
+        self.ab_rankings.labels(scenario, arm, "replaced" if result.replaced else "own").inc()
+        self.ab_seconds.labels(arm).observe(sum(result.seconds.values()))
+        if arm == CHALLENGER and not result.replaced:
+            self.ab_challenger.labels(result.model).set(1)
 
     def _show_model(self, tag: str) -> None:
         if tag != self._tag:

@@ -58,6 +58,23 @@ def test_a_release_whose_code_does_not_look_for_its_store_is_pointed_to_it(
 
 
 @pytest.mark.unit
+def test_a_trial_is_of_nothing_but_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes no log, and starts neither the shadow model nor the challenger of a running service."""
+    seen: list[dict[str, str]] = []
+
+    def run(*_: object, env: dict[str, str], **__: object) -> subprocess.CompletedProcess[str]:
+        seen.append(env)
+        return subprocess.CompletedProcess([], 0, stdout="", stderr="")
+
+    names = ("HINET_AB_CHALLENGER", "HINET_SHADOW", "HINET_IMPRESSION_LOG")
+    for name in names:
+        monkeypatch.setenv(name, "somewhere")
+    monkeypatch.setattr(subprocess, "run", run)
+    start_command(release(tmp_path, store=True))
+    assert not set(names) & set(seen[0])
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("store", "faults", "message"),
     [

@@ -1,5 +1,6 @@
 """The window of scored impressions: rows of the log with the labels that came later."""
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,24 @@ def test_labels_are_those_of_the_first_event_within_the_minutes(project: Path, t
     assert [row["request_id"] + str(row["item_id"]) for row in rows] == ["14", "11", "24", "21", "34", "31"]
     assert {row["timestamp"] for row in rows} == {start}
     assert [rows[0][name] for name in ("hour", "price", "order", "score_click")] == [3, None, None, 0.1]
+
+
+def test_the_impressions_of_an_arm_are_a_window(project: Path, tmp_path: Path) -> None:
+    """With the column ab_arm; of a log without an A/B test there is no such window, and the message says so."""
+    log = open_log(tmp_path / "log")
+    for user, arm in ((1, "champion"), (2, "challenger"), (3, None)):
+        log.add(dataclasses.replace(impressions(user), arm=arm), f"{user}", NOON)
+    log.close()
+    views, out = read_views(project / "data/features/views.json"), tmp_path / "window.parquet"
+    days: dict[str, Any] = {"first_day": NOON.date(), "last_day": NOON.date(), "match_minutes": 30}
+    for arm, users in ((None, {1: "champion", 2: "challenger", 3: None}), ("challenger", {2: "challenger"})):
+        write_served_window(tmp_path / "log", tmp_path / "events", SCHEMA, views, out=out, arm=arm, **days)
+        assert {row["user_id"]: row["ab_arm"] for row in pq.read_table(out).to_pylist()} == users
+    without = open_log(tmp_path / "without")
+    without.add(impressions(1), "1", NOON)
+    without.close()
+    with pytest.raises(SourceError, match="no impressions of an A/B test: leave out --arm champion"):
+        write_served_window(tmp_path / "without", tmp_path / "events", SCHEMA, views, out=out, arm="champion", **days)
 
 
 def test_partial_files_and_other_days_are_not_read(project: Path, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from common import params
 from features.schema import newest_day, read_views
 from serving import service
 from serving.http.middleware import ApiMiddleware
+from serving.ranking.ab_split import in_share
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import request_type
-from serving.telemetry.impression_log import QUEUE_BYTES, ImpressionLog, is_sampled
+from serving.telemetry.impression_log import QUEUE_BYTES, ImpressionLog
 from tests.support import tiny_project, world
 from tests.support.impressions import NOON, impressions, online_features, open_log, rows_in
 from tests.support.waiting import wait_until
@@ -134,8 +135,8 @@ def test_a_request_is_kept_with_all_its_items_or_not_at_all(tmp_path: Path) -> N
     for number in range(600):
         log.add(impressions(items=(4, 1, 7)), f"request {number}", NOON)
     log.close()
-    kept = {number for number in range(600) if is_sampled(f"request {number}", 0.3)}
-    assert kept < {number for number in range(600) if is_sampled(f"request {number}", 0.5)}
+    kept = {number for number in range(600) if in_share(f"request {number}", 0.3)}
+    assert kept < {number for number in range(600) if in_share(f"request {number}", 0.5)}
     assert 140 < len(kept) < 220
     rows = rows_in(tmp_path)
     assert sorted({row["request_id"] for row in rows}) == sorted(f"request {number}" for number in kept)

@@ -80,6 +80,20 @@ def test_the_model_in_use_is_shown(metrics: ServiceMetrics) -> None:
     assert [sample(page, "hinet_model", tag=tag) for tag in ("a", "b")] == [0, 1]
 
 
+def test_an_ab_test_is_counted_by_arm(metrics: ServiceMetrics) -> None:
+    """Rankings by arm, and those of the champion in place of the challenger; the model in use is the champion."""
+    metrics.ranked(FEED, ranking(model="a", arm="champion"))
+    metrics.ranked(FEED, ranking(model="b", arm="challenger"))
+    metrics.ranked(FEED, ranking(model="a", arm="challenger", replaced=True, degraded="challenger: it is not loaded"))
+    page = metrics.page()
+    for arm, outcome in (("champion", "own"), ("challenger", "own"), ("challenger", "replaced")):
+        assert sample(page, "hinet_ab_rankings_total", scenario="feed", arm=arm, outcome=outcome) == 1
+    assert sample(page, "hinet_ab_seconds_count", arm="challenger") == 2
+    assert (sample(page, "hinet_model", tag="a"), sample(page, "hinet_ab_challenger", tag="b")) == (1, 1)
+    assert ("hinet_model", ("tag", "b")) not in samples(page)
+    assert sample(page, "hinet_degraded_total", scenario="feed", reason="challenger") == 1
+
+
 def test_counts_of_log_and_reloads_are_copied_once(metrics: ServiceMetrics, counts: Counts) -> None:
     """Reading the page again does not count lost requests and new models again."""
     counts.reloads = 2
