@@ -6,6 +6,7 @@ export DVC_NO_ANALYTICS := 1
 export BENTOML_DO_NOT_TRACK := True
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export BENTOML_HOME := $(CURDIR)/artifacts/bentoml
+ACTIVATED := DO_NOT_TRACK DVC_NO_ANALYTICS BENTOML_DO_NOT_TRACK PREFECT_SERVER_ANALYTICS_ENABLED BENTOML_HOME
 
 PYTHON ?= python3.11
 READY := .venv/ready
@@ -22,6 +23,7 @@ $(READY): constraints.txt pyproject.toml
 	pip install --quiet --constraint constraints.txt torch
 	pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	pip check
+	@for name in $(ACTIVATED); do echo "export $$name='$${!name}'"; done >> .venv/bin/activate
 	@touch $@
 
 run: $(READY) ## the whole pipeline on the data set of params.yaml, then its result

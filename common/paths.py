@@ -32,6 +32,7 @@ CHECKPOINTS = ARTIFACTS / "checkpoints"
 LIVE = ARTIFACTS / "live"  # the curves of a training while it runs
 PREDICTIONS = ARTIFACTS / "predictions"
 BENTO = ARTIFACTS / "bento"
+BENTOML = ARTIFACTS / "bentoml"  # BENTOML_HOME: the store of BentoML, and what else it keeps
 ONLINE_STORE = ARTIFACTS / "online.db"  # made by `dvc repro`
 ITEM_SNAPSHOT = ARTIFACTS / "online.items.parquet"  # beside it
 SERVING_STORE = ARTIFACTS / "serving" / "online.db"  # kept up to date by the flow `materialize`

@@ -22,7 +22,18 @@ from common.settings import Settings, read_settings, variable
 from features.schema import Schema, read_schema, read_views
 from serving.bento.manifest import check_manifest
 from serving.bento.preflight import check_challenger, check_sources
+from serving.http.descriptors import (
+    ANY_BATCH,
+    ANY_RANK,
+    MODEL,
+    RANKING,
+    RANKINGS,
+    UNSET,
+    batch_argument,
+    rank_arguments,
+)
 from serving.http.graceful_stop import GracefulStop
+from serving.http.methods import call
 from serving.http.middleware import ApiMiddleware
 from serving.http.protocol import use_bounded_protocol
 from serving.http.routes import RankingApi
@@ -102,8 +113,28 @@ class RankingService:
             metrics=metrics,
             tracing=self.tracing,
         )
+        describe_methods(accepted, serve)
         GracefulStop(api).install()
         freeze_gc()
+
+    @bentoml.api(input_spec=ANY_RANK, output_spec=RANKING)  # type: ignore[untyped-decorator]
+    async def rank(self, **request: Any) -> dict[str, Any]:
+        """Rank items for one user in one scenario: POST /rank, whose fields are the arguments."""
+        given = {name: value for name, value in request.items() if value is not UNSET}
+        ranking: dict[str, Any] = await call(api, "rank", given)
+        return ranking
+
+    @bentoml.api(input_spec=ANY_BATCH, output_spec=RANKINGS)  # type: ignore[untyped-decorator]
+    async def rank_batch(self, requests: list[dict[str, Any]], /) -> list[dict[str, Any]]:
+        """Rank for several users, answers in order: POST /rank_batch."""
+        rankings: list[dict[str, Any]] = await call(api, "rank_batch", requests)
+        return rankings
+
+    @bentoml.api(output_spec=MODEL)  # type: ignore[untyped-decorator]
+    async def model(self) -> dict[str, Any]:
+        """Which model answers, and what a request may name: POST /model, the same as GET."""
+        model: dict[str, Any] = await call(api, "model", {})
+        return model
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
@@ -140,6 +171,13 @@ class RankingService:
 
 RankingService.add_asgi_middleware(ApiMiddleware, api=api)  # type: ignore[attr-defined]
 use_bounded_protocol()
+
+
+def describe_methods(accepted: type[RankRequest], serve: Serve) -> None:
+    """Let /schema.json, which BentoML's clients are made from, describe the requests of this model."""
+    methods = RankingService.apis  # type: ignore[attr-defined]
+    methods["rank"].input_spec = rank_arguments(accepted)
+    methods["rank_batch"].input_spec = batch_argument(accepted, serve)
 
 
 def freeze_gc() -> None:

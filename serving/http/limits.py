@@ -70,6 +70,16 @@ class AdmissionControl:
         finally:
             self.held -= sum(map(len, chunks))
 
+    @contextlib.contextmanager
+    def hold(self, body: bytes) -> Iterator[None]:
+        """Count a body that did not come over HTTP as held; raises ProblemError where it is too large, or too many."""
+        self.held += len(body)
+        try:
+            self._check_size(len(body))
+            yield
+        finally:
+            self.held -= len(body)
+
     async def _read(self, request: Request, chunks: list[bytes]) -> None:
         check_media_type(request.headers)
         length = request.headers.get("content-length", "0")
@@ -91,10 +101,13 @@ class AdmissionControl:
                 chunks.append(chunk)
                 size += len(chunk)
                 self.held += len(chunk)
-                if size > self.limits.body_bytes:
-                    raise self._too_large()
-                if self.held > LARGEST_HELD * self.limits.body_bytes:
-                    raise self._too_many()
+                self._check_size(size)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.body_bytes:
+            raise self._too_large()
+        if self.held > LARGEST_HELD * self.limits.body_bytes:
+            raise self._too_many()
 
     def _too_many(self) -> ProblemError:
         detail = f"{self.in_flight} requests are being answered or wait: try again in {RETRY_AFTER['Retry-After']} s"

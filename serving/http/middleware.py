@@ -9,6 +9,7 @@ import time
 from http import HTTPStatus
 from typing import Any
 
+from bentoml import server_context
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -18,10 +19,12 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.limits import check_api_key
-from serving.http.problem_details import ProblemError, shorten
+from serving.http.methods import routed
+from serving.http.problem_details import MEDIA_TYPE, ProblemError, shorten
 from serving.http.routes import RankingApi
 
 READY = "/readyz"
+PICKLE = "application/vnd.bentoml+pickle"  # of the service that depends on this one, through a socket of theirs
 PROBES = frozenset({"/healthz", "/livez", READY})  # need no key: they disclose nothing
 KEPT_HEADERS = ("Allow", "Retry-After")  # of an error response of BentoML
 _LOGGER = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class ApiMiddleware:
 
     def __init__(self, app: ASGIApp = no_application, *, api: RankingApi) -> None:
         self.app, self.api = app, api
+        self._dependency = server_context.service_type == "service"
         self._router = Router(api.routes, redirect_slashes=False, default=self._pass_on)
         handlers: dict[Any, Any] = {
             ProblemError: _problem,
@@ -67,28 +71,38 @@ class ApiMiddleware:
     async def _authorized(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.api.key and scope["path"] not in PROBES:
             check_api_key(Headers(scope=scope), self.api.key)
-        await self._router(scope, receive, send)
+        if self._dependency and Headers(scope=scope).get("content-type") == PICKLE:
+            await self._pass_on(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application behind answer; an error response of it becomes a problem."""
-        if scope["path"] == READY:
+        path = scope["path"]
+        if path == READY:
             self.api.check_running()
+        if path not in self.api.paths and path.rstrip("/") in self.api.paths:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no {shorten(path)}")  # BentoML would redirect
         problem: ProblemError | None = None
 
         async def send_unless_error(message: Message) -> None:
             nonlocal problem
             if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
-                problem = _as_problem(message, shorten(scope["path"]))
+                problem = _as_problem(message, shorten(path))
             if problem is None:
                 await send(message)
 
-        await self.app(scope, receive, send_unless_error)
+        with routed():
+            await self.app(scope, receive, send_unless_error)
         if problem is not None:
             raise problem
 
 
-def _as_problem(message: Message, path: str) -> ProblemError:
+def _as_problem(message: Message, path: str) -> ProblemError | None:
+    """The problem of an error response; None where it is one already."""
     status, headers = HTTPStatus(message["status"]), Headers(raw=list(message.get("headers", [])))
+    if headers.get("content-type") == MEDIA_TYPE:
+        return None
     kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
     detail = f"{path}: {status.description or status.phrase}"
     return ProblemError(status, f"there is no {path}" if status is HTTPStatus.NOT_FOUND else detail, headers=kept)

@@ -59,14 +59,14 @@ def describe_model(
     if not document["sha256"][WEIGHTS].startswith(model.tag):
         detail = "another model is being read: try again"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER)
-    first, last = _days(reference)
+    first, last = days_of(reference)
     return ModelInfo(
         tag=model.tag,
         network=document["name"],
         first_day=first,
         last_day=last,
         data_date=loaded.catalogue.as_of,
-        metrics=_metrics(document["summary"], curves),
+        metrics=metrics_of(document["summary"], curves),
         dataset=schema.name,
         scenarios=list(schema.scenarios),
         tasks={task.name: list(task.output_names) for task in schema.tasks},
@@ -83,12 +83,13 @@ def _ab_info(challenger: "Challenger") -> ABInfo:
     return ABInfo(challenger=challenger.tag, share=test.share, salt=test.salt, error=challenger.reloader.error)
 
 
-def _days(reference: dict[str, Any]) -> tuple[date, date]:
+def days_of(reference: dict[str, Any]) -> tuple[date, date]:
+    """First and last day of the training rows, of which reference.json has the histograms."""
     first = date.fromisoformat(reference["first_day"])
     return first, first + timedelta(days=len(reference["rows"]) - 1)
 
 
-def _metrics(summary: dict[str, Any], curves: list[dict[str, Any]]) -> dict[str, float | None]:
+def metrics_of(summary: dict[str, Any], curves: list[dict[str, Any]]) -> dict[str, float | None]:
     """The metrics of the epoch whose weights were kept."""
     kept = (epoch["cells"] for epoch in curves if epoch["epoch"] == summary.get("best_epoch"))
     return next(kept, {})

@@ -77,7 +77,14 @@ def describe(accepted: type[RankRequest], settings: Serve, *, secured: bool) -> 
                 )
             },
             "/model": {
-                "get": _get("model", "Which model answers, and what a request may name", _reference("ModelInfo"))
+                "get": _get("model", "Which model answers, and what a request may name", _reference("ModelInfo")),
+                "post": _post(
+                    "post_model",
+                    "The same, for the clients of BentoML",
+                    {"type": "object", "additionalProperties": False},
+                    {"empty": {}},
+                    _reference("ModelInfo"),
+                ),
             },
             "/docs.json": {"get": _get("page", "This document", {"type": "object"})},
             "/metrics": {"get": _get("metrics", "For Prometheus", {"type": "string"}, "text/plain")},

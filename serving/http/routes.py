@@ -1,4 +1,4 @@
-"""The routes of the service: POST /rank and POST /rank_batch, GET /model, /metrics, /docs.json and /."""
+"""The routes of the service: POST /rank, /rank_batch and /model, GET /model, /metrics, /docs.json and /."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from typing_extensions import TypedDict
 
 from common.serve_params import Serve
 from serving.http.limits import CLOSE, RETRY_AFTER, AdmissionControl
@@ -20,12 +21,15 @@ from serving.http.openapi import INDEX, describe
 from serving.http.problem_details import ProblemError, validation_problem
 from serving.http.response import ranking_json
 from serving.ranking.request import RankRequest, batch_type
+from serving.ranking.request_values import STRICT
 from serving.ranking.result import RankingResult
 from serving.telemetry.prometheus import ServiceMetrics
 from serving.telemetry.tracing import Tracing
 
 JSON = "application/json"
 CLOSE_EVERY = 64  # answers of a worker: the connection of each such one ends, and the next goes to a free worker
+
+NO_ARGUMENTS = TypeAdapter(pydantic.with_config(STRICT)(TypedDict("NoArguments", {})))  # type: ignore[operator]
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -48,12 +52,15 @@ class RankingApi:
         self.routes = [
             Route("/rank", self._post(self._rank), methods=["POST"]),
             Route("/rank_batch", self._post(self._rank_batch), methods=["POST"]),
-            Route("/model", self._get(self._model)),
+            Route(
+                "/model", self._by_method(self._get(self._model), self._post(self._post_model)), methods=["GET", "POST"]
+            ),
             Route("/metrics", self._get(self._metrics)),
             Route("/docs.json", self._get(self._openapi)),
             Route("/", self._get(self._index)),
         ]
         self.paths = frozenset(route.path for route in self.routes)
+        self._methods = {"rank": self._rank, "rank_batch": self._rank_batch, "model": self._post_model}
         self._answers = itertools.count(1)
         self.close()
 
@@ -117,6 +124,19 @@ class RankingApi:
 
         return endpoint
 
+    @staticmethod
+    def _by_method(get: Endpoint, post: Endpoint) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            return await (post if request.method == "POST" else get)(request)
+
+        return endpoint
+
+    async def answer(self, method: str, body: bytes) -> bytes:
+        """The body of the answer to POST /`method` with `body`, without HTTP; raises ProblemError where it has none."""
+        self._check_ready()
+        with self.admission.admit(), self.admission.hold(body):
+            return bytes((await self._methods[method](body)).body)
+
     def _check_ready(self) -> None:
         self.check_running()
         if not self.ready:
@@ -156,6 +176,10 @@ class RankingApi:
 
     async def _model(self) -> Response:
         return Response(orjson.dumps(self.model_info()), media_type=JSON)
+
+    async def _post_model(self, body: bytes) -> Response:
+        _validate(NO_ARGUMENTS, body)
+        return await self._model()
 
     async def _metrics(self) -> Response:
         if self.metrics is None:

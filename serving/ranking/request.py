@@ -46,14 +46,14 @@ class RankRequest(BaseModel):
     user_id: Any
     scenario: Any
     candidates: Any
-    filters: Any
-    exclude: Any
-    diversify: Any
-    k: int | None
-    objective: Any
-    context: Any
-    overrides: Any
-    explain: bool
+    filters: Any = None
+    exclude: Any = None
+    diversify: Any = None
+    k: int | None = None
+    objective: Any = None
+    context: Any = None
+    overrides: Any = None
+    explain: bool = False
     _size: int = PrivateAttr(default=0)
 
     @property

@@ -4,6 +4,7 @@ import ast
 import filecmp
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,15 +12,20 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import bentoml
 import pytest
 import yaml
+from bentoml._internal.bento import BentoStore
+from bentoml._internal.models import ModelStore
 
 from common.errors import ModelError
+from common.files import sha256_of
 from common.paths import ROOT
 from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import NETWORKS, read_model
 from serving.bento.manifest import MANIFEST, check_manifest
 from serving.bento.source import PACKAGES, copy_source
+from serving.bento.store import store_bento
 from serving.package import package
 from tests.support import tiny_project
 from tests.support.service_process import bentoml_serve, complete_answer, wait_until_ready
@@ -41,7 +47,12 @@ def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HINET_API_KEY", "AWS_SECRET_ACCESS_KEY", "BENTOML_SOMETHING"):
             patch.setenv(name, SECRET)
-        package(model=project / tiny_project.MODEL, online=project / tiny_project.ONLINE, out=out)
+        package(
+            model=project / tiny_project.MODEL,
+            online=project / tiny_project.ONLINE,
+            out=out,
+            store=out.parent / "home",
+        )
     return out
 
 
@@ -54,6 +65,7 @@ def test_equal_inputs_give_equal_bytes(bento: Path, project: Path, tmp_path: Pat
     """In another process, at another time, with another hash seed."""
     command = [sys.executable, "-m", "serving.package", "--model", project / tiny_project.MODEL]
     command += ["--online", project / tiny_project.ONLINE, "--out", tmp_path / "again"]
+    command += ["--store", tmp_path / "home"]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "7"}, check=True)
     assert names(tmp_path / "again") == names(bento)
     assert filecmp.cmpfiles(bento, tmp_path / "again", names(bento), shallow=False)[1:] == ([], [])
@@ -163,8 +175,9 @@ def test_the_bento_has_the_openapi_document_of_the_service(bento: Path) -> None:
 
 def test_a_missing_store_is_reported(project: Path, tmp_path: Path) -> None:
     """The message names the file and the command that makes it."""
+    out = tmp_path / "bento"
     with pytest.raises(ModelError, match=r"nowhere.db does not exist: run `dvc repro materialize`"):
-        package(model=project / tiny_project.MODEL, online=tmp_path / "nowhere.db", out=tmp_path / "bento")
+        package(model=project / tiny_project.MODEL, online=tmp_path / "nowhere.db", out=out, store=tmp_path / "home")
 
 
 def test_a_damaged_model_is_not_packed(project: Path, tmp_path: Path) -> None:
@@ -172,8 +185,9 @@ def test_a_damaged_model_is_not_packed(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project / tiny_project.MODEL, tmp_path / "model")
     with (tmp_path / "model" / "weights.safetensors").open("ab") as weights:
         weights.write(b"x")
+    out = tmp_path / "bento"
     with pytest.raises(ModelError, match=r"weights.safetensors: expected sha256"):
-        package(model=tmp_path / "model", online=project / tiny_project.ONLINE, out=tmp_path / "bento")
+        package(model=tmp_path / "model", online=project / tiny_project.ONLINE, out=out, store=tmp_path / "home")
 
 
 def test_project_and_bento_give_equal_answers(bento: Path, project: Path, tmp_path: Path) -> None:
@@ -197,3 +211,35 @@ def test_project_and_bento_give_equal_answers(bento: Path, project: Path, tmp_pa
             assert 'hinet_requests_total{path="/rank",status="200"}' in client.get("/metrics").text
             assert "/rank" in client.get("/docs.json").json()["paths"]
     assert names(tmp_path / "moved") - names(bento) <= {n for n in names(tmp_path / "moved") if n.endswith(".pyc")}
+
+
+def test_the_bento_and_its_model_are_in_the_store_of_bentoml(bento: Path, project: Path) -> None:
+    """As the latest, with their labels and a creation time; the bento's files are hard links to those of the output."""
+    home, tag = bento.parent / "home", read_model(project / tiny_project.MODEL).tag
+    entry = bentoml.get("hinet:latest", _bento_store=BentoStore(home / "bentos"))
+    model = bentoml.models.get("hinet:latest", _model_store=ModelStore(home / "models"))
+    assert str(entry.tag) == str(model.tag) == f"hinet:{tag}"
+    assert entry.info.labels["model"] == tag
+    assert names(Path(entry.path)) == names(bento)
+    assert (Path(entry.path) / "src" / tiny_project.ONLINE).samefile(bento / "src" / tiny_project.ONLINE)
+    assert "creation_time" not in (bento / "bento.yaml").read_text()
+    assert model.info.labels["first_day"] == "2026-01-05"
+    assert model.info.labels["data"] == sha256_of(project / tiny_project.MODEL / "reference.json")
+    assert Path(model.path_of("weights.safetensors")).stat().st_size > 0
+
+
+def test_the_store_keeps_the_newest(
+    bento: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is stored again is replaced; beyond KEPT the oldest go; the one stored last is the latest."""
+    monkeypatch.setattr("serving.bento.store.KEPT", 2)
+    for version in ("one", "two", "three", "two"):
+        source = shutil.copytree(bento, tmp_path / version, dirs_exist_ok=True)
+        text = (bento / "bento.yaml").read_text()
+        (source / "bento.yaml").write_text(re.sub(r"^version: .*$", f"version: {version}", text, flags=re.MULTILINE))
+        store_bento(source, project / tiny_project.MODEL, tag=version, home=tmp_path / "home")
+    store = BentoStore(tmp_path / "home" / "bentos")
+    assert {entry.tag.version for entry in bentoml.list(_bento_store=store)} == {"two", "three"}
+    assert bentoml.get("hinet:latest", _bento_store=store).tag.version == "two"
+    bentoml.delete("hinet:latest", _bento_store=store)
+    assert bentoml.get("hinet:latest", _bento_store=store).tag.version == "three"

@@ -24,10 +24,10 @@ CODE = ("common", "features", "models", ".dvc", ".dvcignore", "params.yaml")
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 128, "device": "cpu"}
 
 
-def commands(heading: str) -> list[str]:
-    """The blocks of commands below a heading of the page, in its order."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+def commands(heading: str, page: Path = PAGE, language: str = "sh") -> list[str]:
+    """The blocks of commands, or of another language, below a heading of the page, in its order."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
 def environment(**others: str) -> dict[str, str]:

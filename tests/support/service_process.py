@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import httpx
 
 
 @contextlib.contextmanager
-def bentoml_serve(arguments: list[Path], folder: Path, home: Path, **environment: Any) -> Iterator[httpx.Client]:
+def bentoml_serve(
+    arguments: Sequence[Path | str], folder: Path, home: Path, **environment: Any
+) -> Iterator[httpx.Client]:
     """A client of `bentoml serve arguments`, started in `folder` with the BENTOML_HOME `home`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

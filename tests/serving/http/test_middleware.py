@@ -57,7 +57,7 @@ class BrokenRanker(StubRanker):
 def test_no_path_reads_anything_but_json(client: Any, path: str, media_type: str) -> None:
     """A path with a body refuses every other media type with 415 and names JSON; the other paths refuse the method."""
     response = client.post(path, content=b"\x80\x04K\x01.", headers={"Content-Type": media_type} if media_type else {})
-    status = 415 if path.startswith("/rank") else 404 if path == "/nowhere" else 405
+    status = 415 if path.startswith(("/rank", "/model")) else 404 if path == "/nowhere" else 405
     problem = problem_of(response, status)
     if status == 415:
         assert "Content-Type: application/json" in problem["detail"]
@@ -89,7 +89,8 @@ def test_a_wrong_method_is_a_405_that_names_the_allowed_ones(client: Any, path: 
     """The header Allow lists the methods of the service's paths; BentoML's 405 is a problem, too."""
     response = client.delete(path)
     problem_of(response, 405)
-    assert response.headers["allow"] == ("POST" if path == "/rank" else "GET, HEAD") or path == "/healthz"
+    allowed = {"/rank": "POST", "/model": "GET, HEAD, POST", "/healthz": response.headers["allow"]}
+    assert response.headers["allow"] == allowed[path]
 
 
 def test_a_405_says_which_method_is_answered() -> None:
