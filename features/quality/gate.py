@@ -19,6 +19,7 @@ from common.errors import ValidationError
 from common.files import write_text
 from common.run_identity import RunIdentity
 from features.quality import datadocs
+from features.quality.datadocs import QualityGate
 from features.quality.results import Outcome, run_rules, to_json
 from features.quality.rule import Rule
 
@@ -55,15 +56,6 @@ class SuiteResult:
     def report(self) -> dict[str, Any]:
         """The suite as it stands in the report. It does not depend on the number of rules that hold."""
         return {"passed": not self.faults, "rows": self.rows, "failed": [outcome.report() for outcome in self.failed]}
-
-
-@dataclass(frozen=True, kw_only=True)
-class QualityGate:
-    """The title of a quality gate's pages, their headings where it is open and closed, and the remedy if closed."""
-
-    title: str
-    remedy: str
-    headings: tuple[str, str] = datadocs.HEADINGS
 
 
 def evaluate(context: AbstractDataContext, *tables: Measurements) -> list[Outcome]:
@@ -147,7 +139,7 @@ def write_report(
     write_text(report, to_json({"passed": all(table["passed"] for table in tables.values()), "tables": tables} | block))
     shown = {suite.name: tables[suite.name] | {"expectations": len(suite.outcomes)} for suite in suites}
     outcomes = {suite.name: list(suite.outcomes) for suite in suites}
-    datadocs.build(name, shown, outcomes, docs, title=gate.title, remedy=gate.remedy, headings=gate.headings, run=run)
+    datadocs.build(gate, shown, outcomes, docs, data=name, run=run)
 
 
 def _summary(suite: SuiteResult) -> str:

@@ -18,13 +18,15 @@ from features.engine import sql
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
 from features.quality import gate
-from features.quality.gate import Measurements, QualityGate, SuiteResult
+from features.quality.datadocs import QualityGate
+from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import quiet_context
 from features.quality.rule import Rule, expect, expect_zero
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 from features.store.feast_names import feast_name
 
 GATE = QualityGate(
+    name="online",
     title="Online store",
     remedy="Fill the online store again (`dvc repro --force materialize`); nothing else may write to it.",
 )

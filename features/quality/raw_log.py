@@ -24,11 +24,17 @@ from tqdm import tqdm
 from common.files import write_text
 from features.engine.arrow_types import arrow_schema
 from features.quality import datadocs, derived_columns, expectations, partitions
+from features.quality.datadocs import QualityGate
 from features.quality.expectations import TABLES
 from features.quality.results import Outcome, quiet_context, run_rules, to_json
 from features.quality.rule import Rule, Scope
 from features.schema import Role, Schema, free_name
 
+GATE = QualityGate(
+    name="validation",
+    title="Data validation",
+    remedy="No later stage runs until the log or its reader is fixed.",
+)
 BATCH_ROWS = 250_000
 REASONS = pa.list_(pa.string())  # the type of the last column of the quarantine, which says why a row is there
 
@@ -141,7 +147,7 @@ def write_report(results: list[TableResult], *, name: str, report: Path, docs: P
     """Write the report and Data Docs of the data set `name`: the same results give the same bytes."""
     tables = {result.table: result.report() for result in reversed(results)}
     write_text(report, to_json({"passed": all(result.passed for result in results), "tables": tables}))
-    datadocs.build(name, tables, {result.table: result.outcomes for result in results}, docs)
+    datadocs.build(GATE, tables, {result.table: result.outcomes for result in results}, docs, data=name)
 
 
 def failure_message(results: list[TableResult], *, report: Path, docs: Path, quarantine: Path) -> str:

@@ -19,12 +19,17 @@ from features.quality.rule import Rule
 from features.schema import INNER
 
 EXAMPLES = 10
+FRAMES = (
+    "frames"  # data source, asset and batch definition: `read_dataframe` would write a configuration for each frame
+)
 
 
 def quiet_context() -> AbstractDataContext:
-    """A context of Great Expectations in memory, without progress bars."""
+    """A context of Great Expectations in memory, without progress bars, with the data source of `run_rules`."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    frames = context.data_sources.add_pandas(FRAMES).add_dataframe_asset(FRAMES)
+    frames.add_batch_definition_whole_dataframe(FRAMES)
     return context
 
 
@@ -37,7 +42,8 @@ def run_rules(
     would report a failed expectation.
     """
     suite = ExpectationSuite(name="batch", expectations=[rule.expectation for rule in rules])
-    batch = context.data_sources.pandas_default.read_dataframe(frame)
+    frames = context.data_sources.get(FRAMES).get_asset(FRAMES).get_batch_definition(FRAMES)
+    batch = frames.get_batch(batch_parameters={"dataframe": frame})
     results: dict[str, ExpectationValidationResult] = {}
     for result in batch.validate(suite, result_format="COMPLETE").results:
         name = (result.expectation_config.meta if result.expectation_config else {})["rule"]

@@ -20,13 +20,15 @@ from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder, Layout
 from features.encoding.tensors import Tensors, open_tensors
 from features.engine.connection import connect
 from features.quality import gate
-from features.quality.gate import Measurements, QualityGate, SuiteResult
+from features.quality.datadocs import QualityGate
+from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import quiet_context
 from features.quality.rule import Rule, expect, expect_equal, expect_zero
 from features.schema import SPLITS, Kind, Schema, Task
 
 BLOCK_ROWS = 500_000
 GATE = QualityGate(
+    name="tensors",
     title="Tensors",
     remedy="Run `dvc repro --force encode` again; if the fault persists, check features/encoding/encoder.py.",
 )

@@ -18,13 +18,15 @@ from features.engine import sql
 from features.engine.arrow_types import TYPES
 from features.engine.connection import connect
 from features.quality import gate, partitions
-from features.quality.gate import Measurements, QualityGate, SuiteResult
+from features.quality.datadocs import QualityGate
+from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import quiet_context
 from features.quality.rule import Rule, expect, expect_equal, expect_zero
 from features.schema import EVENT_TIMESTAMP, SPLITS, Schema, View
 
 ANOTHER_TYPE = "column of another type"
 GATE = QualityGate(
+    name="training",
     title="Training set",
     remedy="Run `dvc repro --force join` again; if the fault persists, check features/store/point_in_time.py and its "
     "input.",

@@ -11,12 +11,14 @@ import pyarrow as pa
 
 from common.run_identity import RunIdentity
 from features.quality import gate
-from features.quality.gate import Measurements, QualityGate, SuiteResult
+from features.quality.datadocs import QualityGate
+from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import quiet_context
 from features.quality.rule import Rule, Severity, expect
 from monitoring.detection.drift_tests import DriftTest
 
 REPORT = QualityGate(
+    name="drift",
     title="Drift",
     remedy="The page of the drift report gives the next step.",
     headings=("No statistic has the level act", "A statistic has the level act"),

@@ -33,7 +33,7 @@ ARCHIVES, TABLES = 120, 80  # cases
 def without_pages() -> Iterator[None]:
     """Without Data Docs, which cost as much as the checks and are tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datadocs, "build", lambda *_: None)
+        patch.setattr(datadocs, "build", lambda *_, **__: None)
         yield
 
 

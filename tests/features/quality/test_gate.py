@@ -9,14 +9,15 @@ import pytest
 
 from common.errors import ValidationError
 from features.quality import gate
-from features.quality.gate import Measurements, QualityGate, SuiteResult
+from features.quality.datadocs import QualityGate
+from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import Outcome, quiet_context
 from features.quality.rule import expect_equal, expect_zero
 from tests.support.rich_world import digests
 
 pytestmark = pytest.mark.integration
 
-GATE = QualityGate(title="Some gate", remedy="Repair it.")
+GATE = QualityGate(name="some", title="Some gate", remedy="Repair it.")
 RULES = (expect_zero("faults", ["first"], "No <fault>"), expect_equal("rows lost", "rows", "Every row is there"))
 
 
