@@ -13,6 +13,7 @@ from features.aggregate import aggregate
 from features.engine.feature_views import feature_views
 from features.schema import to_json
 from tests.support import world
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +57,7 @@ def slow_statistics(
     ("view", "keys"),
     [("user", ["user_id"]), ("item", ["item_id"]), ("user_in_scenario", ["user_id", "scenario"])],
 )
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(5, 60))
 def test_every_snapshot_equals_a_filter_over_the_past(
     tmp_path_factory: pytest.TempPathFactory, view: str, keys: list[str], seed: int, rows: int

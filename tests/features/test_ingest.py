@@ -24,6 +24,7 @@ from features.engine.arrow_types import TYPES
 from features.ingest import ingest as run_ingest
 from features.schema import read_schema
 from tests.support import world
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.integration
 
@@ -77,7 +78,7 @@ def in_order(events: pd.DataFrame) -> pd.DataFrame:
     return events.assign(event_id=np.arange(len(events)))[["event_id", *events.columns]]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 999),
     rows=st.integers(1, 500),

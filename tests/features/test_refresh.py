@@ -15,6 +15,7 @@ from features.store.incremental import Watermark
 from features.store.item_snapshot import item_snapshot_path, read_snapshot
 from features.store.online_store import WATERMARK, state_dir
 from tests.support import world
+from tests.support.examples import examples
 from tests.support.refreshed_store import (
     DAY,
     FEATURES,
@@ -37,7 +38,7 @@ def folder(project: Path, tmp_path: Path) -> Path:
     return copy_offline_store(project, tmp_path / "project")
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hours=st.sets(st.integers(0, 24 * 6), min_size=1, max_size=2))
 def test_any_steps_give_the_store_made_from_nothing(
     project: Path, tmp_path_factory: pytest.TempPathFactory, hours: set[int]

@@ -15,6 +15,7 @@ from common.errors import SourceError
 from features.datasets.typed_columns import typed_table
 from features.schema import Column, DType, Role
 from tests.support import extreme_values, world
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +36,7 @@ def test_missing_values_stay_missing():
     assert table["item_id"].type == pa.int64()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data(), dtype=st.sampled_from(list(DType)))
 def test_every_value_is_stored_as_it_was(data: st.DataObject, dtype: DType) -> None:
     """Values of every type, extreme and missing ones, come out of every kind of pandas column as they went in."""

@@ -12,6 +12,7 @@ from features.encoding.request_encoder import RequestEncoder
 from features.engine.arrow_types import arrow_schema
 from features.schema import Column, DType, Kind, Role
 from tests.support import extreme_values, world
+from tests.support.examples import examples
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
@@ -40,7 +41,7 @@ SCENARIO = world.schema().by_role(Role.SCENARIO)
 ROW = st.fixed_dictionaries({c.name: st.none() | extreme_values.of(c.dtype) for c in COLUMNS})
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROW, min_size=1, max_size=6))
 def test_every_value_is_encoded_exactly(tmp_path, rows):
     """Two values have one id only if they are equal, every number is finite, and requests and tables agree in bytes."""

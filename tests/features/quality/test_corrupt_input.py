@@ -23,10 +23,11 @@ from features.schema import to_json
 from features.validate import validate
 from tests.support import rich_world, world
 from tests.support.damaged_files import ROWS, SCHEMA, SPOILED, TEXTS, TIMESTAMPS, damage, names, rows_of, spoiled, write
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.integration
 
-ARCHIVES, TABLES = 120, 80  # cases
+ARCHIVES, TABLES = examples(120), examples(80)
 
 
 @pytest.fixture(scope="module", autouse=True)

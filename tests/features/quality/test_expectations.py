@@ -17,6 +17,7 @@ from features.quality import expectations, results
 from features.schema import Column, DType, Schema
 from tests.support import broken_tables
 from tests.support.broken_tables import EPOCH
+from tests.support.examples import examples
 from tests.support.rich_world import (
     END,
     ROWS,
@@ -158,7 +159,7 @@ WRONG = {
 @example(  # an order whose click is 2: outside its values, and not 1
     cells=[("events", 96, 0, 0), ("events", 78, 55, 0), *[("events", 0, 0, 0)] * 2, ("events", 2, 62, 3)], batch_rows=30
 )
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_equals_a_plain_check(tmp_path_factory, cells, batch_rows):
     """For any corrupted cells and any batch size the reasons are those of a plain loop over the rows."""
     schema, folder = rich_schema(), tmp_path_factory.mktemp("world")

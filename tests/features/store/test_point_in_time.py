@@ -12,6 +12,7 @@ from common.errors import JoinError
 from features.store.definitions import open_store
 from features.store.point_in_time import join_features
 from tests.support import world
+from tests.support.examples import examples
 from tests.support.two_views import VIEWS, write_view
 
 pytestmark = pytest.mark.integration
@@ -25,7 +26,7 @@ def newest(frame: pd.DataFrame, key: str, entity: int, as_of: pd.Timestamp, colu
     return getattr(max(rows, key=lambda row: row.event_timestamp), column) if rows else None
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(data=st.data())
 def test_every_impression_gets_the_newest_value_of_its_past(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -22,6 +22,7 @@ from monitoring.detection.readable import UnreadableWindowError
 from monitoring.detection.verdict import NoVerdictError
 from monitoring.drift import drift
 from tests.support import tiny_project
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.process
 
@@ -157,7 +158,7 @@ def test_each_file_of_a_pattern_is_checked(root: Path, tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_type_in_any_column_is_read_or_refused(root: Path, tmp_path: Path, data: st.DataObject) -> None:
     """A report, or a sentence about the window: no other error, whatever a column holds."""
     table = rows_of(root).slice(0, 600)

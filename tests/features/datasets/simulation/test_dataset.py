@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from features.datasets.simulation import clock, platform
 from features.datasets.simulation import dataset as simulation
 from features.datasets.simulation.design import DEVICE_SHARES, PAIR, PRICE, RATES, SCENARIOS, SHARES
+from tests.support.examples import examples
 from tests.support.simulation_log import dataset, events
 
 pytestmark = pytest.mark.integration
@@ -168,7 +169,7 @@ def test_same_seed_same_log():
     assert not events(**small).equals(events(**small, seed=8))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(
     impressions=st.integers(1, 3000),
     users=st.integers(2, 200),

@@ -22,6 +22,7 @@ from features.datasets.simulation.shifts import (
     WEEKEND_DEVICES,
 )
 from models.evaluation.metrics import auc
+from tests.support.examples import examples
 from tests.support.simulation_log import dataset, events
 
 pytestmark = pytest.mark.integration
@@ -210,7 +211,7 @@ def test_true_probabilities_stay_calibrated(kind: str, task: str) -> None:
     assert (shifted["p_order"] < shifted["p_click"]).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.sampled_from(KINDS), st.sampled_from(SCENARIOS[2:]), st.integers(3, 9), st.data())
 def test_any_shift_on_any_day(kind: str, scenario: str, days: int, data: st.DataObject) -> None:
     """The requested number of rows, known users and items, no item before its listing, on any first day."""
