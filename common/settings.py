@@ -22,7 +22,8 @@ def _check_key(key: str) -> str:
     return key
 
 
-OptionalFolder = Annotated[Path | None, BeforeValidator(lambda text: text or None)]  # an empty variable is unset
+OptionalText = Annotated[str | None, BeforeValidator(lambda text: text or None)]  # an empty variable is unset
+OptionalFolder = Annotated[Path | None, BeforeValidator(lambda text: text or None)]
 
 
 class Settings(BaseSettings):
@@ -37,6 +38,11 @@ class Settings(BaseSettings):
     redis: str | None = Field(
         default=None,
         description="`host:port[,password=...]` of the Redis that replaces the SQLite file as online store",
+    )
+    feast_registry: OptionalText = Field(
+        default=None,
+        description="`postgresql+psycopg://user:password@host/database` of Feast's registry, which the refresh keeps "
+        "up; null: a file beside the store of `dvc repro`",
     )
     workers: int = Field(default=1, ge=1, description="Processes of the service")
     api_key: Annotated[str, AfterValidator(_check_key)] | None = Field(

@@ -9,7 +9,7 @@ offline store, as by `inspect_online`; where they differ, the whole store is wri
 snapshot next to the store is replaced, which services reload by themselves.
 
 With HINET_REDIS (host:port, and more as Feast has it) the store is that Redis; `online` only names the files of its
-state.
+state. With HINET_FEAST_REGISTRY it registers the views, and up to when they are materialized, in that database.
 
 Exit status: 0 done, or nothing to do; 1 failed, with a message; 75 the store is locked or unreachable: run it later.
 """

@@ -8,7 +8,6 @@ happens in a copy of the project under `--out`. A finished day is kept: run agai
 on with the next day.
 """
 
-import contextlib
 import datetime
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from flows.ops.written_by import written_by
 from flows.process.python_module import CommandError
 from flows.tasks.backtest_days import Backtest
 from flows.workspace.lock import workspace_lock
+from flows.workspace.project_copy import inside
 
 OUT = FLOWS / "backtest"
 
@@ -59,7 +59,7 @@ async def backtest(
     }
     try:
         days = Backtest(out.absolute(), arguments, again=again)
-        with contextlib.chdir(days.project):
+        with inside(days.project):
             async with workspace_lock(log=get_run_logger().info):
                 timeline = await days.run(as_of, first_day)
     except (CommandError, PipelineError) as error:

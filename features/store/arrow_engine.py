@@ -1,7 +1,8 @@
 """A batch engine of Feast that writes Arrow tables to the online store value by value, exactly.
 
 Feast's own local engine converts each column with `to_numpy`, in which an integer column with a missing value is
-float64: ids above 2^53 are rounded. feature_store.yaml names this engine instead.
+float64: ids above 2^53 are rounded. The pipeline uses this engine instead, Feast's commands one that is made of it
+(features/store/in_use.py).
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import pyarrow as pa
+from feast import FeatureView
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
@@ -29,7 +31,7 @@ _VALUES: dict[ValueType, Callable[[Any], Value]] = {
 
 
 class ArrowEngineConfig(FeastConfigBaseModel):
-    """The settings of the engine in feature_store.yaml: its type."""
+    """The settings of the engine: its type."""
 
     type: Literal["features.store.arrow_engine.ArrowEngine"] = "features.store.arrow_engine.ArrowEngine"
 
@@ -62,10 +64,12 @@ class ArrowEngine(LocalComputeEngine):
         for batch in rows.sort_by(order).to_batches(
             max_chunksize=settings.materialization_config.online_write_batch_size
         ):
-            written = to_rows(batch, keys, types, source.timestamp_field)
-            self.online_store.online_write_batch(settings, view, written, lambda _: None)
+            self._write(view, to_rows(batch, keys, types, source.timestamp_field))
         name = f"{view.name}-{task.start_time}-{task.end_time}"
         return LocalMaterializationJob(job_id=name, status=MaterializationJobStatus.SUCCEEDED)
+
+    def _write(self, view: FeatureView, rows: list[Row]) -> None:
+        self.online_store.online_write_batch(self.repo_config, view, rows, lambda _: None)
 
 
 def to_rows(batch: pa.RecordBatch, keys: list[str], types: dict[str, ValueType], timestamp: str) -> list[Row]:

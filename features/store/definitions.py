@@ -1,9 +1,9 @@
 """The definitions of the Feast repository, from the schema and its views: entities, feature views, feature service."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast import FeatureStore as FeatureStore  # the type of an opened store, for packages that do not import feast
@@ -13,10 +13,12 @@ from feast.types import Array, FeastType, Float32, Int64, String
 from common.yaml_file import read_yaml
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 from features.store.feast_names import feast_name
+from features.store.online_settings import online_settings
 from features.store.sqlite_timestamps import set_utc_timestamps
 
+Definition = Entity | FeatureView | FeatureService
+
 SERVICE = "ranking"
-_TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
 _TYPES: dict[DType, FeastType] = {
     DType.INT64: Int64,
     DType.FLOAT32: Float32,
@@ -49,15 +51,8 @@ def open_store(
         reads: Whether the store is only read; then no online store is touched here. Feast would create its tables and
             wait for a process that holds the file.
     """
-    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, at every read
-    set_utc_timestamps()
-    name = "feature_store.yaml" if redis is None else "feature_store.redis.yaml"
-    settings = read_yaml(Path(__file__).parent / name)
-    settings["registry"] = str(registry.absolute())
-    address = {"path": str(online.absolute())} if redis is None else {"connection_string": f"{redis},{_TIMEOUTS}"}
-    settings["online_store"] |= address
     registry.parent.mkdir(parents=True, exist_ok=True)
-    store = FeatureStore(config=RepoConfig(**settings, repo_path=features.absolute()))
+    store = configured_store(str(registry.absolute()), online=online, redis=redis)
     if reads:
         _register(store, definitions(schema, views, features))
     else:
@@ -65,7 +60,23 @@ def open_store(
     return store
 
 
-def _register(store: FeatureStore, defined: Iterable[Entity | FeatureView | FeatureService]) -> None:
+def configured_store(registry: str | dict[str, Any], *, online: Path, redis: str | None) -> FeatureStore:
+    """A feature store with the settings of feature_store.yaml, and nothing applied to it.
+
+    Args:
+        registry: Path of a file, or Feast's settings of another registry.
+        online: SQLite file of the online store.
+        redis: As `open_store` has it.
+    """
+    set_utc_timestamps()
+    settings = read_yaml(Path(__file__).parent / "feature_store.yaml")
+    settings["registry"] = registry
+    settings["online_store"] = online_settings(online, redis)
+    settings["batch_engine"] = {"type": "features.store.arrow_engine.ArrowEngine"}
+    return FeatureStore(config=RepoConfig(**settings, repo_path=online.absolute().parent))
+
+
+def _register(store: FeatureStore, defined: Iterable[Definition]) -> None:
     """Write definitions to Feast's registry only."""
     for one in defined:
         if isinstance(one, Entity):
@@ -77,9 +88,7 @@ def _register(store: FeatureStore, defined: Iterable[Entity | FeatureView | Feat
     store.registry.commit()  # type: ignore[no-untyped-call]  # Feast declares no types here
 
 
-def definitions(
-    schema: Schema, views: tuple[View, ...], features: Path
-) -> Iterator[Entity | FeatureView | FeatureService]:
+def definitions(schema: Schema, views: tuple[View, ...], features: Path) -> Iterator[Definition]:
     """The definitions: one entity per join key, one feature view per view, one feature service for all."""
     entities = {key.name: _entity(key) for key in _keys(schema, views)}
     yield from entities.values()

@@ -21,6 +21,7 @@ from features.store.definitions import open_store
 from features.store.ibis_backend import set_ibis_backend
 from features.store.incremental import BEGINNING, Increment, Watermark, record_written, select_increment
 from features.store.item_snapshot import item_snapshot_path
+from features.store.registry import RegistryUnavailableError, register_in_database
 from features.store.snapshot_writer import write_snapshot
 
 WATERMARK = "watermark.json"
@@ -40,7 +41,8 @@ class StoreUnavailableError(StoreError):
 def exclusive_access(online: Path) -> Iterator[None]:
     """Hold the lock of the online store `online`: one refresh at a time, and a killed one releases it.
 
-    Raises StoreUnavailableError where another process holds the lock or the SQLite file, or where Redis is unreachable.
+    Raises StoreUnavailableError where another process holds the lock or the SQLite file, or where Redis or the database
+    of the registry is unreachable.
     """
     try:
         with exclusive_lock(state_dir(online) / "lock"):
@@ -53,6 +55,8 @@ def exclusive_access(online: Path) -> Iterator[None]:
         raise StoreUnavailableError(f"{online} is locked: another process writes to it") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnavailableError(f"the Redis of {variable('redis')}: {error}") from error
+    except RegistryUnavailableError as error:
+        raise StoreUnavailableError(str(error)) from error
 
 
 def state_dir(online: Path) -> Path:
@@ -69,7 +73,8 @@ class OnlineStore:
         self.features, self.online, self.overlap, self.state_dir = features, online, overlap, state_dir(online)
         self.declared = sha256_of(features / "views.json")
         self.watermark = Watermark.read(self.state_dir / WATERMARK)
-        self.redis = read_settings().redis
+        settings = read_settings()
+        self.redis, self.registry = settings.redis, settings.feast_registry
 
     @property
     def snapshot(self) -> Path:
@@ -117,7 +122,17 @@ class OnlineStore:
         print(f"{self.snapshot}: {items:,} items", flush=True)
 
     def complete(self, as_of: datetime) -> None:
-        """Record that every view is materialized up to `as_of`."""
+        """Record that every view is materialized up to `as_of`, and in the registry that the environment names."""
+        if self.registry is not None:
+            register_in_database(
+                self.registry,
+                self.schema,
+                self.views,
+                features=self.features,
+                online=self.online,
+                redis=self.redis,
+                as_of=as_of,
+            )
         views = dict.fromkeys((view.name for view in self.views), as_of)
         Watermark(views=views, declared=self.declared).write(self.state_dir / WATERMARK)
 

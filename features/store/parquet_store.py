@@ -4,6 +4,7 @@ Feast's own DuckDB store takes `*`, `?` and `[` in a path for a pattern and fold
 values hide those of the file. feature_store.yaml names this store instead; the joins are Feast's.
 """
 
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ class ParquetOfflineStore(DuckDBOfflineStore):
 def _read(source: DataSource, _: str) -> Any:
     """The table of a Parquet file, its columns under their names in Feast."""
     assert isinstance(source, FileSource)
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis's own, when it reads the table
     table = ibis.read_parquet(as_pattern(Path(source.path)), hive_partitioning=False)
     return table.rename({feast_name(name): name for name in table.columns if name != source.timestamp_field})
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from common import params
 from common.errors import ParameterError
 from common.files import replacing_folder
 from common.paths import PARAMS
+from common.settings import variable
 from common.yaml_file import parse_yaml
 
 HOOK_VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")  # set where a hook of git runs this process
@@ -39,6 +40,18 @@ def copy_project(project: Path, settings: Mapping[str, str]) -> None:
         (partial / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache_folder()}\n")
         for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as it was"]):
             git(*command, folder=partial)
+
+
+@contextlib.contextmanager
+def inside(project: Path) -> Iterator[None]:
+    """Work in the folder of a copy, without the stores that the environment names for the real project."""
+    names = [variable(field) for field in ("redis", "feast_registry", "online_store")]
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        with contextlib.chdir(project):
+            yield
+    finally:
+        os.environ.update(kept)
 
 
 def own_files() -> list[str]:

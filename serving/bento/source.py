@@ -11,7 +11,7 @@ from models.model_folder import NETWORKS
 from serving.shadow.client import WORKER
 
 SERVICE = "serving.service"
-STORE_SETTINGS = (Path("features/store/feature_store.yaml"), Path("features/store/feature_store.redis.yaml"))
+STORE_SETTINGS = Path("features/store/feature_store.yaml")
 PACKAGES = (
     "cyclopts",
     "feast[duckdb,redis]",
@@ -47,7 +47,7 @@ def copy_source(target: Path, *, network: str) -> None:
     for module in (SERVICE, WORKER, NETWORKS[network].split(":")[0], *_store_modules()):
         finder.import_hook(module)
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
-    names = {Path(path).relative_to(ROOT) for path in files if path} | {PARAMS, *STORE_SETTINGS}
+    names = {Path(path).relative_to(ROOT) for path in files if path} | {PARAMS, STORE_SETTINGS}
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target / name)
@@ -55,7 +55,7 @@ def copy_source(target: Path, *, network: str) -> None:
 
 def _store_modules() -> set[str]:
     """The modules of the project whose classes Feast imports by their names in the settings of the feature store."""
-    parts = [part for path in STORE_SETTINGS for part in read_yaml(ROOT / path).values() if isinstance(part, dict)]
+    parts = [part for part in read_yaml(ROOT / STORE_SETTINGS).values() if isinstance(part, dict)]
     return {part["type"].rpartition(".")[0] for part in parts if str(part.get("type")).startswith("features.")}
 
 

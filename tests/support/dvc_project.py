@@ -59,7 +59,7 @@ def commit(folder: Path) -> None:
 
 def training_project(folder: Path) -> Path:
     """The stage `train` of this project on a tiny encoded world, with the metrics and plots of dvc.yaml; returns it."""
-    _copy_code(folder)
+    copy_code(folder)
     graph = read_yaml(ROOT / "dvc.yaml")
     graph["stages"] = {"train": graph["stages"]["train"]}
     graph["plots"] = [plot for plot in graph["plots"] if "live" in next(iter(plot))]
@@ -75,7 +75,7 @@ def training_project(folder: Path) -> Path:
 
 def ingest_project(folder: Path, reader: str) -> Path:
     """The stage `ingest` with the reader `shop` and its log, neither of them tracked; returns the folder."""
-    _copy_code(folder)
+    copy_code(folder)
     (folder / ".gitignore").write_text("__pycache__/\n/data/\n")
     (folder / "dvc.yaml").write_text(
         dump_yaml({"stages": {"ingest": read_yaml(ROOT / "dvc.yaml")["stages"]["ingest"]}})
@@ -133,7 +133,8 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _copy_code(folder: Path) -> None:
+def copy_code(folder: Path) -> None:
+    """Copy the packages up to `models`, with the parameters and the settings of DVC, to `folder`."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *CODE]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).exists():

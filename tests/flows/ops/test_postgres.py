@@ -1,11 +1,6 @@
 """Prefect for a team: the server keeps its records in PostgreSQL, as in deploy/compose.yaml."""
 
-import os
-import pwd
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,45 +8,22 @@ import psutil
 import pytest
 import yaml
 
-from benchmarks.pipeline.stack import free_port, stack
+from benchmarks.pipeline.stack import stack
 from common.paths import ROOT
 from tests.support.flow_harness import write_repository
+from tests.support.postgres_process import PASSWORD, postgres_server
 from tests.support.project_clone import clone
 
 pytestmark = pytest.mark.process
 
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # where Debian keeps them
-USER, PASSWORD = "prefect", "secret"
-
-
-def as_unprivileged(*command: str) -> None:
-    """Run a command of PostgreSQL, which refuses to be run by root."""
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*user, *command], capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode == 0, done.stdout + done.stderr
+USER = "prefect"
 
 
 @pytest.fixture
 def postgres() -> Iterator[int]:
-    """The port of a PostgreSQL server in a temporary folder, with an empty database and a user for Prefect."""
-    if not BINARIES:
-        pytest.skip("no PostgreSQL in /usr/lib/postgresql: `apt-get install postgresql`")
-    folder, port, programs = Path(tempfile.mkdtemp(prefix="postgres-")), free_port(), BINARIES[-1].parent
-    if os.geteuid() == 0:
-        os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
-    (folder / "password").write_text(PASSWORD)
-    (folder / "password").chmod(0o644)
-    data = str(folder / "data")
-    as_unprivileged(
-        str(programs / "initdb"), "-D", data, "-U", USER, f"--pwfile={folder / 'password'}", "--auth=scram-sha-256"
-    )
-    settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    as_unprivileged(str(programs / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log", "-o", settings, "start")
-    try:
+    """The port of a PostgreSQL server with an empty database and a user for Prefect."""
+    with postgres_server(USER) as port:
         yield port
-    finally:
-        as_unprivileged(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
 
 
 def test_a_run_is_recorded_in_postgresql(postgres: int, tmp_path: Path) -> None:

@@ -1,0 +1,17 @@
+"""Feast's settings of an online store: a SQLite file or a Redis."""
+
+from pathlib import Path
+from typing import Any
+
+_TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
+
+
+def online_settings(online: Path, redis: str | None) -> dict[str, Any]:
+    """The section `online_store` for the SQLite file `online`, or for the Redis `redis` (`host:port` and more).
+
+    Feast's Redis store leaves out a revised value of the same timestamp by default (`skip_dedup`); what is written here
+    was compared before (features/store/incremental.py, features/store/in_use.py).
+    """
+    if redis is None:
+        return {"type": "sqlite", "path": str(online.absolute())}
+    return {"type": "redis", "connection_string": f"{redis},{_TIMEOUTS}", "skip_dedup": True}
