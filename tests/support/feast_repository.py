@@ -50,7 +50,7 @@ def as_project(folder: Path) -> Iterator[None]:
 
 
 def feast(folder: Path, *words: str) -> str:
-    """What `feast -c features/store WORDS` prints in `folder`; the test fails where it fails, other than by a message."""
+    """What `feast -c features/store WORDS` prints in `folder`; fails where that ends by a traceback."""
     from feast.cli.cli import cli  # seconds, which not every test of this folder needs
 
     with as_project(folder), pytest.MonkeyPatch.context() as patch:
