@@ -21,7 +21,7 @@ from tests.support.feast_repository import write_repository
 from tests.support.postgres_process import PASSWORD, postgres_server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PAGE = ROOT / "docs" / "how-to" / "feast.md"
 ONLINE = Path("artifacts/online.db")
