@@ -14,7 +14,7 @@ from tests.support.flow_harness import write_repository
 from tests.support.postgres_process import PASSWORD, postgres_server
 from tests.support.project_clone import clone
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 USER = "prefect"
 
