@@ -30,7 +30,7 @@ class Shift(Section):
 
 
 class Simulation(Section):
-    """Size and seed of the embedded simulation, and the shift that it contains."""
+    """Size and seed of the embedded simulation, what it contains on request, and its shift."""
 
     impressions: Positive
     users: Positive
@@ -38,6 +38,7 @@ class Simulation(Section):
     days: Annotated[Days, Field(ge=3)]
     start: Day  # text in the YAML: DVC knows no dates
     seed: Seed
+    image_length: Annotated[int, Field(ge=0, le=4096)] = 0
     shift: Shift
 
     @pydantic.model_validator(mode="after")

@@ -11,7 +11,6 @@
 The same model is the same bytes: no clock, no host, no random order.
 """
 
-import dataclasses
 import json
 import pkgutil
 import shutil
@@ -181,7 +180,7 @@ def _network(folder: Path, description: Mapping[str, Any], encoder: Encoder) -> 
     if name not in NETWORKS:
         _differs(folder / MODEL, "a name out of", sorted(NETWORKS), name)
     _refuse_neighbours(folder, name, arguments)
-    for field, value in json.loads(json.dumps(dataclasses.asdict(encoder.layout))).items():
+    for field, value in json.loads(json.dumps(encoder.layout.plain())).items():
         if arguments["data"].get(field) != value:
             _differs(folder / MODEL, f"the encoder's {field}", value, arguments["data"].get(field))
     try:

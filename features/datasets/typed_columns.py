@@ -60,6 +60,8 @@ def typed_values(values: pd.Series, dtype: DType) -> pa.Array:
         _refuse_rounded(raw)
     if dtype is DType.FLOAT32:
         return _without_nan(raw.cast(pa.float64(), safe=False).cast(declared, safe=False))
+    if dtype is DType.FLOAT32_LIST:
+        return raw.cast(pa.list_(pa.float64()), safe=False).cast(TYPES[dtype], safe=False)
     return raw.cast(TYPES[dtype])
 
 
@@ -91,6 +93,7 @@ _ACCEPTED: dict[DType, Callable[[pa.DataType], bool]] = {
     DType.INT64: _number,
     DType.INT64_LIST: _number,
     DType.FLOAT32: _number,
+    DType.FLOAT32_LIST: _number,
     DType.STRING: _text,
     DType.STRING_LIST: _text,
     DType.TIMESTAMP: _timestamp,
@@ -135,6 +138,8 @@ def _remedy(dtype: DType, values: pd.Series) -> str:
         )
     if dtype in (DType.STRING, DType.STRING_LIST):
         return 'Read the column as text, in every chunk: pd.read_csv(.., dtype={column: "string"}).'
+    if dtype is DType.FLOAT32_LIST:
+        return "Yield a list, tuple or array of numbers in each row, or None."
     if dtype is DType.FLOAT32:
         return 'Read the column as a number, in every chunk: pd.read_csv(.., dtype={column: "float64"}).'
     return (

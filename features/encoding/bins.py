@@ -8,6 +8,7 @@ vocabulary) or outside the range of training (a number).
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from math import hypot
 from typing import Any
 
 import duckdb
@@ -29,11 +30,15 @@ class Measure(StrEnum):
     VALUE = "value"
     LENGTH = "length"  # of a list
     AGE = "age"  # of a sequence: days from its newest value to the impression
+    NORM = "norm"  # of a vector
+    COSINE = "cosine"  # of a vector, with the mean vector of training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
     """The bins of a column; of a list those of its elements, its length, or its age in days (`measure`).
+
+    A vector has bins of its norm and of its cosine with the mean of training, `centroid`.
 
     Numbers (`numeric`): missing, below, one bin between each two of `edges` (raw values, the last closed), above.
     Categories: missing, unknown, other known values, and one for each of `values`, the commonest of training.
@@ -47,6 +52,7 @@ class Bins:
     vocabulary: str = ""
     log: bool = False
     measure: Measure = Measure.VALUE
+    centroid: tuple[float, ...] = ()
 
     @property
     def is_list(self) -> bool:
@@ -65,8 +71,23 @@ class Bins:
             Measure.VALUE: sql.column(self.column),
             Measure.LENGTH: f"len({sql.column(self.column)})",
             Measure.AGE: f"__date - {sql.column(newest_day(self.column))}",
+            Measure.NORM: self._of_vector("sqrt(list_dot_product({0}, {0}))"),
+            Measure.COSINE: self._of_vector(
+                "list_dot_product({0}, {1}) / nullif(sqrt(list_dot_product({0}, {0})) * {2}, 0)"
+            ),
         }
         return f"({numbers[self.measure]})::double"
+
+    def _of_vector(self, formula: str) -> str:
+        """SQL: a number of a vector {0} and the centroid {1} of norm {2}, null where the vector is not whole.
+
+        DuckDB's functions fail at a null or another length in any row, whether it is asked for or not.
+        """
+        vector, length = sql.column(self.column), len(self.centroid)
+        known = f"list_transform(list_resize({vector}, {length}), lambda __x: coalesce(__x, 0)::double)"
+        whole = f"list_count({vector}) = {length} and len({vector}) = {length}"
+        number = formula.format(known, f"{list(self.centroid)}::double[]", hypot(*self.centroid))
+        return f"case when {whole} then {number} end"
 
     @property
     def source_column(self) -> str:
@@ -103,11 +124,13 @@ class Bins:
         plain = dict(plain)
         older = Measure.LENGTH if plain.pop("of_length", False) else Measure.VALUE
         typed = {"kind": Kind(plain["kind"]), "measure": Measure(plain.get("measure", older))}
+        plain["centroid"] = tuple(plain.get("centroid", ()))
         return cls(**{**plain, **typed, "edges": tuple(plain["edges"]), "values": tuple(plain["values"])})
 
     def to_plain(self) -> dict[str, Any]:
-        """A dictionary of plain values for JSON."""
-        return asdict(self)
+        """A dictionary of plain values for JSON; the centroid only where there is one."""
+        plain = asdict(self)
+        return plain if self.centroid else {name: value for name, value in plain.items() if name != "centroid"}
 
 
 def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[Bins, ...]:
@@ -116,14 +139,19 @@ def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[B
     It has `__date`, the day of the impression since 1970.
     """
     present = {name for name, *_ in connection.execute("describe training").fetchall()}
-    unfitted = [bins for column in encoder.columns for bins in _of_column(column, present)]
+    unfitted = [bins for column in encoder.columns for bins in _of_column(column, encoder, present)]
     return tuple(_fitted(connection, encoder, bins) for bins in unfitted)
 
 
-def _of_column(column: Column, present: set[str]) -> Iterator[Bins]:
+def _of_column(column: Column, encoder: Encoder, present: set[str]) -> Iterator[Bins]:
     """The unfitted bins of a column, where the rows have the columns `present`."""
     name, kind = column.name, column.kind
     assert kind is not None  # the encoder holds features only
+    if column.is_vector:
+        centroid = tuple(encoder.vector_scales[name][0])
+        for measure in (Measure.NORM, Measure.COSINE):
+            yield Bins(name=f"{name}: {measure}", column=name, kind=kind, measure=measure, centroid=centroid)
+        return
     yield Bins(name=name, column=name, kind=kind, vocabulary=column.vocabulary, log=column.log)
     if column.is_list:
         yield Bins(name=f"{name}: length", column=name, kind=kind, measure=Measure.LENGTH)

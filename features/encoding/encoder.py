@@ -2,6 +2,7 @@
 
 The schema is declared; the encoder is fitted, on the training rows only: vocabularies and scales, stored as JSON. A
 value that is null, or occurs less than `minimum_count` times in training, has id 0: row 0 of its embedding table.
+Numbers and the dimensions of vectors are standardised by their training values; a missing one is the mean.
 """
 
 import dataclasses
@@ -36,11 +37,20 @@ class Layout:
     bag_lengths: tuple[int, ...]  # the number of values kept of each list column
     numeric: int
     scenarios: int
+    vectors: tuple[int, ...] = ()  # widths of the vectors, which are the last of the numbers
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as a dictionary; `vectors` only where there are any."""
+        fields = dataclasses.asdict(self)
+        return fields if self.vectors else {name: value for name, value in fields.items() if name != "vectors"}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded rows: categorical int32 [N, F], bags int32 [N, lengths], numeric float32 [N, P], scenario int32 [N]."""
+    """Encoded rows: categorical int32 [N, F], bags int32 [N, lengths], numeric float32 [N, P], scenario int32 [N].
+
+    `numeric` holds the numbers, and after them each vector; a nullable one is followed by 1 where it is missing.
+    """
 
     categorical: NDArray[np.int32]
     bags: NDArray[np.int32]
@@ -53,7 +63,8 @@ class Encoder:
     """Fitted vocabularies and scales; `columns` are the declared inputs in the order in which they are encoded.
 
     `vocabularies` maps a vocabulary's name to its values: the value at index i has id i + 1. `scales` maps a numeric
-    column to the mean and standard deviation of its training values (after the signed logarithm where declared).
+    column to the mean and standard deviation of its training values (after the signed logarithm where declared), and
+    `vector_scales` a vector to the means and the standard deviations of its dimensions.
     """
 
     scenario: str
@@ -61,32 +72,43 @@ class Encoder:
     columns: tuple[Column, ...]
     vocabularies: dict[str, list[Any]]
     scales: dict[str, tuple[float, float]]
+    vector_scales: dict[str, tuple[list[float], list[float]]] = dataclasses.field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
         """The shape of the rows that this encoder makes."""
         index = {name: position for position, name in enumerate(self.vocabularies)}
+        vectors = tuple((c.length or 0) + c.nullable for c in self._of(Kind.VECTOR))
         return Layout(
             table_rows=tuple(len(values) + 1 for values in self.vocabularies.values()),
             categorical_tables=tuple(index[c.vocabulary] for c in self._of(Kind.CATEGORICAL)),
             bag_tables=tuple(index[c.vocabulary] for c in self._lists),
             bag_lengths=tuple(c.length or 0 for c in self._lists),
-            numeric=sum(1 + c.nullable for c in self._of(Kind.NUMERIC)),
+            numeric=len(self.numbers),
             scenarios=len(self.scenarios),
+            vectors=vectors,
         )
+
+    @cached_property
+    def numbers(self) -> tuple[Column, ...]:
+        """The column of each of the P numbers of a row."""
+        plain = [column for column in self._of(Kind.NUMERIC) for _ in range(1 + column.nullable)]
+        return (*plain, *(c for c in self._of(Kind.VECTOR) for _ in range((c.length or 0) + c.nullable)))
 
     def encode(self, rows: pa.Table) -> Batch:
         """The tensors of `rows`, which must hold every column by name; raises SchemaError on an unknown scenario."""
         categorical = [self._lookup(c, _flat(rows, c.name)) for c in self._of(Kind.CATEGORICAL)]
         bags = [self._bag(c, _flat(rows, c.name)) for c in self._lists]
-        numeric = [part for c in self._of(Kind.NUMERIC) for part in self._number(c, _flat(rows, c.name))]
+        numbers = [part for c in self._of(Kind.NUMERIC) for part in self._number(c, _flat(rows, c.name))]
+        numeric = stack_columns(numbers, rows.num_rows, np.float32)
+        vectors = [self._vector(c, _flat(rows, c.name)) for c in self._of(Kind.VECTOR)]
         scenario = pc.index_in(_flat(rows, self.scenario), value_set=pa.array(self.scenarios))
         if scenario.null_count:
             raise SchemaError(f"{scenario.null_count} rows have a {self.scenario} that is none of {self.scenarios}")
         return Batch(
             categorical=stack_columns(categorical, rows.num_rows, np.int32),
             bags=np.concatenate([*bags, np.empty((rows.num_rows, 0), np.int32)], axis=1),
-            numeric=stack_columns(numeric, rows.num_rows, np.float32),
+            numeric=np.concatenate([numeric, *vectors], axis=1) if vectors else numeric,
             scenario=scenario.to_numpy(zero_copy_only=False).astype(np.int32),
         )
 
@@ -134,6 +156,19 @@ class Encoder:
         if column.nullable:
             yield missing
 
+    def _vector(self, column: Column, vectors: pa.Array) -> NDArray[np.float32]:
+        """(v - mean) / deviation by dimension, 0 where missing [N, length]; of a nullable column, 1 where missing."""
+        length, present = column.length or 0, vectors.is_valid().to_numpy(zero_copy_only=False)
+        sizes = pc.list_value_length(vectors).drop_null().to_numpy()
+        if (wrong := sizes[sizes != length]).size:
+            raise SchemaError(f"column {column.name}: {len(wrong)} vectors have not {length} numbers, found {wrong[0]}")
+        numbers = pc.fill_null(vectors.flatten().cast(pa.float64()), np.nan).to_numpy().reshape(-1, length)
+        encoded = np.zeros((len(vectors), length + column.nullable), np.float32)
+        encoded[present, :length] = standardise(numbers, *self.vector_scales[column.name])
+        if column.nullable:
+            encoded[:, length] = ~present
+        return encoded
+
     def write(self, path: Path) -> None:
         """Write this encoder as JSON, the same bytes for the same encoder."""
         plain = {
@@ -142,6 +177,7 @@ class Encoder:
             "columns": [dataclasses.asdict(column) for column in self.columns],
             "scales": self.scales,
             "tables": self.vocabularies,
+            **({"vectors": self.vector_scales} if self.vector_scales else {}),
         }
         write_text(path, json.dumps(plain, separators=(",", ":")) + "\n")
 
@@ -151,7 +187,14 @@ class Encoder:
         plain = json.loads(path.read_text(encoding="utf-8"))
         scales = {name: (mean, deviation) for name, (mean, deviation) in plain["scales"].items()}
         columns = tuple(Column.of(column) for column in plain["columns"])
-        return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales)
+        vectors = {name: (means, deviations) for name, (means, deviations) in plain.get("vectors", {}).items()}
+        return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales, vectors)
+
+
+def standardise(vectors: NDArray[np.float64], means: list[float], deviations: list[float]) -> NDArray[np.float64]:
+    """Vectors [N, length] as (v - mean) / deviation by dimension, within LIMIT; 0 for a number that is NaN."""
+    scaled = np.clip((vectors - np.array(means)) / np.array(deviations), -LIMIT, LIMIT)
+    return np.where(np.isnan(scaled), 0.0, scaled)
 
 
 def _flat(rows: pa.Table, name: str) -> pa.Array:

@@ -16,15 +16,16 @@ def fit_encoder(schema: Schema, columns: tuple[Column, ...], training: Path, min
     """An encoder fitted on the Parquet file `training`; memory does not grow with its rows."""
     with connect(threads=1) as connection:  # one thread: sums in one order
         connection.execute(f"create view training as select * from {sql.parquet(training)}")
-        names = dict.fromkeys(column.vocabulary for column in columns if column.kind is not Kind.NUMERIC)
+        names = dict.fromkeys(column.vocabulary for column in columns if column.has_vocabulary)
         vocabularies = {name: _vocabulary(connection, name, columns, minimum_count) for name in names}
         scales = {c.name: _scale(connection, c) for c in columns if c.kind is Kind.NUMERIC}
-    return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales)
+        vectors = {c.name: _vector_scale(connection, c) for c in columns if c.is_vector}
+    return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales, vectors)
 
 
 def counted_columns(columns: tuple[Column, ...], name: str) -> list[Column]:
     """The columns whose values the vocabulary `name` counts: the scalar ones of its domain, or else its lists."""
-    members = [column for column in columns if column.vocabulary == name and column.kind is not Kind.NUMERIC]
+    members = [column for column in columns if column.vocabulary == name and column.has_vocabulary]
     return [column for column in members if not column.is_list] or members
 
 
@@ -49,3 +50,15 @@ def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float
     row = connection.execute(f"select avg({value}), stddev_pop({value}) {finite}").fetchone()
     mean, deviation = row or (None, None)
     return (mean or 0.0, deviation or 1.0)
+
+
+def _vector_scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the finite training values of each dimension; (0, 1) where there are none."""
+    vector = sql.column(column.name)
+    rows = connection.execute(
+        f"select dimension, avg(value), stddev_pop(value) from (select unnest({vector})::double as value, "
+        f"generate_subscripts({vector}, 1) as dimension from training) where isfinite(value) group by dimension"
+    ).fetchall()
+    scales = {dimension: (mean, deviation) for dimension, mean, deviation in rows}
+    fitted = [scales.get(dimension, (0.0, 1.0)) for dimension in range(1, (column.length or 0) + 1)]
+    return [mean for mean, _ in fitted], [deviation or 1.0 for _, deviation in fitted]

@@ -14,7 +14,7 @@ from features.encoding.encoder import Encoder
 from features.encoding.fitting import counted_columns
 from features.engine import sql
 from features.engine.connection import connect
-from features.schema import Column, Kind, Schema
+from features.schema import Column, Schema
 
 FEWEST_DAYS = 3  # of the training rows; of fewer, one day is too large a part
 
@@ -32,7 +32,7 @@ def count_held_out(rows: Path, schema: Schema, encoder: Encoder, days: tuple[dat
     """
     if (days[1] - days[0]).days + 1 < FEWEST_DAYS:
         return {}
-    names = dict.fromkeys(column.vocabulary for column in encoder.columns if column.kind is not Kind.NUMERIC)
+    names = dict.fromkeys(column.vocabulary for column in encoder.columns if column.has_vocabulary)
     return {
         column: counts
         for name in names

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Batch, Encoder
+from common.errors import SchemaError
+from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Batch, Encoder, standardise
 from features.encoding.signed_log import signed_log
 from features.schema import Column, DType, Kind
 
@@ -34,6 +35,8 @@ class RequestEncoder:
         self.values = np.array([index for _, index in self.numeric], np.int64)
         self.flags = np.array([index + 1 for column, index in self.numeric if column.nullable], np.int64)
         self.nullable = np.array([column.nullable for column, _ in self.numeric], np.bool_)
+        starts = {column.name: start for start, column in reversed(list(enumerate(encoder.numbers)))}
+        self.vectors = [(c, starts[c.name]) for c in columns if c.is_vector and c.name in names]
 
     @cached_property
     def _ids(self) -> dict[str, dict[Any, int]]:
@@ -57,6 +60,9 @@ class RequestEncoder:
         numeric = np.zeros((1, layout.numeric), np.float32)
         if self.numeric:
             self._number(row, numeric[0])
+        for column, start in self.vectors:
+            width = (column.length or 0) + column.nullable
+            self._vector(column, row.get(column.name), numeric[0, start : start + width])
         return Batch(categorical, bags, numeric, np.array([scenario], np.int32))
 
     def _bag(self, column: Column, values: list[Any] | None, out: NDArray[np.int32]) -> None:
@@ -74,6 +80,18 @@ class RequestEncoder:
             scaled = (np.where(self.logs, signed_log(values), values) - self.means) / self.deviations
         out[self.values] = np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         out[self.flags] = missing[self.nullable]
+
+    def _vector(self, column: Column, values: list[float] | None, out: NDArray[np.float32]) -> None:
+        """Write a vector, standardised, and after a nullable one whether it is missing, into `out` [width]."""
+        length = column.length or 0
+        if values is None:
+            out[length:] = 1.0
+            return
+        if len(values) != length:
+            raise SchemaError(f"column {column.name}: a vector has not {length} numbers, found {len(values)}")
+        with np.errstate(over="ignore"):  # rounded as a float32 column would be
+            vector = np.array([values], np.float32).astype(np.float64)
+        out[:length] = standardise(vector, *self.encoder.vector_scales[column.name])[0]
 
 
 def _indices(columns: list[Column], names: frozenset[str]) -> list[tuple[Column, int]]:

@@ -12,6 +12,7 @@ TYPES = {
     DType.TIMESTAMP: pa.timestamp("us"),
     DType.INT64_LIST: pa.list_(pa.int64()),
     DType.STRING_LIST: pa.list_(pa.string()),
+    DType.FLOAT32_LIST: pa.list_(pa.float32()),
 }
 
 

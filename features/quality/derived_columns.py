@@ -40,6 +40,16 @@ def foreign_elements(name: str) -> str:
     return f"{INNER}foreign elements of {name}"
 
 
+def numbers_of(name: str) -> str:
+    """Name of a derived column: how many numbers the vector has."""
+    return f"{INNER}numbers of {name}"
+
+
+def not_finite(name: str) -> str:
+    """Name of a derived column: how many numbers of the vector are missing or not finite."""
+    return f"{INNER}numbers of {name} that are missing or not finite"
+
+
 def within_bounds(name: str) -> str:
     """Name of a derived column: whether the timestamp lies within its bounds, 0 or 1."""
     return f"{INNER}{name} within its bounds"
@@ -89,6 +99,8 @@ def add_derived_columns(schema: Schema, table: str, batch: pa.Table, ids: KnownI
     for column in schema.tables[table]:
         if column.is_list:
             derived |= _of_list(column, batch[column.name])
+        if column.is_vector:
+            derived |= _of_vector(column, batch[column.name])
         if column.dtype is DType.TIMESTAMP:
             derived |= _of_timestamp(column, batch[column.name])
     if table == "events":
@@ -106,7 +118,7 @@ def to_frame(schema: Schema, table: str, rows: pa.Table) -> pd.DataFrame:
     An integer column with missing values keeps its integers: as float64 an id above 2^53 would equal its neighbour.
     """
     for column in schema.tables[table]:
-        if column.is_list:
+        if column.is_list or column.is_vector:
             index = rows.column_names.index(column.name)
             rows = rows.set_column(index, column.name, pc.list_value_length(rows[column.name]))
     return exact_frame(rows)
@@ -152,6 +164,15 @@ def _of_list(column: Column, lists: pa.ChunkedArray) -> dict[str, pa.Array]:
         foreign = pc.and_(pc.is_valid(elements), pc.invert(pc.is_in(elements, value_set=allowed)))
         derived[foreign_elements(column.name)] = _count_by_row(lists, foreign)
     return derived
+
+
+def _of_vector(column: Column, vectors: pa.ChunkedArray) -> dict[str, pa.Array]:
+    """The numbers of each vector, and how many of them are missing or not finite."""
+    faulty = pc.invert(pc.fill_null(pc.is_finite(pc.list_flatten(vectors)), False))
+    return {
+        numbers_of(column.name): pc.list_value_length(vectors),
+        not_finite(column.name): _count_by_row(vectors, faulty),
+    }
 
 
 def _count_by_row(lists: pa.ChunkedArray, faulty: pa.ChunkedArray) -> pa.Array:

@@ -24,6 +24,8 @@ from features.quality.derived_columns import (
     id_column,
     known,
     missing_elements,
+    not_finite,
+    numbers_of,
     within_bounds,
 )
 from features.quality.partitions import FILE_DAY, type_name
@@ -129,8 +131,8 @@ def _of_column(schema: Schema, column: Column) -> Iterator[Rule]:
         yield expect(
             gxe.ExpectColumnValuesToNotBeNull, "row", f"{name} missing", [name], f"{name} is never missing", column=name
         )
-    if column.is_list:
-        yield from _of_elements(column)
+    if column.is_list or column.is_vector:
+        yield from _of_numbers(column) if column.is_vector else _of_elements(column)
         return
     if column.dtype is DType.TIMESTAMP:
         yield expect(  # on a derived column: Great Expectations compares timestamps one by one
@@ -188,6 +190,29 @@ def _of_elements(column: Column) -> Iterator[Rule]:
             column=foreign_elements(name),
             value_set=[0],
         )
+
+
+def _of_numbers(column: Column) -> Iterator[Rule]:
+    """The rules of a vector; what shows a fault are counts, since a vector may have a thousand numbers."""
+    name = column.name
+    yield expect(
+        gxe.ExpectColumnValuesToBeInSet,
+        "row",
+        f"{name} of another length",
+        [numbers_of(name)],
+        f"{name} has {column.length} numbers",
+        column=numbers_of(name),
+        value_set=[column.length],
+    )
+    yield expect(
+        gxe.ExpectColumnValuesToBeInSet,
+        "row",
+        f"{name} with a number that is not finite",
+        [not_finite(name)],
+        f"Each number of {name} is there and finite",
+        column=not_finite(name),
+        value_set=[0],
+    )
 
 
 def _across_columns(schema: Schema) -> Iterator[Rule]:

@@ -37,6 +37,7 @@ _PYTHON_TYPES = {
     DType.STRING: str,
     DType.INT64_LIST: int,
     DType.STRING_LIST: str,
+    DType.FLOAT32_LIST: float,
 }
 Entities = list[dict[str, Any]]  # the join keys of each
 Values = dict[str, list[Any]]  # of each feature, by its name: one per entity
@@ -200,7 +201,9 @@ def _has_type(column: Column, value: Any) -> bool:
     expected = _PYTHON_TYPES[column.dtype]
     if value is None:
         return True
-    return type(value) is expected if not column.is_list else all(type(element) is expected for element in value)
+    if column.is_list or column.is_vector:
+        return all(type(element) is expected for element in value)
+    return type(value) is expected
 
 
 def _first(entities: Entities) -> str:

@@ -246,8 +246,7 @@ def _scenario(encoder: Encoder, tensors: Tensors) -> dict[str, Any]:
 
 def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
     """How many values of each number are not finite, and how many lie beyond the limit."""
-    columns = [column for column in encoder.columns if column.kind is Kind.NUMERIC]
-    names = [name for c in columns for name in (c.name, *[f"{c.name} (missing)"] * c.nullable)]
+    names = list(_number_names(encoder))
     wild = sum(np.count_nonzero(~np.isfinite(block), axis=0) for block in _blocks(tensors.numeric))
     far = sum(np.count_nonzero(np.abs(block) > LIMIT, axis=0) for block in _blocks(tensors.numeric))
     rules = (
@@ -261,6 +260,15 @@ def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
         "beyond the limit": pa.array(np.atleast_1d(far)[: len(names)], pa.int64()),
     }
     return Measurements(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
+
+
+def _number_names(encoder: Encoder) -> Iterator[str]:
+    """A name for each number of a row: its column's, with the dimension of a vector; (missing) where it is a flag."""
+    for column in dict.fromkeys(encoder.numbers):
+        dimensions = range(1, 1 + (column.length or 0))
+        yield from (f"{column.name}[{dimension}]" for dimension in dimensions) if column.is_vector else (column.name,)
+        if column.nullable:
+            yield f"{column.name} (missing)"
 
 
 def _labels(schema: Schema, tensors: Tensors) -> Measurements:

@@ -19,6 +19,7 @@ class DType(StrEnum):
     TIMESTAMP = "timestamp"
     INT64_LIST = "int64_list"
     STRING_LIST = "string_list"
+    FLOAT32_LIST = "float32_list"
 
 
 class Kind(StrEnum):
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     NUMERIC = "numeric"
     MULTI_VALUED = "multi_valued"  # an unordered set of categories
     SEQUENCE = "sequence"  # categories in order, newest last
+    VECTOR = "vector"  # numbers of a fixed length, such as the embedding of a text or an image
 
 
 class Role(StrEnum):
@@ -53,7 +55,9 @@ _DTYPES: dict[Kind | None, set[DType]] = {
     Kind.NUMERIC: {DType.INT64, DType.FLOAT32},
     Kind.MULTI_VALUED: {DType.INT64_LIST, DType.STRING_LIST},
     Kind.SEQUENCE: {DType.INT64_LIST, DType.STRING_LIST},
+    Kind.VECTOR: {DType.FLOAT32_LIST},
 }
+_WITH_VOCABULARY = frozenset({Kind.CATEGORICAL, Kind.MULTI_VALUED, Kind.SEQUENCE})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,8 @@ class Column:
         values: The closed set of values of a categorical column; None: open.
         domain: Name of the vocabulary and the embedding table of a categorical, multi-valued or sequence column;
             columns with one domain share them. None: the name of the column.
-        length: Number of values of a list that are kept (the newest of a sequence, the first of a set).
+        length: Number of values of a list that are kept (the newest of a sequence, the first of a set); of a vector the
+            number that each has.
         log: Whether the encoder takes sign(v) log(1 + |v|) before scaling: for counts and prices.
         desc: Description for people.
     """
@@ -95,8 +100,11 @@ class Column:
             raise SchemaError(f"column {self.name}: a {self.kind} feature cannot be stored as {self.dtype}")
         if not self.is_feature and self.kind is not None:
             raise SchemaError(f"column {self.name}: a {self.role} is no feature and has no kind, found {self.kind}")
-        if self.is_list and not self.length:
-            raise SchemaError(f"column {self.name}: a list needs a length (how many values are kept)")
+        if (self.is_list or self.is_vector) and (self.length or 0) < 1:
+            kept = "how many numbers each has" if self.is_vector else "how many values are kept"
+            raise SchemaError(f"column {self.name}: a {self.kind} needs a length from 1 ({kept}), found {self.length}")
+        if self.is_vector and self.domain is not None:
+            raise SchemaError(f"column {self.name}: a vector has no vocabulary; leave the domain {self.domain} out")
         check_declaration(self)
 
     @classmethod
@@ -114,8 +122,18 @@ class Column:
 
     @property
     def is_list(self) -> bool:
-        """Whether a row has a list of values."""
+        """Whether a row has a list of categories."""
         return self.dtype in (DType.INT64_LIST, DType.STRING_LIST)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether a row has a vector: a list of numbers of a fixed length."""
+        return self.dtype is DType.FLOAT32_LIST
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether the values are categories, which the encoder looks up."""
+        return self.kind in _WITH_VOCABULARY
 
     @property
     def vocabulary(self) -> str:

@@ -100,6 +100,9 @@ def _derived_of(column: Column) -> Iterable[tuple[str, str]]:
     if column.kind is Kind.SEQUENCE:
         yield f"{column.name}: age".casefold(), f"the age of {column.name} in days"
         yield newest_day(column.name).casefold(), f"the day of the newest value of {column.name}"
+    if column.is_vector:
+        yield f"{column.name}: norm".casefold(), f"the norm of {column.name}"
+        yield f"{column.name}: cosine".casefold(), f"the cosine of {column.name} with the mean of training"
 
 
 def free_name(name: str, declared: Collection[str]) -> str:

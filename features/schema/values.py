@@ -91,7 +91,7 @@ def check_types(where: str, tables: Mapping[str, Sequence[Declared]]) -> None:
     """Raises SchemaError where columns of one vocabulary, or an id in two tables, are of different types."""
     types: dict[str, Declared] = {}
     for column in (column for table in tables.values() for column in table):
-        if column.kind in (None, "numeric"):
+        if column.kind in (None, "numeric", "vector"):
             continue
         other = types.setdefault(column.vocabulary, column)
         if column.dtype.removesuffix("_list") != other.dtype.removesuffix("_list"):

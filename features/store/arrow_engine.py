@@ -16,7 +16,7 @@ from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Int64List, StringList, Value
+from feast.protos.feast.types.Value_pb2 import FloatList, Int64List, StringList, Value
 from feast.repo_config import FeastConfigBaseModel
 from feast.value_type import ValueType
 
@@ -27,6 +27,7 @@ _VALUES: dict[ValueType, Callable[[Any], Value]] = {
     ValueType.STRING: lambda value: Value(string_val=value),
     ValueType.INT64_LIST: lambda value: Value(int64_list_val=Int64List(val=value)),
     ValueType.STRING_LIST: lambda value: Value(string_list_val=StringList(val=value)),
+    ValueType.FLOAT_LIST: lambda value: Value(float_list_val=FloatList(val=value)),
 }
 
 

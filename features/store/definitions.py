@@ -25,6 +25,7 @@ _TYPES: dict[DType, FeastType] = {
     DType.STRING: String,
     DType.INT64_LIST: Array(Int64),
     DType.STRING_LIST: Array(String),
+    DType.FLOAT32_LIST: Array(Float32),
 }
 _KEY_TYPES = {DType.INT64: ValueType.INT64, DType.STRING: ValueType.STRING}
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from features.encoding.encoder import Encoder
 from features.encoding.tensors import Tensors
-from features.schema import Kind, Schema, TaskKind, output_slices
+from features.schema import Schema, TaskKind, output_slices
 from models.evaluation.accuracy import probabilities_of
 from models.evaluation.metrics import auc, mean_of_cells
 from models.evaluation.predict import predict
@@ -106,12 +106,15 @@ def _permuted(
     rows: Tensors, encoder: Encoder, order: NDArray[np.int64]
 ) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
     """By column, the array of the tensors that holds it, with the column's part in another order."""
-    start = dict.fromkeys(("categorical", "bags", "numeric"), 0)
+    start = dict.fromkeys(("categorical", "bags"), 0)
     for column in encoder.columns:
-        name = "bags" if column.is_list else "numeric" if column.kind is Kind.NUMERIC else "categorical"
-        width = (column.length or 0) if column.is_list else 1 + (name == "numeric" and column.nullable)
-        own = slice(start[name], start[name] + width)
-        start[name] += width
+        if column in encoder.numbers:
+            name, width = "numeric", encoder.numbers.count(column)
+            own = slice(first := encoder.numbers.index(column), first + width)
+        else:
+            name, width = ("bags", column.length or 0) if column.is_list else ("categorical", 1)
+            own = slice(start[name], start[name] + width)
+            start[name] += width
         permuted = getattr(rows, name).copy()
         permuted[:, own] = permuted[order, own]
         yield column.name, {name: permuted}

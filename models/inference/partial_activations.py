@@ -6,12 +6,13 @@ the user and the request. Letters as in models/inference/fused.py.
 """
 
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from features.encoding.encoder import Batch, Encoder
@@ -22,7 +23,10 @@ from models.networks.layers import StackedLinear
 
 
 class ColumnIndices(NamedTuple):
-    """Indices of some columns among the categorical columns, the bags and the numbers of encoded rows."""
+    """Indices of some columns among the categorical columns, the bags and the numbers of encoded rows.
+
+    The numbers of a vector are all among them, or none.
+    """
 
     categorical: tuple[int, ...]
     bags: tuple[int, ...]
@@ -52,7 +56,7 @@ def item_columns(encoder: Encoder, schema: Schema, views: Iterable[View]) -> Col
         names |= read if view.keys == (schema.item,) else set()
     categorical = [c.name for c in encoder.columns if c.kind is Kind.CATEGORICAL]
     bags = [c.name for c in encoder.columns if c.is_list]
-    numeric = [c.name for c in encoder.columns if c.kind is Kind.NUMERIC for _ in range(1 + c.nullable)]
+    numeric = [column.name for column in encoder.numbers]
     kinds = (categorical, bags, numeric)
     return ColumnIndices(*(tuple(i for i, name in enumerate(kind) if name in names) for kind in kinds))
 
@@ -60,7 +64,7 @@ def item_columns(encoder: Encoder, schema: Schema, views: Iterable[View]) -> Col
 def remaining_columns(embedding: FeatureEmbedding, columns: ColumnIndices) -> ColumnIndices:
     """The columns of the embedding that are not among `columns`."""
     fields, bags = len(embedding.offsets), len(embedding.bag_lengths)
-    counts = (fields, bags, embedding.width - (fields + bags) * embedding.weight.shape[1])
+    counts = (fields, bags, embedding.plain + sum(project.in_features for project in embedding.projections))
     pairs = zip(counts, columns, strict=True)
     return ColumnIndices(*(tuple(i for i in range(count) if i not in taken) for count, taken in pairs))
 
@@ -110,12 +114,15 @@ class PartialFirstLayer:
 
 
 class ColumnEmbedding:
-    """FeatureEmbedding of some columns of encoded rows, in one lookup: every field is the mean of its ids."""
+    """FeatureEmbedding of some columns of encoded rows: a field is the mean of its ids (one lookup), or a vector's."""
 
     def __init__(self, embedding: FeatureEmbedding, columns: ColumnIndices) -> None:
         self.weight = embedding.weight.detach()
         kinds = (columns.categorical, _bag_positions(embedding, columns), columns.numeric)
-        self.categorical, self.bags, self.numeric = (np.array(kind, np.int64) for kind in kinds)
+        self.categorical, self.bags, numeric = (np.array(kind, np.int64) for kind in kinds)
+        self.numeric = numeric[numeric < embedding.plain]
+        spans, matrices = _vector_spans(embedding), [project.weight.detach() for project in embedding.projections]
+        self.vectors = [(spans[vector], matrices[vector]) for vector in _vectors_of(embedding, columns)]
         self.offsets = torch.cat([embedding.offsets[self.categorical], embedding.bag_offsets[self.bags]])  # [L]
         sizes = [1] * len(self.categorical) + [embedding.bag_lengths[bag] for bag in columns.bags]
         fields = np.repeat(np.eye(len(sizes), dtype=np.float32), sizes, axis=1)
@@ -123,16 +130,20 @@ class ColumnEmbedding:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The columns of rows [N, D']; a row has L ids."""
-        numeric = torch.from_numpy(batch.numeric[:, self.numeric]).to(self.weight.device)
+        numeric = self._numbers(batch, self.numeric)
+        vectors = [self._numbers(batch, span) @ weight.t() for span, weight in self.vectors]  # V times [N, E]
         if not len(self.fields):
-            return numeric
+            return torch.cat([*vectors, numeric], dim=1)
         both = [batch.categorical[:, self.categorical], batch.bags[:, self.bags]]
         ids = torch.from_numpy(np.concatenate(both, axis=1)).to(self.weight.device)  # [N, L]
         present = (ids >= 0).to(self.weight.dtype)  # all but the padding of bags
         embedded = F.embedding(ids.clamp_(min=0).add_(self.offsets), self.weight)  # [N, L, E]
         sums = self.fields @ embedded.mul_(present.unsqueeze(2))  # [N, fields, E]
         means = sums / (present @ self.fields.t()).clamp_(min=1).unsqueeze(2)  # [N, fields, E]
-        return torch.cat([means.flatten(1), numeric], dim=1)  # [N, D']
+        return torch.cat([means.flatten(1), *vectors, numeric], dim=1)  # [N, D']
+
+    def _numbers(self, batch: Batch, which: NDArray[np.int64] | slice) -> Tensor:
+        return torch.from_numpy(batch.numeric[:, which]).to(self.weight.device)
 
 
 def first_row_of(batch: Batch) -> Batch:
@@ -149,9 +160,23 @@ def detached(layer: StackedLinear) -> tuple[Tensor, Tensor]:
 def _positions_in_x(embedding: FeatureEmbedding, columns: ColumnIndices) -> list[int]:
     """The positions of the columns' numbers in x."""
     width, fields = embedding.weight.shape[1], len(embedding.offsets)
+    bags, vectors = len(embedding.bag_lengths), len(embedding.projections)
     embedded = [*columns.categorical, *(fields + bag for bag in columns.bags)]
-    start = (fields + len(embedding.bag_lengths)) * width
-    return [i * width + j for i in embedded for j in range(width)] + [start + number for number in columns.numeric]
+    embedded += [fields + bags + vector for vector in _vectors_of(embedding, columns)]
+    start = (fields + bags + vectors) * width
+    plain = [start + number for number in columns.numeric if number < embedding.plain]
+    return [i * width + j for i in embedded for j in range(width)] + plain
+
+
+def _vector_spans(embedding: FeatureEmbedding) -> list[slice]:
+    """The positions of each vector's numbers among those of encoded rows."""
+    ends = list(accumulate((project.in_features for project in embedding.projections), initial=embedding.plain))
+    return [slice(start, end) for start, end in pairwise(ends)]
+
+
+def _vectors_of(embedding: FeatureEmbedding, columns: ColumnIndices) -> list[int]:
+    """The indices of the vectors whose numbers are among those of `columns`."""
+    return [index for index, span in enumerate(_vector_spans(embedding)) if span.start in columns.numeric]
 
 
 def _bag_positions(embedding: FeatureEmbedding, columns: ColumnIndices) -> list[int]:

@@ -1,6 +1,7 @@
-"""The features of a row side by side: embedded ids, means of bags of ids, numbers.
+"""The features of a row side by side: embedded ids, means of bags of ids, projected vectors, numbers.
 
-Letters: B rows, F categorical columns, L ids of all bags, P numbers, E embedding width, D width of a row's features.
+Letters: B rows, F categorical columns, L ids of all bags, P numbers, V vectors, E embedding width, D width of a row's
+features.
 """
 
 from collections.abc import Iterable
@@ -32,10 +33,12 @@ class EmbeddingConfig:
 
 
 class FeatureEmbedding(nn.Module):
-    """A row's features side by side: embedded ids, the mean of each bag of ids, and the numbers as they are.
+    """A row's features side by side: embedded ids, the mean of each bag of ids, each vector times a matrix, numbers.
 
     All embedding tables lie in one `weight` [rows of all tables, E], so that all ids of a batch are one lookup. A bag
-    without ids is zeros. With `neighbours` two more fields follow the embedded ones: those of the user and the item.
+    without ids is zeros. A vector becomes a field of width E as well, by a product without a constant: the mean vector
+    is zeros, a missing one the matrix's last column. With `neighbours` two more fields follow these: those of the user
+    and the item.
 
     >>> data = DataSpec(table_rows=(5, 7), categorical_tables=(0, 1, 1), bag_tables=(1,), bag_lengths=(2,), numeric=2,
     ...                 scenarios=1, task_outputs=(1,))
@@ -51,14 +54,16 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         starts, width = [0, *accumulate(data.table_rows)], config.embedding_width
         self.bag_lengths, self.sparse = list(data.bag_lengths), False  # see models/networks/sparse_embeddings.py
-        self.fields = len(data.categorical_tables) + len(data.bag_lengths) + (2 if config.neighbours else 0)
-        self.width = self.fields * width + data.numeric
+        embedded, self.plain = len(data.categorical_tables) + len(data.bag_lengths), data.numeric - sum(data.vectors)
+        self.fields = embedded + len(data.vectors) + (2 if config.neighbours else 0)
+        self.width = self.fields * width + self.plain
         self.weight = nn.Parameter(torch.randn(starts[-1], width) * INITIAL_DEVIATION)
         offsets = [starts[table] for table in data.categorical_tables]
         bags = zip(data.bag_tables, data.bag_lengths, strict=True)
         bag_offsets = [starts[table] for table, length in bags for _ in range(length)]
         self.register_buffer("offsets", _int32(offsets), persistent=False)
         self.register_buffer("bag_offsets", _int32(bag_offsets), persistent=False)
+        self.projections = nn.ModuleList(nn.Linear(length, width, bias=False) for length in data.vectors)
         self.neighbours: Neighbours | None = None
         if config.neighbours:
             users, items = (data.table_rows[table] for table in data.categorical_tables[:2])
@@ -69,10 +74,16 @@ class FeatureEmbedding(nn.Module):
         ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
         embedded = F.embedding(ids, self.weight, sparse=self.sparse)  # [B, F + L, E]
         single, several = embedded.tensor_split([categorical.shape[1]], dim=1)  # [B, F, E], [B, L, E]
+        numeric, *vectors = self.split_numbers(numeric)
         fields = [single.flatten(1), *self._means(several, bags >= 0)]
+        fields += [project(vector) for project, vector in zip(self.projections, vectors, strict=True)]  # V times [B, E]
         if self.neighbours is not None:
             fields.append(self.neighbours(categorical[:, 0], categorical[:, 1]))  # [B, 2E]
         return torch.cat([*fields, numeric], dim=1)  # [B, D]
+
+    def split_numbers(self, numeric: Tensor) -> tuple[Tensor, ...]:
+        """The numbers [B, P] as those that are no vector's, and each vector."""
+        return torch.split(numeric, [self.plain, *(project.in_features for project in self.projections)], dim=1)
 
     def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
         """The mean [B, E] of each bag over its ids [B, L, E] that are `present` [B, L]."""

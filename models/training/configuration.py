@@ -22,7 +22,7 @@ def arguments_of(model: str, layout: Layout, tasks: Sequence[Task], settings: Tr
     """
     if model not in NETWORKS:
         raise ParameterError(f"--model {model}: expected one of {', '.join(NETWORKS)}")
-    data = dataclasses.asdict(layout) | {"task_outputs": [task.outputs for task in tasks]}
+    data = layout.plain() | {"task_outputs": [task.outputs for task in tasks]}
     config = {"embedding_width": settings.embedding_width} | getattr(settings, model).model_dump()
     return {"data": data, "config": config}
 

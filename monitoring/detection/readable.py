@@ -4,7 +4,7 @@ What is wrong is an UnreadableWindowError: one sentence that names file, column,
 to do next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ WORDS = {
     DType.TIMESTAMP: "a timestamp (UTC, without a zone)",
     DType.INT64_LIST: "a list of integers",
     DType.STRING_LIST: "a list of texts",
+    DType.FLOAT32_LIST: "a list of numbers",
 }
 REMEDY = "Write the window as the pipeline does (data/training, monitoring.impression_window), with the declared types."
 
@@ -134,10 +135,9 @@ def _fits(column: Column, actual: pa.DataType, classes: frozenset[str]) -> bool:
     types = pa.types
     if types.is_dictionary(actual):
         actual = actual.value_type
-    if column.dtype in (DType.INT64_LIST, DType.STRING_LIST):
+    if column.dtype in _ELEMENTS:
         is_list = types.is_list(actual) or types.is_large_list(actual) or types.is_fixed_size_list(actual)
-        inner = types.is_integer if column.dtype is DType.INT64_LIST else _is_text
-        return is_list and inner(actual.value_type)
+        return bool(is_list and _ELEMENTS[column.dtype](actual.value_type))
     if column.dtype is DType.STRING:
         return _is_text(actual)
     if column.dtype is DType.TIMESTAMP:
@@ -154,6 +154,13 @@ def _is_text(actual: pa.DataType) -> bool:
 def _is_number(actual: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_integer(actual) or types.is_floating(actual) or types.is_boolean(actual))
+
+
+_ELEMENTS: dict[DType, Callable[[pa.DataType], bool]] = {
+    DType.INT64_LIST: pa.types.is_integer,
+    DType.STRING_LIST: _is_text,
+    DType.FLOAT32_LIST: _is_number,
+}
 
 
 def _check_values(rows: Path, connection: duckdb.DuckDBPyConnection, model: Model) -> None:

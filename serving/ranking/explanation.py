@@ -61,7 +61,7 @@ def _column_masks(encoder: Encoder, names: frozenset[str]) -> Mapping[str, NDArr
     owners = {
         "categorical": [c.name for c in columns if c.kind is Kind.CATEGORICAL],
         "bags": [c.name for c in columns if c.is_list for _ in range(c.length or 0)],
-        "numeric": [c.name for c in columns if c.kind is Kind.NUMERIC for _ in range(1 + c.nullable)],
+        "numeric": [column.name for column in encoder.numbers],
     }
     return {part: np.array([name in names for name in listed], np.bool_) for part, listed in owners.items()}
 

@@ -85,7 +85,7 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = (), *,
             Field(description='What: distinct items, or "all" that are known'),
         ),
         "filters": (
-            _record("Filters", {c.name: types.filter(c) for c in items}, total=False),
+            _record("Filters", {c.name: types.filter(c) for c in items if not c.is_vector}, total=False),
             Field(default={}, description="Which candidates stay: by column of the items a value, values or a range"),
         ),
         "exclude": (

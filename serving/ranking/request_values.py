@@ -25,7 +25,11 @@ _NUMBERS: dict[DType, Any] = {
     DType.INT64: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)],
     DType.FLOAT32: Annotated[Float, Field(ge=-FLOAT32, le=FLOAT32)],
 }
-_ELEMENTS = {DType.INT64_LIST: DType.INT64, DType.STRING_LIST: DType.STRING}
+_ELEMENTS = {
+    DType.INT64_LIST: DType.INT64,
+    DType.STRING_LIST: DType.STRING,
+    DType.FLOAT32_LIST: DType.FLOAT32,
+}
 
 
 @pydantic.with_config(STRICT)
@@ -49,6 +53,9 @@ class ValueTypes:
 
     def bounded(self, column: Column) -> Any:
         """The type of a value of the column, with the bounds that the schema declares."""
+        if column.is_vector:
+            number: Any = self.of(column.dtype)
+            return Annotated[list[number], Field(min_length=column.length, max_length=column.length)]
         if column.is_list:
             element: Any = self.of(column.dtype)
             return Annotated[list[element], Field(max_length=max(LIST_VALUES, column.length or 0))]

@@ -43,7 +43,7 @@ def test_a_document_has_the_fields_of_its_class(heading: str, kind: type) -> Non
 
 def test_the_encoder_has_the_keys_that_are_written(tmp_path: Path) -> None:
     """Every key of encoder.json is a row."""
-    Encoder("scenario", ("home",), (), {}, {}).write(tmp_path / "encoder.json")
+    Encoder("scenario", ("home",), (), {}, {}, {"image": ([0.0], [1.0])}).write(tmp_path / "encoder.json")
     assert sorted(listed("Encoder")) == sorted(json.loads((tmp_path / "encoder.json").read_text()))
 
 

@@ -28,6 +28,7 @@ OTHER_TYPE = {
     DType.TIMESTAMP: pa.int64(),
     DType.INT64_LIST: pa.list_(pa.float64()),
     DType.STRING_LIST: pa.list_(pa.binary()),
+    DType.FLOAT32_LIST: pa.list_(pa.float64()),
 }
 EPOCH = datetime.datetime(1970, 1, 1)
 _NUMBER: dict[DType, Callable[[float], Any]] = defaultdict(lambda: int) | {
@@ -116,6 +117,8 @@ def _wrong_values(schema: Schema, column: Column) -> Iterator[tuple[str, str, An
         yield f"{name} out of bounds", "in the year 2200", datetime.datetime(2200, 1, 1)
     if column.is_list:
         yield from _wrong_lists(column)
+    elif column.is_vector:
+        yield from _wrong_vectors(column)
     elif column.values is not None or column.role in (Role.SCENARIO, Role.LABEL):
         yield f"{name} outside its values", "foreign", FOREIGN[column.dtype]
 
@@ -125,6 +128,14 @@ def _wrong_lists(column: Column) -> Iterator[tuple[str, str, Any]]:
     if column.values is not None:
         foreign = 987_654 if column.dtype is DType.INT64_LIST else "foreign"
         yield f"{column.name} with an element outside its values", "foreign", [column.values[0], foreign]
+
+
+def _wrong_vectors(column: Column) -> Iterator[tuple[str, str, Any]]:
+    vector = [0.5] * (column.length or 0)
+    for how, wrong in {"one too few": vector[1:], "one too many": [*vector, 0.5], "empty": []}.items():
+        yield f"{column.name} of another length", how, wrong
+    for value in (None, float("nan"), float("inf"), -float("inf")):
+        yield f"{column.name} with a number that is not finite", str(value), [*vector[1:], value]
 
 
 def _across(schema: Schema, valid: Tables, template: Row) -> Iterator[BrokenRows]:

@@ -22,8 +22,17 @@ KINDS = {
     "text": (DType.STRING, Kind.CATEGORICAL),
     "ids": (DType.INT64_LIST, Kind.SEQUENCE),
     "words": (DType.STRING_LIST, Kind.MULTI_VALUED),
+    "vector": (DType.FLOAT32_LIST, Kind.VECTOR),
 }
-PLAIN: Row = {"category": 1, "number": 2, "float": 0.5, "text": "a", "ids": [1, 2], "words": ["a"]}
+PLAIN: Row = {
+    "category": 1,
+    "number": 2,
+    "float": 0.5,
+    "text": "a",
+    "ids": [1, 2],
+    "words": ["a"],
+    "vector": [0.5, -1.0, 2.0],
+}
 
 
 def schema(user: DType, item: DType, *, nullable: bool) -> Schema:
@@ -48,7 +57,7 @@ def schema(user: DType, item: DType, *, nullable: bool) -> Schema:
 
 def _features(owner: str, nullable: bool) -> Iterator[Column]:
     for name, (dtype, kind) in KINDS.items():
-        length = 3 if dtype in (DType.INT64_LIST, DType.STRING_LIST) else None
+        length = 3 if dtype in (DType.INT64_LIST, DType.STRING_LIST, DType.FLOAT32_LIST) else None
         log = kind is Kind.NUMERIC and dtype is DType.INT64
         yield Column(
             name=f"{owner}_{name}", role=Role.FEATURE, dtype=dtype, kind=kind, nullable=nullable, length=length, log=log
@@ -117,7 +126,8 @@ def _values(columns: tuple[Column, ...]) -> st.SearchStrategy[Row]:
 
 
 def _infinite(column: Column) -> st.SearchStrategy[Any]:
-    return st.just(float("inf")) if column.dtype is DType.FLOAT32 else st.nothing()
+    infinite: dict[DType, Any] = {DType.FLOAT32: float("inf"), DType.FLOAT32_LIST: [0.0, float("inf"), 1.0]}
+    return st.just(infinite[column.dtype]) if column.dtype in infinite else st.nothing()
 
 
 def as_log(declared: Schema, tables: dict[str, list[Row]]) -> Log:

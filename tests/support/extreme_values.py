@@ -22,17 +22,20 @@ SAMPLES: dict[DType, list[Any]] = {  # the same values in every run
     DType.TIMESTAMP: [datetime.datetime(1, 1, 1), datetime.datetime(1850, 1, 1), datetime.datetime.max],
     DType.INT64_LIST: [[], _INTEGERS[:3], [2**53 + 1, 2**53], _INTEGERS],
     DType.STRING_LIST: [[], _TEXTS[:3], ["\x00", ""], _TEXTS],
+    DType.FLOAT32_LIST: [[], [0.0, -0.0, 2.0**-149], [3.4028234663852886e38] * 3, [1.5, -2.0, 0.25], [1.0] * 4],
 }
 _INTEGER = st.integers(-(2**63), 2**63 - 1) | st.sampled_from(_INTEGERS)
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(_TEXTS)
+_FLOAT = st.floats(width=32, allow_nan=False, allow_infinity=False)
 _VALUES: dict[DType, st.SearchStrategy[Any]] = {
     DType.INT8: st.integers(-128, 127),
     DType.INT64: _INTEGER,
-    DType.FLOAT32: st.floats(width=32, allow_nan=False, allow_infinity=False),
+    DType.FLOAT32: _FLOAT,
     DType.STRING: _TEXT,
     DType.TIMESTAMP: st.datetimes().map(lambda when: when.replace(fold=0)),
     DType.INT64_LIST: st.lists(_INTEGER, max_size=5),
     DType.STRING_LIST: st.lists(_TEXT, max_size=5),
+    DType.FLOAT32_LIST: st.lists(_FLOAT, min_size=3, max_size=3) | st.lists(_FLOAT, max_size=5),
 }
 
 
@@ -54,5 +57,5 @@ def pandas_columns(values: list[Any], dtype: DType) -> Iterator[pd.Series]:
     }
     if dtype in nullable:
         yield pd.Series(pd.array(values, dtype=nullable[dtype]))
-    if None not in values and dtype not in (DType.STRING, DType.INT64_LIST, DType.STRING_LIST):
+    if None not in values and dtype is not DType.STRING and not dtype.endswith("_list"):
         yield arrow.to_pandas()

@@ -19,6 +19,7 @@ DATA: dict[str, Any] = {
     "numeric": 4,
     "scenarios": 4,
     "task_outputs": (1, 1),
+    "vectors": (),
 }
 CONFIG: dict[str, Any] = {
     "embedding_width": 4,

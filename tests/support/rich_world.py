@@ -35,12 +35,13 @@ def rich_schema() -> Schema:
         nullable=True,
         values=("red", "blue"),
     )
+    image = Column(name="image", role=Role.FEATURE, dtype=DType.FLOAT32_LIST, kind=Kind.VECTOR, length=4, nullable=True)
     related = Column(name="related", role=Role.FEATURE, dtype=DType.INT64_LIST, kind=Kind.SEQUENCE, length=2)
     timestamp = next(column for column in tiny.events if column.role is Role.TIMESTAMP)
     bounded = dataclasses.replace(timestamp, maximum=END.replace(tzinfo=datetime.UTC).timestamp())
     events = tuple(bounded if column is timestamp else column for column in tiny.events)
     return dataclasses.replace(
-        tiny, events=events, users=(*tiny.users, level, weight), items=(*tiny.items, colours, related)
+        tiny, events=events, users=(*tiny.users, level, weight), items=(*tiny.items, colours, related, image)
     )
 
 
@@ -50,7 +51,9 @@ def rich_tables(rows: int = 400) -> broken_tables.Tables:
     users, items = len(frames["users"]), len(frames["items"])
     frames["users"] = frames["users"].assign(level=1 + np.arange(users) % 3, weight=np.linspace(-1, 1, users))
     colours = [None, ["red"], ["red", "blue"], []] * items
-    frames["items"] = frames["items"].assign(colours=colours[:items], related=[[1, 2], [3], []] * (items // 3))
+    images = [None, *np.random.default_rng(1).normal(size=(items - 1, 4)).astype(np.float32).tolist()]
+    related = [[1, 2], [3], []] * (items // 3)
+    frames["items"] = frames["items"].assign(colours=colours[:items], related=related, image=images)
     return {
         name: pa.Table.from_pandas(frame, arrow_schema(schema.tables[name]), preserve_index=False)
         for name, frame in frames.items()

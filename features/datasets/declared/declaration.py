@@ -16,10 +16,12 @@
       columns:
         age: numeric int64 nullable
 
-A column is a line of words (its role or kind, its type, `nullable`, `log`) or a mapping with these and more keys.
+A column is a line of words (its role or kind, its type, `length 64`, `nullable`, `log`) or a mapping with these and
+more keys.
 """
 
 import datetime
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -40,17 +42,19 @@ DTYPE_OF_ROLE = {
     Role.LABEL: DType.INT8,
     Role.WEIGHT: DType.FLOAT32,
 }
-DTYPE_OF_KIND = {Kind.NUMERIC: DType.FLOAT32, Kind.CATEGORICAL: DType.STRING}
+DTYPE_OF_KIND = {Kind.NUMERIC: DType.FLOAT32, Kind.CATEGORICAL: DType.STRING, Kind.VECTOR: DType.FLOAT32_LIST}
 ROLES = {role.value: role for role in Role if role not in (Role.EVENT_ID, Role.NEWEST_DAY)}
 FLAGS = ("nullable", "log")
+_LENGTH = re.compile(r"\blength (\d+)\b")
 
 
 def _from_words(value: object) -> object:
-    """`numeric int64 nullable` as a mapping; each word is a role, a kind, a type or a flag."""
+    """`numeric int64 nullable` as a mapping: words are a role, a kind, a type or flags, and `length` with a number."""
     if not isinstance(value, str):
         return value
-    keys: dict[str, Any] = {}
-    for word in value.split():
+    length = _LENGTH.search(value)
+    keys: dict[str, Any] = {"length": int(length[1])} if length else {}
+    for word in _LENGTH.sub("", value, count=1).split():
         key = next((key for key, words in _WORDS.items() if word in words), None)
         if key is None:
             raise ValueError(f"{word!r} is no role, kind, type or flag: {_all_words()}")
@@ -69,7 +73,7 @@ _WORDS = {
 
 
 def _all_words() -> str:
-    return "; ".join(f"{key}: {', '.join(words)}" for key, words in _WORDS.items())
+    return "; ".join(f"{key}: {', '.join(words)}" for key, words in _WORDS.items()) + "; length: `length 64`"
 
 
 class _Part(pydantic.BaseModel):
@@ -84,7 +88,8 @@ class DeclaredColumn(_Part):
     Args:
         role: What the column is for; `feature` where there is none.
         kind: How a feature is encoded.
-        type: How it is stored; by default that of the role, or of the kind (numeric float32, categorical string).
+        type: How it is stored; by default that of the role, or of the kind (numeric float32,
+            categorical string, vector float32_list).
         sql: DuckDB expression over the raw columns; by default the raw column of the same name.
         null_if: Values that stand for a missing one, such as -1 or "unknown".
         requires: Of a label: the task whose label must be 1 wherever this one is 1.

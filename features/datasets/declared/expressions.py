@@ -13,6 +13,7 @@ _SQL_TYPES = {
     DType.TIMESTAMP: "timestamp",
     DType.INT64_LIST: "bigint[]",
     DType.STRING_LIST: "varchar[]",
+    DType.FLOAT32_LIST: "float[]",
 }
 
 

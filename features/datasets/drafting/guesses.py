@@ -1,5 +1,6 @@
 """Which role, kind and type a raw column suggests, by its name and its values, and why."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -211,6 +212,9 @@ def feature_of(column: RawColumn) -> Guess:
 
 
 def _guess(column: RawColumn) -> Guess:
+    if column.vector_length:
+        keys = {"kind": "vector", "length": column.vector_length}
+        return Guess(name=column.name, keys=keys, why=f"lists of {column.vector_length} numbers each: a vector")
     if column.is_list:
         inner = "int64_list" if column.type.startswith(("INT", "BIGINT", "SMALLINT", "TINYINT")) else "string_list"
         keys = {"kind": "multi_valued", "type": inner, "length": LIST_LENGTH}
@@ -229,15 +233,31 @@ def _guess(column: RawColumn) -> Guess:
 
 
 def _text(column: RawColumn) -> Guess:
+    length = _length_of_vectors([str(value) for value in column.examples])
+    if length is not None:
+        keys: dict[str, Any] = {"kind": "vector", "length": length}
+        return Guess(name=column.name, keys=keys, why=f"texts that are lists of {length} numbers each: a vector")
     if column.is_unique and column.rows > FEWEST_CATEGORIES:
         return Guess(name=column.name, keys=None, why="each row has another text")
     separator = _separator([str(value) for value in column.examples])
     if separator is None:
-        keys: dict[str, Any] = {"kind": "categorical", "type": "string"}
+        keys = {"kind": "categorical", "type": "string"}
         return Guess(name=column.name, keys=keys, why=f"{column.distinct:,} different texts")
     split = f"string_split({expression(column.name)}, '{separator}')"
     keys = {"kind": "multi_valued", "type": "string_list", "length": LIST_LENGTH, "sql": split}
     return Guess(name=column.name, keys=keys, why=f"texts with {separator!r} in many values: a list")
+
+
+def _length_of_vectors(texts: list[str]) -> int | None:
+    """The length of the lists that the texts are as JSON: all the same, of numbers, some with a fraction; else None."""
+    try:
+        lists = [json.loads(text) for text in texts]
+    except ValueError:
+        return None
+    if not lists or not all(isinstance(one, list) and one and len(one) == len(lists[0]) for one in lists):
+        return None
+    types = {type(number) for one in lists for number in one}
+    return len(lists[0]) if float in types and types <= {int, float} else None
 
 
 def _separator(texts: list[str]) -> str | None:

@@ -46,6 +46,7 @@ class RawColumn:
         examples: The most frequent values, at most EXAMPLES.
         determines: Flags and ratings of the same row that follow from the value: where one is a label, this leaks it.
         time_format: Of texts: how strptime reads every one of them as a time; empty where it does not.
+        vector_length: Of lists of numbers with a fraction that all have as many: how many; else None.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RawColumn:
     examples: tuple[object, ...]
     time_format: str = ""
     determines: tuple[str, ...] = ()
+    vector_length: int | None = None
 
     @property
     def words(self) -> set[str]:
@@ -88,7 +90,7 @@ class RawColumn:
     @property
     def is_list(self) -> bool:
         """Whether a row has a list of values."""
-        return self.type.endswith("[]")
+        return self.type.endswith("]")
 
     @property
     def is_flag(self) -> bool:
@@ -193,7 +195,7 @@ def _column(
     connection: duckdb.DuckDBPyConnection, rows_of: str, name: str, kind: str, null_share: float, rows: int
 ) -> RawColumn:
     quoted = sql.column(name)
-    ordered = not (kind.endswith("[]") or kind.startswith(("STRUCT", "MAP")))
+    ordered = not (kind.endswith("]") or kind.startswith(("STRUCT", "MAP")))
     extremes = f"min({quoted}), max({quoted})" if ordered else "null, null"
     has_fractions = duckdb_types.is_float(kind) or duckdb_types.is_decimal(kind)
     whole = f"coalesce(bool_and({quoted} = trunc({quoted})), false)" if has_fractions else "false"
@@ -214,6 +216,7 @@ def _column(
         whole=is_whole,
         examples=tuple(row[0] for row in examples),
         time_format=_time_format(connection, rows_of, quoted) if kind == "VARCHAR" and distinct else "",
+        vector_length=_vector_length(connection, rows_of, quoted, kind),
     )
 
 
@@ -222,3 +225,12 @@ def _time_format(connection: duckdb.DuckDBPyConnection, rows_of: str, quoted: st
     fits = ", ".join(f"bool_and(try_strptime({quoted}, {sql.literal(one)}) is not null)" for one in TIME_FORMATS)
     row = connection.execute(f"select {fits} from {rows_of} where {quoted} is not null").fetchone() or ()
     return next((one for one, fit in zip(TIME_FORMATS, row, strict=True) if fit), "")
+
+
+def _vector_length(connection: duckdb.DuckDBPyConnection, rows_of: str, column: str, kind: str) -> int | None:
+    """The number of elements of each of the lists, where they are of floats and all have as many; else None."""
+    if not kind.startswith(("FLOAT[", "DOUBLE[", "DECIMAL")) or not kind.endswith("]"):
+        return None
+    row = connection.execute(f"select min(len({column})), max(len({column})) from {rows_of}").fetchone()
+    least, largest = row or (None, None)
+    return int(largest) if largest and least == largest else None

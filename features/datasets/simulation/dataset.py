@@ -12,7 +12,8 @@ Whether an impression is clicked, and whether the click becomes an order, depend
 Scenarios come in pairs with similar preferences, a large one and a smaller one: home_feed and channel, search and
 nearby, flash_sale and late_night. An item that attracts clicks in one pair gets fewer in the others, and an item that
 attracts clicks is ordered less often after one. Profiles are noisy views of the latents, and one distance in a hundred
-is missing in the log. The numbers are in design.py; shifts.py can change the platform from one day on.
+is missing in the log. With `image_length` items have a vector, too, from which flavour and quality can be read; it
+changes nothing else. The numbers are in design.py; shifts.py can change the platform from one day on.
 Deterministic by seed; drawn in chunks, so that memory does not grow with the impressions.
 """
 
@@ -21,12 +22,22 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from common.params import Dataset, Simulation
 from features.datasets.log import Counts, Log, seconds_of
 from features.datasets.simulation import clock, shifts
 from features.datasets.simulation.clock import Integers
-from features.datasets.simulation.design import AGES, CITIES, CUISINES, DEVICES, SCENARIOS, TAGS
+from features.datasets.simulation.design import (
+    AGES,
+    CITIES,
+    CUISINES,
+    DEVICES,
+    IMAGE_MISSING_RATE,
+    IMAGE_NOISE,
+    SCENARIOS,
+    TAGS,
+)
 from features.datasets.simulation.platform import draw_impressions, logits, sigmoid
 from features.datasets.simulation.population import Items, Users
 from features.datasets.simulation.shifts import Conditions
@@ -70,7 +81,7 @@ def declare(dataset: Dataset) -> Schema:
         Column(name="order", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="clicked and ordered"),
     )
     tasks = (Task(name="click"), Task(name="order", requires="click", desc="clicked and ordered"))
-    tables = {"events": events, "users": _user_columns(), "items": _item_columns()}
+    tables = {"events": events, "users": _user_columns(), "items": _item_columns(dataset.simulation)}
     return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, **tables)
 
 
@@ -86,7 +97,16 @@ def _user_columns() -> tuple[Column, ...]:
     )
 
 
-def _item_columns() -> tuple[Column, ...]:
+def _item_columns(size: Simulation) -> tuple[Column, ...]:
+    image = Column(
+        name="image",
+        role=Role.FEATURE,
+        dtype=DType.FLOAT32_LIST,
+        kind=Kind.VECTOR,
+        length=size.image_length or 1,
+        nullable=True,
+        desc="embedding of the picture; some items have none",
+    )
     return (
         _id("item_id", Role.ITEM),
         Column(name="listed_at", role=Role.KNOWN_AT, dtype=DType.TIMESTAMP),
@@ -106,6 +126,7 @@ def _item_columns() -> tuple[Column, ...]:
             desc="mean stars; none yet for an item listed within the days of the log",
         ),
         Column(name="tags", role=Role.FEATURE, dtype=DType.STRING_LIST, kind=Kind.MULTI_VALUED, length=4),
+        *([image] if size.image_length else []),
     )
 
 
@@ -165,8 +186,20 @@ def _items(random: np.random.Generator, items: Items, size: Simulation) -> pd.Da
             "price": np.exp(items.log_price).clip(0.5, 500).round(2).astype("float32"),
             "rating": np.where(items.since < clock.midnight_of(size.start), stars, np.nan).astype("float32"),
             "tags": [[TAGS[tag] for tag in np.flatnonzero(row)] for row in items.tags],
+            **({"image": _images(items, size)} if size.image_length else {}),
         }
     )
+
+
+def _images(items: Items, size: Simulation) -> list[NDArray[np.float32] | None]:
+    """The image of each item: its flavour and quality times a matrix, a constant vector, and noise."""
+    random = np.random.default_rng([size.seed, 5])
+    latents = np.column_stack([items.flavour[:, :-1], items.quality])  # [I, D + 1]
+    seen = latents @ random.normal(size=(latents.shape[1], size.image_length))
+    constant, noise = (random.normal(size=shape) for shape in (size.image_length, seen.shape))
+    images = (seen + constant + IMAGE_NOISE * noise).astype(np.float32)
+    missing = random.random(len(images)) < IMAGE_MISSING_RATE
+    return [None if absent else image for absent, image in zip(missing.tolist(), images, strict=True)]
 
 
 def _categorical(codes: Integers, names: tuple[str, ...]) -> "pd.Categorical[str]":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import SchemaError
 from features.encoding.encoder import Encoder
 from features.encoding.request_encoder import RequestEncoder
 from features.engine.arrow_types import arrow_schema
@@ -23,10 +24,17 @@ COLUMNS = (*inputs(SCHEMA, ()), *SCHEMA.profile("users"), *SCHEMA.profile("items
 TABLES: dict[str, list[Any]] = {
     column.vocabulary: ["b", "c", "red"] if "string" in column.dtype else [1, 3, 2**40]
     for column in COLUMNS
-    if column.kind != "numeric"
+    if column.has_vocabulary
 }
 TABLES["scenario"] = ["feed", "search"]
-ENCODER = Encoder("scenario", SCHEMA.scenarios, COLUMNS, TABLES, {c.name: (0.3, 1.7) for c in COLUMNS})
+ENCODER = Encoder(
+    "scenario",
+    SCHEMA.scenarios,
+    COLUMNS,
+    TABLES,
+    {c.name: (0.3, 1.7) for c in COLUMNS},
+    {"image": ([0.1, -2.0, 3.0, 0.0], [1.0, 0.3, 7.0, 1e-30])},
+)
 VALUES: dict[DType, st.SearchStrategy] = {
     DType.INT64: st.sampled_from([1, 2, 3, 2**40]) | st.integers(0, 2**53),
     DType.FLOAT32: st.floats(0, width=64) | st.floats(-0.5, 5, width=32) | st.just(float("nan")),
@@ -35,6 +43,7 @@ VALUES: dict[DType, st.SearchStrategy] = {
 VALUES |= {
     DType.INT64_LIST: st.lists(VALUES[DType.INT64], max_size=5),
     DType.STRING_LIST: st.lists(VALUES[DType.STRING], max_size=5),
+    DType.FLOAT32_LIST: st.lists(VALUES[DType.FLOAT32] | st.just(-float("inf")), min_size=4, max_size=4),
 }
 
 
@@ -57,6 +66,12 @@ def test_a_row_has_the_bytes_of_the_encoder(row: dict[str, Any]) -> None:
         np.testing.assert_array_equal(getattr(encoded, name), values, err_msg=name)
 
 
+def test_a_vector_of_another_length_is_refused_by_name() -> None:
+    """It would be cut, or spread over the others, without a word."""
+    with pytest.raises(SchemaError, match="column image: a vector has not 4 numbers, found 1"):
+        RequestEncoder(ENCODER, frozenset({"image"})).encode({"image": [1.0]}, 0)
+
+
 def test_other_columns_are_unknown_padding_and_zero() -> None:
     """An encoder of the user's columns leaves those of the item unknown, padded and zero."""
     names = frozenset({"user_id", "weight"})
@@ -64,6 +79,7 @@ def test_other_columns_are_unknown_padding_and_zero() -> None:
     assert encoded.categorical[0].tolist().count(0) == encoded.categorical.shape[1] - 1
     assert (encoded.bags == -1).all()
     assert np.count_nonzero(encoded.numeric) == 1
+    assert not encoded.numeric[:, -5:].any()  # the image is the item's: not even its flag is set
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -38,7 +38,7 @@ def views() -> tuple[View, ...]:
 
 def encoder(columns: tuple[Column, ...]) -> Encoder:
     """An encoder with empty vocabularies."""
-    tables = {column.vocabulary: [] for column in columns if column.kind is not Kind.NUMERIC}
+    tables = {column.vocabulary: [] for column in columns if column.has_vocabulary}
     return Encoder("scenario", world.schema().scenarios, columns, tables, {c.name: (0.0, 1.0) for c in columns})
 
 
@@ -98,3 +98,22 @@ def test_some_columns_are_embedded_as_all_are() -> None:
         x = made.embedding(*(torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric)))
     part = ColumnEmbedding(made.embedding, ITEM_COLUMNS)(batch)
     torch.testing.assert_close(part, torch.cat([x[:, 4:8], x[:, 12:20], x[:, 25:27]], dim=1))
+
+
+@pytest.mark.parametrize("vectors", [(3, 2), (2, 3), (5,)])
+def test_vectors_are_projected_on_their_own_side(vectors: tuple[int, ...]) -> None:
+    """An item's vector and a user's: the same columns of x, and the logits of the network's forward."""
+    made, batch = network(numeric=4 + sum(vectors), vectors=vectors), request(2)
+    random, rows = np.random.default_rng(5), len(batch.scenario)
+    of_items, *of_users = (random.normal(size=(rows, length)).astype(np.float32) for length in vectors)
+    of_users = [np.repeat(vector[:1], rows, axis=0) for vector in of_users]
+    batch = dataclasses.replace(batch, numeric=np.concatenate([batch.numeric, of_items, *of_users], axis=1))
+    items = ITEM_COLUMNS._replace(numeric=(*ITEM_COLUMNS.numeric, *range(4, 4 + vectors[0])))
+    with torch.no_grad():
+        x = made.embedding(*(torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric)))
+    width = 4 * (6 + len(vectors))
+    expected = torch.cat([x[:, 4:8], x[:, 12:20], x[:, 24:28], x[:, width + 1 : width + 3]], dim=1)
+    torch.testing.assert_close(ColumnEmbedding(made.embedding, items)(batch), expected)
+    fused = FusedHiNet(made, items)
+    for logits in (fused.rank(fused.user(batch), fused.items(batch), 2), fused.rank_rows(fused.user(batch), batch, 2)):
+        torch.testing.assert_close(logits, forward(made, batch), rtol=0, atol=1e-5)

@@ -16,7 +16,12 @@ pytestmark = pytest.mark.unit
 
 
 def data_spec(
-    tables: Sequence[int], columns: Sequence[int], bags: Sequence[int], lengths: Sequence[int], numeric: int = 0
+    tables: Sequence[int],
+    columns: Sequence[int],
+    bags: Sequence[int],
+    lengths: Sequence[int],
+    numeric: int = 0,
+    vectors: Sequence[int] = (),
 ) -> DataSpec:
     """Data with one scenario and one task."""
     return DataSpec(
@@ -27,6 +32,7 @@ def data_spec(
         numeric=numeric,
         scenarios=1,
         task_outputs=(1,),
+        vectors=vectors,
     )
 
 
@@ -62,6 +68,25 @@ def test_the_embedding_is_one_lookup_per_column_bag_means_and_numbers(data: st.D
             parts.append(torch.stack(inside).mean(0) if inside else torch.zeros(width))
         torch.testing.assert_close(x[row], torch.cat([*parts, numeric[row]]))
     assert x.shape == (rows, embed.width)
+
+
+def test_a_vector_is_a_field_of_its_own_and_the_numbers_come_last() -> None:
+    """Each vector times its matrix, in its own place; the mean vector, which is encoded as zeros, stays zeros."""
+    embed = FeatureEmbedding(data_spec((4,), (0,), (), (), 6, (3, 2)), EmbeddingConfig(embedding_width=5))
+    numeric = torch.randn(7, 6)
+    x = embed(torch.zeros(7, 1).int(), torch.zeros(7, 0).int(), numeric)
+    first, second = (project.weight for project in embed.projections)
+    expected = [embed.weight[[0] * 7], numeric[:, 1:4] @ first.t(), numeric[:, 4:] @ second.t(), numeric[:, :1]]
+    torch.testing.assert_close(x, torch.cat(expected, dim=1))
+    assert x.shape == (7, embed.width)
+    assert embed.fields == 3
+    assert not embed(torch.zeros(1, 1).int(), torch.zeros(1, 0).int(), torch.zeros(1, 6))[:, 5:].any()
+
+
+def test_vectors_that_do_not_fit_are_refused() -> None:
+    """More numbers in vectors than a row has."""
+    with pytest.raises(ValueError, match="vectors of widths"):
+        data_spec((4,), (0,), (), (), 4, (3, 2))
 
 
 def test_padding_of_bags_trains_nothing() -> None:

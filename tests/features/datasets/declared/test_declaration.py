@@ -44,6 +44,15 @@ def test_bounds_of_a_timestamp_are_dates(tmp_path):
     assert timestamp.minimum == datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC).timestamp()
 
 
+def test_a_vector_is_a_line_of_words(tmp_path):
+    """Kind, type and length; the type may be left out."""
+    for words in ("vector float32_list length 64 nullable", "vector length 64 nullable"):
+        text = small_log.DECLARATION.replace("age: numeric int64 nullable", f"age: {words}")
+        assert _read(tmp_path, text).declared_schema().users[1] == Column(
+            name="age", role=Role.FEATURE, dtype=DType.FLOAT32_LIST, kind=Kind.VECTOR, length=64, nullable=True
+        )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -53,6 +62,13 @@ def test_bounds_of_a_timestamp_are_dates(tmp_path):
         ("age: numeric int64 nullable", "age: {kind: numeric, typ: int64}", "users.columns.age.typ"),
         (", values: [home, search]}", "}", "one column of role scenario, with its values"),
         ("uid: user int64", "uid: categorical int64", "exactly one column of role user"),
+        ("age: numeric int64 nullable", "age: vector length", "'length' is no role, kind, type or flag"),
+        ("age: numeric int64 nullable", "age: vector", "column age: a vector needs a length from 1"),
+        ("age: numeric int64 nullable", "age: {kind: vector, length: 0}", "a vector needs a length from 1"),
+        ("age: numeric int64 nullable", "age: {kind: vector, length: 2, domain: x}", "a vector has no vocabulary"),
+        ("age: numeric int64 nullable", "age: {kind: vector, length: 2, minimum: 0}", "float32_list has no minimum"),
+        ("age: numeric int64 nullable", "age: {kind: vector, length: 2, log: true}", "log is for numeric features"),
+        ("age: numeric int64 nullable", "age: {kind: vector, type: float32, length: 2}", "cannot be stored as float32"),
         ("requires: click", "requires: click_again", "requires unknown task click_again"),
         ("files: users.csv", "file: users.csv", "users.file"),
     ],

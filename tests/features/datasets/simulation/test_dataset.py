@@ -190,3 +190,22 @@ def test_any_size(impressions, users, items, days, seed):
         if column.minimum is not None:
             maximum = np.inf if column.maximum is None else column.maximum
             assert rows[column.name].dropna().between(column.minimum, maximum).all(), column.name
+
+
+def test_images_show_flavour_and_quality_and_change_nothing_else(log):
+    """The latents of a click are a linear function of the image, up to noise; the events stay as they were.
+
+    Against the best linear guess of each latent; without the option there is no such column.
+    """
+    size = dataset(image_length=16)
+    source, plain = simulation.read(size), simulation.read(dataset())
+    pd.testing.assert_frame_equal(source.items.drop(columns="image"), plain.items)
+    pd.testing.assert_frame_equal(next(source.chunks()), next(plain.chunks()))
+    assert [c.name for c in source.schema.items if c not in plain.schema.items] == ["image"]
+    items = platform.build_platform(size.simulation).items
+    known = source.items["image"].notna().to_numpy()
+    assert 0.9 < known.mean() < 1
+    images = np.column_stack([np.stack(source.items["image"][known]), np.ones(known.sum())])
+    for latent in (items.quality, *items.flavour[:, :-1].T):
+        guess = images @ np.linalg.lstsq(images, latent[known], rcond=None)[0]
+        assert 0.8 < np.corrcoef(guess, latent[known])[0, 1] < 0.995

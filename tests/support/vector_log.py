@@ -1,0 +1,133 @@
+"""A declared log with vectors of impressions, users and items, and its way through every stage to a trained model."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.yaml_file import dump_yaml, read_yaml
+from features.aggregate import aggregate
+from features.encode import encode
+from features.ingest import ingest
+from features.join import join
+from features.materialize import materialize
+from features.summarize import summarize
+from features.validate import validate
+from models.evaluate import evaluate
+from models.train import train
+from tests.support import world
+from tests.support.tiny_project import MODEL, ONLINE
+
+DECLARATION = """\
+name: pictures
+events:
+  files: events.parquet
+  columns:
+    timestamp: timestamp
+    uid: user string
+    picture: item int64
+    page: {role: scenario, values: [home, search]}
+    query: vector length 2 nullable
+    click: label
+users:
+  files: users.csv
+  columns:
+    taste: {kind: vector, length: 3, sql: "taste::float[]"}
+items:
+  files: items.parquet
+  columns:
+    image: {kind: vector, length: 3, nullable: true, description: embedding of the picture}
+"""
+USERS, ITEMS, LENGTH = 40, 30, 3
+BROKEN = {ITEMS - 1: [1.0, 2.0], ITEMS - 2: [1.0, float("nan"), 2.0]}  # images that the quality gate refuses
+IDS = np.append(np.arange(1, ITEMS), 2**63 - 1) * np.where(np.arange(ITEMS) % 2, 1, -1)  # int64 to its limits
+
+
+def users() -> list[str]:
+    """Ids of 1 to 900 characters."""
+    return [chr(0x4E00 + index) * (1 + 23 * index) for index in range(USERS)]
+
+
+def frames(rows: int = 4000) -> dict[str, pa.Table]:
+    """Events, users and items: a picture is clicked whose image points where the user's taste does."""
+    random = np.random.default_rng(3)
+    tastes, images = (random.normal(size=(count, LENGTH)).astype(np.float32) for count in (USERS, ITEMS))
+    user, item = random.integers(0, USERS, rows), random.integers(0, ITEMS, rows)
+    seconds = np.sort(random.integers(0, 8 * 86_400, rows))
+    chance = 1 / (1 + np.exp(-1.5 * (tastes[user] * images[item]).sum(axis=1)))
+    queries = random.normal(size=(rows, 2)).astype(np.float32).tolist()
+    pictures = [None, *images[1:].tolist()]
+    for index, image in BROKEN.items():
+        pictures[index] = image
+    events = {
+        "timestamp": pa.array(pd.Timestamp("2026-01-05") + pd.to_timedelta(seconds, unit="s")).cast(pa.timestamp("us")),
+        "uid": np.array(users(), dtype=object)[user],
+        "picture": IDS[item],
+        "page": random.choice(["home", "search"], rows),
+        "query": [query if index % 3 else None for index, query in enumerate(queries)],
+        "click": random.random(rows) < chance,
+    }
+    return {
+        "events": pa.table(events),
+        "users": pa.table({"uid": users(), "taste": [json.dumps(taste) for taste in tastes.tolist()]}),
+        "items": pa.table({"picture": IDS, "image": pictures}),
+    }
+
+
+def write(folder: Path, declaration: str = DECLARATION) -> Path:
+    """Write the log into `folder`: vectors as lists of doubles, and as text; returns the declaration's path."""
+    folder.mkdir(parents=True)
+    log = frames()
+    for name in ("events", "items"):
+        pq.write_table(log[name], folder / f"{name}.parquet")
+    log["users"].to_pandas().to_csv(folder / "users.csv", index=False)
+    (folder / "dataset.yaml").write_text(declaration)
+    return folder / "dataset.yaml"
+
+
+def build(root: Path, declaration: str = DECLARATION) -> Path:
+    """Every stage from the raw log to metrics of a trained HiNet, under `root`; returns it."""
+    write(root / "log", declaration)
+    changes = {"encode__minimum_count": 2, "train__epochs": 3, "train__batch_size": 128, "drift__fewest_rows": 50}
+    world.write_params(root, **changes, validate__tolerance=0.2, train__device="cpu")
+    plain = read_yaml(root / "params.yaml")
+    plain["dataset"] |= {"name": "declared", "path": "log"}
+    (root / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
+    with contextlib.chdir(root):
+        _build()
+    return root
+
+
+def _build() -> None:
+    data, schema, features = Path("data"), Path("data/schema.json"), Path("data/features")
+    encoder, reference, tensors = Path("artifacts/encoder.json"), Path("artifacts/reference.json"), data / "tensors"
+    ingest(schema=schema, out=data / "ingested", truth=data / "truth")
+    validate(
+        schema=schema,
+        ingested=data / "ingested",
+        out=data / "validated",
+        quarantine=data / "quarantine",
+        report=Path("validation.json"),
+        docs=Path("docs"),
+    )
+    aggregate(schema=schema, validated=data / "validated", out=features)
+    join(schema=schema, validated=data / "validated", features=features, out=data / "training")
+    views = features / "views.json"
+    encode(schema=schema, views=views, training=data / "training", encoder=encoder, out=tensors)
+    summarize(schema=schema, encoder=encoder, training=data / "training", out=reference)
+    copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
+    train(model="hinet", **copied, tensors=tensors, out=MODEL)
+    evaluate(
+        models=[MODEL],
+        tensors=tensors,
+        truth=data / "truth",
+        schema=schema,
+        out=Path("metrics.json"),
+        plots_out=Path("plots"),
+        predictions=Path("predictions"),
+    )
+    materialize(schema=schema, features=features, online=ONLINE)
