@@ -39,6 +39,7 @@ class Simulation(Section):
     start: Day  # text in the YAML: DVC knows no dates
     seed: Seed
     image_length: Annotated[int, Field(ge=0, le=4096)] = 0
+    position_effect: Annotated[float, Field(ge=0, le=5)] = 0
     shift: Shift
 
     @pydantic.model_validator(mode="after")

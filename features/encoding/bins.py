@@ -32,6 +32,7 @@ class Measure(StrEnum):
     AGE = "age"  # of a sequence: days from its newest value to the impression
     NORM = "norm"  # of a vector
     COSINE = "cosine"  # of a vector, with the mean vector of training
+    POSITION = "position"  # of an impression, where one is known: a scored impression without an event has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class Bins:
         """SQL: the number that is counted, over rows with `__date`, the day of the impression since 1970."""
         numbers = {
             Measure.VALUE: sql.column(self.column),
+            Measure.POSITION: sql.column(self.column),
             Measure.LENGTH: f"len({sql.column(self.column)})",
             Measure.AGE: f"__date - {sql.column(newest_day(self.column))}",
             Measure.NORM: self._of_vector("sqrt(list_dot_product({0}, {0}))"),
@@ -133,13 +135,15 @@ class Bins:
         return plain if self.centroid else {name: value for name, value in plain.items() if name != "centroid"}
 
 
-def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder) -> tuple[Bins, ...]:
-    """Bins of every column of the encoder, fitted on the relation `training` of the connection.
+def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder, position: str | None = None) -> tuple[Bins, ...]:
+    """Bins of every column of the encoder, and of `position`, fitted on the relation `training` of the connection.
 
     It has `__date`, the day of the impression since 1970.
     """
     present = {name for name, *_ in connection.execute("describe training").fetchall()}
     unfitted = [bins for column in encoder.columns for bins in _of_column(column, encoder, present)]
+    if position is not None:
+        unfitted.append(Bins(name=position, column=position, kind=Kind.NUMERIC, measure=Measure.POSITION))
     return tuple(_fitted(connection, encoder, bins) for bins in unfitted)
 
 

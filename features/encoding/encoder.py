@@ -95,6 +95,15 @@ class Encoder:
         plain = [column for column in self._of(Kind.NUMERIC) for _ in range(1 + column.nullable)]
         return (*plain, *(c for c in self._of(Kind.VECTOR) for _ in range((c.length or 0) + c.nullable)))
 
+    @property
+    def number_names(self) -> Iterator[str]:
+        """A name for each of the P numbers: its column's, with the dimension of a vector; (missing) of a flag."""
+        for column in dict.fromkeys(self.numbers):
+            dimensions = (f"{column.name}[{dimension}]" for dimension in range(1, 1 + (column.length or 0)))
+            yield from dimensions if column.is_vector else (column.name,)
+            if column.nullable:
+                yield f"{column.name} (missing)"
+
     def encode(self, rows: pa.Table) -> Batch:
         """The tensors of `rows`, which must hold every column by name; raises SchemaError on an unknown scenario."""
         categorical = [self._lookup(c, _flat(rows, c.name)) for c in self._of(Kind.CATEGORICAL)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from common.errors import SchemaError
-from features.encoding.bins import MISSING, OTHER, UNKNOWN, Bins, fit_bins
+from features.encoding.bins import MISSING, OTHER, UNKNOWN, Bins, Measure, fit_bins
 from features.encoding.encoder import Encoder
 from features.encoding.held_out import count_held_out
 from features.encoding.histograms import Counts, Days, Histograms
@@ -34,7 +34,7 @@ def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
     """Bins fitted on the Parquet file `rows` (the training rows), and the histograms of these rows."""
     query = f"select *, {_day_of_impression(schema)} as __date from ({select_rows(rows, schema)})"
     with _connect(query, "training") as connection:
-        bins = fit_bins(connection, encoder)
+        bins = fit_bins(connection, encoder, schema.position)
     first, last = day_span(rows, schema)
     period = -(-((last - first).days + 1) // DAYS)
     histograms = count_histograms(rows, schema, encoder, bins, period_days=period)
@@ -183,6 +183,7 @@ def _count_numbers(bins: Bins) -> str:
         f"case when not isnan(value) then greatest(least(value, {LARGEST}), -{LARGEST}) end"  # least(null, 1) is 1
     )
     scaled = signed_log_sql("clipped") if bins.log else "clipped"
+    known = f" where {sql.column(bins.column)} is not null" if bins.measure is Measure.POSITION else ""
     part = f"case when clipped is not null then greatest(least(clipped / {bins.unit!r}, 1e6), -1e6) end"
     return f"""
         select __scenario as scenario, __period as period, bin, count(*) as rows, sum((scaled * 1e6)::bigint) as scaled,
@@ -190,7 +191,7 @@ def _count_numbers(bins: Bins) -> str:
         from (select *, {scaled} as scaled, {part} as part from (select __scenario, __period, {clipped} as clipped,
                      case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
                           when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
-              from (select __scenario, __period, {bins.number} as value from rows)))
+              from (select __scenario, __period, {bins.number} as value from rows{known})))
         group by all"""
 
 

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from common.errors import SchemaError
 from features.encoding.encoder import Batch, Encoder, stack_columns
+from features.encoding.positions import position_index
 from features.schema import Schema, Task
 
 BATCH_ROWS = 100_000
-CHOICE_SET, WEIGHT = "choice_set", "weight"  # the files of arrays that only some schemas have
+CHOICE_SET, POSITION, WEIGHT = "choice_set", "position", "weight"  # files of arrays that only some schemas have
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,16 @@ class Tensors(Batch):
     """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code).
 
     The label of a multi-class task is the index of its class. `choice_set` int64 [N] (a code) says which rows are
-    candidates of one choice; None where the schema has no choice task. `weight` float32 [N] says how much a row counts;
-    None where the schema has no weight.
+    candidates of one choice; None where the schema has no choice task. `position` int32 [N] is the index of the
+    position at which a row was shown (features/encoding/positions.py); None where the schema has no position. `weight`
+    float32 [N] says how much a row counts; None where the schema has no weight.
     """
 
     labels: NDArray[np.float32]
     event_id: NDArray[np.int64]
     user: NDArray[np.int64]
     choice_set: NDArray[np.int64] | None = None
+    position: NDArray[np.int32] | None = None
     weight: NDArray[np.float32] | None = None
 
 
@@ -59,16 +62,18 @@ def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> No
 def open_tensors(folder: Path) -> Tensors:
     """The tensors that `write_tensors` wrote, memory-mapped."""
     names = ("categorical", "bags", "numeric", "scenario", "labels", "event_id", "user")
-    present = (name for name in (CHOICE_SET, WEIGHT) if (folder / f"{name}.npy").exists())
+    present = (name for name in (CHOICE_SET, POSITION, WEIGHT) if (folder / f"{name}.npy").exists())
     return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*names, *present)})
 
 
 def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, NDArray[Any]]:
     labels = [labels_of(task, rows[task.name]) for task in schema.tasks]
+    position = {} if schema.position is None else {POSITION: position_index(rows[schema.position].to_numpy())}
     weight = {} if schema.weight is None else {WEIGHT: rows[schema.weight].to_numpy()}
     return vars(encoder.encode(rows)) | {
         "labels": stack_columns(labels, rows.num_rows, np.float32),
         "event_id": rows[schema.event_id].to_numpy(),
+        **position,
         **weight,
     }
 

@@ -48,8 +48,8 @@ def describe_bounds(column: Column) -> str:
 
 
 def _minimum(column: Column) -> float | None:
-    """The declared minimum; of a weight by default 0."""
-    return 0.0 if column.role is Role.WEIGHT and column.minimum is None else column.minimum
+    """The declared minimum; of a position and of a weight by default 0."""
+    return 0.0 if column.role in (Role.POSITION, Role.WEIGHT) and column.minimum is None else column.minimum
 
 
 def listed(values: tuple[str | int, ...], most: int = 12) -> str:

@@ -77,22 +77,21 @@ def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Measurem
         "labels": ("float32", len(schema.tasks)),
         "event_id": ("int64", None),
         "user": ("int64", None),
-        **({} if schema.choice_set is None else {"choice_set": ("int64", None)}),
-        **({} if schema.weight is None else {"weight": ("float32", None)}),
     }
+    of_some = {"choice_set": "int64", "weight": "float32", "position": "int32"}  # arrays that only some schemas have
+    wanted |= {name: (dtype, None) for name, dtype in of_some.items() if getattr(schema, name) is not None}
     actual = [_shape(folder / f"{name}.npy") for name in wanted]
     rules = (
         expect_equal("rows lost or added", "rows", "Every array has as many rows as the Parquet file"),
         expect_equal("array of another type", "type", "Every array is there, with its type and width"),
     )
-    types = [_type_name(*pair) for pair in wanted.values()]
     table = pa.table(
         {
             "array": list(wanted),
             "rows": [count for count, _ in actual],
             "wanted rows": [rows] * len(wanted),
             "type": [text for _, text in actual],
-            "wanted type": types,
+            "wanted type": [_type_name(*pair) for pair in wanted.values()],
         }
     )
     return Measurements(key="array", rows=table, rules=rules)
@@ -138,9 +137,8 @@ def _events(schema: Schema, rows: Path, tensors: Tensors) -> Measurements:
 
 def _repeated(ids: np.ndarray) -> list[int]:
     """Ids that occur more than once, in order; DuckDB spills to disk what does not fit."""
-    table = pa.table({"id": pa.array(np.asarray(ids))})
     with connect() as connection:
-        connection.register("event_ids", table)
+        connection.register("event_ids", pa.table({"id": pa.array(np.asarray(ids))}))
         query = "select id from event_ids group by id having count(*) > 1 order by id"
         return [id_ for (id_,) in connection.execute(query).fetchall()]
 
@@ -215,8 +213,7 @@ def _categorical(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]
 
 
 def _bags(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:
-    layout, start = encoder.layout, 0
-    lists = [column.name for column in encoder.columns if column.is_list]
+    layout, start, lists = encoder.layout, 0, [column.name for column in encoder.columns if column.is_list]
     for name, table, length in zip(lists, layout.bag_tables, layout.bag_lengths, strict=True):
         bag, start = tensors.bags[:, start : start + length], start + length
         low, high = _extremes(bag)
@@ -246,7 +243,7 @@ def _scenario(encoder: Encoder, tensors: Tensors) -> dict[str, Any]:
 
 def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
     """How many values of each number are not finite, and how many lie beyond the limit."""
-    names = list(_number_names(encoder))
+    names = list(encoder.number_names)
     wild = sum(np.count_nonzero(~np.isfinite(block), axis=0) for block in _blocks(tensors.numeric))
     far = sum(np.count_nonzero(np.abs(block) > LIMIT, axis=0) for block in _blocks(tensors.numeric))
     rules = (
@@ -260,15 +257,6 @@ def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
         "beyond the limit": pa.array(np.atleast_1d(far)[: len(names)], pa.int64()),
     }
     return Measurements(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
-
-
-def _number_names(encoder: Encoder) -> Iterator[str]:
-    """A name for each number of a row: its column's, with the dimension of a vector; (missing) where it is a flag."""
-    for column in dict.fromkeys(encoder.numbers):
-        dimensions = range(1, 1 + (column.length or 0))
-        yield from (f"{column.name}[{dimension}]" for dimension in dimensions) if column.is_vector else (column.name,)
-        if column.nullable:
-            yield f"{column.name} (missing)"
 
 
 def _labels(schema: Schema, tensors: Tensors) -> Measurements:

@@ -42,6 +42,7 @@ class Role(StrEnum):
     ITEM = "item"
     SCENARIO = "scenario"
     CHOICE_SET = "choice_set"  # what the candidates of one choice have in common: an id, never a feature
+    POSITION = "position"  # at which the impression was shown, from 0 or from 1: its bias is learned, never a feature
     LABEL = "label"
     WEIGHT = "weight"  # how much an impression counts in loss and weighted metrics: measured, never a feature
     FEATURE = "feature"

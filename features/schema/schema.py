@@ -108,6 +108,12 @@ class Schema:
                     f"column {column.name}: a choice_set is an int64 or string that is never null (a row "
                     "outside every choice is a set by itself)"
                 )
+        columns = [(table, column) for table, declared in self.tables.items() for column in declared]
+        positions = [f"{table}.{column.name}" for table, column in columns if column.role is Role.POSITION]
+        if len(positions) > 1 or any(not name.startswith("events.") for name in positions):
+            raise SchemaError(
+                f"data set {self.name}: expected at most one column of role position, in events, found {positions}"
+            )
         labels = {column.name: column for column in self.by_role(Role.LABEL)}
         for task in self.tasks:
             task.check_label(labels[task.name].dtype, labels[task.name].values)
@@ -171,6 +177,11 @@ class Schema:
     def weight(self) -> str | None:
         """Name of the column with the weight of an impression; None where each one counts as 1."""
         return next((column.name for column in self._weights("events")), None)
+
+    @property
+    def position(self) -> str | None:
+        """Name of the column with the position at which the impression was shown; None where the log does not say."""
+        return next((column.name for column in self.by_role(Role.POSITION)), None)
 
     def by_role(self, *roles: Role) -> tuple[Column, ...]:
         """The columns of events that have one of these roles, in declared order."""

@@ -60,6 +60,7 @@ _TYPES = {  # by role: those that the pipeline can store, sort and compare; thos
     "user": {"int64", "string"},
     "item": {"int64", "string"},
     "scenario": {"string"},
+    "position": {"int64"},
     "label": {"int8", "int64", "string"},
     "newest_day": {"int64"},
     "weight": {"float32"},
@@ -83,6 +84,8 @@ def check_declaration(column: Declared) -> None:
         raise SchemaError(f"column {column.name}: log is for numeric features, found kind {column.kind}")
     if column.role == "weight" and column.minimum is not None and column.minimum < 0:
         raise SchemaError(f"column {column.name}: a weight is at least 0, found minimum {column.minimum}")
+    if column.role == "position" and column.minimum is not None and column.minimum < 0:
+        raise SchemaError(f"column {column.name}: a position counts from 0 or from 1, found minimum {column.minimum}")
     _check_bounds(column)
     _check_values(column)
 

@@ -64,7 +64,7 @@ def item_columns(encoder: Encoder, schema: Schema, views: Iterable[View]) -> Col
 def remaining_columns(embedding: FeatureEmbedding, columns: ColumnIndices) -> ColumnIndices:
     """The columns of the embedding that are not among `columns`."""
     fields, bags = len(embedding.offsets), len(embedding.bag_lengths)
-    counts = (fields, bags, embedding.plain + sum(project.in_features for project in embedding.projections))
+    counts = (fields, bags, embedding.plain + sum(embedding.vector_widths))
     pairs = zip(counts, columns, strict=True)
     return ColumnIndices(*(tuple(i for i in range(count) if i not in taken) for count, taken in pairs))
 
@@ -121,7 +121,7 @@ class ColumnEmbedding:
         kinds = (columns.categorical, _bag_positions(embedding, columns), columns.numeric)
         self.categorical, self.bags, numeric = (np.array(kind, np.int64) for kind in kinds)
         self.numeric = numeric[numeric < embedding.plain]
-        spans, matrices = _vector_spans(embedding), [project.weight.detach() for project in embedding.projections]
+        spans, matrices = _vector_spans(embedding), [weight.detach() for weight in embedding.projections.parameters()]
         self.vectors = [(spans[vector], matrices[vector]) for vector in _vectors_of(embedding, columns)]
         self.offsets = torch.cat([embedding.offsets[self.categorical], embedding.bag_offsets[self.bags]])  # [L]
         sizes = [1] * len(self.categorical) + [embedding.bag_lengths[bag] for bag in columns.bags]
@@ -170,7 +170,7 @@ def _positions_in_x(embedding: FeatureEmbedding, columns: ColumnIndices) -> list
 
 def _vector_spans(embedding: FeatureEmbedding) -> list[slice]:
     """The positions of each vector's numbers among those of encoded rows."""
-    ends = list(accumulate((project.in_features for project in embedding.projections), initial=embedding.plain))
+    ends = list(accumulate(embedding.vector_widths, initial=embedding.plain))
     return [slice(start, end) for start, end in pairwise(ends)]
 
 

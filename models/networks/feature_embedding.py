@@ -55,6 +55,7 @@ class FeatureEmbedding(nn.Module):
         starts, width = [0, *accumulate(data.table_rows)], config.embedding_width
         self.bag_lengths, self.sparse = list(data.bag_lengths), False  # see models/networks/sparse_embeddings.py
         embedded, self.plain = len(data.categorical_tables) + len(data.bag_lengths), data.numeric - sum(data.vectors)
+        self.vector_widths = list(data.vectors)
         self.fields = embedded + len(data.vectors) + (2 if config.neighbours else 0)
         self.width = self.fields * width + self.plain
         self.weight = nn.Parameter(torch.randn(starts[-1], width) * INITIAL_DEVIATION)
@@ -83,7 +84,7 @@ class FeatureEmbedding(nn.Module):
 
     def split_numbers(self, numeric: Tensor) -> tuple[Tensor, ...]:
         """The numbers [B, P] as those that are no vector's, and each vector."""
-        return torch.split(numeric, [self.plain, *(project.in_features for project in self.projections)], dim=1)
+        return torch.split(numeric, [self.plain, *self.vector_widths], dim=1)
 
     def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
         """The mean [B, E] of each bag over its ids [B, L, E] that are `present` [B, L]."""

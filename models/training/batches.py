@@ -16,9 +16,9 @@ SCORE_ROWS = 8192  # rows of a batch where no gradient is needed
 
 
 class TensorBatch(NamedTuple):
-    """Rows as tensors: ids [B, F], bag ids [B, L], numbers [B, P], scenarios [B], labels [B, T], weights [B, W].
+    """Rows as tensors: ids [B, F], bag ids [B, L], numbers [B, P], scenarios [B], labels [B, T].
 
-    W is 1, or 0 where the rows have no weight.
+    Positions are [B, 1], or [B, 0] where the rows have none; weights [B, W] likewise, W is 1 or 0.
     """
 
     categorical: Tensor
@@ -26,6 +26,7 @@ class TensorBatch(NamedTuple):
     numeric: Tensor
     scenario: Tensor
     labels: Tensor
+    position: Tensor
     weight: Tensor
 
     def select(self, rows: Tensor) -> "TensorBatch":
@@ -50,7 +51,8 @@ class BatchLoader:
     """
 
     def __init__(self, tensors: Tensors, device: torch.device, resident_bytes: int = RESIDENT_BYTES) -> None:
-        columns = {name: getattr(tensors, name) for name in TensorBatch._fields} | {"weight": _weights(tensors)}
+        columns = {name: getattr(tensors, name) for name in TensorBatch._fields}
+        columns |= {"position": _positions(tensors), "weight": _weights(tensors)}
         self.columns = list(columns.values())
         self.count, self.device = len(tensors.scenario), device
         row_bytes = sum(column.nbytes for column in self.columns) // max(self.count, 1)
@@ -96,6 +98,12 @@ def _weights(tensors: Tensors) -> NDArray[np.float32]:
     """The weights [N, 1], or nothing [N, 0]."""
     weight = tensors.weight
     return np.empty((len(tensors.scenario), 0), np.float32) if weight is None else weight[:, None]
+
+
+def _positions(tensors: Tensors) -> NDArray[np.int32]:
+    """The positions [N, 1], or nothing [N, 0]."""
+    position = tensors.position
+    return np.empty((len(tensors.scenario), 0), np.int32) if position is None else position[:, None]
 
 
 def _mask(ids: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ from models.training.distributed import SINGLE_PROCESS, Group
 from models.training.guards import check_cells, check_finite, check_recipe, check_rows, warn_of_explosion
 from models.training.loss import relative, weighted_loss
 from models.training.optim import Recipe
+from models.training.position_bias import drop_positions, with_position_bias
 from models.training.train_state import EpochResult, LossPoint, TrainState, epoch_generator
 
 LOSS_CHECK_STEPS, LOSS_CHECKS = 50, 20
@@ -83,7 +84,8 @@ def fit(
     check_rows(train, valid, scenarios, names)
     check_recipe(recipe, resolve_device(device), group.size)
     weights = torch.ones(len(scenarios), len(names)) if cell_weights is None else cell_weights
-    state = TrainState(network, recipe, resolve_device(device))
+    trained = with_position_bias(network, train, scenarios=len(scenarios), tasks=declared)
+    state = TrainState(trained, recipe, resolve_device(device))
     loop = TrainingLoop(
         state, weights.to(state.device), checkpoint, group, tasks=declared, choice_set=valid.choice_set, observe=observe
     )
@@ -98,7 +100,7 @@ def fit(
             loop.save()
             if group.is_main:
                 progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(declared))}", file=sys.stderr)
-    network.load_state_dict(state.best_weights)
+    trained.load_state_dict(state.best_weights)
     return FitResult(epochs=tuple(state.epochs), best=state.best)
 
 
@@ -170,7 +172,9 @@ class TrainingLoop:
         state.network.train()
         for batch in rows.shuffled(self.recipe.batch_size, order, skip=state.steps):
             steps = state.average.steps
-            state.total_loss += self.run_step(batch.mask_ids(self.recipe.unknown_share, state.mask_generator))
+            batch = batch.mask_ids(self.recipe.unknown_share, state.mask_generator)
+            batch = batch._replace(position=drop_positions(batch.position, state.mask_generator))
+            state.total_loss += self.run_step(batch)
             state.average.steps = steps + 1  # a replayed step runs no Python
             state.steps += 1
             progress.update(len(batch.scenario))
@@ -186,7 +190,7 @@ class TrainingLoop:
         """One step of Adam on the batch, shared with the other processes; returns the loss, on the device."""
         shard, share = self.group.shard(batch._replace(weight=relative(batch.weight)))
         with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = self.state.network(shard.categorical, shard.bags, shard.numeric, shard.scenario)
+            logits = self.state.network(*shard[:4], *shard.position.unbind(1))
         loss = share * self.loss(logits.float(), shard.labels, shard.scenario, shard.weight)
         self.state.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -233,10 +237,10 @@ class TrainingLoop:
         return {"valid_loss": loss, "valid_mean": mean, "valid_metrics": metrics}
 
     def _score(self, number: int, batch: TensorBatch) -> Tensor:
-        """Logits [B, O]; zeros for the batches of other processes."""
+        """Logits [B, O], with the bias of positions; zeros for the batches of other processes."""
         if number % self.group.size != self.group.rank:
             return batch.labels.new_zeros(len(batch.labels), sum(self.outputs))
-        logits: Tensor = self.state.average.network(*batch[:4])
+        logits: Tensor = self.state.average.network(*batch[:4], *batch.position.unbind(1))
         return logits
 
 

@@ -80,6 +80,8 @@ class ColumnInScenario:
         value = statistics.psi(now, then)
         moved, moved_bin = statistics.largest_move(now, then)
         rows = int(windows.current.rows[:, self.scenario].sum()), int(windows.reference_rows(bins)[self.scenario])
+        if bins.measure is Measure.POSITION:  # of rows without one nothing is counted
+            rows = int(self.now.sum()), int(self.then.sum())
         scale = self._scale() if bins.numeric else None
         explained = bins.numeric and self.growth.explains(scale[0] if scale else None)
         return {

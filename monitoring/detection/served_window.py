@@ -25,7 +25,7 @@ MOST_MINUTES = 527_040
 ROWS = 131_072  # of a row group, and in memory at once
 REQUEST, SERVED_AT, POSITION, MODEL, SCORE = "request_id", "served_at", "place", "model_tag", "score_"  # its columns
 ARM = "ab_arm"  # of those, only during an A/B test
-_FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.WEIGHT, Role.CHOICE_SET)  # roles of columns that only an event has
+_FROM_EVENT = (Role.EVENT_ID, Role.LABEL, Role.WEIGHT, Role.CHOICE_SET, Role.POSITION)  # columns that only events have
 
 
 def write_served_window(

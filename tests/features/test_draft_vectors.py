@@ -1,4 +1,4 @@
-"""The command `features.draft`: vectors, by lists and texts of a fixed length."""
+"""The command `features.draft`: vectors, by lists and texts of a fixed length, and positions, by their names."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def line_of(folder: Path, name: str, *files: str) -> str:
     ("values", "line"),
     [
         ([[0.5, 1.5], [1.0, 2.0], None], "image: {kind: vector, length: 2, nullable: true} # lists of 2 numbers"),
-        (["[0.5, 1]", "[-1e-3, 2]", "[1, 2]"], "image: {kind: vector, length: 2} # texts that are lists of 2 numbers"),
+        (["[0.5, 1]", "[-1e-3, 2]", "[1, 2]"], "image: {kind: vector, length: 2} # lists of 2 numbers"),
         ([[0.5], [1.0, 2.0], [3.0]], "image: {kind: multi_valued"),
         ([[1, 2], [3, 4], [5, 6]], "image: {kind: multi_valued, type: int64_list"),
     ],
@@ -50,3 +50,14 @@ def test_arrays(tmp_path: Path) -> None:
     (image,) = (column for column in log.schema.items if column.name == "image")
     assert (image.dtype, image.length) == ("float32_list", 3)
     assert pa.array(log.items["image"]).to_pylist()[1] == [np.float32(n / 7) for n in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("name", ["position", "rank", "item_pos", "slot"])
+def test_positions(tmp_path: Path, name: str) -> None:
+    """Integers from 0 or 1 whose name is that of a place in a list; the draft is read as it is."""
+    events = small_log.frames(rows=300)["events"]
+    events[name] = 1 + np.arange(300) % 7
+    events.to_parquet(tmp_path / "events.parquet")
+    line = line_of(tmp_path, name, "events.parquet")
+    assert line.startswith(f"{name}: position # 1 to 7, and its name is that of a place in a list; DECIDE")
+    assert declared.read(small_log.dataset(tmp_path / "drafted.yaml")).schema.position == name

@@ -1,4 +1,4 @@
-"""A declared log with vectors of impressions, users and items, and its way through every stage to a trained model."""
+"""A declared log with vectors and positions, and its way through every stage to a trained model."""
 
 import contextlib
 import json
@@ -32,6 +32,7 @@ events:
     picture: item int64
     page: {role: scenario, values: [home, search]}
     query: vector length 2 nullable
+    rank: position
     click: label
 users:
   files: users.csv
@@ -42,23 +43,27 @@ items:
   columns:
     image: {kind: vector, length: 3, nullable: true, description: embedding of the picture}
 """
-USERS, ITEMS, LENGTH = 40, 30, 3
+USERS, ITEMS, LENGTH, RANKS = 40, 30, 3, 8
 BROKEN = {ITEMS - 1: [1.0, 2.0], ITEMS - 2: [1.0, float("nan"), 2.0]}  # images that the quality gate refuses
-IDS = np.append(np.arange(1, ITEMS), 2**63 - 1) * np.where(np.arange(ITEMS) % 2, 1, -1)  # int64 to its limits
+IDS = np.array([0, 2**63 - 1, -(2**63), *range(-ITEMS, -3)])  # int64 to its limits
+LONGEST = 100_000  # characters of an id
 
 
 def users() -> list[str]:
-    """Ids of 1 to 900 characters."""
-    return [chr(0x4E00 + index) * (1 + 23 * index) for index in range(USERS)]
+    """Ids of 1 to 900 characters, and one of LONGEST."""
+    return [chr(0x4E00 + index) * (1 + 23 * index) for index in range(USERS - 1)] + ["a" * LONGEST]
 
 
-def frames(rows: int = 4000) -> dict[str, pa.Table]:
-    """Events, users and items: a picture is clicked whose image points where the user's taste does."""
+def frames(rows: int = 3000) -> dict[str, pa.Table]:
+    """Events, users and items: a picture is clicked whose image points where the user's taste does, and on top."""
     random = np.random.default_rng(3)
     tastes, images = (random.normal(size=(count, LENGTH)).astype(np.float32) for count in (USERS, ITEMS))
-    user, item = random.integers(0, USERS, rows), random.integers(0, ITEMS, rows)
+    images[:, 0] += 2  # so that the images have a direction in common
+    user, item = random.integers(0, USERS - 1, rows), random.integers(0, ITEMS, rows)
+    user[::200] = USERS - 1  # few, for their ids are long
     seconds = np.sort(random.integers(0, 8 * 86_400, rows))
-    chance = 1 / (1 + np.exp(-1.5 * (tastes[user] * images[item]).sum(axis=1)))
+    rank = random.integers(0, RANKS, rows)
+    chance = 1 / (1 + np.exp(-1.5 * (tastes[user] * images[item]).sum(axis=1) - np.linspace(1.5, -1.5, RANKS)[rank]))
     queries = random.normal(size=(rows, 2)).astype(np.float32).tolist()
     pictures = [None, *images[1:].tolist()]
     for index, image in BROKEN.items():
@@ -69,6 +74,7 @@ def frames(rows: int = 4000) -> dict[str, pa.Table]:
         "picture": IDS[item],
         "page": random.choice(["home", "search"], rows),
         "query": [query if index % 3 else None for index, query in enumerate(queries)],
+        "rank": rank,
         "click": random.random(rows) < chance,
     }
     return {
@@ -92,8 +98,8 @@ def write(folder: Path, declaration: str = DECLARATION) -> Path:
 def build(root: Path, declaration: str = DECLARATION) -> Path:
     """Every stage from the raw log to metrics of a trained HiNet, under `root`; returns it."""
     write(root / "log", declaration)
-    changes = {"encode__minimum_count": 2, "train__epochs": 3, "train__batch_size": 128, "drift__fewest_rows": 50}
-    world.write_params(root, **changes, validate__tolerance=0.2, train__device="cpu")
+    changes = {"encode__minimum_count": 2, "train__epochs": 4, "train__batch_size": 128, "drift__fewest_rows": 50}
+    world.write_params(root, **changes, validate__tolerance=0.2, train__device="cpu", train__learning_rate=0.01)
     plain = read_yaml(root / "params.yaml")
     plain["dataset"] |= {"name": "declared", "path": "log"}
     (root / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")

@@ -39,6 +39,7 @@ EVENT_ID = "event_id"  # of every declared log: ingest gives the ids
 DTYPE_OF_ROLE = {
     Role.TIMESTAMP: DType.TIMESTAMP,
     Role.KNOWN_AT: DType.TIMESTAMP,
+    Role.POSITION: DType.INT64,
     Role.LABEL: DType.INT8,
     Role.WEIGHT: DType.FLOAT32,
 }

@@ -65,8 +65,10 @@ def _entity_table(tables: list[RawTable], role: Role, column: RawColumn) -> tupl
 def _events_lines(events: Impressions, out: Path) -> Iterator[str]:
     rest = events.features
     labels = {column.name: guess for column in rest if (guess := guesses.label_of(column))}
-    scenario = guesses.scenario_of(column for column in rest if column.name not in labels)
-    features = [column for column in rest if column.name not in labels and column is not scenario]
+    rest = [column for column in rest if column.name not in labels]
+    position = guesses.position_of(rest)
+    scenario = guesses.scenario_of(column for column in rest if column is not position)
+    features = [column for column in rest if column not in (position, scenario)]
     yield from _files_lines(events.table, out)
     yield f"  repeated_rows: keep # {DECIDE}drop, if equal rows are one impression that was logged several times"
     yield "  columns:"
@@ -75,6 +77,8 @@ def _events_lines(events: Impressions, out: Path) -> Iterator[str]:
     yield _line(_id(events.item, Role.ITEM))
     yield _line(_scenario(scenario, [one for one in features if not set(labels) & set(one.determines)]))
     yield from map(_line, _labels(list(labels.values())))
+    if position is not None:
+        yield _line(_position(position))
     yield from (_line(_feature_of_event(column, set(labels))) for column in features)
 
 
@@ -162,6 +166,15 @@ def _scenario(column: RawColumn | None, others: list[RawColumn]) -> Guess:
         keys={"role": "scenario", **as_text, "values": [str(value) for value in column.examples]},
         why=f"{column.distinct} values, the most frequent first",
         decide="which values are scenarios of their own; leave rows of the others out by `where`",
+    )
+
+
+def _position(column: RawColumn) -> Guess:
+    return Guess(
+        name=column.name,
+        keys={"role": "position"} | ({"nullable": True} if column.nulls else {}),
+        why=f"{column.least} to {column.largest}, and its name is that of a place in a list",
+        decide="whether it is where the item was shown; its effect is learned and left out when items are ranked",
     )
 
 

@@ -1,6 +1,5 @@
 """Which role, kind and type a raw column suggests, by its name and its values, and why."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -98,6 +97,7 @@ LABEL_WORDS = {
     "hate",
     "profile",
 }
+POSITION_WORDS = {"position", "pos", "rank", "ranking", "slot"}
 OUTCOME_WORDS = {"duration", "dwell", "watch", "play", "stay", "spent", "revenue", "gmv"}
 WEIGHT_WORDS = {"weight", "sample", "importance", "row", "impression", "training", "loss"}
 RATING_WORDS = {"rating", "stars", "star", "score", "overall"}
@@ -164,6 +164,12 @@ def scenario_of(columns: Iterable[RawColumn]) -> RawColumn | None:
 def has_few_values(column: RawColumn) -> bool:
     """Whether each value may be a scenario."""
     return 2 <= column.distinct <= MOST_SCENARIOS and (column.is_integer or column.is_text)
+
+
+def position_of(columns: Iterable[RawColumn]) -> RawColumn | None:
+    """The column of integers that count from 0 or 1 whose name is one of a place in a list."""
+    counting = [c for c in columns if c.is_whole and c.words & POSITION_WORDS and c.distinct > 1]
+    return next((column for column in counting if column.least in (0, 1)), None)
 
 
 def label_of(column: RawColumn) -> Guess | None:
@@ -233,31 +239,15 @@ def _guess(column: RawColumn) -> Guess:
 
 
 def _text(column: RawColumn) -> Guess:
-    length = _length_of_vectors([str(value) for value in column.examples])
-    if length is not None:
-        keys: dict[str, Any] = {"kind": "vector", "length": length}
-        return Guess(name=column.name, keys=keys, why=f"texts that are lists of {length} numbers each: a vector")
     if column.is_unique and column.rows > FEWEST_CATEGORIES:
         return Guess(name=column.name, keys=None, why="each row has another text")
     separator = _separator([str(value) for value in column.examples])
     if separator is None:
-        keys = {"kind": "categorical", "type": "string"}
+        keys: dict[str, Any] = {"kind": "categorical", "type": "string"}
         return Guess(name=column.name, keys=keys, why=f"{column.distinct:,} different texts")
     split = f"string_split({expression(column.name)}, '{separator}')"
     keys = {"kind": "multi_valued", "type": "string_list", "length": LIST_LENGTH, "sql": split}
     return Guess(name=column.name, keys=keys, why=f"texts with {separator!r} in many values: a list")
-
-
-def _length_of_vectors(texts: list[str]) -> int | None:
-    """The length of the lists that the texts are as JSON: all the same, of numbers, some with a fraction; else None."""
-    try:
-        lists = [json.loads(text) for text in texts]
-    except ValueError:
-        return None
-    if not lists or not all(isinstance(one, list) and one and len(one) == len(lists[0]) for one in lists):
-        return None
-    types = {type(number) for one in lists for number in one}
-    return len(lists[0]) if float in types and types <= {int, float} else None
 
 
 def _separator(texts: list[str]) -> str | None:

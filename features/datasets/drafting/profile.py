@@ -1,5 +1,6 @@
 """What the values of a raw column are like: type, number of different values, extremes, examples."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ class RawColumn:
         examples: The most frequent values, at most EXAMPLES.
         determines: Flags and ratings of the same row that follow from the value: where one is a label, this leaks it.
         time_format: Of texts: how strptime reads every one of them as a time; empty where it does not.
-        vector_length: Of lists of numbers with a fraction that all have as many: how many; else None.
+        vector_length: Of lists of numbers with a fraction (or texts that are): how many all of them have; else None.
     """
 
     name: str
@@ -216,7 +217,7 @@ def _column(
         whole=is_whole,
         examples=tuple(row[0] for row in examples),
         time_format=_time_format(connection, rows_of, quoted) if kind == "VARCHAR" and distinct else "",
-        vector_length=_vector_length(connection, rows_of, quoted, kind),
+        vector_length=_length_of_texts(examples) if kind == "VARCHAR" else _length(connection, rows_of, quoted, kind),
     )
 
 
@@ -227,10 +228,22 @@ def _time_format(connection: duckdb.DuckDBPyConnection, rows_of: str, quoted: st
     return next((one for one, fit in zip(TIME_FORMATS, row, strict=True) if fit), "")
 
 
-def _vector_length(connection: duckdb.DuckDBPyConnection, rows_of: str, column: str, kind: str) -> int | None:
+def _length(connection: duckdb.DuckDBPyConnection, rows_of: str, column: str, kind: str) -> int | None:
     """The number of elements of each of the lists, where they are of floats and all have as many; else None."""
     if not kind.startswith(("FLOAT[", "DOUBLE[", "DECIMAL")) or not kind.endswith("]"):
         return None
     row = connection.execute(f"select min(len({column})), max(len({column})) from {rows_of}").fetchone()
     least, largest = row or (None, None)
     return int(largest) if largest and least == largest else None
+
+
+def _length_of_texts(examples: list[tuple[str]]) -> int | None:
+    """The same of texts that are lists as JSON has them."""
+    try:
+        lists = [json.loads(text) for (text,) in examples]
+    except ValueError:
+        return None
+    if not lists or not all(isinstance(one, list) and one and len(one) == len(lists[0]) for one in lists):
+        return None
+    types = {type(number) for one in lists for number in one}
+    return len(lists[0]) if float in types and types <= {int, float} else None

@@ -13,7 +13,9 @@ Scenarios come in pairs with similar preferences, a large one and a smaller one:
 nearby, flash_sale and late_night. An item that attracts clicks in one pair gets fewer in the others, and an item that
 attracts clicks is ordered less often after one. Profiles are noisy views of the latents, and one distance in a hundred
 is missing in the log. With `image_length` items have a vector, too, from which flavour and quality can be read; it
-changes nothing else. The numbers are in design.py; shifts.py can change the platform from one day on.
+changes nothing else. With `position_effect` popular items are shown on top, and what is on top is clicked more often;
+the true probabilities are those of an average position. The numbers are in design.py; shifts.py can change the platform
+from one day on.
 Deterministic by seed; drawn in chunks, so that memory does not grow with the impressions.
 """
 
@@ -35,11 +37,13 @@ from features.datasets.simulation.design import (
     DEVICES,
     IMAGE_MISSING_RATE,
     IMAGE_NOISE,
+    POSITION_NOISE,
+    POSITIONS,
     SCENARIOS,
     TAGS,
 )
-from features.datasets.simulation.platform import draw_impressions, logits, sigmoid
-from features.datasets.simulation.population import Items, Users
+from features.datasets.simulation.platform import Impressions, draw_impressions, logits, sigmoid
+from features.datasets.simulation.population import Floats, Items, Users
 from features.datasets.simulation.shifts import Conditions
 from features.schema import Column, DType, Kind, Role, Schema, Task
 
@@ -52,6 +56,7 @@ MISSING_DISTANCE_RATE = 0.01  # share of the distances that are not recorded
 def declare(dataset: Dataset) -> Schema:
     """Context of an impression, profiles of users and items, click and order (order only after click)."""
     start = seconds_of(dataset.simulation.start.isoformat())
+    position = Column(name="position", role=Role.POSITION, dtype=DType.INT64, minimum=1, maximum=POSITIONS)
     events = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
         Column(
@@ -77,6 +82,7 @@ def declare(dataset: Dataset) -> Schema:
             log=True,
             desc="how far the kitchen is",
         ),
+        *([position] if dataset.simulation.position_effect else []),
         Column(name="click", role=Role.LABEL, dtype=DType.INT8, values=(0, 1)),
         Column(name="order", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="clicked and ordered"),
     )
@@ -217,15 +223,21 @@ def _chunks(size: Simulation, usual: Conditions, shifted: Conditions, counts: Co
             rows = int(min(CHUNK, volume - part * CHUNK))
             counts.rows_read += rows
             random = np.random.default_rng([size.seed, 3, day, part])
-            yield _impressions(random, today, clock.midnight_of(size.start) + clock.DAY * day, rows)
+            midnight = clock.midnight_of(size.start) + clock.DAY * day
+            yield _impressions(random, today, midnight, rows, size.position_effect)
 
 
-def _impressions(random: np.random.Generator, today: Conditions, midnight: int, rows: int) -> pd.DataFrame:
+def _impressions(
+    random: np.random.Generator, today: Conditions, midnight: int, rows: int, position_effect: float
+) -> pd.DataFrame:
     scenario = random.choice(len(SCENARIOS), rows, p=today.shares)
     shown = draw_impressions(random, today.platform, scenario, midnight, today.devices)
     shown = shifts.redirect_to_new_items(random.spawn(1)[0], today, shown)
-    click, order = sigmoid(logits(today.platform, shown))
-    clicked, ordered, missing = (random.random(rows) < rate for rate in (click, order, MISSING_DISTANCE_RATE))
+    logit = logits(today.platform, shown)
+    click, order = sigmoid(logit)
+    positions = _positions(random.spawn(1)[0], today, shown) if position_effect else None
+    as_shown = click if positions is None else sigmoid(logit[0] + _effects(positions, position_effect))
+    clicked, ordered, missing = (random.random(rows) < rate for rate in (as_shown, order, MISSING_DISTANCE_RATE))
     recorded = shifts.record(today, shown)
     return pd.DataFrame(
         {
@@ -237,9 +249,25 @@ def _impressions(random: np.random.Generator, today: Conditions, midnight: int, 
             "weekday": _categorical(clock.weekday(recorded.timestamp), DAYS),
             "device": _categorical(recorded.device, DEVICES),
             "distance_km": np.where(missing, np.nan, recorded.distance).astype(np.float32),
+            **({} if positions is None else {"position": positions}),
             "click": clicked.astype(np.int8),
             "order": (clicked & ordered).astype(np.int8),
             "p_click": click,
             "p_order": click * order,
         }
     )
+
+
+def _positions(random: np.random.Generator, today: Conditions, shown: Impressions) -> Integers:
+    """The position of each impression [N], from 1: popular items are on top, with noise."""
+    popularity = today.platform.items.popularity[shown.item]
+    order = np.argsort(np.argsort(-popularity + POSITION_NOISE * random.normal(size=len(popularity))))
+    positions: Integers = 1 + order * POSITIONS // max(len(order), 1)
+    return positions
+
+
+def _effects(positions: Integers, strength: float) -> Floats:
+    """The effects of positions on the logit of a click [N]: -strength x log(position), less its mean over positions."""
+    effects = -strength * np.log(np.arange(1, POSITIONS + 1))
+    of_rows: Floats = (effects - effects.mean())[positions - 1]
+    return of_rows

@@ -65,6 +65,7 @@ BRANDS = 150
 NEW_SHARE = 0.08  # of the users and items: those that join within the days of the log
 PROFILE_ACCURACY = 0.90  # share of stated cuisines that are the true ones
 PROFILE_MISSING_RATE = 0.06  # share of users who state none
+POSITIONS, POSITION_NOISE = 10, 0.75  # of an impression: places by popularity, with noise (of a standard deviation)
 IMAGE_NOISE, IMAGE_MISSING_RATE = 1.0, 0.05  # of each number of an image (its signal: 2), of the images
 ACTIVITY = 0.7  # standard deviation of the logarithm of a user's number of visits
 ZIPF = (25.0, 0.9)  # an item of rank r is shown in proportion to (r + first) ** -second

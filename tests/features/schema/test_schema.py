@@ -8,13 +8,29 @@ import pytest
 from common.errors import SchemaError
 from common.params import Aggregate, Encode
 from features.engine.feature_views import feature_views
-from features.schema import Column, DType, Role, Schema, Task, inputs, inputs_from, read_schema, read_views, to_json
+from features.quality.bounds import describe_bounds, number_bounds
+from features.schema import (
+    Column,
+    DType,
+    Kind,
+    Role,
+    Schema,
+    Task,
+    inputs,
+    inputs_from,
+    read_schema,
+    read_views,
+    to_json,
+)
 from tests.support import world
 
 pytestmark = pytest.mark.unit
 
 SCHEMA = world.schema()
 VIEWS = feature_views(SCHEMA, Aggregate(windows=[7], prior_impressions=1, recent_items=5, delay_minutes=0))
+
+
+POSITION = Column(name="rank", role=Role.POSITION, dtype=DType.INT64)
 
 
 def test_schema_and_views_are_equal_after_json(tmp_path: Path) -> None:
@@ -32,6 +48,17 @@ def test_any_change_changes_the_fingerprint() -> None:
     bounded = dataclasses.replace(SCHEMA, events=tuple(hour if c.name == "hour" else c for c in SCHEMA.events))
     others = (world.schema(scenarios=("feed", "search")), bounded, dataclasses.replace(SCHEMA, name="other"))
     assert len({SCHEMA.fingerprint(), *(other.fingerprint() for other in others)}) == 4
+
+
+def test_a_position_is_no_input_and_counts_from_0() -> None:
+    """No model sees it; below 0 it is out of bounds, even where no minimum is declared; its type is int64."""
+    schema = dataclasses.replace(SCHEMA, events=(*SCHEMA.events, POSITION))
+    assert (schema.position, SCHEMA.position) == ("rank", None)
+    assert inputs(schema, VIEWS) == inputs(SCHEMA, VIEWS)
+    assert (number_bounds(POSITION), describe_bounds(POSITION)) == ((0, None), "is at least 0")
+    for wrong in ({"minimum": -1}, {"dtype": DType.STRING}, {"kind": Kind.CATEGORICAL}):
+        with pytest.raises(SchemaError, match="column rank: a position"):
+            dataclasses.replace(POSITION, **wrong)
 
 
 def test_columns_have_roles() -> None:
@@ -89,6 +116,11 @@ def replaced(**changes: object) -> Schema:
         ({"users": (*SCHEMA.users, SCHEMA.events[5])}, "declared twice"),
         ({"scenarios": ("feed", "feed")}, "scenarios must be distinct"),
         ({"tasks": SCHEMA.tasks[:1]}, "must agree"),
+        (
+            {"items": (*SCHEMA.items, POSITION)},
+            r"of role position, in events, found \['items.rank'\]",
+        ),
+        ({"events": (*SCHEMA.events, POSITION, dataclasses.replace(POSITION, name="place_2"))}, "at most one column"),
         ({"tasks": (Task(name="click"), Task(name="order", requires="view"))}, "requires unknown task view"),
     ],
 )

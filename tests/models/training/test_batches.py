@@ -81,6 +81,7 @@ def test_masked_ids_are_0_and_padding_stays() -> None:
         numeric=torch.ones(1000, 1),
         scenario=torch.ones(1000).int(),
         labels=torch.ones(1000, 1),
+        position=torch.ones(1000, 0),
         weight=torch.empty(1000, 0),
     )
     masked = batch.mask_ids(0.2, torch.Generator().manual_seed(0))

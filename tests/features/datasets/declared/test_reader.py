@@ -76,33 +76,6 @@ def test_profiles(path):
     _assert_equal(log.items, frames["items"])
 
 
-@pytest.mark.parametrize(
-    ("values", "expression"),
-    [
-        ([[0.5, 1.5], [1.0, None], None], "image"),
-        (["[0.5, 1.5]", "[1.0, null]", None], "image"),
-        (["0.5 1.5", "1.0 ", None], "list_transform(string_split(image, ' '), x -> try_cast(x as float))"),
-    ],
-    ids=["lists", "text as JSON", "text with blanks"],
-)
-def test_vectors(path, values, expression):
-    """A vector is read from a list of numbers, from text as JSON has it, and from whatever an expression makes one."""
-    items = small_log.frames()["items"].assign(image=[values[index % 3] for index in range(40)])
-    items.to_parquet(path.with_name("items.parquet"))
-    image = f'image: {{kind: vector, length: 2, sql: "{expression}"}}'
-    _change(path, ("price: numeric float32", f"price: numeric float32\n    {image}"))
-    assert declared.read(small_log.dataset(path)).items["image"].tolist()[:3] == [[0.5, 1.5], [1.0, None], None]
-
-
-def test_a_number_beyond_float32_is_refused(path):
-    """It would be infinite, which the quality gate would not tell from an infinity of the log."""
-    items = small_log.frames()["items"].assign(image=[[1e300, 1.0]] * 40)
-    items.to_parquet(path.with_name("items.parquet"))
-    _change(path, ("price: numeric float32", "price: numeric float32\n    image: {kind: vector, length: 2}"))
-    with pytest.raises(SourceError, match=r"items: .*out of range"):
-        declared.read(small_log.dataset(path))
-
-
 def test_without_profiles(path):
     """Without tables of their own, users and items are the ids of the events, without a profile."""
     path.write_text(path.read_text().partition("users:")[0])

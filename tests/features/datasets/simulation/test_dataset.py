@@ -209,3 +209,22 @@ def test_images_show_flavour_and_quality_and_change_nothing_else(log):
     for latent in (items.quality, *items.flavour[:, :-1].T):
         guess = images @ np.linalg.lstsq(images, latent[known], rcond=None)[0]
         assert 0.8 < np.corrcoef(guess, latent[known])[0, 1] < 0.995
+
+
+def test_positions_bias_clicks_and_not_the_truth(log):
+    """Popular items are on top, and clicks fall with the position as planted; the true probabilities do not.
+
+    All that is drawn without the option is the same with it, but for the clicks.
+    """
+    shown = events(position_effect=0.8)
+    same = [name for name in log if name not in ("click", "order")]
+    pd.testing.assert_frame_equal(shown[same], log[same])
+    assert shown["position"].value_counts().index.sort_values().tolist() == list(range(1, 11))
+    popularity = platform.build_platform(dataset().simulation).items.popularity[shown["item_id"] - 1]
+    assert np.corrcoef(shown["position"], popularity)[0, 1] < -0.6
+    true = np.log(shown["p_click"] / (1 - shown["p_click"]))
+    effects = -0.8 * (np.log(np.arange(1, 11)) - np.log(np.arange(1, 11)).mean())
+    expected = 1 / (1 + np.exp(-(true + effects[shown["position"] - 1])))
+    rates = shown.assign(expected=expected).groupby("position")[["click", "expected"]].mean()
+    np.testing.assert_allclose(rates["click"], rates["expected"], atol=0.012)
+    assert simulation.declare(dataset(position_effect=0.8)).position == "position"
