@@ -20,6 +20,7 @@ from common.paths import PARAMS, ROOT
 from common.serve_params import Serve
 from common.settings import Settings, read_settings, variable
 from features.schema import Schema, read_schema, read_views
+from serving.bento.image import container_image
 from serving.bento.manifest import check_manifest
 from serving.bento.preflight import check_challenger, check_sources
 from serving.http.descriptors import (
@@ -65,6 +66,7 @@ def _workers() -> int:
     logging={"access": {"enabled": False}},  # /metrics counts the requests; a line for each is expensive
     tracing={"excluded_urls": ".*"},  # ours: serving/telemetry/tracing.py
     envs=[{"name": "OMP_NUM_THREADS", "value": "1"}],
+    image=container_image(),
 )
 class RankingService:
     """Ranks items by what HiNet expects of them, for one user in one scenario."""

@@ -15,9 +15,10 @@ import yaml
 from common import params
 from common.errors import ModelError
 from common.files import sha256_of
-from common.paths import MODEL, ONLINE_STORE, PARAMS, ROOT
+from common.paths import CONSTRAINTS, MODEL, ONLINE_STORE, PARAMS, ROOT
 from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import Model, read_model
+from serving.bento import image
 from serving.bento.manifest import write_manifest
 from serving.bento.source import SERVICE, copy_source, requirements
 from serving.http.openapi import describe
@@ -59,10 +60,12 @@ def build_bento(*, model: Path, online: Path, out: Path) -> str:
         shutil.copytree(_run_bentoml(context, home, packed.tag), out)
     _remove_build_time(out / "bento.yaml")
     (out / "apis" / "openapi.yaml").write_text(yaml.dump(openapi, Dumper=_Dumper))  # BentoML knows none of the paths
+    shutil.copyfile(ROOT / CONSTRAINTS, out / image.CONSTRAINTS)
     shutil.copytree(model, out / "src" / MODEL)
     shutil.copyfile(online, out / "src" / ONLINE_STORE)
     shutil.copyfile(item_snapshot_path(online), item_snapshot_path(out / "src" / ONLINE_STORE))
     write_manifest(out / "src")
+    _let_anybody_read(out)
     return packed.tag
 
 
@@ -78,6 +81,7 @@ def _bentofile(model: Model, online: Path) -> dict[str, Any]:
         "name": "hinet",
         "description": description,
         "labels": {"model": model.tag, "schema": schema.fingerprint(), "online_store": sha256_of(online)},
+        "envs": [{"name": name, "value": value} for name, value in image.ENVIRONMENT.items()],
         "python": {"packages": requirements(), "lock_packages": False},
     }
 
@@ -100,3 +104,9 @@ def _remove_build_time(path: Path) -> None:
     """Remove the creation time from bento.yaml, so that equal inputs give equal bytes."""
     text = re.sub(r"^creation_time:.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     path.write_text(text, encoding="utf-8")
+
+
+def _let_anybody_read(folder: Path) -> None:
+    """Set the modes that an image needs to run as any user, whatever the umask of whoever packs it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

@@ -86,6 +86,16 @@ def test_compose_mounts_existing_files_and_opens_ports_of_this_machine_only() ->
     assert targets[0]["targets"][0].split(":")[0] in COMPOSE["services"]
 
 
+def test_the_ranking_service_runs_with_the_fewest_rights() -> None:
+    """It writes to /tmp only, has no capability, and is unhealthy while it is not ready."""
+    ranking = COMPOSE["services"]["ranking"]
+    assert ranking["build"] == {"context": "../artifacts/bento", "dockerfile": "env/docker/Dockerfile"}
+    assert (ranking["read_only"], ranking["tmpfs"]) == (True, ["/tmp"])
+    assert (ranking["cap_drop"], ranking["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+    assert "/readyz" in ranking["healthcheck"]["test"][-1]
+    assert all(volume.endswith(":ro") for volume in ranking["volumes"])
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_the_configuration_of_prometheus_is_valid() -> None:
     """`promtool check config` accepts it, with the alerts and their expressions."""

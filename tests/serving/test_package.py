@@ -23,6 +23,7 @@ from common.files import sha256_of
 from common.paths import ROOT
 from features.store.item_snapshot import item_snapshot_path
 from models.model_folder import NETWORKS, read_model
+from serving.bento.image import CONSTRAINTS, ENVIRONMENT, HOME
 from serving.bento.manifest import MANIFEST, check_manifest
 from serving.bento.source import PACKAGES, copy_source
 from serving.bento.store import store_bento
@@ -42,8 +43,9 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module")
 def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bento of the tiny project, packed in an environment with a secret."""
+    """The bento of the tiny project, packed by a private person in an environment with a secret."""
     out = tmp_path_factory.mktemp("bento") / "bento"
+    umask = os.umask(0o077)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HINET_API_KEY", "AWS_SECRET_ACCESS_KEY", "BENTOML_SOMETHING"):
             patch.setenv(name, SECRET)
@@ -53,6 +55,7 @@ def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             out=out,
             store=out.parent / "home",
         )
+    os.umask(umask)
     return out
 
 
@@ -124,7 +127,28 @@ def test_the_bento_has_no_secret(bento: Path) -> None:
     assert not [name for name in names(bento) if SECRET.encode() in (bento / name).read_bytes()]
     assert not [name for name in names(bento) if Path(name).name.startswith((".env", "credentials", "id_rsa"))]
     variables = {one["name"] for one in yaml.safe_load((bento / "bento.yaml").read_text())["envs"]}
-    assert variables <= {"OMP_NUM_THREADS"}
+    assert variables == {"OMP_NUM_THREADS", *ENVIRONMENT}
+
+
+def test_the_dockerfile_installs_the_tested_packages_without_cuda(bento: Path) -> None:
+    """Their versions and torch for CPUs are set before they are installed; no compiler is."""
+    lines = (bento / "env" / "docker" / "Dockerfile").read_text().splitlines()
+    (install,) = (number for number, line in enumerate(lines) if "uv --directory" in line)
+    assert lines.index("ARG UV_TORCH_BACKEND=cpu") < install
+    assert lines.index(f"ARG UV_CONSTRAINT={HOME}/bento/{CONSTRAINTS}") < install
+    assert lines.index("COPY --chown=bentoml:bentoml ./env/python ./env/python/") < install
+    assert (bento / CONSTRAINTS).read_bytes() == (ROOT / "constraints.txt").read_bytes()
+    assert not [line for line in lines if "apt-get" in line or "build-essential" in line]
+
+
+def test_the_image_runs_as_any_user_with_read_only_files(bento: Path) -> None:
+    """Not as root; every file is readable though a private person packed it, and BentoML's folders are there."""
+    lines = (bento / "env" / "docker" / "Dockerfile").read_text().splitlines()
+    assert f"FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim AS base-container" in lines
+    assert [line for line in lines if line.startswith("USER ")][-1] == "USER bentoml"
+    assert f"RUN mkdir -p {HOME}/bentos {HOME}/models {HOME}/envs {HOME}/tmp && chmod 755 {HOME}" in lines
+    modes = {path: path.stat().st_mode for path in (bento, *bento.rglob("*"))}
+    assert not [path for path, mode in modes.items() if mode & 0o004 == 0 or (path.is_dir() and mode & 0o001 == 0)]
 
 
 def test_a_changed_bento_is_not_served(bento: Path, tmp_path: Path) -> None:
