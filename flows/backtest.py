@@ -11,11 +11,13 @@ on with the next day.
 import datetime
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from prefect import State, flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from common.errors import PipelineError
 from common.paths import FLOWS
@@ -34,7 +36,7 @@ OUT = FLOWS / "backtest"
 async def backtest(
     as_of: datetime.date | None = None,
     first_day: datetime.date | None = None,
-    retrain_every: int = 1,
+    retrain_every: Annotated[int, Field(ge=1, le=366)] = 1,
     on_act: bool = True,
     settings: dict[str, str] | None = None,
     out: Path = OUT,

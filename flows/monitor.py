@@ -9,6 +9,7 @@ verdict the run fails.
 import datetime
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from prefect import State, flow, runtime
 from prefect.artifacts import acreate_markdown_artifact
@@ -16,6 +17,7 @@ from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from common import params
 from flows.ops.command_line import parser_of, run_to_end
@@ -30,7 +32,7 @@ from flows.workspace.lock import workspace_lock
 @flow(name="monitor", flow_run_name="monitor", on_failure=[notify_failure])
 async def monitor(
     as_of: datetime.date | None = None,
-    days: int = 2,
+    days: Annotated[int, Field(ge=1, le=366)] = 2,
     current: str = CURRENT,
     reference: Path | None = None,
     again: bool = False,
