@@ -29,8 +29,9 @@ def builder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     found = builder_with(base)
     if found is None:
         pytest.skip(f"no docker, podman or buildah here has {base}, or can pull it")
-    bento = tmp_path_factory.mktemp("container") / "bento"
-    package(model=project / tiny_project.MODEL, online=project / tiny_project.ONLINE, out=bento)
+    folder = tmp_path_factory.mktemp("container")
+    bento, sources = folder / "bento", {"model": project / tiny_project.MODEL, "online": project / tiny_project.ONLINE}
+    package(**sources, out=bento, store=folder / "home")
     isolation = ["--isolation", "chroot", "--pull=false"] if found.name == "buildah" else []
     found.run("build", *isolation, "-f", bento / "env" / "docker" / "Dockerfile", "-t", IMAGE, bento)
     yield found
