@@ -1,14 +1,14 @@
 """Images and containers by whichever of docker, podman and buildah is installed."""
 
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 BUILDERS = ("docker", "podman", "buildah")
 ANYBODY = "54321:54321"  # uid and gid without an entry in the image's /etc/passwd
@@ -48,14 +48,22 @@ class Builder:
             started = [self.name, "run", "--name", name, *rights, "-p", f"127.0.0.1:{port}:3000", image, *command]
         force = [] if self.name == "buildah" else ["--force"]
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen(started, **pipes, start_new_session=True) as process:
+        with subprocess.Popen(started, **pipes) as process:
             try:
                 yield process
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)  # buildah does not pass it on
+                _terminate(process)
                 process.communicate(timeout=120)
                 self.run("rm", *force, name)
+
+
+def _terminate(process: "subprocess.Popen[str]") -> None:
+    """Ask the process and all that it has started to end: buildah hands no signal on."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        client = psutil.Process(process.pid)
+        for one in (*client.children(recursive=True), client):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.terminate()
 
 
 def builder_with(image: str) -> Builder | None:
