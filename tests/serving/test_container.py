@@ -26,16 +26,16 @@ REQUEST = {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2, 8]}
 def builder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     """A builder with the image of the tiny project's bento, made by the command of the documentation."""
     base = f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim"
-    found = builder_with(base)
-    if found is None:
+    available = builder_with(base)
+    if available is None:
         pytest.skip(f"no docker, podman or buildah here has {base}, or can pull it")
     folder = tmp_path_factory.mktemp("container")
     bento, sources = folder / "bento", {"model": project / tiny_project.MODEL, "online": project / tiny_project.ONLINE}
     package(**sources, out=bento, store=folder / "home")
-    isolation = ["--isolation", "chroot", "--pull=false"] if found.name == "buildah" else []
-    found.run("build", *isolation, "-f", bento / "env" / "docker" / "Dockerfile", "-t", IMAGE, bento)
-    yield found
-    found.run("rmi", IMAGE)
+    isolation = ["--isolation", "chroot", "--pull=false"] if available.name == "buildah" else []
+    available.run("build", *isolation, "-f", bento / "env" / "docker" / "Dockerfile", "-t", IMAGE, bento)
+    yield available
+    available.run("rmi", IMAGE)
 
 
 @pytest.fixture
