@@ -4,6 +4,7 @@ An error of the operating system says it itself. Any other error is explained on
 is damaged; without one it is a fault of the program.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -106,9 +107,21 @@ def _sentence(fault: BaseException, number: int, paths: Mapping[str, Path]) -> s
         quoted = [text, *re.findall(r"'([^']+)'|\"([^\"]+)\"", text)]
         names = [one for pair in quoted for one in ([pair] if isinstance(pair, str) else pair) if one]
         name = next((one for one in names if any(_is_below(one, path) for path in paths.values())), None)
+    if name is None and isinstance(fault, sqlite3.Error):
+        name, number = _database(number, paths)
     return (
         f"a file {REASONS[number]} ({text[:LONGEST]})" if name is None else f"{_named(name, paths)} {REASONS[number]}"
     )
+
+
+def _database(number: int, paths: Mapping[str, Path]) -> tuple[str | None, int]:
+    """The database among the options, and why it cannot be opened: SQLite names neither."""
+    databases = [path for path in paths.values() if CHECKS.get(path.suffix) is _check_sqlite]
+    if len(databases) != 1:
+        return None, number
+    with contextlib.suppress(OSError):  # it is in a closed folder
+        number = errno.EISDIR if databases[0].is_dir() else number
+    return str(databases[0]), number
 
 
 def damage_of(path: Path) -> str | None:

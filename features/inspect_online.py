@@ -27,7 +27,7 @@ def inspect_online(*, schema: Path, features: Path, online: Path, report: Path, 
         suites = check_online(store, declared, views, features, sample)
     items = read_snapshot(item_snapshot_path(online), declared, views).rows
     suites.append(check_snapshot(items, declared, views, features, sample))
-    gate.enforce(GATE, suites, name=declared.name, report=report, docs=docs)
+    gate.enforce(GATE, suites, name=declared.name, compared=(online, features), report=report, docs=docs)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def inspect_tensors(*, schema: Path, encoder: Path, training: Path, tensors: Pat
 
     declared, fitted, settings = read_schema(schema), Encoder.read(encoder), params.load().inspect
     suites = check_tensors(declared, fitted, settings, training=training, tensors=tensors)
-    gate.enforce(GATE, suites, name=declared.name, report=report, docs=docs)
+    gate.enforce(GATE, suites, name=declared.name, compared=(tensors, training, encoder), report=report, docs=docs)
 
 
 if __name__ == "__main__":

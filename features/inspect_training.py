@@ -34,7 +34,7 @@ def inspect_training(
         training=training,
         by_time=settings.join.split == "time",
     )
-    gate.enforce(GATE, suites, name=declared.name, report=report, docs=docs)
+    gate.enforce(GATE, suites, name=declared.name, compared=(training, validated, features), report=report, docs=docs)
 
 
 if __name__ == "__main__":

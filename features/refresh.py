@@ -81,7 +81,15 @@ def _update(store: "OnlineStore", as_of: datetime, sample: int, out: Path, run: 
         counts, suites = store.write(as_of, rewrite=True), _check(store, as_of, sample)
     remedy = f"Nothing but this command may write to {store.online}; remove {store.state_dir}, then run it again."
     conclusion = dataclasses.replace(GATE, remedy=remedy)
-    gate.enforce(conclusion, suites, name=store.schema.name, report=out / "check.json", docs=out / "docs", run=run)
+    gate.enforce(
+        conclusion,
+        suites,
+        name=store.schema.name,
+        compared=(store.online, store.features),
+        report=out / "check.json",
+        docs=out / "docs",
+        run=run,
+    )
     store.write_snapshot(as_of)
     store.complete(as_of)
     return {

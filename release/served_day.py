@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from common import params, stage
+from common.diagnosis import check_whole
 from common.errors import ReleaseError, SourceError
 from common.files import sha256_of, write_text
 from common.run_identity import this_run
@@ -48,6 +49,8 @@ class ServedDay:
     def replay(self, events: Path, *, model: Path, baseline: Path, out: Path) -> str:
         """Write the day by the model in the folder `model`, and its metrics beside those of `baseline`; a summary."""
         torch.set_num_threads(stage.threads())
+        if read_settings().redis is None:
+            check_whole({"online": self.online})  # of a day before its timestamp nothing is read of it
         champion, impressions = read_model(model), impressions_of(events, self.schema, self.day)
         out.mkdir(parents=True, exist_ok=True)
         (out / METRICS).unlink(missing_ok=True)

@@ -97,11 +97,15 @@ def enforce(
     suites: Sequence[SuiteResult],
     *,
     name: str,
+    compared: Sequence[Path] = (),
     report: Path,
     docs: Path,
     run: RunIdentity | None = None,
 ) -> None:
-    """Write the report and Data Docs of the data set `name`; raises ValidationError if a critical rule is broken."""
+    """Write the report and Data Docs of the data set `name`; raises ValidationError if a critical rule is broken.
+
+    The error names the files and folders that were `compared`.
+    """
     write_report(gate, suites, name=name, report=report, docs=docs, run=run)
     for suite in suites:
         print(_summary(suite), flush=True)
@@ -110,6 +114,7 @@ def enforce(
         lines = [
             "the quality gate is closed: no later stage runs.",
             *faults,
+            *([f"Compared: {', '.join(map(str, compared))}."] if compared else []),
             f"Report {report}, pages {docs / 'index.html'}. {gate.remedy}",
         ]
         raise ValidationError("\n".join(lines))

@@ -72,6 +72,16 @@ WHOLE = {
 }
 
 
+@pytest.mark.parametrize(("folder", "reason"), [(False, errno.EACCES), (True, errno.EISDIR)])
+def test_a_database_that_sqlite_does_not_name_is_named(tmp_path: Path, folder: bool, reason: int) -> None:
+    """It is the only one among the options; a folder in its place is no closed file."""
+    database = tmp_path / "online.db"
+    database.mkdir() if folder else database.touch()
+    fault = sqlite3.OperationalError("unable to open database file")
+    options = {"features": tmp_path / "features", "online": database}
+    assert explain(fault, options) == f"{database} (--online) {REASONS[reason]}"
+
+
 def test_every_check_has_an_example() -> None:
     """No kind of file is checked without a test."""
     assert set(CHECKS) == set(WHOLE)
