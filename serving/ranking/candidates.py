@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serving.ranking.diversity import Codes, value_codes
 from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex
 from serving.ranking.loaded_model import LoadedModel
 from serving.ranking.request import ALL, RankRequest
@@ -25,12 +26,12 @@ class Candidates:
     item_index: ItemIndex
     overrides: Mapping[str, Sequence[Any]]
 
-    def column(self, catalogue: ItemCatalogue, name: str) -> pa.Array:
-        """The values [N] of a column of the items, as overridden."""
-        rows = catalogue.rows[name]
+    def codes(self, catalogue: ItemCatalogue, name: str) -> Codes:
+        """The values of a column of the items, as overridden, as codes [N, V]."""
         if name in self.overrides:
-            return pa.array(self.overrides[name], rows.type)
-        return rows.take(self.item_index).combine_chunks()
+            return value_codes(pa.array(self.overrides[name], catalogue.rows[name].type))
+        codes: Codes = catalogue.codes(name)[self.item_index]
+        return codes
 
 
 def select_candidates(loaded: LoadedModel, request: RankRequest, stored: Mapping[str, Any]) -> Candidates:

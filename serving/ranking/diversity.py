@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 CHUNK = 1024  # candidates that are looked at together
 NONE = -1  # the code of no value
 
-Codes = NDArray[np.int64]
+Codes = NDArray[np.int32]
 
 
 def value_codes(column: pa.Array) -> Codes:
@@ -28,7 +28,7 @@ def value_codes(column: pa.Array) -> Codes:
     owners = pc.list_parent_indices(column).to_numpy()  # the item of each value
     counts = np.bincount(owners, minlength=len(column))  # [N]
     numbers = np.arange(len(owners)) - (np.cumsum(counts) - counts)[owners]  # of each value among its item's
-    codes = np.full((len(column), counts.max(initial=0)), NONE)
+    codes = np.full((len(column), counts.max(initial=0)), NONE, np.int32)
     codes[owners, numbers] = _codes(column.flatten())
     return codes
 
@@ -73,4 +73,4 @@ def _distinct(values: list[int]) -> set[int]:
 
 def _codes(values: Any) -> Codes:
     codes: Codes = pc.fill_null(values.dictionary_encode().indices, NONE).to_numpy(zero_copy_only=False)
-    return codes.astype(np.int64)
+    return codes.astype(np.int32, copy=False)

@@ -17,6 +17,7 @@ from features.engine.arrow_types import arrow_schema
 from features.schema import EVENT_TIMESTAMP, Kind
 from features.store.item_snapshot import ItemSnapshot
 from models.model_folder import Model
+from serving.ranking.diversity import Codes, value_codes
 
 ItemIndex = NDArray[np.int64]
 
@@ -40,6 +41,7 @@ class ItemCatalogue:
         self.timestamps = _seconds(self.rows[EVENT_TIMESTAMP])
         self.batch = model.encoder.encode(_encoder_rows(model, self.rows))
         self.unknown = _reads_unknown_row(model, self.batch)
+        self._codes: dict[str, Codes] = {}
 
     def indices(self, items: Sequence[Any]) -> ItemIndex:
         """The index of each item [N]; the last one for an unknown item."""
@@ -57,6 +59,12 @@ class ItemCatalogue:
             column = self.rows[name].take(item_index).combine_chunks()
             matches &= _in_range(column, wanted) if isinstance(wanted, Mapping) else _is_in(column, wanted)
         return matches
+
+    def codes(self, name: str) -> Codes:
+        """The values of a column of all items as codes [C, V], encoded when they are first needed."""
+        if name not in self._codes:
+            self._codes[name] = value_codes(self.rows[name].combine_chunks())
+        return self._codes[name]
 
     def take(self, item_index: ItemIndex) -> Batch:
         """The encoded rows [N, ..] of the items with these indices."""

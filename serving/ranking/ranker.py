@@ -16,7 +16,7 @@ from features.encoding.encoder import UNKNOWN, Batch
 from features.schema import Kind, newest_day
 from serving.ranking.candidates import Candidates, select_candidates
 from serving.ranking.circuit_breaker import UnavailableError
-from serving.ranking.diversity import diversified, value_codes
+from serving.ranking.diversity import diversified
 from serving.ranking.explanation import explain
 from serving.ranking.feature_client import UserRow
 from serving.ranking.item_catalogue import ItemIndex
@@ -215,7 +215,7 @@ def _order(
     order = np.argsort(-scores, kind="stable")
     limited, wanted = None, request.diversify
     if wanted is not None:
-        codes = value_codes(candidates.column(loaded.catalogue, wanted["by"]))
+        codes = candidates.codes(loaded.catalogue, wanted["by"])
         first = min(wanted.get("first") or len(order), request.k or len(order))
         order, limited = diversified(order, codes, most=wanted["most"], first=first)
     return scores, order[: request.k], limited
