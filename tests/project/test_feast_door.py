@@ -92,7 +92,7 @@ def test_the_catalogue_is_shown_in_a_browser(folder: Path, tmp_path: Path) -> No
         ):
             with browser() as tab:
                 tab.call("Page.navigate", url=f"{address}/p/hinet/{kind}")
-                wait_until(lambda tab=tab, name=name: name in str(tab.run("document.body.innerText")), seconds=60)
+                wait_until(lambda tab=tab, name=name: name in str(tab.run("document.body?.innerText")), seconds=60)
 
 
 def test_features_are_served_over_http(folder: Path) -> None:
