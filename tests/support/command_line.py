@@ -31,7 +31,7 @@ INPUTS = {
     "folder": "folder",
     "metrics": "reports/metrics.json",
 }
-OUTPUTS = {"out", "quarantine", "report", "docs", "checkpoints", "plots-out", "predictions", "json"}
+OUTPUTS = {"out", "store", "quarantine", "report", "docs", "checkpoints", "plots-out", "predictions", "json"}
 WORDS = {
     "day": "2026-01-09",
     "first-day": "2026-01-08",
