@@ -15,7 +15,7 @@ from bentoml.exceptions import BentoMLException
 
 from serving.http.descriptors import UNSET, rank_arguments
 from serving.http.middleware import PICKLE, ApiMiddleware
-from serving.service import api
+from serving.service import RankingService, api
 from tests.support.serving import ACCEPTED
 from tests.support.waiting import wait_until
 
@@ -89,6 +89,19 @@ def test_an_asynchronous_client_does_the_same(client: Any, address: str) -> None
         async with bentoml.AsyncHTTPClient(address) as ranking:
             given = await ranking.rank(**VALID), await ranking.rank_batch([VALID]), await ranking.model()
         ranking._temp_dir.cleanup()
+        return given
+
+    one = client.post("/rank", json=VALID).json()
+    assert asyncio.run(answers()) == (one, [one], client.get("/model").json())
+
+
+def test_a_service_that_depends_on_an_address_does_the_same(client: Any, address: str) -> None:
+    """`bentoml.depends(RankingService, url=...)` sends what it is given, and gets the document."""
+
+    async def answers() -> tuple[Any, Any, Any]:
+        ranking = await bentoml.depends(RankingService, url=address).get().__aenter__()  # as BentoML does at the start
+        given = await ranking.rank(**VALID), await ranking.rank_batch([VALID]), await ranking.model()
+        await ranking.close()
         return given
 
     one = client.post("/rank", json=VALID).json()
