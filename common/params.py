@@ -40,6 +40,7 @@ class Simulation(Section):
     seed: Seed
     image_length: Annotated[int, Field(ge=0, le=4096)] = 0
     position_effect: Annotated[float, Field(ge=0, le=5)] = 0
+    watch_time: bool = False
     shift: Shift
 
     @pydantic.model_validator(mode="after")

@@ -41,7 +41,10 @@ def evaluate(
     settings, declared, test = params.load().evaluate, read_schema(schema), open_tensors(tensors / "test")
     trained = read_models(models, declared)
     logits = {model.name: predict.predict(model.network, test, model.name) for model in trained.values()}
-    probabilities = {name: accuracy.probabilities_of(rows, declared.tasks) for name, rows in logits.items()}
+    probabilities = {
+        model.name: accuracy.probabilities_of(logits[model.name], declared.tasks, model.encoder.targets)
+        for model in trained.values()
+    }
     best = limit.true_probabilities(truth, test, declared)
     measured = probabilities if best is None else {**probabilities, results_table.LIMIT: best}
     results = {name: report.measure(rows, test, declared, settings) for name, rows in measured.items()}

@@ -58,7 +58,9 @@ def compare(
         chance=chance,
         gain=gain.interval(confidence),
         cells=tuple(_cells(ours, theirs if champion else None, confidence)),
-        calibration=labelled.calibration(accuracy.probabilities_of(logits, schema.tasks), confidence),
+        calibration=labelled.calibration(
+            accuracy.probabilities_of(logits, schema.tasks, challenger.encoder.targets), confidence
+        ),
         same=champion is not None and champion.tag == challenger.tag,
     )
 
@@ -110,14 +112,21 @@ class LabelledRows:
         """The metric of every cell with enough labels, by "scenario/task"."""
         schema = self.schema
         return estimate_cells(
-            self.labels, logits, self.scenario, schema.tasks, scenarios=schema.scenarios, choice_set=self.choice_set
+            self.labels,
+            logits,
+            self.scenario,
+            schema.tasks,
+            scenarios=schema.scenarios,
+            choice_set=self.choice_set,
+            weight=None if schema.weight is None else self.weight,
         )
 
     def chance(self, cell: str) -> float:
         """The metric of a model without any knowledge on the rows of a cell."""
         task, labels, indices = self._cell(cell)
         if task.kind is TaskKind.MULTI_CLASS:
-            return float(np.bincount(labels.astype(np.int64)).max() / len(labels))
+            shares = np.bincount(labels.astype(np.int64), weights=self.weight[indices])
+            return float(shares.max() / shares.sum())
         if task.kind is TaskKind.CHOICE and self.choice_set is not None:
             return accuracy.chance_hit_rate(labels, self.choice_set[indices]) or 0.0
         return 0.5
@@ -125,12 +134,18 @@ class LabelledRows:
     def calibration(self, probabilities: NDArray[np.float64], confidence: float) -> dict[str, Interval]:
         """Predicted over observed of every cell with a positive, by class where there are several [N, O].
 
-        Each row counts as its weight: a model that was trained on weighted rows predicts the rates of these.
+        Each row counts as its weight: a model that was trained on weighted rows predicts the rates of these. Of a
+        regression it is the sum of the expected values over that of the labels, where none of these is negative.
         """
         ratios: dict[str, Interval] = {}
         for task, outputs in zip(self.schema.tasks, output_slices(self.schema.tasks), strict=True):
             for scenario in self.schema.scenarios:
                 _, labels, indices = self._cell(f"{scenario}/{task.name}")
+                if task.kind is TaskKind.REGRESSION:
+                    expected = probabilities[indices, outputs][:, 0]
+                    ratio = _ratio_of_sums(expected, labels, self.weight[indices], confidence)
+                    ratios |= {f"{scenario}/{task.name}": ratio} if ratio else {}
+                    continue
                 for number, name in enumerate(task.output_names):
                     positive = labels == (1 if task.classes is None else number)
                     predicted = probabilities[indices, outputs][:, number]
@@ -216,6 +231,19 @@ def _ratio(
     value = float((weight * predicted).sum() / weight[positive].sum())
     rate, positives = weight[positive].sum() / weight.sum(), _effective(weight[positive])
     factor = float(np.exp(ndtri(0.5 + confidence / 2) * np.sqrt((1 - rate) / positives)))
+    return Interval(value=value, low=value / factor, high=value * factor)
+
+
+def _ratio_of_sums(
+    expected: NDArray[np.float64], labels: NDArray[Any], weight: NDArray[np.float64], confidence: float
+) -> Interval | None:
+    """Expected over observed [K], with its interval by the delta method, on a logarithmic scale."""
+    total = float((weight * labels).sum())
+    value = float((weight * expected).sum()) / total if total > 0 else 0.0
+    if not value > 0 or labels.min() < 0:
+        return None
+    deviation = np.sqrt(((weight * (expected - value * labels)) ** 2).sum()) / (total * value)
+    factor = float(np.exp(ndtri(0.5 + confidence / 2) * deviation))
     return Interval(value=value, low=value / factor, high=value * factor)
 
 

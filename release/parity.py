@@ -70,7 +70,7 @@ def check_parity(model: Model, candidate: Candidate, settings: Params) -> Iterat
         sources = ModelSources(candidate.bento_model, copy, Path(scratch) / "served.db", redis)
         ranker = open_ranker(sources, with_read_timeout(settings.serve, TIMEOUT_MS))
         online = serve(ranker, events, request_type(model.schema, settings.serve, model.views))
-        yield compare_probabilities(offline, online)
+        yield compare_probabilities(offline, online, model)
 
 
 def redis_in_use(model: Model) -> str | None:
@@ -162,7 +162,7 @@ def sample_events(schema: Schema, rows: Path, sample: int, as_of: datetime) -> p
 def predict_offline(store: FeatureStore, model: Model, events: pa.Table, scratch: Path) -> NDArray[np.float64]:
     """Probabilities [N, O] of the events as in training: point-in-time join, encoder, `predict`."""
     pq.write_table(join_features(store, model.schema, model.views, events), scratch)
-    return probabilities_of(score(model, scratch), model.schema.tasks)
+    return probabilities_of(score(model, scratch), model.schema.tasks, model.encoder.targets)
 
 
 def serve(ranker: Ranker, events: pa.Table, accepted: type[RankRequest]) -> NDArray[np.float64]:
@@ -173,18 +173,33 @@ def serve(ranker: Ranker, events: pa.Table, accepted: type[RankRequest]) -> NDAr
     for event in events.to_pylist():
         request = _request(schema, event, {name: event[name] for name in context})
         answer = orjson.loads(ranking_json(ranker.rank(accepted.model_validate_json(orjson.dumps(request)))))
-        probabilities.append([answer["probabilities"][name][0] for name in schema.output_names])
+        values = answer["probabilities"] | answer.get("expected", {})
+        probabilities.append([values[name][0] for name in schema.output_names])
     return np.array(probabilities).reshape(-1, len(schema.output_names))
 
 
-def compare_probabilities(offline: NDArray[np.float64], online: NDArray[np.float64]) -> Rule:
-    """The logits behind the service's probabilities [N, O] equal those behind the model's offline ones."""
-    predicted, served = (logit(np.clip(part, EDGE, 1 - EDGE)) for part in (offline, online))
+def compare_probabilities(offline: NDArray[np.float64], online: NDArray[np.float64], model: Model) -> Rule:
+    """The logits behind the service's probabilities [N, O] equal those behind the model's offline ones.
+
+    Expected values of regression tasks are compared in standard deviations.
+    """
+    predicted, served = (_comparable(part, model) for part in (offline, online))
     differing = int((~np.isclose(served, predicted, rtol=TOLERANCE, atol=TOLERANCE)).any(axis=1).sum())
     text = f"the service answers {len(predicted):,} rows with the model's predictions"
     largest = np.abs(predicted - served).max() if differing else 0.0
     reason = f": {differing} rows differ, by up to {largest:.3g} of a logit" if differing else ""
     return Rule(name="answers", passed=not differing and len(predicted) > 0, sentence=text + reason)
+
+
+def _comparable(values: NDArray[np.float64], model: Model) -> NDArray[np.float64]:
+    """The logits of probabilities, and expected values in standard deviations [N, O]."""
+    columns = zip(model.schema.output_names, values.T, strict=True)
+    targets = model.encoder.targets
+    parts = [
+        targets[name].standardised(column) if name in targets else logit(np.clip(column, EDGE, 1 - EDGE))
+        for name, column in columns
+    ]
+    return np.stack(parts, axis=1)
 
 
 def _request(schema: Schema, event: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:

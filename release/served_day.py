@@ -57,7 +57,7 @@ class ServedDay:
         with TemporaryDirectory() as scratch:
             rows = Path(scratch) / SERVED
             self._join(impressions, rows)
-            probabilities = probabilities_of(score(champion, rows), self.schema.tasks)
+            probabilities = probabilities_of(score(champion, rows), self.schema.tasks, champion.encoder.targets)
             checked = self._check(champion, model, rows, probabilities)
             metrics = compare(champion, read_model(baseline), rows, self.settings.release.confidence)
             pq.write_table(_with_scores(pq.read_table(rows), probabilities, champion), out / SERVED)
@@ -100,7 +100,8 @@ class ServedDay:
             sources = ModelSources(folder, online, registry, redis)
             ranker = open_ranker(sources, with_read_timeout(self.settings.serve, TIMEOUT_MS))
             accepted = request_type(schema, self.settings.serve, champion.views)
-            rule = compare_probabilities(probabilities[sample], serve(ranker, table.take(sample), accepted))
+            answers = serve(ranker, table.take(sample), accepted)
+            rule = compare_probabilities(probabilities[sample], answers, champion)
         if not rule.passed:
             raise ReleaseError(
                 f"{self.online} as of {self.as_of:%Y-%m-%d %H:%M}: {rule.sentence}; run python -m flows.materialize"

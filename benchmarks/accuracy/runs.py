@@ -31,6 +31,7 @@ from models.model_folder import build_network
 from models.training.configuration import arguments_of, cell_weights, recipe_of
 from models.training.device import flush_denormals, make_deterministic
 from models.training.loop import FitResult, fit
+from models.training.loss import LossTerms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ def _fit(network: nn.Module, row: Row, seed: int, rows: tuple[Tensors, Tensors],
             recipe_of(row.train.model_copy(update={"seed": seed})),
             scenarios=schema.scenarios,
             tasks=(*schema.tasks, *(Task(name=name) for name in row.auxiliary)),
-            cell_weights=F.pad(cell_weights(schema, row.train), (0, auxiliary), value=1.0),
+            terms=LossTerms(cell_weights=F.pad(cell_weights(schema, row.train), (0, auxiliary), value=1.0)),
             device=row.train.device,
             auxiliary=auxiliary,
         )

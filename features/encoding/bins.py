@@ -165,8 +165,13 @@ def _of_column(column: Column, encoder: Encoder, present: set[str]) -> Iterator[
 
 def _fitted(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> Bins:
     if bins.numeric:
-        return replace(bins, edges=_edges(connection, bins.number))
+        return fit_number(connection, bins)
     return replace(bins, values=_commonest(connection, encoder, bins))
+
+
+def fit_number(connection: duckdb.DuckDBPyConnection, bins: Bins) -> Bins:
+    """The bins of a number, with the edges of its values in the relation `training` of the connection."""
+    return replace(bins, edges=_edges(connection, bins.number))
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ Numbers and the dimensions of vectors are standardised by their training values;
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from common.errors import SchemaError
 from common.files import write_text
 from features.encoding.signed_log import signed_log
+from features.encoding.target_scale import TargetScale
 from features.schema import Column, Kind
 
 UNKNOWN, PADDING = 0, -1
@@ -63,8 +64,9 @@ class Encoder:
     """Fitted vocabularies and scales; `columns` are the declared inputs in the order in which they are encoded.
 
     `vocabularies` maps a vocabulary's name to its values: the value at index i has id i + 1. `scales` maps a numeric
-    column to the mean and standard deviation of its training values (after the signed logarithm where declared), and
-    `vector_scales` a vector to the means and the standard deviations of its dimensions.
+    column to the mean and standard deviation of its training values (after the signed logarithm where declared),
+    `vector_scales` a vector to the means and the standard deviations of its dimensions, and `targets` a regression task
+    to the scale of its label.
     """
 
     scenario: str
@@ -72,7 +74,8 @@ class Encoder:
     columns: tuple[Column, ...]
     vocabularies: dict[str, list[Any]]
     scales: dict[str, tuple[float, float]]
-    vector_scales: dict[str, tuple[list[float], list[float]]] = dataclasses.field(default_factory=dict)
+    vector_scales: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    targets: dict[str, TargetScale] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -187,6 +190,7 @@ class Encoder:
             "scales": self.scales,
             "tables": self.vocabularies,
             **({"vectors": self.vector_scales} if self.vector_scales else {}),
+            **({"targets": self.targets} if self.targets else {}),
         }
         write_text(path, json.dumps(plain, separators=(",", ":")) + "\n")
 
@@ -197,7 +201,8 @@ class Encoder:
         scales = {name: (mean, deviation) for name, (mean, deviation) in plain["scales"].items()}
         columns = tuple(Column.of(column) for column in plain["columns"])
         vectors = {name: (means, deviations) for name, (means, deviations) in plain.get("vectors", {}).items()}
-        return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales, vectors)
+        targets = {task: TargetScale(*scale) for task, scale in plain.get("targets", {}).items()}
+        return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales, vectors, targets)
 
 
 def standardise(vectors: NDArray[np.float64], means: list[float], deviations: list[float]) -> NDArray[np.float64]:

@@ -7,9 +7,10 @@ import duckdb
 
 from features.encoding.encoder import Encoder
 from features.encoding.signed_log import signed_log_sql
+from features.encoding.target_scale import TargetScale
 from features.engine import sql
 from features.engine.connection import connect
-from features.schema import Column, Kind, Schema
+from features.schema import Column, Kind, Role, Schema
 
 
 def fit_encoder(schema: Schema, columns: tuple[Column, ...], training: Path, minimum_count: int) -> Encoder:
@@ -20,7 +21,10 @@ def fit_encoder(schema: Schema, columns: tuple[Column, ...], training: Path, min
         vocabularies = {name: _vocabulary(connection, name, columns, minimum_count) for name in names}
         scales = {c.name: _scale(connection, c) for c in columns if c.kind is Kind.NUMERIC}
         vectors = {c.name: _vector_scale(connection, c) for c in columns if c.is_vector}
-    return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales, vectors)
+        targets = {
+            c.name: _target_scale(connection, c) for c in schema.by_role(Role.LABEL) if c.name in schema.regressed
+        }
+    return Encoder(schema.scenario, schema.scenarios, columns, vocabularies, scales, vectors, targets)
 
 
 def counted_columns(columns: tuple[Column, ...], name: str) -> list[Column]:
@@ -40,6 +44,13 @@ def _vocabulary(
         f"group by value having count(*) >= {minimum_count} order by value"
     ).fetchall()
     return [value for (value,) in rows]
+
+
+def _target_scale(connection: duckdb.DuckDBPyConnection, label: Column) -> TargetScale:
+    """The scale of a regression target; its floor is the declared minimum, where training labels lie above it."""
+    mean, deviation = _scale(connection, label)
+    floor = label.minimum if label.minimum is not None and mean > label.minimum else None
+    return TargetScale(mean, deviation, floor)
 
 
 def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from features.encoding.encoder import Encoder
 from features.encoding.held_out import count_held_out
 from features.encoding.histograms import Counts, Days, Histograms
 from features.encoding.signed_log import signed_log_sql
+from features.encoding.target_counts import count_targets, fit_targets
 from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Schema
@@ -34,10 +35,10 @@ def fit_reference(rows: Path, schema: Schema, encoder: Encoder) -> Histograms:
     """Bins fitted on the Parquet file `rows` (the training rows), and the histograms of these rows."""
     query = f"select *, {_day_of_impression(schema)} as __date from ({select_rows(rows, schema)})"
     with _connect(query, "training") as connection:
-        bins = fit_bins(connection, encoder, schema.position)
+        bins, targets = fit_bins(connection, encoder, schema.position), fit_targets(connection, schema)
     first, last = day_span(rows, schema)
     period = -(-((last - first).days + 1) // DAYS)
-    histograms = count_histograms(rows, schema, encoder, bins, period_days=period)
+    histograms = count_histograms(rows, schema, encoder, bins, targets=targets, period_days=period)
     return replace(histograms, held_out=count_held_out(rows, schema, encoder, (first, last)))
 
 
@@ -73,6 +74,7 @@ def count_histograms(
     encoder: Encoder,
     bins: Sequence[Bins],
     *,
+    targets: Sequence[Bins] = (),
     period_days: int = 1,
     days: Days | None = None,
 ) -> Histograms:
@@ -85,6 +87,7 @@ def count_histograms(
         schema: Declaration of the data set.
         encoder: The fitted encoder, whose vocabularies are the known values.
         bins: Bins to count, fitted on the training rows.
+        targets: Bins of regression targets, fitted likewise.
         period_days: Days that are counted together.
         days: First and last day to count; None: all.
     """
@@ -104,7 +107,8 @@ def count_histograms(
                 power_sums[one.name] = _power_sums(result, scenarios)
             elif counts[one.name][..., OTHER].any():
                 effective[one.name] = _effective(connection, one, scenarios)
-    shape = ((last - first).days + 1, scenarios)
+        shape = ((last - first).days + 1, scenarios)
+        of_targets = count_targets(connection, targets, days=shape[0], periods=periods, scenarios=scenarios)
     return Histograms(
         first_day=first,
         period_days=period_days,
@@ -119,6 +123,7 @@ def count_histograms(
             task: np.stack([_by_day(daily, f"__{what} {task}", shape) for what in ("observed", "positive")], axis=-1)
             for task in schema.rated
         },
+        targets=of_targets,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.errors import SchemaError
 from common.files import write_text
 from features.encoding.bins import Bins
+from features.encoding.target_counts import TargetCounts
 
 Counts = NDArray[np.int64]
 Days = tuple[date, date]  # the first and the last day (UTC) of a window
@@ -40,6 +41,7 @@ class Histograms:
         labels: by task, the observed rows and the positives of each day [D, S, 2].
         held_out: of training rows, by name of a categorical column the known values that would be unknown without the
             rows of their day [S]; see features/encoding/held_out.py.
+        targets: by regression task, the counts of its labels.
     """
 
     first_day: date
@@ -53,6 +55,7 @@ class Histograms:
     effective: dict[str, list[float | None]]
     labels: dict[str, Counts]
     held_out: dict[str, list[int]] = field(default_factory=dict)
+    targets: dict[str, TargetCounts] = field(default_factory=dict)
 
     @property
     def days(self) -> list[date]:
@@ -88,6 +91,9 @@ class Histograms:
             power_sums={name: _add(own, later.power_sums[name]) for name, own in self.power_sums.items()},
             effective={name: _mean(own, later.effective[name]) for name, own in self.effective.items()},
             labels={task: _append(own, later.labels[task], gap) for task, own in self.labels.items()},
+            targets={
+                task: own.merge(later.targets[task], days=gap, periods=periods) for task, own in self.targets.items()
+            },
         )
 
     def write(self, path: Path) -> None:
@@ -104,6 +110,7 @@ class Histograms:
             "effective": self.effective,
             "labels": {task: counts.tolist() for task, counts in self.labels.items()},
             "held_out": self.held_out,
+            **({"targets": {task: one.to_plain() for task, one in self.targets.items()}} if self.targets else {}),
         }
         write_text(path, json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n")
 
@@ -123,6 +130,7 @@ class Histograms:
             effective=plain["effective"],
             labels={task: np.array(counts) for task, counts in plain["labels"].items()},
             held_out=plain.get("held_out", {}),  # which older models lack
+            targets={task: TargetCounts.of(one) for task, one in plain.get("targets", {}).items()},
         )
 
 

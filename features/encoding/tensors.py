@@ -24,10 +24,11 @@ CHOICE_SET, POSITION, WEIGHT = "choice_set", "position", "weight"  # files of ar
 class Tensors(Batch):
     """Encoded rows with labels float32 [N, T] (NaN = unobserved), event_id int64 [N], user int64 [N] (a code).
 
-    The label of a multi-class task is the index of its class. `choice_set` int64 [N] (a code) says which rows are
-    candidates of one choice; None where the schema has no choice task. `position` int32 [N] is the index of the
-    position at which a row was shown (features/encoding/positions.py); None where the schema has no position. `weight`
-    float32 [N] says how much a row counts; None where the schema has no weight.
+    The label of a multi-class task is the index of its class, that of a regression task is in its own unit.
+    `choice_set` int64 [N] (a code) says which rows are candidates of one choice; None where the schema has no choice
+    task. `position` int32 [N] is the index of the position at which a row was shown (features/encoding/positions.py);
+    None where the schema has no position. `weight` float32 [N] says how much a row counts; None where the schema has no
+    weight.
     """
 
     labels: NDArray[np.float32]

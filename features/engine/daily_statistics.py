@@ -58,10 +58,10 @@ def _day_number(timestamp: str) -> str:
 
 def _overall(schema: Schema) -> str:
     """SQL: rate of each task over all impressions of the days before each day (null before the first)."""
-    daily = ", ".join(_sum_and_count(task) for task in schema.rated)
+    daily = ", ".join(_sum_and_count(schema, task) for task in schema.averaged)
     rates = ", ".join(
         f"sum({_sum(task)}) over __past / nullif(sum({_count(task)}) over __past, 0) as {_rate(task)}"
-        for task in schema.rated
+        for task in schema.averaged
     )
     return f"""
         with __daily as (select __day_number, {daily} from __events group by __day_number),
@@ -107,9 +107,9 @@ def _recent(schema: Schema, recent: Column, newest: Column) -> str:
 def _snapshots(schema: Schema, view: View, settings: Aggregate) -> str:
     """SQL: one row per entity and day of change, with every statistic over the days before that day."""
     keys = sql.columns(view.keys)
-    sums = ", ".join(_sum_and_count(task) for task in schema.rated)
-    zeros = ", ".join(f"0 as {_sum(task)}, 0 as {_count(task)}" for task in schema.rated)
-    totals = ", ".join(f"{_sum(task)}, {_count(task)}" for task in schema.rated)
+    sums = ", ".join(_sum_and_count(schema, task) for task in schema.averaged)
+    zeros = ", ".join(f"0 as {_sum(task)}, 0 as {_count(task)}" for task in schema.averaged)
+    totals = ", ".join(f"{_sum(task)}, {_count(task)}" for task in schema.averaged)
     steps = ", ".join(str(step) for step in sorted({1, *(days + 1 for days in settings.windows)}))
     statistics = ", ".join(
         f"{expression} as {sql.column(column.name)}"
@@ -155,7 +155,7 @@ def _expressions(schema: Schema, days: int, settings: Aggregate) -> Iterator[str
     """SQL: impressions, then (labels + prior * overall rate) / (observed + prior) per task (additive smoothing)."""
     yield f"coalesce(sum(__impressions) over __past_{days}, 0)::bigint"
     prior = settings.prior_impressions
-    for task in schema.rated:
+    for task in schema.averaged:
         labels, observed = (f"coalesce(sum({column(task)}) over __past_{days}, 0)" for column in (_sum, _count))
         overall = f"coalesce({prior} * {_rate(task)}, {'0' if prior == 0 else 'null'})"
         yield f"(({labels} + {overall}) / nullif({observed} + {prior}, 0))::float"
@@ -174,8 +174,10 @@ def _known(schema: Schema, view: View, keys: str) -> str:
         from __{table}, __span"""
 
 
-def _sum_and_count(task: str) -> str:
+def _sum_and_count(schema: Schema, task: str) -> str:
+    """SQL: sum and number of the labels; a number counts in millionths, whose sums are exact in any order."""
     label = sql.column(task)
+    label = f"{label}::decimal(18, 6)" if task in schema.regressed else label
     return f"sum({label}) as {_sum(task)}, count({label}) as {_count(task)}"
 
 

@@ -62,10 +62,15 @@ def windows(settings: Aggregate) -> Iterator[tuple[str, int]]:
 
 
 def window_columns(schema: Schema, prefix: str, window: str) -> Iterator[Column]:
-    """The statistics of a view over one window: impressions, then the rate of each task."""
+    """The statistics of a view over one window: impressions, then the rate (of a number: the mean) of each task."""
     yield _number(f"{prefix}_impressions_{window}", DType.INT64, log=True)
-    for task in schema.rated:
-        yield _number(f"{prefix}_{task}_rate_{window}", DType.FLOAT32)
+    for task in schema.averaged:
+        yield _number(statistic_name(schema, prefix, task, window), DType.FLOAT32, log=task in schema.regressed)
+
+
+def statistic_name(schema: Schema, prefix: str, task: str, window: str) -> str:
+    """The name of the rate of a task over a window, or of the mean of a regression target."""
+    return f"{prefix}_{task}_{'mean' if task in schema.regressed else 'rate'}_{window}"
 
 
 def history_days(schema: Schema, views: Iterable[View]) -> dict[str, int]:
@@ -74,10 +79,12 @@ def history_days(schema: Schema, views: Iterable[View]) -> dict[str, int]:
     It follows from the names that `window_columns` gives, so that views.json needs no field for it.
     """
     declared = {column.name for table in schema.tables.values() for column in table}
-    tasks = "|".join(map(re.escape, schema.rated))
+    of_task = "|".join(
+        re.escape(f"{task}_{'mean' if task in schema.regressed else 'rate'}") for task in schema.averaged
+    )
     days = {}
     for view in views:
-        name = re.compile(rf"{re.escape(view.name)}_(?:impressions|(?:{tasks})_rate)_(?:all|(?P<days>\d+)d)")
+        name = re.compile(rf"{re.escape(view.name)}_(?:impressions|{of_task})_(?:all|(?P<days>\d+)d)")
         for column in view.columns:
             match = None if column.name in declared else name.fullmatch(column.name)
             if match or (column.kind is Kind.SEQUENCE and column.name not in declared):

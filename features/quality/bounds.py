@@ -4,7 +4,7 @@ import datetime
 
 import numpy as np
 
-from features.schema import Column, DType, Role, Schema
+from features.schema import LARGEST_TARGET, Column, DType, Role, Schema
 
 _NUMBERS = frozenset({DType.INT8, DType.INT64, DType.FLOAT32})
 _LARGEST = float(np.finfo(np.float32).max)
@@ -13,7 +13,7 @@ _EPOCH, _LAST = datetime.datetime(1970, 1, 1), datetime.datetime(2199, 12, 31, 2
 
 def allowed_values(schema: Schema, column: Column) -> tuple[str | int, ...] | None:
     """The closed set of values of a column, or None where it is open."""
-    classes = {task.name: task.classes for task in schema.tasks if task.classes is not None}
+    classes = {task.name: task.classes for task in schema.tasks if task.name not in schema.rated}
     defaults = {Role.LABEL: classes.get(column.name, (0, 1)), Role.SCENARIO: schema.scenarios}
     return column.values if column.values is not None else defaults.get(column.role)
 
@@ -33,8 +33,9 @@ def number_bounds(column: Column) -> tuple[float | None, float | None]:
     if column.dtype not in _NUMBERS:
         return None, None
     finite, least = column.dtype is DType.FLOAT32, _minimum(column)
-    low = -_LARGEST if finite and least is None else least
-    high = _LARGEST if finite and column.maximum is None else column.maximum
+    largest = LARGEST_TARGET if column.role is Role.LABEL else _LARGEST
+    low = -largest if finite and least is None else least
+    high = largest if finite and column.maximum is None else column.maximum
     return low, high
 
 

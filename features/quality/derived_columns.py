@@ -87,6 +87,16 @@ def distinct_values(paths: list[Path], column: str) -> pa.ChunkedArray:
     return _query(query, paths)[0]
 
 
+def extremes(paths: list[Path], column: str) -> pa.ChunkedArray:
+    """The least and the largest value of a column of numbers, if they differ."""
+    name = sql.column(column)
+    query = (
+        f"SELECT DISTINCT unnest([min({name}), max({name})]) FROM read_parquet($paths, hive_partitioning => false) "
+        "ORDER BY 1"
+    )
+    return _query(query, paths)[0]
+
+
 def _query(query: str, paths: list[Path]) -> pa.Table:
     with partitions.reading(paths), connect() as connection:
         return connection.execute(query, {"paths": [str(path) for path in paths]}).to_arrow_table()

@@ -30,7 +30,7 @@ from features.quality.derived_columns import (
 )
 from features.quality.partitions import FILE_DAY, type_name
 from features.quality.rule import Rule, expect
-from features.schema import Column, DType, Schema, Task
+from features.schema import Column, DType, Schema, Task, TaskKind
 
 TABLES = ("users", "items", "events")  # in the order of their checks: events refer to users and items
 
@@ -95,6 +95,17 @@ def _has_all_classes(task: Task) -> Rule:
             severity="warning",
             column=task.name,
             value_set=list(task.classes),
+        )
+    if task.kind is TaskKind.REGRESSION:
+        return expect(
+            gxe.ExpectColumnUniqueValueCountToBeBetween,
+            "table",
+            f"{task.name} with one value only",
+            [task.name],
+            f"{task.name} differs between rows",
+            severity="warning",
+            column=task.name,
+            min_value=2,
         )
     return expect(
         gxe.ExpectColumnDistinctValuesToContainSet,

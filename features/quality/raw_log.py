@@ -132,7 +132,7 @@ def check_raw_log(
         _check_structure(context, result)
     if not any(result.faults for result in results):
         for result in results:
-            _check_table(context, result)
+            _check_table(context, schema, result)
     if any(result.faults for result in results):
         _write_empty_quarantine(schema, quarantine)
         return results
@@ -186,12 +186,16 @@ def _check_structure(context: AbstractDataContext, result: TableResult) -> None:
             outcome.add_table(one, [stored[name] for name in outcome.rule.columns])
 
 
-def _check_table(context: AbstractDataContext, result: TableResult) -> None:
+def _occurring(schema: Schema, paths: list[Path], name: str) -> pa.ChunkedArray:
+    """The distinct values of a column of few; of a regression target, which has as many as rows, the extremes."""
+    reader = derived_columns.extremes if name in schema.regressed else derived_columns.distinct_values
+    return reader(paths, name)
+
+
+def _check_table(context: AbstractDataContext, schema: Schema, result: TableResult) -> None:
     """Rules about the whole table: its row count, and the labels and scenarios that occur."""
     for outcome in result.begin("table"):
-        occurring = pa.table(
-            {name: derived_columns.distinct_values(result.paths, name) for name in outcome.rule.columns}
-        )
+        occurring = pa.table({name: _occurring(schema, result.paths, name) for name in outcome.rule.columns})
         frame = pd.DataFrame(index=pd.RangeIndex(result.rows))
         if occurring.num_columns:
             frame = derived_columns.exact_frame(occurring)

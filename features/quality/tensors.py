@@ -24,9 +24,9 @@ from features.quality.datadocs import QualityGate
 from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import quiet_context
 from features.quality.rule import Rule, expect, expect_equal, expect_zero
-from features.schema import SPLITS, Kind, Schema, Task
+from features.quality.tensor_labels import BLOCK_ROWS, blocks, label_counts, weight_counts
+from features.schema import SPLITS, Kind, Schema
 
-BLOCK_ROWS = 500_000
 GATE = QualityGate(
     name="tensors",
     title="Tensors",
@@ -57,8 +57,8 @@ def _measure(
         _events(schema, rows, tensors),
         _ids(encoder, tensors, settings),
         _numbers(encoder, tensors),
-        _labels(schema, tensors),
-        *_weights(tensors),
+        label_counts(schema, tensors),
+        *weight_counts(tensors),
     )
     return (table for table in measurements if len(table.rows) and len(tensors.event_id))
 
@@ -200,7 +200,7 @@ def _categorical(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]
     layout, names = encoder.layout, [c.name for c in encoder.columns if c.kind is Kind.CATEGORICAL]
     if names:
         low, high = _extremes(tensors.categorical)
-        unknown = sum(np.count_nonzero(block == UNKNOWN, axis=0) for block in _blocks(tensors.categorical))
+        unknown = sum(np.count_nonzero(block == UNKNOWN, axis=0) for block in blocks(tensors.categorical))
     for index, (name, table) in enumerate(zip(names, layout.categorical_tables, strict=True)):
         yield {
             "input": name,
@@ -217,8 +217,8 @@ def _bags(encoder: Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:
     for name, table, length in zip(lists, layout.bag_tables, layout.bag_lengths, strict=True):
         bag, start = tensors.bags[:, start : start + length], start + length
         low, high = _extremes(bag)
-        unknown = sum(int(np.count_nonzero(block == UNKNOWN)) for block in _blocks(bag))
-        values = sum(int(np.count_nonzero(block != PADDING)) for block in _blocks(bag))
+        unknown = sum(int(np.count_nonzero(block == UNKNOWN)) for block in blocks(bag))
+        values = sum(int(np.count_nonzero(block != PADDING)) for block in blocks(bag))
         yield {
             "input": name,
             "least": PADDING,
@@ -244,8 +244,8 @@ def _scenario(encoder: Encoder, tensors: Tensors) -> dict[str, Any]:
 def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
     """How many values of each number are not finite, and how many lie beyond the limit."""
     names = list(encoder.number_names)
-    wild = sum(np.count_nonzero(~np.isfinite(block), axis=0) for block in _blocks(tensors.numeric))
-    far = sum(np.count_nonzero(np.abs(block) > LIMIT, axis=0) for block in _blocks(tensors.numeric))
+    wild = sum(np.count_nonzero(~np.isfinite(block), axis=0) for block in blocks(tensors.numeric))
+    far = sum(np.count_nonzero(np.abs(block) > LIMIT, axis=0) for block in blocks(tensors.numeric))
     rules = (
         expect_zero("not finite", ["not finite"], "Every number is finite"),
         expect_zero(
@@ -259,42 +259,7 @@ def _numbers(encoder: Encoder, tensors: Tensors) -> Measurements:
     return Measurements(key="input", rows=pa.table({"input": pa.array(names, pa.string()), **counts}), rules=rules)
 
 
-def _labels(schema: Schema, tensors: Tensors) -> Measurements:
-    """How many labels of each task are neither one of its classes nor unobserved (NaN)."""
-    strange = sum(
-        np.array([_strange(task, block[:, index]) for index, task in enumerate(schema.tasks)])
-        for block in _blocks(tensors.labels)
-    )
-    rule = expect_zero(
-        "label outside its classes",
-        ["label outside its classes"],
-        "Every label is 0 or 1, or the index of a class, or NaN where it was not observed",
-    )
-    counts = pa.array(np.atleast_1d(strange), pa.int64())
-    table = pa.table({"task": list(schema.task_names), "label outside its classes": counts})
-    return Measurements(key="task", rows=table, rules=(rule,))
-
-
-def _strange(task: Task, labels: np.ndarray) -> int:
-    classes = np.arange(2 if task.classes is None else len(task.classes))
-    return int(np.count_nonzero(~np.isnan(labels) & ~np.isin(labels, classes)))
-
-
-def _weights(tensors: Tensors) -> Iterator[Measurements]:
-    """How many weights are negative or not finite; nothing where rows have no weight."""
-    if tensors.weight is None:
-        return
-    wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block >= 0)))) for block in _blocks(tensors.weight))
-    rule = expect_zero("wrong weights", ["wrong weights"], "Every weight is finite and at least 0")
-    yield Measurements(key="array", rows=pa.table({"array": ["weight"], "wrong weights": [wrong]}), rules=(rule,))
-
-
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(array), BLOCK_ROWS):
-        yield array[start : start + BLOCK_ROWS]
-
-
 def _extremes(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The least and the largest value of each column."""
-    low = reduce(np.minimum, (block.min(axis=0) for block in _blocks(array)))
-    return low, reduce(np.maximum, (block.max(axis=0) for block in _blocks(array)))
+    low = reduce(np.minimum, (block.min(axis=0) for block in blocks(array)))
+    return low, reduce(np.maximum, (block.max(axis=0) for block in blocks(array)))

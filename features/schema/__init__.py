@@ -12,12 +12,13 @@ from features.schema.columns import (
 )
 from features.schema.names import INNER, check_name, free_name, refuse_equal
 from features.schema.schema import SPLITS, Schema, inputs, inputs_from, read_schema, read_views, to_json
-from features.schema.targets import Task, TaskKind, mean_title, output_slices, tasks_of
+from features.schema.targets import LARGEST_TARGET, Task, TaskKind, mean_title, output_slices, tasks_of
 
 __all__ = [
     "EVENT_TIMESTAMP",
     "FEATURE_ROLES",
     "INNER",
+    "LARGEST_TARGET",
     "SPLITS",
     "Column",
     "DType",

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import SchemaError
 from features.schema.columns import FEATURE_ROLES, Column, DType, Role, View
 from features.schema.names import check_name, check_text, refuse_derived, refuse_equal
-from features.schema.targets import Task, TaskKind
+from features.schema.targets import LARGEST_TARGET, Task, TaskKind
 from features.schema.values import check_types
 
 SPLITS = ("train", "valid", "test")  # of the impressions; in order of time where they are split by time
@@ -74,7 +74,7 @@ class Schema:
             if task.requires is not None and not {task.name, task.requires} <= set(self.rated):
                 raise SchemaError(
                     f"data set {self.name}: task {task.name} requires {task.requires}, but `requires` is "
-                    "between labels of 0 and 1: neither may be multi_class"
+                    "between labels of 0 and 1: neither may be multi_class or regression"
                 )
         outputs = Counter(f"{scenario}/{name}" for scenario in self.scenarios for name in self.output_names)
         twice = sorted(name for name, count in outputs.items() if count > 1)
@@ -116,7 +116,14 @@ class Schema:
             )
         labels = {column.name: column for column in self.by_role(Role.LABEL)}
         for task in self.tasks:
-            task.check_label(labels[task.name].dtype, labels[task.name].values)
+            label = labels[task.name]
+            task.check_label(label.dtype, label.values)
+            bounds = [bound for bound in (label.minimum, label.maximum) if bound is not None]
+            if task.kind is TaskKind.REGRESSION and any(abs(bound) > LARGEST_TARGET for bound in bounds):
+                raise SchemaError(
+                    f"column {label.name}: a regression target lies within {-LARGEST_TARGET:g} and {LARGEST_TARGET:g}, "
+                    f"found bounds {bounds}; declare it in a larger unit"
+                )
 
     @property
     def tables(self) -> dict[str, tuple[Column, ...]]:
@@ -135,7 +142,17 @@ class Schema:
 
     @property
     def rated(self) -> tuple[str, ...]:
-        """The names of the tasks whose labels are 0 or 1, so that they have a rate: all but the multi-class ones."""
+        """The names of the tasks whose labels are 0 or 1, so that they have a rate."""
+        return tuple(task.name for task in self.tasks if task.kind in (TaskKind.BINARY, TaskKind.CHOICE))
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """The names of the tasks whose labels are any numbers."""
+        return tuple(task.name for task in self.tasks if task.kind is TaskKind.REGRESSION)
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The names of the tasks whose labels have a mean, a rate or not: all but the multi-class ones."""
         return tuple(task.name for task in self.tasks if task.kind is not TaskKind.MULTI_CLASS)
 
     @cached_property

@@ -15,14 +15,18 @@ class TaskKind(StrEnum):
     BINARY = "binary"  # 0 or 1: binary cross entropy, AUC
     MULTI_CLASS = "multi_class"  # one of the declared classes: softmax cross entropy, accuracy
     CHOICE = "choice"  # 1 for the chosen candidate of a set, 0 for the others: binary cross entropy, hit rate
+    REGRESSION = "regression"  # a number, such as a watch time: squared error, XAUC
 
 
+LARGEST_TARGET = 1e9  # of a regression task: sums of squares stay far from the largest float32, sums are exact
 _TYPES = {"string": str, "int8": int, "int64": int}  # of classes, by how their label is stored
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One task; its name is that of its label column (0, 1 or null where unobserved; one of `classes` if multi-class).
+
+    The label of a regression task is a float32.
 
     `requires` names the task whose label must be 1 wherever this one is 1 (order only after click). The rows of a
     choice task are candidates; those with the same value in the column of role choice_set, and a label, are one set.
@@ -62,7 +66,13 @@ class Task:
         return len(self.output_names)
 
     def check_label(self, dtype: str, values: tuple[str | int, ...] | None) -> None:
-        """Raises SchemaError where the label column cannot hold the classes, in their type."""
+        """Raises SchemaError where the label column cannot hold the classes, in their type, or the numbers."""
+        is_number = self.kind is TaskKind.REGRESSION
+        if is_number != (dtype == "float32") or (is_number and values is not None):
+            raise SchemaError(
+                f"column {self.name}: the label of a regression task, and no other, is a float32 without a closed set "
+                f"of values; found {dtype}, values {values} and kind {self.kind}"
+            )
         if self.classes is None:
             return
         if {type(value) for value in self.classes} != {_TYPES.get(dtype)}:

@@ -61,7 +61,7 @@ _TYPES = {  # by role: those that the pipeline can store, sort and compare; thos
     "item": {"int64", "string"},
     "scenario": {"string"},
     "position": {"int64"},
-    "label": {"int8", "int64", "string"},
+    "label": {"int8", "int64", "float32", "string"},
     "newest_day": {"int64"},
     "weight": {"float32"},
 }

@@ -4,6 +4,7 @@ A tie counts as wrong: a class or a candidate must score higher than every other
 score for all of them is never correct.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtri, softmax
 
+from features.encoding.target_scale import TargetScale
 from features.schema import Task, output_slices
 
 Array = NDArray[Any]
@@ -89,10 +91,20 @@ def wilson_interval(correct: NDArray[np.bool_], *, confidence: float) -> Interva
     )
 
 
-def probabilities_of(logits: Array, tasks: tuple[Task, ...]) -> NDArray[np.float64]:
-    """Logits [N, O] -> probabilities [N, O]: the sigmoid of a single logit, the softmax of a task's classes."""
-    wide = logits.astype(np.float64)
-    return np.concatenate([_probabilities(wide[:, outputs]) for outputs in output_slices(tasks)], axis=1)
+def probabilities_of(
+    logits: Array, tasks: tuple[Task, ...], targets: Mapping[str, TargetScale] | None = None
+) -> NDArray[np.float64]:
+    """Logits [N, O] -> probabilities [N, O]: the sigmoid of a single logit, the softmax of a task's classes.
+
+    Of a regression task it is the expected value, in the unit of the label; `targets` are the scales of these tasks.
+    """
+    wide, scales = logits.astype(np.float64), targets or {}
+    parts = zip(tasks, output_slices(tasks), strict=True)
+    values = (
+        scales[task.name].expected(wide[:, own]) if task.name in scales else _probabilities(wide[:, own])
+        for task, own in parts
+    )
+    return np.concatenate(list(values), axis=1)
 
 
 def _probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:

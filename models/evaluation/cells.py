@@ -3,16 +3,25 @@
 from typing import Any
 
 import numpy as np
+import sklearn.metrics
 from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import spearmanr
 
 from common.params import Evaluate
 from features.encoding.tensors import Tensors
 from features.schema import Task, TaskKind
 from models.evaluation import accuracy, metrics
+from models.evaluation.concordance import concordance
 
 DIGITS = 6
 HIT_RATE_AT = (1, 5)
-METRICS = {TaskKind.BINARY: "auc", TaskKind.MULTI_CLASS: "accuracy", TaskKind.CHOICE: "hr1"}
+METRICS = {
+    TaskKind.BINARY: "auc",
+    TaskKind.MULTI_CLASS: "accuracy",
+    TaskKind.CHOICE: "hr1",
+    TaskKind.REGRESSION: "xauc",
+}
 NO_ROWS = "no rows with this label"
 Cell = dict[str, Any]
 
@@ -37,6 +46,8 @@ def measure_cell(
     """
     if task.kind is TaskKind.MULTI_CLASS:
         return measure_classes(labels, probabilities, settings)
+    if task.kind is TaskKind.REGRESSION:
+        return measure_regression(labels, probabilities[:, 0], settings)
     if task.kind is TaskKind.BINARY:
         return measure_binary(labels, probabilities[:, 0], np.asarray(rows.user)[observed], settings)
     assert rows.choice_set is not None  # encode writes it wherever there is a choice
@@ -94,6 +105,32 @@ def measure_classes(labels: NDArray[Any], probabilities: NDArray[np.float64], se
     }
     reason = {} if len(labels) else {"reason": NO_ROWS}
     return {"metric": "accuracy", **_rounded(values), "rows": len(labels), **reason}
+
+
+def measure_regression(labels: NDArray[Any], expected: NDArray[np.float64], settings: Evaluate) -> Cell:
+    """The metrics of a regression task's cell; labels and expected values [N] in the unit of the label.
+
+    `xauc` is the share of pairs in order, with its interval; `mae` and `rmse` are errors, `r2` the share of the
+    variance that is explained, `spearman` the rank correlation, `calibration` the sum of the expected values over that
+    of the labels (None unless that is positive), `mean` the mean label.
+    """
+    pairs = concordance(labels, expected)
+    wide, some = labels.astype(np.float64), len(labels) > 0
+    half = ndtri(0.5 + settings.confidence / 2) * np.sqrt((pairs.influence**2).sum()) if pairs else 0.0
+    varied = pairs is not None and np.ptp(expected) > 0
+    values = {
+        "xauc": pairs.value if pairs else None,
+        "xauc_low": max(0.0, pairs.value - half) if pairs else None,
+        "xauc_high": min(1.0, pairs.value + half) if pairs else None,
+        "mae": float(np.abs(expected - wide).mean()) if some else None,
+        "rmse": float(np.sqrt(((expected - wide) ** 2).mean())) if some else None,
+        "r2": float(sklearn.metrics.r2_score(wide, expected)) if pairs else None,
+        "spearman": float(spearmanr(wide, expected).statistic) if varied else None,
+        "calibration": float(expected.sum() / wide.sum()) if wide.sum() > 0 else None,
+        "mean": float(wide.mean()) if some else None,
+    }
+    reason = {} if pairs else {"reason": "one label only" if some else NO_ROWS}
+    return {"metric": "xauc", **_rounded(values), "rows": len(labels), **reason}
 
 
 def measure_choice(

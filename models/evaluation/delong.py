@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from features.schema import Task, TaskKind, output_slices
-from models.evaluation.accuracy import Interval, correct_choices, correct_classes
+from models.evaluation.accuracy import Interval, choice_weights, correct_choices, correct_classes
+from models.evaluation.concordance import concordance
 from models.evaluation.metrics import auc, auc_influence
 
 Array = NDArray[Any]
@@ -51,6 +52,7 @@ def estimate_cells(
     *,
     scenarios: Sequence[str],
     choice_set: Array | None = None,
+    weight: Array | None = None,
 ) -> dict[str, Estimate]:
     """The metric of each cell by "scenario/task", as in `mean_of_cells`; cells without an estimate are left out.
 
@@ -63,14 +65,15 @@ def estimate_cells(
         tasks: the T tasks.
         scenarios: the names of the scenarios.
         choice_set: [N], which rows are candidates of one choice; required where there is a choice task.
+        weight: [N], how much each row counts; default 1.
     """
     cells = {}
     for code, name in enumerate(scenarios):
         inside = np.asarray(scenario) == code
         for column, (task, outputs) in enumerate(zip(tasks, output_slices(tasks), strict=True)):
             observed = np.flatnonzero(inside & ~np.isnan(labels[:, column]))
-            sets = None if choice_set is None else choice_set[observed]
-            cell = _estimate(task, labels[observed, column], scores[observed, outputs], sets)
+            sets, weights = (None if values is None else values[observed] for values in (choice_set, weight))
+            cell = _estimate(task, labels[observed, column], scores[observed, outputs], sets, weights)
             if cell is not None:
                 cells[f"{name}/{task.name}"] = Estimate(
                     value=cell.value, rows=observed[cell.rows], influence=cell.influence
@@ -88,24 +91,43 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(value=value, rows=np.arange(length), influence=total)
 
 
-def _estimate(task: Task, labels: Array, scores: Array, choice_set: Array | None) -> Estimate | None:
+def _estimate(
+    task: Task, labels: Array, scores: Array, choice_set: Array | None, weight: Array | None
+) -> Estimate | None:
     if task.kind is TaskKind.MULTI_CLASS:
-        return _share_correct(correct_classes(labels, scores), np.arange(len(labels)))
+        return _share_correct(correct_classes(labels, scores), np.arange(len(labels)), weight)
     if task.kind is TaskKind.CHOICE:
         assert choice_set is not None  # encode writes it wherever there is a choice
-        return _share_correct(correct_choices(labels, scores[:, 0], choice_set, k=1), _first_rows(labels, choice_set))
+        correct, of_sets = correct_choices(labels, scores[:, 0], choice_set, k=1), None
+        if weight is not None:
+            of_sets = choice_weights(labels, choice_set, weight)
+        return _share_correct(correct, _first_rows(labels, choice_set), of_sets)
+    if task.kind is TaskKind.REGRESSION or weight is not None:
+        return _concordant(task, labels, scores[:, 0], weight)
     area, influence = auc(labels, scores[:, 0]), auc_influence(labels, scores[:, 0])
     if area is None or influence is None:
         return None
     return Estimate(value=area, rows=np.arange(len(labels)), influence=influence)
 
 
-def _share_correct(correct: NDArray[np.bool_], rows: NDArray[np.int64]) -> Estimate | None:
-    """Accuracy or hit rate; the influence of `correct[i]` is at the row `rows[i]`."""
-    if len(correct) < 2:
+def _concordant(task: Task, labels: Array, scores: Array, weight: Array | None) -> Estimate | None:
+    """AUC or XAUC of weighted rows; None with fewer than two rows that count, of a binary task in each class."""
+    counted = labels if weight is None else labels[weight > 0]
+    fewest = len(counted) if task.kind is TaskKind.REGRESSION else min((counted == 1).sum(), (counted == 0).sum())
+    pairs = concordance(labels, scores, weight) if fewest >= 2 else None
+    if pairs is None:
         return None
-    value, order = float(correct.mean()), np.argsort(rows)
-    influence = (correct - value) / np.sqrt(len(correct) * (len(correct) - 1))
+    return Estimate(value=pairs.value, rows=np.arange(len(labels)), influence=pairs.influence)
+
+
+def _share_correct(correct: NDArray[np.bool_], rows: NDArray[np.int64], weight: Array | None = None) -> Estimate | None:
+    """Accuracy or hit rate; the influence of `correct[i]`, which counts as `weight[i]`, is at the row `rows[i]`."""
+    mass = np.ones(len(correct)) if weight is None else np.asarray(weight, np.float64)
+    if (mass > 0).sum() < 2:
+        return None
+    value, order = float(np.average(correct, weights=mass)), np.argsort(rows)
+    count = mass.sum() ** 2 / (mass @ mass)
+    influence = mass / mass.sum() * (correct - value) * np.sqrt(count / (count - 1))
     return Estimate(value=value, rows=rows[order], influence=influence[order])
 
 

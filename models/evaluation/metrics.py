@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 
 from features.schema import Task, TaskKind, output_slices, tasks_of
 from models.evaluation.accuracy import Interval, choice_weights, correct_choices, correct_classes, mean_correct
+from models.evaluation.concordance import concordance
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -93,9 +94,10 @@ def mean_of_cells(
 ) -> tuple[float, Floats]:
     """The mean of the cells' metrics, and the metric of every cell [M, T]; a cell is a scenario and a task.
 
-    The metric is the AUC of a binary task, the accuracy of a multi-class one, the hit rate at 1 of a choice: between 0
-    and 1, higher is better. It is NaN in a cell where it is undefined (a binary one: a class is missing). The mean
-    leaves such cells out and is NaN where no cell is left.
+    The metric is the AUC of a binary task, the accuracy of a multi-class one, the hit rate at 1 of a choice, the XAUC
+    of a regression (on the scale of an AUC: 0.5 is chance): between 0 and 1, higher is better. It is NaN in a cell
+    where it is undefined (a binary one: a class is missing). The mean leaves such cells out and is NaN where no cell is
+    left.
 
     Args:
         labels: [N, T], NaN where unobserved.
@@ -129,6 +131,9 @@ def cell_metric(
         return mean_correct(correct_classes(labels, scores), weight)
     if task.kind is TaskKind.BINARY:
         return auc(labels, scores[:, 0], weight)
+    if task.kind is TaskKind.REGRESSION:
+        pairs = concordance(labels, scores[:, 0], weight)
+        return None if pairs is None else pairs.value
     if choice_set is None:
         raise ValueError(f"task {task.name} is a choice, but its rows have no choice_set to be ranked in")
     of_sets = None if weight is None else choice_weights(labels, choice_set, weight)

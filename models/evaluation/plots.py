@@ -24,10 +24,13 @@ Curves = Mapping[str, list[Row]]
 
 
 def auc_by_cell(report: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
-    """AUC of every cell that has one, with its interval, for each model and for the best possible."""
+    """AUC (XAUC) of every cell that has one, with its interval, for each model and for the best possible."""
     for model, measured in report.items():
-        for cell in (cell for cell in measured["cells"] if "auc" in cell):
-            yield {"model": model, **{key: cell[key] for key in ("scenario", "task", "auc", "auc_low", "auc_high")}}
+        for cell in measured["cells"]:
+            name = next((name for name in ("auc", "xauc") if name in cell), None)
+            if name is not None:
+                bounds = {f"auc{end}": cell[f"{name}{end}"] for end in ("", "_low", "_high")}
+                yield {"model": model, "scenario": cell["scenario"], "task": cell["task"], **bounds}
 
 
 def learning_curves(curves: Curves) -> Iterator[Row]:
@@ -39,9 +42,9 @@ def learning_curves(curves: Curves) -> Iterator[Row]:
 
 
 def learning_curves_by_cell(curves: Curves, schema: Schema) -> Iterator[Row]:
-    """AUC of every model and binary cell on the valid rows, by epoch; null where a cell has one class."""
-    binary = [task.name for task in schema.tasks if task.kind is TaskKind.BINARY]
-    for task, scenario in itertools.product(binary, schema.scenarios):
+    """AUC (XAUC) of every model and cell that has one on the valid rows, by epoch; null where a cell has one class."""
+    ordered = [task.name for task in schema.tasks if task.kind in (TaskKind.BINARY, TaskKind.REGRESSION)]
+    for task, scenario in itertools.product(ordered, schema.scenarios):
         for model, epochs in curves.items():
             for epoch in epochs:
                 key = {"model": model, "scenario": scenario, "task": task, "epoch": epoch["epoch"]}

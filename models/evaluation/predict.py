@@ -14,7 +14,7 @@ from tqdm import tqdm
 from common.errors import ModelError
 from common.files import replacing
 from features.encoding.tensors import Tensors
-from features.schema import Schema, output_slices
+from features.schema import Schema, Task, TaskKind, output_slices
 from models.networks.hinet import HiNet
 
 BATCH_ROWS = 8192
@@ -52,7 +52,8 @@ def mean_gates(network: HiNet, rows: Tensors, name: str) -> dict[str, NDArray[np
 def write_predictions(path: Path, logits: NDArray[np.float32], rows: Tensors, schema: Schema) -> None:
     """Write event_id, scenario, and each task's label (null where unobserved) and logits [N, O] as Parquet.
 
-    A label is int8 and has logit_<task>; that of a multi-class task is its class and has a logit_<task>=<class> each.
+    A label is int8 and has logit_<task>; that of a multi-class task is its class and has a logit_<task>=<class> each;
+    that of a regression task is float32, and its logit is the network's output, before its scale.
     """
     scenarios = pa.array(schema.scenarios, pa.string())
     columns = {
@@ -61,11 +62,17 @@ def write_predictions(path: Path, logits: NDArray[np.float32], rows: Tensors, sc
     }
     for column, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True)):
         codes = pa.array(np.asarray(rows.labels)[:, column], from_pandas=True)
-        columns[task.name] = codes.cast(pa.int8()) if task.classes is None else _classes(task.classes, codes)
+        columns[task.name] = _labels(task, codes)
         for name, values in zip(task.output_names, logits[:, outputs].T, strict=True):
             columns[f"logit_{name}"] = pa.array(values)
     with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial)
+
+
+def _labels(task: Task, codes: pa.Array) -> pa.Array:
+    if task.kind is TaskKind.REGRESSION:
+        return codes
+    return codes.cast(pa.int8()) if task.classes is None else _classes(task.classes, codes)
 
 
 def _classes(classes: tuple[str | int, ...], codes: pa.Array) -> pa.Array:

@@ -16,6 +16,7 @@ from features.encoding.encoder import Encoder
 from features.encoding.tensors import Tensors
 from features.schema import Schema, TaskKind, output_slices
 from models.evaluation.accuracy import probabilities_of
+from models.evaluation.concordance import concordance
 from models.evaluation.metrics import auc, mean_of_cells
 from models.evaluation.predict import predict
 
@@ -27,7 +28,7 @@ SEED = 1
 
 def measure_profile(network: nn.Module, valid: Tensors, encoder: Encoder, schema: Schema) -> dict[str, Any]:
     """`scores` by "scenario/task" (see `score_cells`) and the `importance` of every column of the encoder."""
-    probabilities = probabilities_of(predict(network, valid, "validation rows"), schema.tasks)
+    probabilities = probabilities_of(predict(network, valid, "validation rows"), schema.tasks, encoder.targets)
     return {
         "scores": score_cells(probabilities, valid.labels, valid.scenario, schema),
         "importance": permutation_importance(network, valid, encoder, schema),
@@ -41,11 +42,14 @@ def score_cells(
     schema: Schema,
     edges: dict[str, list[float]] | None = None,
 ) -> dict[str, Any]:
-    """The scores of each cell of a task with one probability, by "scenario/task"; probabilities [N, O], labels [N, T].
+    """The scores of each cell of a task with one output, by "scenario/task"; probabilities [N, O], labels [N, T].
 
     `edges` are the inner bounds of the bins (default: of equal mass). `counts` (rows) and `predicted` (sum of the
     probabilities) are per bin, over all rows. `rows`, `positives`, `expected` (sum of the probabilities) and `auc` are
     over the rows with a label; `observed` has three lists per bin of those: rows, sum of the probabilities, positives.
+
+    Of a regression the expected value stands for the probability, the sum of the labels for the positives and the XAUC
+    for the AUC; `auc_deviation` is its standard deviation, `error` the sum of the squared errors.
     """
     cells = {}
     for code, name in enumerate(schema.scenarios):
@@ -54,7 +58,10 @@ def score_cells(
             if task.kind is not TaskKind.MULTI_CLASS and own.any():
                 cell = f"{name}/{task.name}"
                 cell_edges = None if edges is None else edges.get(cell)
-                cells[cell] = _cell(probabilities[own, outputs][:, 0], np.asarray(labels)[own, column], cell_edges)
+                of_cell = probabilities[own, outputs][:, 0], np.asarray(labels)[own, column]
+                cells[cell] = _cell(*of_cell, cell_edges) | (
+                    _of_numbers(*of_cell) if task.kind is TaskKind.REGRESSION else {}
+                )
     return cells
 
 
@@ -63,7 +70,7 @@ def _cell(scores: NDArray[np.float64], labels: NDArray[Any], edges: list[float] 
         edges = np.unique(np.quantile(scores, np.arange(1, BINS) / BINS)).round(9).tolist()
     bins = np.searchsorted(edges, scores, side="right")
     observed = ~np.isnan(labels)
-    area = auc(labels[observed], scores[observed])
+    area = auc(labels[observed], scores[observed])  # of numbers: see _of_numbers
     weights = (None, scores[observed], labels[observed])
     return {
         "edges": edges,
@@ -74,6 +81,19 @@ def _cell(scores: NDArray[np.float64], labels: NDArray[Any], edges: list[float] 
         "positives": int(labels[observed].sum()),
         "expected": round(float(scores[observed].sum()), DIGITS),
         "auc": None if area is None else round(area, DIGITS),
+    }
+
+
+def _of_numbers(scores: NDArray[np.float64], labels: NDArray[Any]) -> dict[str, Any]:
+    """What differs where the labels of a cell are numbers."""
+    observed = ~np.isnan(labels)
+    wide, scores = labels[observed].astype(np.float64), scores[observed]
+    pairs = concordance(wide, scores)
+    return {
+        "positives": round(float(wide.sum()), DIGITS),
+        "auc": None if pairs is None else round(pairs.value, DIGITS),
+        "auc_deviation": None if pairs is None else round(float(np.sqrt((pairs.influence**2).sum())), 9),
+        "error": round(float(((wide - scores) ** 2).sum()), DIGITS),
     }
 
 

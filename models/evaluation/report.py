@@ -19,8 +19,8 @@ def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, s
     """The metrics of every cell (scenario, task) for probabilities [N, O], and the mean of those that choose the epoch.
 
     The mean is called `mean_auc` where every task is binary, else `mean`. A cell whose metric is not the AUC names its
-    `metric`: accuracy or hr1. Where rows have a weight, the weighted metrics stand beside the others, and their mean is
-    `weighted_mean`.
+    `metric`: accuracy, hr1 or xauc. Where rows have a weight, the weighted metrics stand beside the others, and their
+    mean is `weighted_mean`.
     """
     labels, scenario = np.asarray(rows.labels), np.asarray(rows.scenario)
     cells = []

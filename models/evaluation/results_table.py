@@ -20,7 +20,7 @@ from common.errors import PipelineError
 from common.paths import DATA_DOCS, INDEX, METRICS, PLOTS_PAGE
 
 LIMIT, WEIGHTED_MEAN = "limit", "weighted_mean"
-NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1"}
+NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1", "xauc": "XAUC"}
 TITLES = {LIMIT: "best possible"}
 NEXT = """
 Reports
@@ -70,8 +70,8 @@ def show_metrics(report: dict[str, Any]) -> None:
 def auc_table(report: dict[str, Any]) -> Table:
     """AUC by scenario and task: a row per cell, a column per model, the mean of the cells last, the best in bold.
 
-    Cells of classes or of a choice have their own metric; the task's column names it. Where rows have a weight, the
-    mean of the weighted metrics stands above that of the others.
+    Cells of classes, of a choice or of a number have their own metric; the task's column names it. Where rows have a
+    weight, the mean of the weighted metrics stands above that of the others.
     """
     metrics = {metric_of(cell) for measured in report.values() for cell in measured["cells"]}
     title = f"{' or '.join(sorted(NAMES[metric] for metric in metrics))} on the test rows, with half its interval"

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from common.errors import TrainingError
 from features.encoding.tensors import Tensors
+from features.schema import Task, TaskKind
 from models.networks.cpu_kernels import ONEDNN_BFLOAT16
+from models.training.loss import Target
 from models.training.optim import Recipe
 
 EXPLODED = 10  # times the loss of predicting 0.5 everywhere
@@ -42,6 +44,17 @@ def _check_weights(name: str, rows: Tensors) -> None:
             f"the weights of the {name} set add up to {total:g}: expected more than 0 and less than 3e38; correct the "
             "column of role weight: only the proportions of the weights count"
         )
+
+
+def targets_of(tasks: Sequence[Task], targets: Mapping[str, Target]) -> list[Target | None] | None:
+    """The scale of each task, None where it has none; None where no task has one.
+
+    Raises ValueError where a regression task has none: its label would be read as a probability.
+    """
+    missing = [task.name for task in tasks if task.kind is TaskKind.REGRESSION and task.name not in targets]
+    if missing:
+        raise ValueError(f"regression tasks {missing} need the scale of their labels: Encoder.targets has it")
+    return [targets.get(task.name) for task in tasks] if targets else None
 
 
 def check_recipe(recipe: Recipe, device: torch.device, processes: int) -> None:

@@ -6,7 +6,7 @@ steps, in a short epoch at least LOSS_CHECKS times.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,15 @@ from models.training.checkpoint import Checkpoint
 from models.training.cuda_graph import CapturedStep
 from models.training.device import keep_freed_memory, resolve_device
 from models.training.distributed import SINGLE_PROCESS, Group
-from models.training.guards import check_cells, check_finite, check_recipe, check_rows, warn_of_explosion
-from models.training.loss import relative, weighted_loss
+from models.training.guards import (
+    check_cells,
+    check_finite,
+    check_recipe,
+    check_rows,
+    targets_of,
+    warn_of_explosion,
+)
+from models.training.loss import LossTerms, Target, relative, weighted_loss
 from models.training.optim import Recipe
 from models.training.position_bias import drop_positions, with_position_bias
 from models.training.train_state import EpochResult, LossPoint, TrainState, epoch_generator
@@ -51,7 +58,7 @@ def fit(
     *,
     scenarios: Sequence[str],
     tasks: Sequence[str | Task],
-    cell_weights: Tensor | None = None,
+    terms: LossTerms | None = None,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
     group: Group = SINGLE_PROCESS,
@@ -61,9 +68,10 @@ def fit(
     """Train `network`, which ends on the averaged weights of the epoch with the best mean over the cells.
 
     The mean is over each cell's own metric: AUC of a binary task, accuracy of a multi-class one, hit rate at 1 of a
-    choice; weighted, where rows have weights. Call `make_deterministic` before the network is created to make a run
-    repeatable to the bit. Raises TrainingError where there is nothing to learn from or no cell to choose an epoch by,
-    and on a loss that is not finite; warns of scenarios and cells that cannot be learned or measured.
+    choice, XAUC of a regression; weighted, where rows have weights. Call `make_deterministic` before the network is
+    created to make a run repeatable to the bit. Raises TrainingError where there is nothing to learn from or no cell to
+    choose an epoch by, and on a loss that is not finite; warns of scenarios and cells that cannot be learned or
+    measured.
 
     Args:
         network: any network of models/networks or models/peers.
@@ -72,7 +80,7 @@ def fit(
         recipe: the hyperparameters.
         scenarios: the names of the M scenarios.
         tasks: the T tasks; a name alone is a binary one.
-        cell_weights: [M, T], the lambdas of the loss; default 1.
+        terms: the weights of the cells in the loss, default 1, and the scales of regression tasks.
         device: cpu, cuda or auto.
         checkpoint: where the run saves its state and resumes from, to the same bits as without a stop.
         group: the processes that train together.
@@ -83,23 +91,22 @@ def fit(
     names = [task.name for task in declared]
     check_rows(train, valid, scenarios, names)
     check_recipe(recipe, resolve_device(device), group.size)
-    weights = torch.ones(len(scenarios), len(names)) if cell_weights is None else cell_weights
+    terms = terms or LossTerms()
+    weights = torch.ones(len(scenarios), len(names)) if terms.cell_weights is None else terms.cell_weights
     trained = with_position_bias(network, train, scenarios=len(scenarios), tasks=declared)
     state = TrainState(trained, recipe, resolve_device(device))
     loop = TrainingLoop(
-        state, weights.to(state.device), checkpoint, group, tasks=declared, choice_set=valid.choice_set, observe=observe
+        state,
+        weights.to(state.device),
+        checkpoint,
+        group,
+        tasks=declared,
+        choice_set=valid.choice_set,
+        observe=observe,
+        targets=terms.targets,
     )
-    train_loader, valid_loader = BatchLoader(train, state.device), BatchLoader(valid, state.device)
     loop.resume()
-    with _progress_bar(state, train_loader.count, silent=not group.is_main) as progress:
-        while not state.finished:
-            epoch = loop.run_epoch(train_loader, valid_loader, progress)
-            if epoch.number == 1:
-                measured = len(names) - auxiliary
-                check_cells(epoch.valid_metrics[:, :measured], scenarios, names[:measured])
-            loop.save()
-            if group.is_main:
-                progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(declared))}", file=sys.stderr)
+    _run_epochs(loop, BatchLoader(train, state.device), BatchLoader(valid, state.device), scenarios, auxiliary)
     trained.load_state_dict(state.best_weights)
     return FitResult(epochs=tuple(state.epochs), best=state.best)
 
@@ -117,6 +124,7 @@ class TrainingLoop:
         tasks: Sequence[Task] | None = None,
         choice_set: NDArray[np.int64] | None = None,
         observe: Observer | None = None,
+        targets: Mapping[str, Target] | None = None,
     ) -> None:
         """Prepare the loop.
 
@@ -128,6 +136,7 @@ class TrainingLoop:
             tasks: the T tasks; default: all binary.
             choice_set: [N], of the validation rows; required where there is a choice task.
             observe: what follows the run.
+            targets: the scales of the regression tasks, by name.
         """
         keep_freed_memory()
         self.state, self.recipe, self.cell_weights = state, state.recipe, cell_weights
@@ -135,6 +144,7 @@ class TrainingLoop:
         self.tasks = tasks or tasks_of(map(str, range(cell_weights.shape[1])))
         self.choice_set, self.observer = choice_set, observe
         self.outputs = [task.outputs for task in self.tasks]
+        self.targets = targets_of(self.tasks, targets or {})
         self.parameters = list(state.network.parameters())
         self.run_step = CapturedStep(self.step, self.recipe.batch_size) if self.recipe.capture else self.step
 
@@ -202,7 +212,9 @@ class TrainingLoop:
 
     def loss(self, logits: Tensor, labels: Tensor, scenario: Tensor, weight: Tensor) -> Tensor:
         """The loss of rows [B] whose weights [B, W] have the mean 1."""
-        return weighted_loss(logits, labels, scenario, self.cell_weights, self.outputs, row_weights=weight)
+        return weighted_loss(
+            logits, labels, scenario, self.cell_weights, self.outputs, targets=self.targets, row_weights=weight
+        )
 
     def _mean_loss(self) -> float:
         steps = self.state.steps
@@ -242,6 +254,22 @@ class TrainingLoop:
             return batch.labels.new_zeros(len(batch.labels), sum(self.outputs))
         logits: Tensor = self.state.average.network(*batch[:4], *batch.position.unbind(1))
         return logits
+
+
+def _run_epochs(
+    loop: TrainingLoop, train: BatchLoader, valid: BatchLoader, scenarios: Sequence[str], auxiliary: int
+) -> None:
+    """Train until the state is finished; after each epoch a line on stderr, in the main process."""
+    names = [task.name for task in loop.tasks]
+    with _progress_bar(loop.state, train.count, silent=not loop.group.is_main) as progress:
+        while not loop.state.finished:
+            epoch = loop.run_epoch(train, valid, progress)
+            if epoch.number == 1:
+                measured = len(names) - auxiliary
+                check_cells(epoch.valid_metrics[:, :measured], scenarios, names[:measured])
+            loop.save()
+            if loop.group.is_main:
+                progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(loop.tasks))}", file=sys.stderr)
 
 
 def _check_steps(rows: int, batch_size: int) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 from common import stage
 from common.train_params import Train
 from features.encoding.encoder import Encoder
+from features.encoding.target_scale import TargetScale
 from features.encoding.tensors import open_tensors
 from features.schema import Schema, mean_title, read_schema
 from models.evaluation.reference_profile import measure_profile
@@ -21,6 +22,7 @@ from models.training.curves import curves_of, summary_of
 from models.training.device import flush_denormals, make_deterministic, resolve_device
 from models.training.distributed import Group
 from models.training.loop import FitResult, Observer, fit
+from models.training.loss import LossTerms
 
 
 def train_model(
@@ -51,8 +53,18 @@ def train_model(
         make_deterministic(settings.seed)
         network = build_network(model, arguments)
         facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint(), "processes": group.size}
+        facts |= {"targets": encoder.targets} if encoder.targets else {}
         checkpoint = _checkpoint(checkpoints / model, network, facts, tensors, settings) if checkpoints else None
-        result = _fit(network, tensors, schema, settings, checkpoint=checkpoint, group=group, observe=observe)
+        result = _fit(
+            network,
+            tensors,
+            schema,
+            settings,
+            checkpoint=checkpoint,
+            group=group,
+            observe=observe,
+            targets=encoder.targets,
+        )
         if not group.is_main:
             return
         profile = measure_profile(network.cpu(), open_tensors(tensors / "valid"), encoder, schema)
@@ -81,6 +93,7 @@ def _fit(
     checkpoint: Checkpoint | None,
     group: Group,
     observe: Observer | None,
+    targets: Mapping[str, TargetScale],
 ) -> FitResult:
     """Train the network on the encoded rows with the parameters of params.train.
 
@@ -92,6 +105,7 @@ def _fit(
         checkpoint: where the run saves its state and resumes from.
         group: the processes that train together.
         observe: what follows the run.
+        targets: the scales of the regression tasks.
     """
     return fit(
         network,
@@ -100,7 +114,7 @@ def _fit(
         recipe_of(settings),
         scenarios=schema.scenarios,
         tasks=schema.tasks,
-        cell_weights=cell_weights(schema, settings),
+        terms=LossTerms(cell_weights=cell_weights(schema, settings), targets=targets),
         device=settings.device,
         checkpoint=checkpoint,
         group=group,

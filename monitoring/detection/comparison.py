@@ -13,6 +13,7 @@ from features.schema import Schema, View
 from monitoring.detection import noise_band, statistics
 from monitoring.detection.column_comparison import ColumnInScenario, Periods, over_scenarios
 from monitoring.detection.statistics import Rate, compare_rates, overdispersion, shares
+from monitoring.detection.target_shift import compare_targets
 from monitoring.detection.volume import compare_volume
 
 Counts = NDArray[np.int64]
@@ -128,18 +129,35 @@ class Comparison:
         }
 
     def labels(self, schema: Schema) -> Iterator[Entry]:
-        """The rate of every task in every scenario against that of the same weekdays."""
+        """The rate (of a number: the mean) of every task in every scenario against that of the same weekdays."""
         weekdays = {day.weekday() for day, rows in zip(self.current.days, self.current.rows, strict=True) if rows.any()}
         for index, scenario in enumerate(schema.scenarios):
             for task in self.reference.labels:
                 yield {"scenario": scenario, "task": task, **self._label(task, index, weekdays)}
+            for task in (task for task in self.reference.targets if task in self.current.targets):
+                yield {"scenario": scenario, "task": task, **self._target(task, index, weekdays)}
+
+    def _target(self, task: str, scenario: int, weekdays: set[int]) -> Entry:
+        reference, current = self.reference.targets[task], self.current.targets[task]
+        kept, same_weekday = self._same_weekdays(reference.daily[:, scenario], weekdays)
+        entry = compare_targets(
+            reference,
+            current,
+            scenario,
+            days=kept,
+            length=len(self.current.rows),
+            gap=self.gap_days,
+            period_days=self.reference.period_days,
+        )
+        rows = entry["rows"], int(reference.daily[kept, scenario, 0].sum())
+        return entry | {"same_weekday": same_weekday, "enough_rows": min(rows) >= self.windows.fewest}
 
     def _label(self, task: str, scenario: int, weekdays: set[int]) -> Entry:
         rows, positives = self.current.labels[task][:, scenario].sum(axis=0)
         days = self.reference.labels[task][:, scenario]
         spread = overdispersion(days[:, 1], days[:, 0])
-        reference, same_weekday = self._same_weekdays(days, weekdays)
-        reference_rows, reference_positives = reference.sum(axis=0)
+        kept, same_weekday = self._same_weekdays(days, weekdays)
+        reference_rows, reference_positives = days[kept].sum(axis=0)
         test = compare_rates(positives, rows, reference_positives, reference_rows, spread=spread)
         rate = test or Rate(*[np.nan] * 5)
         return {
@@ -155,12 +173,15 @@ class Comparison:
             "histories": {"label_rate": self._rate_changes(days)},
         }
 
-    def _same_weekdays(self, days: Counts, weekdays: set[int]) -> tuple[Counts, bool]:
-        """The days [D, 2] of the reference on `weekdays`, and True; all days, and False, where one has no rows."""
+    def _same_weekdays(self, days: Counts, weekdays: set[int]) -> tuple[NDArray[np.bool_], bool]:
+        """The days [D] of the reference on `weekdays`, and True; all days, and False, where one of them has no rows.
+
+        `days` [D, ..] have the observed rows of each day first.
+        """
         same = np.array([day.weekday() in weekdays for day in self.reference.days])
         observed = zip(self.reference.days, same, days, strict=True)
         present = {day.weekday() for day, kept, row in observed if kept and row[0]}
-        return (days[same], True) if present == weekdays else (days, False)
+        return (same, True) if present == weekdays else (np.ones(len(days), bool), False)
 
     def _rate_changes(self, days: Counts) -> list[float]:
         """Relative changes of the rate inside the reference, from observed rows and positives by day [D, 2]."""

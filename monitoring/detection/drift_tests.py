@@ -147,7 +147,9 @@ def _volume_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
 def _label_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
     for entry in comparison["labels"]:
         entry.update(verdict=None, corrected_p_values={})
-        if entry["rate"] is not None and entry["reference_rate"]:
+        if "is_number" in entry:
+            yield from _target_tests(entry, limits)
+        elif entry["rate"] is not None and entry["reference_rate"]:
             usual = entry["reference_rate"]
             yield DriftTest(
                 statistic="label_rate",
@@ -160,6 +162,31 @@ def _label_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:
                 task=entry["task"],
                 enough_rows=entry["enough_rows"],
             )
+
+
+def _target_tests(entry: Entry, limits: Drift) -> Iterator[DriftTest]:
+    """The mean of a regression target, and its distribution."""
+    if entry["rate"] is None:
+        return
+    where = {"entry": entry, **{name: entry[name] for name in ("scenario", "task", "enough_rows")}}
+    usual, scale = entry["reference_rate"], entry["scale"]
+    if scale > 0:
+        yield DriftTest(
+            statistic="label_rate",
+            value=abs(entry["rate"] - usual) / scale,
+            limits=limits.label_rate,
+            noise=(entry["high"] - usual) / scale,
+            p_value=entry["p_value"],
+            **where,
+        )
+    yield DriftTest(
+        statistic="label_shift",
+        value=entry["psi"],
+        limits=limits.psi,
+        noise=entry["noise"],
+        p_value=entry["psi_p_value"],
+        **where,
+    )
 
 
 def _score_tests(comparison: Entry, limits: Drift) -> Iterator[DriftTest]:

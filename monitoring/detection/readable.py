@@ -122,7 +122,7 @@ def _check_types(path: Path, fields: dict[str, pa.DataType], model: Model, refer
             )
     for name in (f"score_{output}" for output in model.schema.output_names):
         if name in fields and not _is_number(fields[name]):
-            raise UnreadableWindowError(f"{path}: column {name} is a probability, found {fields[name]}. {REMEDY}")
+            raise UnreadableWindowError(f"{path}: column {name} is a number, found {fields[name]}. {REMEDY}")
 
 
 def _columns(model: Model) -> tuple[Column, ...]:
@@ -201,6 +201,9 @@ def _rules(model: Model) -> Iterator[ValueRule]:
         holds=f"{scenario} in ({names})",
     )
     for task in schema.tasks:
+        if task.name in schema.regressed:
+            yield _is_finite(task.name, "a number or null (not observed)")
+            continue
         classes = task.classes or (0, 1)
         allowed = ", ".join(sql.literal(value) if isinstance(value, str) else str(value) for value in classes)
         name = sql.column(task.name)
@@ -211,7 +214,15 @@ def _rules(model: Model) -> Iterator[ValueRule]:
         )
     for output in schema.output_names:
         name = sql.column(f"score_{output}")
+        if output in schema.regressed:
+            yield _is_finite(f"score_{output}", "a number, or null")
+            continue
         yield ValueRule(column=f"score_{output}", expected="a probability", holds=f"{name}::double between 0 and 1")
+
+
+def _is_finite(column: str, expected: str) -> ValueRule:
+    name = sql.column(column)
+    return ValueRule(column=column, expected=expected, holds=f"({name} is null or isfinite({name}::double))")
 
 
 def _first_line(error: Exception) -> str:

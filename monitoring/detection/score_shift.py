@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from features.schema import Schema, TaskKind, output_slices
+from models.evaluation.concordance import concordance
 from models.evaluation.metrics import auc_interval
 from monitoring.detection import noise_band, statistics
 from monitoring.detection.noise_band import NO_NOISE
@@ -24,10 +25,13 @@ def compare_scores(reference: dict[str, Any], current: dict[str, Any], schema: S
         then = reference.get(cell)
         if then is not None:
             scenario, task = schema.cells[cell]
-            yield {"scenario": scenario, "task": task.name, **_distance(now, then), **_calibration(now, then)}
+            is_number = task.kind is TaskKind.REGRESSION
+            calibration = _calibration_of_sums(now, then) if is_number else _calibration(now, then)
+            distance = _distance(now, then, ends=("lowest", "highest") if is_number else ("0", "1"))
+            yield {"scenario": scenario, "task": task.name, **distance, **calibration}
 
 
-def _distance(now: Entry, then: Entry) -> Entry:
+def _distance(now: Entry, then: Entry, ends: tuple[str, str]) -> Entry:
     counts = [np.array(held["counts"], np.int64) for held in (now, then)]
     value = statistics.psi(*counts)
     return {
@@ -37,7 +41,7 @@ def _distance(now: Entry, then: Entry) -> Entry:
         "noise": noise_band.band(NO_NOISE, *counts),
         "p_value": noise_band.p_value(value, NO_NOISE, *counts),
         "histories": {},  # the reference has the scores of all validation rows together, not by day
-        "bins": _intervals(now["edges"]),
+        "bins": _intervals(now["edges"], ends),
         "reference": statistics.shares(counts[1]).tolist(),
         "current": statistics.shares(counts[0]).tolist(),
     }
@@ -71,6 +75,38 @@ def _calibration(now: Entry, then: Entry) -> Entry:
     }
 
 
+def _calibration_of_sums(now: Entry, then: Entry) -> Entry:
+    """The same of a regression: expected over observed sums, whose errors follow from those of the rows."""
+    rows, ratios = now["rows"], [_ratio(cell) for cell in (now, then)]
+    entry = {
+        "is_number": True,
+        "labelled_rows": rows,
+        "mean_predicted": now["expected"] / rows if rows else None,
+        "mean_observed": now["positives"] / rows if rows else None,
+        "reliability": _reliability(now),
+    }
+    if ratios[0] is None or ratios[1] is None:
+        return entry | dict.fromkeys(("ratio", "reference_ratio", "low", "high", "calibration_p_value"))
+    (ratio, error), (usual, reference_error) = ratios[0], ratios[1]
+    deviation = math.hypot(error, reference_error)  # of the logarithm
+    reach = math.exp(float(stats.norm.isf((1 - LEVEL) / 2)) * deviation)
+    away = abs(math.log(ratio / usual))
+    return entry | {
+        "ratio": ratio,
+        "reference_ratio": usual,
+        "low": ratio / reach,
+        "high": ratio * reach,
+        "calibration_p_value": float(2 * stats.norm.sf(away / deviation)) if deviation else float(away == 0),
+    }
+
+
+def _ratio(cell: Entry) -> tuple[float, float] | None:
+    """Expected over observed and the standard deviation of its logarithm; None unless both sums are positive."""
+    if not cell["rows"] or not (cell["positives"] > 0 and cell["expected"] > 0):
+        return None
+    return cell["expected"] / cell["positives"], math.sqrt(cell["error"]) / cell["positives"]
+
+
 def _reliability(now: Entry) -> list[Entry]:
     return [
         {"predicted": total / rows, "observed": positives / rows, "rows": int(rows)}
@@ -86,12 +122,19 @@ def compare_auc(
     schema: Schema,
     reference: dict[str, Any],
 ) -> Iterator[Entry]:
-    """AUC of every binary cell on labelled rows, and its fall; probabilities [N, O], labels [N, T], scenario [N]."""
+    """AUC of every binary cell on labelled rows, XAUC of a regression, and its fall.
+
+    probabilities [N, O], labels [N, T], scenario [N].
+    """
     for code, name in enumerate(schema.scenarios):
         for column, (task, outputs) in enumerate(zip(schema.tasks, output_slices(schema.tasks), strict=True)):
+            kept = (scenario == code) & ~np.isnan(labels[:, column])
+            if task.kind is TaskKind.REGRESSION:
+                now = _order_of_numbers(labels[kept, column], probabilities[kept, outputs][:, 0])
+                then = reference.get(f"{name}/{task.name}", {})
+                yield {"scenario": name, "task": task.name, **now, **_fall_of_numbers(now, then)}
             if task.kind is not TaskKind.BINARY:
                 continue
-            kept = (scenario == code) & ~np.isnan(labels[:, column])
             auc = auc_interval(labels[kept, column], probabilities[kept, outputs][:, 0], confidence=0.95)
             entry = {
                 "scenario": name,
@@ -103,6 +146,39 @@ def compare_auc(
                 "high": auc.high if auc else None,
             }
             yield entry | _fall(entry, reference.get(f"{name}/{task.name}", {}))
+
+
+def _order_of_numbers(labels: NDArray[Any], expected: NDArray[np.float64]) -> Entry:
+    """XAUC with its 95 % interval, as `auc`."""
+    pairs = concordance(labels, expected)
+    deviation = None if pairs is None else float(np.sqrt((pairs.influence**2).sum()))
+    reach = None if deviation is None else float(stats.norm.isf(0.025)) * deviation
+    return {
+        "is_number": True,
+        "rows": len(labels),
+        "positives": None,
+        "auc": None if pairs is None else pairs.value,
+        "low": None if pairs is None or reach is None else max(pairs.value - reach, 0.0),
+        "high": None if pairs is None or reach is None else min(pairs.value + reach, 1.0),
+        "auc_deviation": deviation,
+    }
+
+
+def _fall_of_numbers(now: Entry, then: Entry) -> Entry:
+    """The fall of the XAUC below that of the validation rows, its noise band and its p-value."""
+    entry = {"reference_auc": then.get("auc"), "reference_rows": then.get("rows", 0), "histories": {}}
+    if then.get("auc") is None or now["auc"] is None:
+        return entry | dict.fromkeys(("fall", "noise", "p_value"))
+    return entry | _significance(then["auc"] - now["auc"], math.hypot(now["auc_deviation"], then["auc_deviation"]))
+
+
+def _significance(fall: float, spread: float) -> Entry:
+    """A fall with its noise band and its one-sided p-value."""
+    return {
+        "fall": fall,
+        "noise": float(stats.norm.isf(1 - noise_band.LEVEL)) * spread,
+        "p_value": float(stats.norm.sf(fall / spread)) if spread else 1.0,
+    }
 
 
 def _fall(now: Entry, then: Entry) -> Entry:
@@ -119,15 +195,9 @@ def _fall(now: Entry, then: Entry) -> Entry:
     own, before = (
         statistics.auc_deviation(common, held["positives"], held["rows"] - held["positives"]) for held in (now, then)
     )
-    spread = math.hypot(own, before)
-    fall = usual - now["auc"]
-    return entry | {
-        "fall": fall,
-        "noise": float(stats.norm.isf(1 - noise_band.LEVEL)) * spread,
-        "p_value": float(stats.norm.sf(fall / spread)) if spread else 1.0,
-    }
+    return entry | _significance(usual - now["auc"], math.hypot(own, before))
 
 
-def _intervals(edges: list[float]) -> list[str]:
-    bounds = ["0", *(f"{edge:.3g}" for edge in edges), "1"]
+def _intervals(edges: list[float], ends: tuple[str, str]) -> list[str]:
+    bounds = [ends[0], *(f"{edge:.3g}" for edge in edges), ends[1]]
     return [f"{low} .. {high}" for low, high in itertools.pairwise(bounds)]

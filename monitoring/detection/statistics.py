@@ -125,6 +125,38 @@ def compare_rates(
     return Rate(value, expected, max(expected - reach, 0.0), min(expected + reach, 1.0), float(p_value))
 
 
+def compare_means(now: Floats, then: Floats, *, spread: float = 1.0, level: float = 0.998) -> Rate | None:
+    """Two-sample test of means; None without rows.
+
+    Args:
+        now: rows of the window, sum of their values, sum of the squares.
+        then: the same of the reference.
+        spread: factor by which the variance exceeds that of independent rows (`overdispersion_of_means`).
+        level: share of samples without a change that stay inside the band.
+    """
+    if not now[0] or not then[0]:
+        return None
+    value, expected = now[1] / now[0], then[1] / then[0]
+    deviation = np.sqrt(spread * variance(now + then) * (1 / now[0] + 1 / then[0]))
+    reach = stats.norm.isf((1 - level) / 2) * deviation
+    p_value = 2 * stats.norm.sf(abs(value - expected) / deviation) if deviation else float(value == expected)
+    return Rate(value, expected, expected - reach, expected + reach, float(p_value))
+
+
+def variance(sums: Floats) -> float:
+    """The variance of values from their number, sum and sum of squares."""
+    return float(max(sums[2] / sums[0] - (sums[1] / sums[0]) ** 2, 0.0)) if sums[0] else 0.0
+
+
+def overdispersion_of_means(days: Floats) -> float:
+    """Variance of daily means over that of means of independent rows, at least 1; days [D, 3] as in `compare_means`."""
+    kept, total = days[days[:, 0] > 0], days.sum(axis=0)
+    if len(kept) < 2 or not variance(total):
+        return 1.0
+    pearson = (kept[:, 0] * (kept[:, 1] / kept[:, 0] - total[1] / total[0]) ** 2).sum() / variance(total)
+    return float(max(pearson / (len(kept) - 1), 1.0))
+
+
 def auc_deviation(auc: float, positives: int, negatives: int) -> float:
     """Standard deviation of an AUC on so many rows, for any scores (Hanley and McNeil 1982)."""
     won, lost = auc / (2 - auc), 2 * auc**2 / (1 + auc)  # P(a positive beats two negatives), P(two positives beat one)

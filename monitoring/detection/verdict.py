@@ -31,6 +31,7 @@ KINDS = (  # causes before effects
     "mix",
     "volume",
     "label_rate",
+    "label_shift",
     "calibration",
     "ranking",
     "score",

@@ -69,7 +69,13 @@ def _read(
 ) -> Window:
     """The window; see `open_window` for the arguments."""
     histograms = count_histograms(
-        rows, model.schema, model.encoder, reference.bins, period_days=reference.period_days, days=days
+        rows,
+        model.schema,
+        model.encoder,
+        reference.bins,
+        targets=[target.bins for target in reference.targets.values()],
+        period_days=reference.period_days,
+        days=days,
     )
     table = _sample(rows, model.schema, most, days)
     encoded = Tensors(
@@ -83,7 +89,7 @@ def _read(
     probabilities = (
         np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
         if served
-        else probabilities_of(predict(model.network, encoded, model.name), model.schema.tasks)
+        else probabilities_of(predict(model.network, encoded, model.name), model.schema.tasks, model.encoder.targets)
     )
     edges = {cell: scores["edges"] for cell, scores in profile["scores"].items()}
     scores = score_cells(probabilities, encoded.labels, encoded.scenario, model.schema, edges)

@@ -152,6 +152,7 @@ def locate(finding: Plain, columns: Iterable[Plain], names: list[str]) -> Plain:
         "mix": "mix",
         "volume": "mix",
         "label_rate": "labels",
+        "label_shift": "labels",
         "score": "scores",
         "calibration": "scores",
         "ranking": "performance",

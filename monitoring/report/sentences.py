@@ -77,7 +77,18 @@ def _of_volume(entry: Entry, finding: Entry) -> str:
 def _of_rate(entry: Entry, finding: Entry) -> str:
     day = "on such weekdays" if entry["same_weekday"] else "over all days"
     then, now = entry["reference_rate"], entry["rate"]
+    if "is_number" in entry:
+        change = f" ({now / then - 1:+.0%})" if then > 0 else ""
+        means = f"{_figure(now)}, usually {_figure(then)} {day}{change}"
+        return f"the mean of {finding['task']} in {_scenario(finding)} is {means}"
     return f"{finding['task']} in {_scenario(finding)} is {now:.2%}, usually {then:.2%} {day} ({now / then - 1:+.0%})"
+
+
+def _of_labels(entry: Entry, finding: Entry) -> str:
+    return (
+        f"{finding['task']} is distributed differently in {_scenario(finding)}: the share of {entry['linf_bin']} has "
+        f"moved by {100 * entry['linf']:+.1f} points"
+    )
 
 
 def _of_calibration(entry: Entry, finding: Entry) -> str:
@@ -89,9 +100,13 @@ def _of_calibration(entry: Entry, finding: Entry) -> str:
 
 def _of_ranking(entry: Entry, finding: Entry) -> str:
     return (
-        f"{finding['task']} in {_scenario(finding)} is ranked worse: AUC {entry['auc']:.3f}, on the validation rows "
-        f"{entry['reference_auc']:.3f}"
+        f"{finding['task']} in {_scenario(finding)} is ranked worse: {_order(entry)} {entry['auc']:.3f}, on the "
+        f"validation rows {entry['reference_auc']:.3f}"
     )
+
+
+def _order(entry: Entry) -> str:
+    return "XAUC" if "is_number" in entry else "AUC"
 
 
 def _of_score(entry: Entry, finding: Entry) -> str:
@@ -111,6 +126,7 @@ SENTENCES = {
     "mix": _of_the_mix,
     "volume": _of_volume,
     "label_rate": _of_rate,
+    "label_shift": _of_labels,
     "calibration": _of_calibration,
     "ranking": _of_ranking,
     "score": _of_score,

@@ -73,7 +73,7 @@ def _bentofile(model: Model, online: Path) -> dict[str, Any]:
     schema = model.schema
     description = DESCRIPTION.format(
         scenarios=", ".join(schema.scenarios),
-        tasks=", ".join(schema.rated),
+        tasks=", ".join(schema.averaged),
         request=json.dumps(example_request(schema)),
     )
     return {

@@ -38,11 +38,13 @@ class ModelInfo(BaseModel):
     last_day: date
     data_date: datetime | None = Field(description="Up to when the features of the answers are (UTC)")
     metrics: dict[str, float | None] = Field(
-        description="On the validation rows, by scenario/task: AUC, accuracy or HR@1; null where it is undefined"
+        description="On the validation rows, by scenario/task: AUC, accuracy, HR@1 or XAUC; null where it is undefined"
     )
     dataset: str
     scenarios: list[str]
-    tasks: dict[str, list[str]] = Field(description="By task the names of its probabilities in an answer")
+    tasks: dict[str, list[str]] = Field(
+        description="By task the names of its probabilities, or its expected value, in an answer"
+    )
     columns: dict[str, list[str]] = Field(description="By role or table: what a request may name")
     schema_fingerprint: str = Field(description="sha256 of the declaration of the log")
     maximum_candidates: int

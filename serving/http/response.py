@@ -39,7 +39,9 @@ class RankingResponse(BaseModel):
     """Items, best first, with what their order comes from; the lists are parallel."""
 
     item_ids: list[int] | list[str]
-    scores: list[float] = Field(description="Sum of weight x probability over the tasks of the objective")
+    scores: list[float] = Field(
+        description="Sum of weight x probability (or expected value) over the tasks of the objective"
+    )
     probabilities: dict[str, list[float]] = Field(description="By task, or task=class")
     model: str = Field(description="Tag of the model: the first digits of the sha256 of its weights")
     data_date: datetime | None = Field(description="Up to when the features are (UTC); null: unknown")
@@ -49,6 +51,10 @@ class RankingResponse(BaseModel):
     stale: dict[str, int] = Field(description="By view: rows that were read and are older than they may be")
     degraded: str | None = Field(description="Why features or model could not be used in full; null: they were")
     explanation: ExplanationResponse | None = Field(description="With explain only, and not with fallback scores")
+    expected: dict[str, list[float]] | None = Field(
+        default=None,
+        description="By regression task: the expected value, in the unit of its label; only with such a task",
+    )
     unknown: UnknownResponse | None = Field(default=None, description="Only where there is something to say in it")
     diversified: int | None = Field(
         default=None, description="With diversify only: ranks, from the first, that keep its limit"
@@ -64,7 +70,7 @@ def ranking_json(result: RankingResult) -> bytes:
 
 
 def _document(result: RankingResult) -> dict[str, Any]:
-    document = {
+    document: dict[str, Any] = {
         "item_ids": result.items,
         "scores": result.scores,
         "probabilities": result.probabilities,
@@ -77,6 +83,10 @@ def _document(result: RankingResult) -> dict[str, Any]:
         "degraded": result.degraded,
         "explanation": vars(result.explanation) if result.explanation else None,
     }
+    if result.regressed:
+        values = document["probabilities"]
+        document["probabilities"] = {name: values[name] for name in values if name not in result.regressed}
+        document["expected"] = {name: values[name] for name in result.regressed}
     if result.unknown_columns or result.untrained_scenario:
         document["unknown"] = {"scenario": result.untrained_scenario, "columns": result.unknown_columns}
     if result.diversified is not None:

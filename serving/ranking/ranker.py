@@ -138,6 +138,7 @@ class Ranker:
             explanation=_explain(loaded, encoded, order) if explained and items else None,
             unknown_columns=_unknown_columns(loaded, encoded, order, item_index),
             untrained_scenario=not loaded.unknown.trained[encoded.user.scenario[0]],
+            regressed=loaded.schema.regressed,
             diversified=limited,
         )
 

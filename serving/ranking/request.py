@@ -104,7 +104,7 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = (), *,
         ),
         "objective": (
             _record("Objective", dict.fromkeys(weights, Weight), total=True),
-            Field(default=weights, description="score = sum of weight x probability; a weight for every task"),
+            Field(default=weights, description=_objective_text(schema)),
         ),
         "context": (
             types.of_user(
@@ -124,6 +124,11 @@ def request_type(schema: Schema, settings: Serve, views: Iterable[View] = (), *,
     return request
 
 
+def _objective_text(schema: Schema) -> str:
+    values = "probability (of a number: expected value)" if schema.regressed else "probability"
+    return f"score = sum of weight x {values}; a weight for every task"
+
+
 def batch_type(accepted: type[RankRequest], settings: Serve) -> Any:
     """The type of a request to rank for several users: a list of `accepted`."""
     return Annotated[list[accepted], Field(min_length=1, max_length=settings.limits.batch)]  # type: ignore[valid-type]
@@ -135,21 +140,21 @@ def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
     Raises ParameterError for a task without a weight, and for a weight of a multi-class task: no class is better than
     another, so its probabilities are in the answer but not in the score.
     """
-    classes = [task for task in schema.task_names if task in settings.objective and task not in schema.rated]
+    classes = [task for task in schema.task_names if task in settings.objective and task not in schema.averaged]
     if classes:
         raise ParameterError(
             f"serve.objective has a weight for {', '.join(classes)}, a multi_class task of {schema.name}: no class is "
             "better than another, so it cannot be in the score; take it out of serve.objective in params.yaml"
         )
-    if not schema.rated:
+    if not schema.averaged:
         raise ParameterError(f"{schema.name} has multi_class tasks only: there is nothing to rank items by")
-    missing = [task for task in schema.rated if task not in settings.objective]
+    missing = [task for task in schema.averaged if task not in settings.objective]
     if missing:
         raise ParameterError(
             f"serve.objective has no weight for {', '.join(missing)}, a task of {schema.name}: "
             f"add `{missing[0]}: 1.0` to serve.objective in params.yaml (0 leaves the task out of the score)"
         )
-    return {task: settings.objective[task] for task in schema.rated}
+    return {task: settings.objective[task] for task in schema.averaged}
 
 
 def example_request(schema: Schema) -> dict[str, Any]:

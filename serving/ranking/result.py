@@ -54,7 +54,7 @@ class RankingResult:
 
     items: list[Any]
     scores: Floats  # [N]
-    probabilities: dict[str, Floats]  # [N] by task, or task=class
+    probabilities: dict[str, Floats]  # [N] by task, or task=class; of a task in `regressed` the expected value
     model: str
     data_date: datetime | None
     considered: int
@@ -66,6 +66,7 @@ class RankingResult:
     explanation: Explanation | None = None
     unknown_columns: list[str] = field(default_factory=list)
     untrained_scenario: bool = False
+    regressed: Sequence[str] = ()
     diversified: int | None = None
     arm: str | None = None
     replaced: bool = False

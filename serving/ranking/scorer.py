@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.encoding.encoder import Batch
+from features.encoding.target_scale import TargetScale
 from models.inference.fused import FusedHiNet
 from models.inference.partial_activations import ColumnIndices, PartialActivations, item_columns
 from models.model_folder import Model
@@ -31,6 +32,7 @@ class Scorer:
     def __init__(self, model: Model, catalogue: ItemCatalogue, *, megabytes: float) -> None:
         self.model, self.catalogue = model, catalogue
         self.outputs = [task.outputs for task in model.schema.tasks]
+        self.targets = [model.encoder.targets.get(task.name) for task in model.schema.tasks]
         self.item_columns = item_columns(model.encoder, model.schema, model.views)
         self.item_positions = _positions(self.item_columns, model)
         self.fused = _fused(model, self.item_columns)
@@ -44,11 +46,11 @@ class Scorer:
         return FULL if self.fused is None else SPLIT if self.cache is None else CACHED
 
     def score(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> NDArray[np.float64]:
-        """Probabilities [N, O] of items for the first row of `user`, in its scenario.
+        """Probabilities (of regressions expected values) [N, O] of items for the first row of `user`, in its scenario.
 
         `rows` [N, ..] replace the items' rows of the catalogue.
         """
-        return as_probabilities(self.logits(user, item_index, rows), self.outputs)
+        return as_probabilities(self.logits(user, item_index, rows), self.outputs, self.targets)
 
     @torch.inference_mode()
     def logits(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> Tensor:
@@ -80,15 +82,27 @@ def forward(model: Model, batch: Batch) -> Tensor:
     return logits
 
 
-def as_probabilities(logits: Tensor, outputs: Sequence[int]) -> NDArray[np.float64]:
+def as_probabilities(
+    logits: Tensor, outputs: Sequence[int], targets: Sequence[TargetScale | None] = ()
+) -> NDArray[np.float64]:
     """Probability of each task, or of each class of a task with several `outputs` [N, O].
 
-    The logits are float32; sigmoid and softmax are computed in float64.
+    Of a task with a scale in `targets` it is the expected value, in the unit of the label. The logits are float32; all
+    is computed in float64.
     """
-    if max(outputs) == 1:
+    if max(outputs) == 1 and not any(targets):
         return logits.double().sigmoid().numpy()
     parts = torch.split(logits.double(), list(outputs), dim=1)
-    return torch.cat([p.sigmoid() if p.shape[1] == 1 else p.softmax(dim=1) for p in parts], dim=1).numpy()
+    scales = targets or [None] * len(outputs)
+    return np.concatenate([_values(part, scale) for part, scale in zip(parts, scales, strict=True)], axis=1)
+
+
+def _values(logits: Tensor, scale: TargetScale | None) -> NDArray[np.float64]:
+    """The probabilities, or the expected values, of one task [N, outputs of the task]."""
+    if scale is not None:
+        return scale.expected(logits.numpy())
+    values: NDArray[np.float64] = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)).numpy()
+    return values
 
 
 def _fused(model: Model, columns: ColumnIndices) -> FusedHiNet | None:

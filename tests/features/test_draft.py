@@ -50,7 +50,8 @@ def test_guesses(tmp_path):
     assert "DECIDE" in lines["tab"]
     assert lines["rating_high"].startswith('rating_high: {role: label, sql: "rating > 3"}')
     assert lines["device"].startswith("device: categorical string")
-    assert lines["watch_seconds"].startswith("# watch_seconds: left out")
+    assert lines["watch_seconds"].startswith("# watch_seconds: {role: label, task: regression, minimum: 0} # 0 to 99")
+    assert "DECIDE: whether to predict it" in lines["watch_seconds"]
     assert lines["price"].startswith("price: numeric float32")
 
 
@@ -97,6 +98,22 @@ def test_weights(tmp_path, name, values, line):
     events = events.assign(**{name: pd.Series(values)[np.arange(len(events)) % 3].to_numpy()})
     events.to_parquet(tmp_path / "events.parquet")
     assert line in _draft(tmp_path, "events.parquet").read_text()
+
+
+def test_milliseconds_are_offered_as_seconds(tmp_path):
+    """A watch time in milliseconds becomes a target in seconds; taken in, the declaration is read."""
+    events = small_log.frames(rows=300)["events"].rename(columns={"watch_seconds": "play_time_ms"})
+    events["play_time_ms"] = events["play_time_ms"].astype("Int64").mask(events["play_time_ms"] == 7)
+    events.to_parquet(tmp_path / "events.parquet")
+    out = _draft(tmp_path, "events.parquet")
+    line = 'play_time_seconds: {role: label, task: regression, sql: "play_time_ms / 1000", nullable: true, minimum: 0}'
+    assert f"# {line}" in out.read_text()
+    out.write_text(out.read_text().replace(f"# {line}", line))
+    log = declared.read(small_log.dataset(out))
+    watched = pd.concat(list(log.chunks()))["play_time_seconds"].astype("float64")
+    assert watched.max() == pytest.approx(0.099)
+    assert watched.isna().sum() == events["play_time_ms"].isna().sum()
+    assert log.schema.regressed == ("play_time_seconds",)
 
 
 def test_no_overwriting(tmp_path):

@@ -17,6 +17,7 @@ def dataset(**size: object) -> Dataset:
         "days": 14,
         "start": "2026-01-05",
         "seed": 7,
+        "watch_time": False,
         "shift": NO_SHIFT,
     }
     sizes = {**default, **size}

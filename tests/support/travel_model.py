@@ -18,6 +18,7 @@ from models.training.configuration import arguments_of
 from models.training.curves import curves_of
 from models.training.device import make_deterministic
 from models.training.loop import fit
+from models.training.loss import LossTerms
 from models.training.optim import Recipe
 from tests.support import travel_log, world
 
@@ -101,7 +102,7 @@ def write_fitted(folder: Path) -> None:
         scenarios=SCHEMA.scenarios,
         tasks=SCHEMA.tasks,
         device="cpu",
-        cell_weights=torch.tensor([[4.0, 4.0, 1.0, 1.0]] * 3),
+        terms=LossTerms(cell_weights=torch.tensor([[4.0, 4.0, 1.0, 1.0]] * 3)),
     )
     write_model(
         folder / "hinet",

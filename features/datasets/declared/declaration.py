@@ -120,6 +120,8 @@ class DeclaredColumn(_Part):
         role = ROLES[self.role]
         if role is Role.SCENARIO:
             return DType.STRING
+        if role is Role.LABEL and self.task is TaskKind.REGRESSION:
+            return self.type or DType.FLOAT32
         return self.type or DTYPE_OF_ROLE.get(role) or (DTYPE_OF_KIND.get(self.kind) if self.kind else None)
 
     def column(self, name: str) -> Column:
@@ -138,7 +140,8 @@ class DeclaredColumn(_Part):
             nullable=self.nullable,
             minimum=_bound(self.minimum),
             maximum=_bound(self.maximum),
-            values=self.values or ((0, 1) if role is Role.LABEL and self.task is not TaskKind.MULTI_CLASS else None),
+            values=self.values
+            or ((0, 1) if role is Role.LABEL and self.task in (TaskKind.BINARY, TaskKind.CHOICE) else None),
             domain=self.domain,
             length=self.length,
             log=self.log,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from features.datasets.drafting import guesses
+from features.datasets.drafting import guesses, outcomes
 from features.datasets.drafting.guesses import ROLE_WORDS, Guess
 from features.datasets.drafting.impressions import Choice, Impressions, impressions_of
 from features.datasets.drafting.profile import RawColumn, RawTable, raw_tables
@@ -85,10 +85,10 @@ def _events_lines(events: Impressions, out: Path) -> Iterator[str]:
 def _feature_of_event(column: RawColumn, labels: set[str]) -> Guess:
     if leaked := labels & set(column.determines):
         return Guess(name=column.name, keys=None, why=f"the label {min(leaked)} follows from it")
-    if weight := guesses.weight_of(column):
+    if weight := outcomes.weight_of(column):
         return weight
-    if guesses.is_outcome(column):
-        return Guess(name=column.name, keys=None, why="it seems to be known only after the impression")
+    if outcomes.is_outcome(column):
+        return outcomes.outcome_of(column)
     return guesses.feature_of(column)
 
 
@@ -192,6 +192,8 @@ def _labels(labels: list[Guess]) -> list[Guess]:
 
 
 def _line(guess: Guess) -> str:
+    if guess.offered is not None:
+        return f"    # {_yaml(guess.name)}: {_yaml_mapping(guess.offered)} # {guess.why}; {DECIDE}{guess.decide}"
     if guess.keys is None:
         return f"    # {guess.name}: left out: {guess.why}"
     decide = f"; {DECIDE}{guess.decide}" if guess.decide else ""

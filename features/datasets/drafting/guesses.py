@@ -98,8 +98,6 @@ LABEL_WORDS = {
     "profile",
 }
 POSITION_WORDS = {"position", "pos", "rank", "ranking", "slot"}
-OUTCOME_WORDS = {"duration", "dwell", "watch", "play", "stay", "spent", "revenue", "gmv"}
-WEIGHT_WORDS = {"weight", "sample", "importance", "row", "impression", "training", "loss"}
 RATING_WORDS = {"rating", "stars", "star", "score", "overall"}
 UNITS = {  # of a timestamp given as a number: how many of them a second has, and the expression that reads them
     "seconds": (1, "to_timestamp({0})"),
@@ -120,12 +118,14 @@ class Guess:
         keys: What the declaration says of it; None: it is left out.
         why: The reason.
         decide: What a person has to decide.
+        offered: What the declaration may say of it, if a person decides so; it is written as a comment.
     """
 
     name: str
     keys: dict[str, Any] | None
     why: str
     decide: str = ""
+    offered: dict[str, Any] | None = None
 
 
 def unit_of(column: RawColumn) -> str | None:
@@ -185,26 +185,6 @@ def label_of(column: RawColumn) -> Guess | None:
             decide="from which value on it is a success",
         )
     return None
-
-
-def weight_of(column: RawColumn) -> Guess | None:
-    """The weight of an impression: numbers from 0 on whose name says so; None for anything else."""
-    words = column.words - {column.name.lower()} | {"weight"}
-    named = "weight" in column.words and words <= WEIGHT_WORDS
-    if not named or not column.is_number or not isinstance(column.least, int | float) or column.least < 0:
-        return None
-    expressed = {"sql": f"coalesce({expression(column.name)}, 1)"} if column.nulls else {}
-    return Guess(
-        name=column.name,
-        keys={"role": "weight", **expressed},
-        why=f"{column.least} to {column.largest}, and its name is that of a weight",
-        decide="whether a row is to count so much in training; if not, leave the line out",
-    )
-
-
-def is_outcome(column: RawColumn) -> bool:
-    """Whether the name is that of something that is known only after the impression, such as a watch time."""
-    return bool(column.words & OUTCOME_WORDS) and column.is_number and not column.is_flag
 
 
 def feature_of(column: RawColumn) -> Guess:

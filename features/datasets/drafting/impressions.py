@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.errors import SourceError
-from features.datasets.drafting import guesses
+from features.datasets.drafting import guesses, outcomes
 from features.datasets.drafting.guesses import ROLE_WORDS
 from features.datasets.drafting.profile import RawColumn, RawTable
 from features.schema import Role
@@ -74,7 +74,7 @@ def _choice(table: RawTable, role: Role, profiles: list[RawTable], taken: Choice
 
 
 def _may_be_id(column: RawColumn) -> bool:
-    other = guesses.is_timestamp(column) or guesses.is_outcome(column) or guesses.label_of(column) is not None
+    other = guesses.is_timestamp(column) or outcomes.is_outcome(column) or guesses.label_of(column) is not None
     return (column.is_integer or column.is_text) and not column.is_unique and not other
 
 

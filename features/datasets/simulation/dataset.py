@@ -42,14 +42,22 @@ from features.datasets.simulation.design import (
     SCENARIOS,
     TAGS,
 )
-from features.datasets.simulation.platform import Impressions, draw_impressions, logits, sigmoid
+from features.datasets.simulation.platform import (
+    Impressions,
+    draw_impressions,
+    draw_watch_times,
+    logits,
+    sigmoid,
+    watch_means,
+)
 from features.datasets.simulation.population import Floats, Items, Users
 from features.datasets.simulation.shifts import Conditions
-from features.schema import Column, DType, Kind, Role, Schema, Task
+from features.schema import Column, DType, Kind, Role, Schema, Task, TaskKind
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 VOLUME = np.array([0.92, 0.90, 0.93, 0.97, 1.12, 1.20, 1.08])  # impressions by weekday
 CHUNK = 100_000  # impressions
+WATCH = "watch_seconds"  # the regression task, with dataset.simulation.watch_time
 MISSING_DISTANCE_RATE = 0.01  # share of the distances that are not recorded
 
 
@@ -57,7 +65,7 @@ def declare(dataset: Dataset) -> Schema:
     """Context of an impression, profiles of users and items, click and order (order only after click)."""
     start = seconds_of(dataset.simulation.start.isoformat())
     position = Column(name="position", role=Role.POSITION, dtype=DType.INT64, minimum=1, maximum=POSITIONS)
-    events = (
+    events: tuple[Column, ...] = (
         Column(name="event_id", role=Role.EVENT_ID, dtype=DType.INT64),
         Column(
             name="timestamp",
@@ -86,7 +94,10 @@ def declare(dataset: Dataset) -> Schema:
         Column(name="click", role=Role.LABEL, dtype=DType.INT8, values=(0, 1)),
         Column(name="order", role=Role.LABEL, dtype=DType.INT8, values=(0, 1), desc="clicked and ordered"),
     )
-    tasks = (Task(name="click"), Task(name="order", requires="click", desc="clicked and ordered"))
+    tasks: tuple[Task, ...] = (Task(name="click"), Task(name="order", requires="click", desc="clicked and ordered"))
+    if dataset.simulation.watch_time:
+        events += (Column(name=WATCH, role=Role.LABEL, dtype=DType.FLOAT32, minimum=0, desc="of the item's video"),)
+        tasks += (Task(name=WATCH, kind=TaskKind.REGRESSION, desc="how long the item's video is watched"),)
     tables = {"events": events, "users": _user_columns(), "items": _item_columns(dataset.simulation)}
     return Schema(name=dataset.name, scenarios=SCENARIOS, tasks=tasks, **tables)
 
@@ -147,9 +158,10 @@ def _category(name: str, values: tuple[str, ...], *, nullable: bool = False) -> 
 
 
 def read(dataset: Dataset) -> Log:
-    """The log that `dataset.simulation` describes; its chunks hold p_click and p_order in addition to the labels.
+    """The log that `dataset.simulation` describes.
 
-    Raises ParameterError where the shift is impossible.
+    Its chunks hold p_click and p_order in addition to the labels, and with `watch_time` the expected one. Raises
+    ParameterError where the shift is impossible.
     """
     size, counts = dataset.simulation, Counts()
     usual, shifted = shifts.conditions(size)
@@ -224,21 +236,22 @@ def _chunks(size: Simulation, usual: Conditions, shifted: Conditions, counts: Co
             counts.rows_read += rows
             random = np.random.default_rng([size.seed, 3, day, part])
             midnight = clock.midnight_of(size.start) + clock.DAY * day
-            yield _impressions(random, today, midnight, rows, size.position_effect)
+            yield _impressions(random, today, midnight, rows, size)
 
 
 def _impressions(
-    random: np.random.Generator, today: Conditions, midnight: int, rows: int, position_effect: float
+    random: np.random.Generator, today: Conditions, midnight: int, rows: int, size: Simulation
 ) -> pd.DataFrame:
     scenario = random.choice(len(SCENARIOS), rows, p=today.shares)
     shown = draw_impressions(random, today.platform, scenario, midnight, today.devices)
     shown = shifts.redirect_to_new_items(random.spawn(1)[0], today, shown)
     logit = logits(today.platform, shown)
     click, order = sigmoid(logit)
-    positions = _positions(random.spawn(1)[0], today, shown) if position_effect else None
-    as_shown = click if positions is None else sigmoid(logit[0] + _effects(positions, position_effect))
+    positions = _positions(random.spawn(1)[0], today, shown) if size.position_effect else None
+    as_shown = click if positions is None else sigmoid(logit[0] + _effects(positions, size.position_effect))
     clicked, ordered, missing = (random.random(rows) < rate for rate in (as_shown, order, MISSING_DISTANCE_RATE))
     recorded = shifts.record(today, shown)
+    watched = _watched(random.spawn(1)[0], today, shown, logit[0]) if size.watch_time else {}
     return pd.DataFrame(
         {
             "timestamp": recorded.timestamp.astype("datetime64[us]"),
@@ -254,6 +267,7 @@ def _impressions(
             "order": (clicked & ordered).astype(np.int8),
             "p_click": click,
             "p_order": click * order,
+            **watched,
         }
     )
 
@@ -271,3 +285,11 @@ def _effects(positions: Integers, strength: float) -> Floats:
     effects = -strength * np.log(np.arange(1, POSITIONS + 1))
     of_rows: Floats = (effects - effects.mean())[positions - 1]
     return of_rows
+
+
+def _watched(
+    random: np.random.Generator, today: Conditions, shown: Impressions, click: Floats
+) -> dict[str, Floats | NDArray[np.float32]]:
+    """Watch times and their means: drawn by themselves, so that all else is as without them."""
+    means = watch_means(today.platform, shown, click)
+    return {WATCH: draw_watch_times(random, means).astype(np.float32), f"p_{WATCH}": means}

@@ -60,6 +60,10 @@ TASK_CORRELATION = -0.50  # of a pair's taste between click and order: attractiv
 PRICE = np.array([[0.50, -0.10, -0.60], [-0.60, -0.20, 0.30]])  # [task, pair]; expensive items draw clicks in the feed
 POPULARITY = np.array([[0.25, 0.10, -0.25], [0.10, 0.20, -0.15]])  # [task, pair]
 
+WATCH_SECONDS = 8.0  # typical watch time of an item's video,
+WATCH_INTEREST = 0.35  # times e to this for each unit of a click's logit above that of the scenario; around that,
+WATCH_SPREAD = 0.80  # the standard deviation of its logarithm
+
 DIMENSIONS = 3  # of tastes and flavours
 BRANDS = 150
 NEW_SHARE = 0.08  # of the users and items: those that join within the days of the log

@@ -26,6 +26,9 @@ from features.datasets.simulation.design import (
     RATES,
     SCENARIOS,
     TYPICAL_KM,
+    WATCH_INTEREST,
+    WATCH_SECONDS,
+    WATCH_SPREAD,
     WEEKEND,
 )
 from features.datasets.simulation.population import Floats, Items, Users, draw_items, draw_tastes, draw_users
@@ -163,6 +166,19 @@ def logits(platform: Platform, shown: Impressions) -> Floats:
         for task in (0, 1)
     ]
     return np.stack(terms)
+
+
+def watch_means(platform: Platform, shown: Impressions, click: Floats) -> Floats:
+    """The expected watch time of each impression in seconds [N], from the logits of its click [N]."""
+    interest = click - platform.bias[0, shown.scenario]
+    means: Floats = WATCH_SECONDS * np.exp(WATCH_INTEREST * interest + WATCH_SPREAD**2 / 2)
+    return means
+
+
+def draw_watch_times(random: np.random.Generator, means: Floats) -> Floats:
+    """Draw log-normal watch times with these means [N]."""
+    times: Floats = means * np.exp(WATCH_SPREAD * random.normal(size=len(means)) - WATCH_SPREAD**2 / 2)
+    return times
 
 
 def sigmoid(logit: Floats) -> Floats:

@@ -11,6 +11,7 @@ import pytest
 from common import params
 from features.encoding.encoder import LIMIT, Encoder
 from features.encoding.tensors import open_tensors
+from features.quality import tensor_labels
 from features.quality import tensors as tensors_gate
 from features.quality.gate import SuiteResult
 from features.quality.tensors import check_tensors
@@ -113,7 +114,8 @@ def test_blocks_change_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Measurements measured in blocks of seven rows are those of the whole array, by plain NumPy."""
     edit_array(data, "train", "numeric", set_value((slice(10, 20), 1), np.inf))
     edit_array(data, "train", "labels", set_value((slice(100, 133), 0), 7))
-    monkeypatch.setattr(tensors_gate, "BLOCK_ROWS", 7)
+    for module in (tensors_gate, tensor_labels):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 7)
     arrays, encoder = open_tensors(data / "tensors" / "train"), Encoder.read(data / "encoder.json")
     ids = tensors_gate._ids(encoder, arrays, SETTINGS).rows
     width = arrays.categorical.shape[1]

@@ -77,6 +77,8 @@ def with_column(name: str, **changes: Any) -> Schema:
         (lambda: replaced(1, classes=(10, "20")), "stored as its classes are"),
         (lambda: with_column("when", values=("noon",)), "differ from the classes"),
         (lambda: replaced(2, requires="when"), "between labels of 0 and 1"),
+        (lambda: replaced(2, kind=TaskKind.REGRESSION), "label of a regression task, and no other, is a float32"),
+        (lambda: with_column("where", dtype=DType.FLOAT32, values=None), "regression task, and no other, is a float32"),
         (lambda: replaced(0, requires="where"), "between labels of 0 and 1"),
         (lambda: with_column("trip", nullable=True), "never null"),
         (lambda: with_column("trip", dtype=DType.FLOAT32), "int64 or string"),

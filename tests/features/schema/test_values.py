@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
     [
         ({"role": Role.EVENT_ID, "dtype": DType.STRING}, "a event_id is stored as int64, found string"),
         ({"role": Role.TIMESTAMP, "dtype": DType.INT64}, "a timestamp is stored as timestamp, found int64"),
-        ({"role": Role.LABEL, "dtype": DType.FLOAT32}, "a label is stored as int64 or int8 or string, found float32"),
+        ({"role": Role.LABEL, "dtype": DType.TIMESTAMP}, "a label is stored as float32 or int64 or int8 or string"),
         ({"role": Role.SCENARIO, "dtype": DType.INT64, "kind": Kind.CATEGORICAL}, "a scenario is stored as string"),
         ({"role": Role.USER, "dtype": DType.INT64, "kind": Kind.CATEGORICAL, "nullable": True}, "a user is never miss"),
         ({"role": Role.WEIGHT, "dtype": DType.INT64}, "a weight is stored as float32, found int64"),

@@ -9,7 +9,7 @@ from models.evaluation.metrics import mean_auc
 from models.networks.shared_bottom import SharedBottom, SharedBottomConfig
 from models.training.batches import BatchLoader
 from models.training.loop import fit
-from models.training.loss import weighted_loss
+from models.training.loss import LossTerms, weighted_loss
 from models.training.optim import optimizers
 from tests.support.training import (
     DATA,
@@ -150,7 +150,11 @@ def test_the_unknown_row_is_trained_by_masked_ids() -> None:
 def test_a_cell_of_weight_0_is_not_learned() -> None:
     """A task of weight 0 stays below an AUC of 0.75, and the other one is learned."""
     weights = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    result = fitted(small_hinet(), recipe_with(epochs=6), rows=3000, cell_weights=weights).epochs[-1].valid_metrics
+    result = (
+        fitted(small_hinet(), recipe_with(epochs=6), rows=3000, terms=LossTerms(cell_weights=weights))
+        .epochs[-1]
+        .valid_metrics
+    )
     assert result[:, 0] == pytest.approx(np.full(2, 0.80), abs=0.05)
     assert result[:, 1].mean() < 0.75
 

@@ -35,6 +35,19 @@ def test_size(log):
     assert len(log) == 150_000
 
 
+def test_watch_times_are_planted_beside_the_rest():
+    """With the option a target with known means: all else is as without it, and the truth is the mean."""
+    plain, watched = events(impressions=20_000), events(impressions=20_000, watch_time=True)
+    assert list(watched.columns) == [*plain.columns, "watch_seconds", "p_watch_seconds"]
+    pd.testing.assert_frame_equal(watched[plain.columns], plain)
+    ratio = watched["watch_seconds"] / watched["p_watch_seconds"]
+    assert ratio.mean() == pytest.approx(1, abs=0.03)
+    assert np.log(ratio).std() == pytest.approx(0.8, abs=0.02)
+    assert watched["p_watch_seconds"].corr(watched["p_click"], method="spearman") > 0.5
+    schema = simulation.declare(dataset(watch_time=True))
+    assert (schema.regressed, simulation.declare(dataset()).regressed) == (("watch_seconds",), ())
+
+
 def test_true_rates(log):
     """The click rates of the scenarios are 3 to 15 %, their order rates 0.3 to 4 % of the impressions."""
     true = log.groupby("scenario")[["p_click", "p_order"]].mean().reindex(list(SCENARIOS))
