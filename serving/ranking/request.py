@@ -135,10 +135,10 @@ def batch_type(accepted: type[RankRequest], settings: Serve) -> Any:
 
 
 def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
-    """The weight of each task in params.serve.objective.
+    """The weight of each task in params.serve.objective; of a binary task that it does not name, 1.
 
-    Raises ParameterError for a task without a weight, and for a weight of a multi-class task: no class is better than
-    another, so its probabilities are in the answer but not in the score.
+    Raises ParameterError for a regression task without a weight, whose unit only the user knows, and for a weight of a
+    multi-class task: no class is better than another, so its probabilities are in the answer but not in the score.
     """
     classes = [task for task in schema.task_names if task in settings.objective and task not in schema.averaged]
     if classes:
@@ -148,13 +148,13 @@ def default_objective(schema: Schema, settings: Serve) -> dict[str, float]:
         )
     if not schema.averaged:
         raise ParameterError(f"{schema.name} has multi_class tasks only: there is nothing to rank items by")
-    missing = [task for task in schema.averaged if task not in settings.objective]
+    missing = [task for task in schema.regressed if task not in settings.objective]
     if missing:
         raise ParameterError(
-            f"serve.objective has no weight for {', '.join(missing)}, a task of {schema.name}: "
-            f"add `{missing[0]}: 1.0` to serve.objective in params.yaml (0 leaves the task out of the score)"
+            f"serve.objective has no weight for {', '.join(missing)}, a regression task of {schema.name}: "
+            f"add `{missing[0]}: 1.0`, the score of one unit, to serve.objective in params.yaml (0 leaves it out)"
         )
-    return {task: settings.objective[task] for task in schema.averaged}
+    return {task: settings.objective.get(task, 1.0) for task in schema.averaged}
 
 
 def example_request(schema: Schema) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from common.paths import ROOT
 from common.serve_params import Serve, ServeLimits, ServeLog
 from features.datasets.simulation import dataset as simulation
 from features.engine.feature_views import feature_views
-from features.schema import Column, DType, Kind, Role, Schema
+from features.schema import Column, DType, Kind, Role, Schema, Task, TaskKind
 from serving.http.problem_details import MAX_RULES, MAX_VALUE, ProblemError, validation_problem
 from serving.ranking.request import RankRequest, batch_type, example_request, request_type
 from tests.support import travel_log, world
@@ -64,10 +64,20 @@ def test_objective_defaults_to_the_parameters_for_the_tasks_of_the_schema() -> N
     assert ACCEPTED(**VALID).objective == {"click": 1.0, "order": 4.0}
 
 
-def test_a_task_without_a_default_weight_is_a_wrong_parameter() -> None:
-    """The message names the task and where its weight belongs."""
-    with pytest.raises(ParameterError, match=r"no weight for order.*add `order: 1.0` to serve.objective"):
-        request_type(world.schema(), serve(objective={"click": 1.0}, limits=LIMITS, log=LOG))
+def test_a_binary_task_without_a_weight_weighs_one() -> None:
+    """An own log is ranked without an edit of the parameters."""
+    accepted = request_type(world.schema(), serve(objective={"click": 0.5}, limits=LIMITS, log=LOG))
+    assert accepted(**VALID).objective == {"click": 0.5, "order": 1.0}
+
+
+def test_a_regression_task_without_a_weight_is_a_wrong_parameter() -> None:
+    """Its unit is the user's: the message names the task and where its weight belongs."""
+    watched = Column(name="watched", role=Role.LABEL, dtype=DType.FLOAT32, nullable=True)
+    task = Task(name="watched", kind=TaskKind.REGRESSION)
+    schema = world.schema()
+    schema = dataclasses.replace(schema, tasks=(*schema.tasks, task), events=(*schema.events, watched))
+    with pytest.raises(ParameterError, match=r"no weight for watched.*score of one unit, to serve.objective"):
+        request_type(schema, SERVE)
 
 
 def test_classes_are_not_in_the_score() -> None:
