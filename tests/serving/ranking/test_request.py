@@ -64,7 +64,7 @@ def test_objective_defaults_to_the_parameters_for_the_tasks_of_the_schema() -> N
     assert ACCEPTED(**VALID).objective == {"click": 1.0, "order": 4.0}
 
 
-def test_a_binary_task_without_a_weight_weighs_one() -> None:
+def test_a_binary_task_without_a_weight_has_weight_one() -> None:
     """An own log is ranked without an edit of the parameters."""
     accepted = request_type(world.schema(), serve(objective={"click": 0.5}, limits=LIMITS, log=LOG))
     assert accepted(**VALID).objective == {"click": 0.5, "order": 1.0}
