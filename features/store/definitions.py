@@ -13,7 +13,7 @@ from feast.types import Array, FeastType, Float32, Int64, String
 from common.yaml_file import read_yaml
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 from features.store.feast_names import feast_name
-from features.store.online_settings import online_settings
+from features.store.online_settings import ENGINE, online_settings
 from features.store.sqlite_timestamps import set_utc_timestamps
 
 Definition = Entity | FeatureView | FeatureService
@@ -73,7 +73,7 @@ def configured_store(registry: str | dict[str, Any], *, online: Path, redis: str
     settings = read_yaml(Path(__file__).parent / "feature_store.yaml")
     settings["registry"] = registry
     settings["online_store"] = online_settings(online, redis)
-    settings["batch_engine"] = {"type": "features.store.arrow_engine.ArrowEngine"}
+    settings["batch_engine"] = {"type": ENGINE}
     return FeatureStore(config=RepoConfig(**settings, repo_path=online.absolute().parent))
 
 

@@ -1,8 +1,9 @@
-"""Feast's settings of an online store: a SQLite file or a Redis."""
+"""Feast's settings of an online store, a SQLite file or a Redis, and the engine that fills it."""
 
 from pathlib import Path
 from typing import Any
 
+ENGINE = "features.store.arrow_engine.ArrowEngine"  # of the pipeline; Feast imports it by this name
 _TIMEOUTS = "socket_timeout=10,socket_connect_timeout=10"  # seconds: a thread that waits for a frozen Redis ends
 
 

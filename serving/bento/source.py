@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.paths import PARAMS, ROOT
 from common.yaml_file import read_yaml
+from features.store.online_settings import ENGINE
 from models.model_folder import NETWORKS
 from serving.shadow.client import WORKER
 
@@ -54,9 +55,9 @@ def copy_source(target: Path, *, network: str) -> None:
 
 
 def _store_modules() -> set[str]:
-    """The modules of the project whose classes Feast imports by their names in the settings of the feature store."""
-    parts = [part for part in read_yaml(ROOT / STORE_SETTINGS).values() if isinstance(part, dict)]
-    return {part["type"].rpartition(".")[0] for part in parts if str(part.get("type")).startswith("features.")}
+    """The modules of the project whose classes Feast imports by their names in the store that the service opens."""
+    named = (read_yaml(ROOT / STORE_SETTINGS)["offline_store"]["type"], ENGINE)
+    return {name.rpartition(".")[0] for name in named}
 
 
 def requirements() -> list[str]:
