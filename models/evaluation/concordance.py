@@ -30,11 +30,11 @@ class Concordance:
 def concordance(labels: Array, scores: Array, weight: Array | None = None) -> Concordance | None:
     """The concordance of labels [N] and scores [N], of rows with weights [N] (1); None without a pair that counts."""
     mass = np.ones(len(labels)) if weight is None else np.asarray(weight, np.float64)
-    label, score = (np.unique(values, return_inverse=True)[1] for values in (labels, scores))
-    pairs = mass.sum() - np.bincount(label, weights=mass)[label] if len(label) else mass  # of other labels, by row
-    total = mass @ pairs / 2
-    if not total > 0:
+    if len(np.unique(np.asarray(labels)[mass > 0])) < 2:  # not by the sum below, in which rounding leaves a rest
         return None
+    label, score = (np.unique(values, return_inverse=True)[1] for values in (labels, scores))
+    pairs = mass.sum() - np.bincount(label, weights=mass)[label]  # of other labels, by row
+    total = mass @ pairs / 2
     won = _agreeing(label, score, mass)
     value = float(mass @ won / 2 / total)
     rows = mass.sum() ** 2 / (mass @ mass)  # of equal weight
