@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from benchmarks.serving.servers import OURS, serve
+from common.exit_status import VERDICTS
 from common.paths import ROOT
 from features.schema import read_schema
 from tests.support import tiny_project
@@ -115,7 +116,7 @@ def test_served_impressions_are_evaluated_before_and_after_their_labels_arrive(p
     """The hour is a finding at once; labels, calibration and AUC are there once the events are."""
     status, early, page = evaluated(project, "early")
     rows = early["current"]["rows"]
-    assert (status, early["verdict"], early["current"]["source"]) == (2, "act", "served")
+    assert (status, early["verdict"], early["current"]["source"]) == (VERDICTS["act"], "act", "served")
     assert 0.05 * REQUESTS * ITEMS < rows < 0.2 * REQUESTS * ITEMS, "about the share of serve.log.sample"
     assert ("hour", "all") in {(one["column"], one["scenario"]) for one in early["findings"]}
     assert early["current"]["labelled_rows"] == 0
@@ -123,7 +124,7 @@ def test_served_impressions_are_evaluated_before_and_after_their_labels_arrive(p
     assert "no labels yet" in page
     arrive(project)
     status, late, page = evaluated(project, "late")
-    assert (status, late["current"]["rows"], late["current"]["labelled_rows"]) == (2, rows, rows)
+    assert (status, late["current"]["rows"], late["current"]["labelled_rows"]) == (VERDICTS["act"], rows, rows)
     clicks = [cell for cell in late["performance"] if cell["task"] == "click"]
     assert all(cell["auc"] is not None for cell in clicks)
     assert ("no labels yet" in page, "no positives" in page) == (False, True), "nothing was ordered"
