@@ -10,6 +10,7 @@ import pytest
 from common.paths import ROOT
 from common.stage_report import StageReport
 from features.encoding.encoder import Encoder
+from features.encoding.target_scale import TargetScale
 from features.encoding.tensors import Tensors
 from features.schema import Column, Schema, Task, View
 from models.model_folder import FILES, MODEL
@@ -43,7 +44,9 @@ def test_a_document_has_the_fields_of_its_class(heading: str, kind: type) -> Non
 
 def test_the_encoder_has_the_keys_that_are_written(tmp_path: Path) -> None:
     """Every key of encoder.json is a row."""
-    Encoder("scenario", ("home",), (), {}, {}, {"image": ([0.0], [1.0])}).write(tmp_path / "encoder.json")
+    Encoder(
+        "scenario", ("home",), (), {}, {}, {"image": ([0.0], [1.0])}, {"watched": TargetScale(1.0, 2.0, 0.0)}
+    ).write(tmp_path / "encoder.json")
     assert sorted(listed("Encoder")) == sorted(json.loads((tmp_path / "encoder.json").read_text()))
 
 

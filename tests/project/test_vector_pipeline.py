@@ -127,7 +127,7 @@ def test_the_service_answers_with_the_predictions_of_evaluate(built: Path, ranke
     )
     offline = parity.predict_offline(store, model, events, built / "joined.parquet")
     online = parity.serve(ranker, events, accepted(built, ranker))
-    rule = parity.compare_probabilities(offline, online)
+    rule = parity.compare_probabilities(offline, online, model)
     assert rule.passed, rule.sentence
 
 

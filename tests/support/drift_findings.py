@@ -91,6 +91,17 @@ FINDINGS = (
         "click in search: predicted over observed is 1.31, on the validation rows 1.00",
     ),
     (
+        "label_shift",
+        "watch",
+        None,
+        "search",
+        "watch_seconds",
+        "psi",
+        0.14,
+        None,
+        "watch_seconds is distributed differently in search: the share of 3.2 .. 5.1 has moved by -4.1 points",
+    ),
+    (
         "score",
         "watch",
         None,

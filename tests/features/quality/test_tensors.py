@@ -125,4 +125,4 @@ def test_blocks_change_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
     numbers = tensors_gate._numbers(encoder, arrays).rows
     assert numbers["not finite"].to_pylist() == (~np.isfinite(arrays.numeric)).sum(axis=0).tolist()
     assert numbers["beyond the limit"].to_pylist() == (np.abs(arrays.numeric) > LIMIT).sum(axis=0).tolist()
-    assert tensors_gate._labels(world.schema(), arrays).rows["label outside its classes"].to_pylist() == [33, 0]
+    assert tensor_labels.label_counts(world.schema(), arrays).rows["label outside its classes"].to_pylist() == [33, 0]

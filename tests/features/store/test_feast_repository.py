@@ -147,6 +147,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
 
 def test_a_notebook_reads_the_store_that_the_service_reads(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of a store that is opened from the repository are those of the environment."""
+    monkeypatch.delenv("HINET_ONLINE_STORE", raising=False)
     with as_project(made):
         assert FeatureStore(str(REPOSITORY)).config.online_store.path == str(made / ONLINE)
         monkeypatch.setenv("HINET_REDIS", "redis.example:6379,db=1")

@@ -100,7 +100,8 @@ def test_what_is_in_flight_is_answered_and_what_comes_is_refused(number: int) ->
     for response in refused:
         assert "stopping" in problem_of(response, 503)["detail"]
         assert response.headers["connection"] == "close"
-    assert {one for one in later if isinstance(one, str)} <= {"ConnectError"}  # refused, none reset
+    # refused, or not yet accepted when the listening socket closed: nothing of it was begun
+    assert {one for one in later if isinstance(one, str)} <= {"ConnectError", "ReadError"}
 
 
 @pytest.mark.process
