@@ -119,7 +119,7 @@ def test_verdict_reason_and_next_step_come_first(page: str, read: Page) -> None:
     assert made["reason"] in head
     assert wording.quote(made["next_step"]) in head
     assert '<a href="#column-1-2">price</a> in search <span class="faint">(very sure)</span>' in head
-    assert "7 to act on, 10 to watch" in " ".join(read.text.split())
+    assert "7 to act on, 11 to watch" in " ".join(read.text.split())
     assert "<h1>OK</h1>" in report_page.render(quiet())
 
 
