@@ -252,6 +252,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_stage_killed_at_random_times_writes_the_same_bytes(stage_arguments: dict[str, Path], tmp_path: Path) -> None:
     """Kill -9 of the stage's own process, three times; then it ends with the model of a run without checkpoints."""
     chance = random.Random(3)
