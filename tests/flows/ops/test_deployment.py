@@ -23,6 +23,7 @@ from common.settings import Settings, variable
 from flows.ops.deployment import environment
 
 FLOWS = ("pipeline", "materialize", "monitor", "release", "backtest")
+DATABASE = "postgresql+psycopg://"
 KEY = "a-key-of-the-service"
 FOLDER = "/srv/hinet"  # of the project, where the runs are: `PWD=/srv/hinet prefect deploy --all`
 
@@ -51,12 +52,15 @@ def test_the_variables_of_the_machine_are_those_of_the_deployment(set_here: Call
 
 @pytest.mark.unit
 def test_secrets_are_no_part_of_a_deployment(set_here: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither the API key of the service nor a Redis with a password, which is said."""
-    set_here(redis="redis:6379,password=abc", api_key=KEY, workers="2")
+    """Neither the API key of the service nor an address with a password, which is said."""
+    set_here(redis="redis:6379,password=abc", feast_registry=f"{DATABASE}feast:abc@db/feast", api_key=KEY, workers="2")
     assert environment() == {"variables": {"HINET_WORKERS": "2"}}
     printed = capsys.readouterr().out
     assert "HINET_REDIS holds a password" in printed
+    assert "HINET_FEAST_REGISTRY holds a password" in printed
     assert "abc" not in printed
+    set_here(feast_registry=f"{DATABASE}db/feast")
+    assert environment() == {"variables": {"HINET_FEAST_REGISTRY": f"{DATABASE}db/feast"}}
 
 
 @pytest.mark.unit
