@@ -34,6 +34,20 @@ def server() -> Iterator[None]:
 
 
 @pytest.fixture
+def service_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The environment of a service on the tiny project; the shared service's state is restored afterwards."""
+    from serving import service
+    from tests.support import tiny_project
+
+    before = dict(vars(service.api))
+    monkeypatch.setattr(service, "serve_params", lambda: tiny_project.with_read_timeout(project))
+    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
+    monkeypatch.setenv("HINET_ONLINE_STORE", str(project / tiny_project.ONLINE))
+    yield monkeypatch
+    vars(service.api).update(before)
+
+
+@pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run in: flows take the current folder for their workspace."""
     monkeypatch.chdir(tmp_path)

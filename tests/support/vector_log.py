@@ -1,6 +1,5 @@
 """A declared log with vectors and positions, and its way through every stage to a trained model."""
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -10,17 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.yaml_file import dump_yaml, read_yaml
-from features.aggregate import aggregate
-from features.encode import encode
-from features.ingest import ingest
-from features.join import join
-from features.materialize import materialize
-from features.summarize import summarize
-from features.validate import validate
-from models.evaluate import evaluate
-from models.train import train
 from tests.support import world
-from tests.support.tiny_project import MODEL, ONLINE
+from tests.support.stages import run_stages
 
 DECLARATION = """\
 name: pictures
@@ -103,37 +93,5 @@ def build(root: Path, declaration: str = DECLARATION) -> Path:
     plain = read_yaml(root / "params.yaml")
     plain["dataset"] |= {"name": "declared", "path": "log"}
     (root / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
-    with contextlib.chdir(root):
-        _build()
+    run_stages(root)
     return root
-
-
-def _build() -> None:
-    data, schema, features = Path("data"), Path("data/schema.json"), Path("data/features")
-    encoder, reference, tensors = Path("artifacts/encoder.json"), Path("artifacts/reference.json"), data / "tensors"
-    ingest(schema=schema, out=data / "ingested", truth=data / "truth")
-    validate(
-        schema=schema,
-        ingested=data / "ingested",
-        out=data / "validated",
-        quarantine=data / "quarantine",
-        report=Path("validation.json"),
-        docs=Path("docs"),
-    )
-    aggregate(schema=schema, validated=data / "validated", out=features)
-    join(schema=schema, validated=data / "validated", features=features, out=data / "training")
-    views = features / "views.json"
-    encode(schema=schema, views=views, training=data / "training", encoder=encoder, out=tensors)
-    summarize(schema=schema, encoder=encoder, training=data / "training", out=reference)
-    copied = {"schema": schema, "views": views, "encoder": encoder, "reference": reference}
-    train(model="hinet", **copied, tensors=tensors, out=MODEL)
-    evaluate(
-        models=[MODEL],
-        tensors=tensors,
-        truth=data / "truth",
-        schema=schema,
-        out=Path("metrics.json"),
-        plots_out=Path("plots"),
-        predictions=Path("predictions"),
-    )
-    materialize(schema=schema, features=features, online=ONLINE)

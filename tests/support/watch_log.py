@@ -4,26 +4,13 @@ The watch time of odd videos is long, 20 s in the mean, that of even ones 5 s; c
 on iOS count three times.
 """
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from features.aggregate import aggregate
-from features.encode import encode
-from features.ingest import ingest
-from features.inspect_online import inspect_online
-from features.inspect_tensors import inspect_tensors
-from features.inspect_training import inspect_training
-from features.join import join
-from features.materialize import materialize
-from features.summarize import summarize
-from features.validate import validate
-from models.evaluate import evaluate
-from models.train import train
 from tests.support import world
-from tests.support.tiny_project import MODEL, ONLINE
+from tests.support.stages import run_inspections, run_stages
 
 DECLARATION = """\
 name: videos
@@ -78,56 +65,6 @@ def build(root: Path, log: pd.DataFrame) -> Path:
     world.write_params(
         root, dataset__name="declared", dataset__path="dataset.yaml", serve__objective=objective, **changes
     )
-    with contextlib.chdir(root):
-        _run_stages()
+    run_stages(root)
+    run_inspections(root)
     return root
-
-
-def _run_stages() -> None:
-    data, artifacts, schema = Path("data"), Path("artifacts"), Path("data/schema.json")
-    features, views = data / "features", data / "features/views.json"
-    training, tensors, validated = data / "training", data / "tensors", data / "validated"
-    encoder, reference = artifacts / "encoder.json", artifacts / "reference.json"
-    ingest(schema=schema, out=data / "ingested", truth=data / "truth")
-    validate(
-        schema=schema,
-        ingested=data / "ingested",
-        out=validated,
-        quarantine=data / "quarantine",
-        report=Path("validation.json"),
-        docs=Path("docs/validation"),
-    )
-    aggregate(schema=schema, validated=validated, out=features)
-    join(schema=schema, validated=validated, features=features, out=training)
-    inspect_training(
-        schema=schema,
-        validated=validated,
-        features=features,
-        training=training,
-        report=Path("training.json"),
-        docs=Path("docs/training"),
-    )
-    materialize(schema=schema, features=features, online=ONLINE)
-    inspect_online(
-        schema=schema, features=features, online=ONLINE, report=Path("online.json"), docs=Path("docs/online")
-    )
-    encode(schema=schema, views=views, training=training, encoder=encoder, out=tensors)
-    inspect_tensors(
-        schema=schema,
-        encoder=encoder,
-        training=training,
-        tensors=tensors,
-        report=Path("tensors.json"),
-        docs=Path("docs/tensors"),
-    )
-    summarize(schema=schema, encoder=encoder, training=training, out=reference)
-    train(model="hinet", schema=schema, views=views, encoder=encoder, reference=reference, tensors=tensors, out=MODEL)
-    evaluate(
-        models=[MODEL],
-        tensors=tensors,
-        truth=data / "truth",
-        schema=schema,
-        out=Path("metrics.json"),
-        plots_out=Path("plots"),
-        predictions=Path("predictions"),
-    )

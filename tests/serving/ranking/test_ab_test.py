@@ -192,27 +192,16 @@ def test_a_service_without_a_challenger_has_no_test(project: Path, tmp_path: Pat
     assert open_challenger(champion, sources, settings, settings.ab, root=ROOT, registry=registry) is None
 
 
-@pytest.fixture
-def environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a service on the tiny project; the shared service's state is restored afterwards."""
-    before = dict(vars(service.api))
-    monkeypatch.setattr(service, "serve_params", lambda: tiny_project.with_read_timeout(project))
-    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
-    monkeypatch.setenv("HINET_ONLINE_STORE", str(project / tiny_project.ONLINE))
-    yield monkeypatch
-    vars(service.api).update(before)
-
-
 @pytest.mark.filterwarnings("ignore")  # starlette's on httpx
 @pytest.mark.parametrize("broken", [False, True], ids=["whole", "broken"])
 def test_a_service_serves_both_models(
-    environment: pytest.MonkeyPatch, model: Path, capsys: pytest.CaptureFixture[str], broken: bool
+    service_environment: pytest.MonkeyPatch, model: Path, capsys: pytest.CaptureFixture[str], broken: bool
 ) -> None:
     """As an operator sets it: the answers and GET /model name arms and models; a broken challenger is a note."""
     from starlette.testclient import TestClient
 
     for name, value in (("CHALLENGER", str(model)), ("SHARE", "0.5"), ("SALT", "first")):
-        environment.setenv(f"HINET_AB_{name}", value)
+        service_environment.setenv(f"HINET_AB_{name}", value)
     if broken:
         (model / "weights.safetensors").unlink()
     service.RankingService.inner.check()

@@ -79,24 +79,13 @@ def test_an_overridden_sequence_has_no_newest_day(
     assert rows == [([2, 3], None)] * len(ITEMS)
 
 
-@pytest.fixture
-def environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a service on the tiny project; the shared service's state is restored afterwards."""
-    before = dict(vars(service.api))
-    monkeypatch.setattr(service, "serve_params", lambda: tiny_project.with_read_timeout(project))
-    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
-    monkeypatch.setenv("HINET_ONLINE_STORE", str(project / tiny_project.ONLINE))
-    yield monkeypatch
-    vars(service.api).update(before)
-
-
-def answers_with_log(folder: Path | None, environment: pytest.MonkeyPatch) -> tuple[list[bytes], Any]:
+def answers_with_log(folder: Path | None, service_environment: pytest.MonkeyPatch) -> tuple[list[bytes], Any]:
     """The answers of a new service with a log in `folder`, and its log."""
     from starlette.testclient import TestClient
 
-    environment.delenv("HINET_IMPRESSION_LOG", raising=False)
+    service_environment.delenv("HINET_IMPRESSION_LOG", raising=False)
     if folder:
-        environment.setenv("HINET_IMPRESSION_LOG", str(folder))
+        service_environment.setenv("HINET_IMPRESSION_LOG", str(folder))
     opened = service.RankingService.inner()
     if opened.log:
         opened.log.sample = 1.0
@@ -108,12 +97,12 @@ def answers_with_log(folder: Path | None, environment: pytest.MonkeyPatch) -> tu
 
 
 @pytest.mark.filterwarnings("ignore")  # starlette's on httpx
-def test_answers_do_not_depend_on_the_log(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_answers_do_not_depend_on_the_log(service_environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """They are equal to the byte with the log on, off and broken; a folder that cannot be written is counted."""
     (tmp_path / "file").touch()
-    off, none = answers_with_log(None, environment)
-    on, log = answers_with_log(tmp_path / "log", environment)
-    broken, failing = answers_with_log(tmp_path / "file" / "log", environment)
+    off, none = answers_with_log(None, service_environment)
+    on, log = answers_with_log(tmp_path / "log", service_environment)
+    broken, failing = answers_with_log(tmp_path / "file" / "log", service_environment)
     assert off == on == broken
     assert all("scores" in json.loads(answer) for answer in off)
     assert none is None
@@ -121,9 +110,9 @@ def test_answers_do_not_depend_on_the_log(environment: pytest.MonkeyPatch, tmp_p
     assert (failing.written, failing.failed) == (0, 6)
 
 
-def test_an_empty_variable_turns_no_log_on(environment: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_turns_no_log_on(service_environment: pytest.MonkeyPatch) -> None:
     """HINET_IMPRESSION_LOG without a value is the same as no variable."""
-    environment.setenv("HINET_IMPRESSION_LOG", "")
+    service_environment.setenv("HINET_IMPRESSION_LOG", "")
     opened = service.RankingService.inner()
     opened.close()
     assert opened.log is None
