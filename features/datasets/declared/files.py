@@ -42,23 +42,47 @@ class Files:
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
-def source(connection: duckdb.DuckDBPyConnection, files: Files, declaration: Path, texts: Iterable[str] = ()) -> str:
-    """SQL: the rows of `files` (relative to the folder of `declaration`) as one table, in the order of their names.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files whose format and columns are known.
 
-    The type of a column is the one that fits all rows, or text for those in `texts`: as a number, 007 would be 7.
+    Args:
+        format: The format of all of them.
+        names: The files, in the order of their rows.
+        options: Of DuckDB's reader of that format; of text with delimiters also these, as they are in the first file.
+        types: DuckDB's type of each column, the one that fits all rows.
+    """
+
+    format: str
+    names: list[str]
+    options: Mapping[str, Option]
+    types: Mapping[str, str]
+
+    def table(self, texts: Iterable[str] = ()) -> str:
+        """SQL: the rows; columns in `texts` are read as they are written: as a number, 007 would be 7."""
+        if self.format == "parquet":
+            return _read(self.format, self.names, self.options)
+        if self.format == "json":
+            return _read(self.format, self.names, {**self.options, "columns": dict(self.types)})
+        declared = self.options.get("types")
+        types = {**self.types, **dict.fromkeys(set(texts) & set(self.types), "VARCHAR")}
+        types |= declared if isinstance(declared, dict) else {}
+        return _read(self.format, self.names, {**self.options, "types": types})
+
+
+def source(connection: duckdb.DuckDBPyConnection, files: Files, declaration: Path) -> Source:
+    """Look at `files` (relative to the folder of `declaration`): every row of text with delimiters or JSON is read.
+
     Raises SourceError where a pattern matches no file, or files are of several formats or of none that is known.
     """
     names = [name for pattern in files.patterns for name in _matching(connection, pattern, declaration)]
     kind = files.format or _format(names, declaration)
     if kind == "parquet":
-        return _read(kind, names, {"union_by_name": True, **files.options})
-    given = _delimiters(connection, names[0], files.options) if kind == "csv" else dict(files.options)
-    types = _types(connection, _read(kind, names, {**given, **_EVERY_ROW}))
-    if kind == "json":
-        return _read(kind, names, {**given, "columns": types})
-    declared = given.get("types")
-    types |= dict.fromkeys(set(texts) & set(types), "VARCHAR") | (declared if isinstance(declared, dict) else {})
-    return _read(kind, names, {**given, "types": types})
+        options: dict[str, Option] = {"union_by_name": True, **files.options}
+        return Source(format=kind, names=names, options=options, types=_types(connection, _read(kind, names, options)))
+    options = _delimiters(connection, names[0], files.options) if kind == "csv" else dict(files.options)
+    types = _types(connection, _read(kind, names, {**options, **_EVERY_ROW}))
+    return Source(format=kind, names=names, options=options, types=types)
 
 
 def _types(connection: duckdb.DuckDBPyConnection, read: str) -> dict[str, str]:

@@ -171,10 +171,10 @@ def _raw(
 ) -> str:
     """SQL: the raw rows of a table: those of its files, or what its query makes of them."""
     if table.query is None:
-        return source(connection, table.all_files(), path, texts)
+        return source(connection, table.all_files(), path).table(texts)
     tables = {"raw": table, **declaration.tables()}
     used = {name: one.all_files() for name, one in tables.items() if re.search(rf"\b{name}\b", table.query, re.I)}
-    named = (f"{name} as (from {source(connection, files, path, texts)})" for name, files in used.items())
+    named = (f"{name} as (from {source(connection, files, path).table(texts)})" for name, files in used.items())
     return f"(with {', '.join(named)} from ({table.query}))"
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from common.errors import SourceError
-from features.datasets.declared.files import Files, source
+from features.datasets.declared.files import Files, Source, source
 from features.datasets.drafting.formats import files_of
 from features.engine import duckdb_types, sql
 from features.engine.connection import connect
@@ -123,25 +123,27 @@ def raw_tables(files: list[str]) -> list[RawTable]:
         raise SourceError(
             "expected the files of a log, found none: python -m features.draft FILE... --out dataset.yaml"
         )
-    grouped: dict[tuple[str, ...], list[Files]] = {}
+    grouped: dict[tuple[str, ...], list[tuple[Files, Source]]] = {}
     with connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         for argument in files:
             read = files_of(connection, argument)
-            grouped.setdefault(tuple(_types(connection, read)), []).append(read)
-        return [_table(connection, _together(group)) for group in grouped.values()]
+            seen = _look(connection, read)
+            grouped.setdefault(tuple(seen.types), []).append((read, seen))
+        return [_table(connection, *_together(connection, group)) for group in grouped.values()]
 
 
-def _together(group: list[Files]) -> Files:
+def _together(connection: duckdb.DuckDBPyConnection, group: list[tuple[Files, Source]]) -> tuple[Files, Source]:
     """Files with the same columns as those of one table, read as the first."""
-    return replace(group[0], patterns=tuple(name for files in group for name in files.patterns))
+    if len(group) == 1:
+        return group[0]
+    files = replace(group[0][0], patterns=tuple(name for files, _ in group for name in files.patterns))
+    return files, _look(connection, files)
 
 
-def _types(connection: duckdb.DuckDBPyConnection, files: Files, texts: Iterable[str] = ()) -> dict[str, str]:
-    """DuckDB's type of each column."""
+def _look(connection: duckdb.DuckDBPyConnection, files: Files) -> Source:
     with _errors(files):
-        rows = connection.execute(f"describe from {source(connection, files, _HERE, texts)}").fetchall()
-    return {str(row[0]): str(row[1]) for row in rows}
+        return source(connection, files, _HERE)
 
 
 @contextmanager
@@ -152,11 +154,10 @@ def _errors(files: Files) -> Iterator[None]:
         raise SourceError(f"{files.patterns[0]} cannot be read: {str(error).strip()}") from error
 
 
-def _table(connection: duckdb.DuckDBPyConnection, files: Files) -> RawTable:
+def _table(connection: duckdb.DuckDBPyConnection, files: Files, seen: Source) -> RawTable:
     rows_of = "raw"  # read once: each column is looked at twice
-    texts = _with_leading_zeros(connection, files)
     with _errors(files):
-        raw = source(connection, files, _HERE, texts)
+        raw = seen.table(_with_leading_zeros(connection, seen))
         connection.execute(f"create or replace temp table {rows_of} as from {raw}")
         summary = connection.execute(
             f"select column_name, column_type, null_percentage, count from (summarize select * from {rows_of})"
@@ -181,15 +182,14 @@ def _determining(
     return tuple(replace(c, determines=tuple(name for one, name in follow if one is c)) for c in columns)
 
 
-def _with_leading_zeros(connection: duckdb.DuckDBPyConnection, files: Files) -> list[str]:
+def _with_leading_zeros(connection: duckdb.DuckDBPyConnection, seen: Source) -> list[str]:
     """The columns of integers that are texts in truth: 007 and 7 are two values."""
-    integers = [name for name, kind in _types(connection, files).items() if duckdb_types.is_integer(kind)]
-    with _errors(files):
-        raw = sql.column("__raw")
-        as_text = f"from {source(connection, files, _HERE, integers)} as {raw}"
-        zeros_in = ", ".join(f"bool_or(regexp_matches({sql.column(n)}::varchar, '^[+-]?0[0-9]'))" for n in integers)
-        row = connection.execute(f"select {zeros_in} {as_text}").fetchone() if integers else None
-    return [name for name, zeros in zip(integers, row or (), strict=True) if zeros]
+    integers = [name for name, kind in seen.types.items() if duckdb_types.is_integer(kind)]
+    if seen.format != "csv" or not integers:
+        return []
+    zeros_in = ", ".join(f"bool_or(regexp_matches({sql.column(n)}::varchar, '^[+-]?0[0-9]'))" for n in integers)
+    row = connection.execute(f"select {zeros_in} from {seen.table(integers)} as __raw").fetchone() or ()
+    return [name for name, zeros in zip(integers, row, strict=True) if zeros]
 
 
 def _column(
