@@ -53,7 +53,7 @@ def _entry(store: Any, tag: str) -> Any:
 
 
 def _notes(model: Path) -> dict[str, Any]:
-    """Labels and metadata of a model folder."""
+    """Labels and metadata of a model folder; BentoML's metadata know no null: a metric without a value is left out."""
     document, reference, curves, schema = (
         json.loads((model / name).read_text()) for name in (MODEL, REFERENCE, CURVES, SCHEMA)
     )
@@ -67,7 +67,15 @@ def _notes(model: Path) -> dict[str, Any]:
         "last_day": last.isoformat(),
     }
     metrics = metrics_of(document["summary"], curves)
-    return {"labels": labels, "metadata": {"summary": document["summary"], "metrics": metrics}}
+    return {"labels": labels, "metadata": _without_nulls({"summary": document["summary"], "metrics": metrics})}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_nulls(inner) for inner in value if inner is not None]
+    return value
 
 
 def _link_or_copy(source: str, target: str) -> None:

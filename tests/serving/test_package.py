@@ -252,6 +252,21 @@ def test_the_bento_and_its_model_are_in_the_store_of_bentoml(bento: Path, projec
     assert Path(model.path_of("weights.safetensors")).stat().st_size > 0
 
 
+def test_a_model_without_some_metrics_is_stored(bento: Path, project: Path, tmp_path: Path) -> None:
+    """A scenario whose validation rows have one class has no AUC, at any depth of what the model folder says."""
+    model = shutil.copytree(project / tiny_project.MODEL, tmp_path / "model")
+    document = json.loads((model / "model.json").read_text())
+    document["summary"] |= {"best_epoch": 2, "unknown": None, "cells": [{"scenario": "home", "auc": None}, None]}
+    curves = [{"epoch": 2, "cells": {"home/click": 0.5, "home/order": None}}]
+    (model / "model.json").write_text(json.dumps(document))
+    (model / "curves.json").write_text(json.dumps(curves))
+    store_bento(bento, model, tag="nulls", home=tmp_path / "home")
+    stored = bentoml.models.get("hinet:nulls", _model_store=ModelStore(tmp_path / "home" / "models")).info.metadata
+    assert stored["metrics"] == {"home/click": 0.5}
+    assert "unknown" not in stored["summary"]
+    assert stored["summary"]["cells"] == [{"scenario": "home"}]
+
+
 def test_the_store_keeps_the_newest(
     bento: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
