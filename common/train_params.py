@@ -91,6 +91,16 @@ class M3oEUnits(Section):
     tower_units: Units
 
 
+class AutoIFSUnits(Section):
+    """Shape of AutoIFS: see models/peers/autoifs.py."""
+
+    shared_units: Units
+    scenario_units: Positive
+    rank: Positive
+    gate_units: Units
+    search_steps: Positive
+
+
 class Train(Section):
     """Optimisation, and the shape of each model."""
 
@@ -121,3 +131,4 @@ class Train(Section):
     star: STARUnits
     pepnet: PEPNetUnits
     m3oe: M3oEUnits
+    autoifs: AutoIFSUnits

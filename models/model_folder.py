@@ -39,6 +39,7 @@ NETWORKS = {  # by the name of the network's section of params.train: where its 
     "star": "models.peers.star:STAR",
     "pepnet": "models.peers.pepnet:PEPNet",
     "m3oe": "models.peers.m3oe:M3oE",
+    "autoifs": "models.peers.autoifs:AutoIFS",
 }
 MODEL = "model.json"
 FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, PROFILE) = (

@@ -50,11 +50,8 @@ class StackedLogits(StackedLinear):
     kept: Tensor | None
 
     def __init__(self, *, inputs: int, outputs: Sequence[int]) -> None:
-        widest = max(outputs)
-        super().__init__(stack=len(outputs), inputs=inputs, outputs=widest)
-        kept = [layer * widest + output for layer, count in enumerate(outputs) for output in range(count)]
-        indices = torch.tensor(kept, dtype=torch.int32) if len(kept) < len(outputs) * widest else None
-        self.register_buffer("kept", indices, persistent=False)
+        super().__init__(stack=len(outputs), inputs=inputs, outputs=max(outputs))
+        self.register_buffer("kept", kept_outputs(outputs), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [N, B, inputs], each read by its own layer -> [sum of outputs, B]."""
@@ -174,6 +171,17 @@ def mix_specific_and_shared(experts: Tensor, weights: Tensor, specific: int) -> 
     own = torch.unflatten(own, 0, (len(weights), specific))  # [S, P, B, h]
     own_weights, shared_weights = weights.tensor_split([specific], dim=2)  # [S, B, P], [S, B, Q]
     return mix_experts(own, own_weights) + mix_experts(shared.unsqueeze(0), shared_weights)  # [S, B, h]
+
+
+def kept_outputs(outputs: Sequence[int]) -> Tensor | None:
+    """Indices of the outputs that count where every layer is as wide as the widest; None where all are as wide.
+
+    >>> kept_outputs((1, 3))
+    tensor([0, 3, 4, 5], dtype=torch.int32)
+    """
+    widest = max(outputs)
+    kept = [layer * widest + output for layer, count in enumerate(outputs) for output in range(count)]
+    return torch.tensor(kept, dtype=torch.int32) if len(kept) < len(outputs) * widest else None
 
 
 def own_scenario(values: Tensor, scenario: Tensor) -> Tensor:

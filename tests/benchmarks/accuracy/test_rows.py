@@ -10,6 +10,7 @@ from benchmarks.accuracy.rows import read_rows, split_names
 from common import params
 from common.errors import ParameterError
 from common.yaml_file import dump_yaml
+from models.model_folder import NETWORKS
 
 pytestmark = pytest.mark.unit
 TRAIN = params.load().train
@@ -59,7 +60,7 @@ def test_every_row_of_the_table_is_a_network_that_params_allow() -> None:
     """All rows can be read for every protocol, and all peers are in the table with the same hyperparameters."""
     for dataset in ("movielens-1m", "kuairand-pure", "simulation"):
         rows = {row.name: row for row in read_rows(dataset, ["all"], TRAIN)}
-        peers = {"hinet", "shared_bottom", "mlp_per_scenario", "shared_mlp", "mmoe", "ple", "star", "pepnet", "m3oe"}
+        peers = set(NETWORKS)
         assert peers <= set(rows)
         assert len({json.dumps({**rows[name].facts(), "network": "", "shape": ""}) for name in peers}) == 1
 
