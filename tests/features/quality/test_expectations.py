@@ -112,6 +112,10 @@ def _of_value(column: Column, value: object) -> list[str]:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return [] if column.nullable else [f"{name} missing"]
     allowed = column.values  # noqa: PD011
+    if column.is_vector:
+        why = [f"{name} of another length"] * (len(value) != column.length)
+        finite = all(number is not None and math.isfinite(number) for number in value)
+        return why + [f"{name} with a number that is not finite"] * (not finite)
     if column.is_list:
         foreign = allowed is not None and any(v is not None and v not in allowed for v in value)
         why = [f"{name} with a missing element"] * (None in value)
@@ -152,10 +156,12 @@ WRONG = {
     DType.TIMESTAMP: [None, *(datetime.datetime(2026, 1, 5) + days * DAY for days in (-200, -30_000, 0, 2, 300))],
     DType.INT64_LIST: [None, [], [None], [1, None], [5], [1, 2, 3]],
     DType.STRING_LIST: [None, [], [None], ["red"], ["red", "moon"], ["blue", None]],
+    DType.FLOAT32_LIST: [None, [], [1.0] * 3, [0.5, None, 1.0, 2.0], [math.nan, math.inf, 0.0, 1.0], [-1.0] * 5],
 }
 
 
 @given(cells=CELLS, batch_rows=st.sampled_from([30, 1000]))
+@example(cells=[("items", row, 6, row) for row in range(6)], batch_rows=30)  # every wrong vector
 @example(  # an order whose click is 2: outside its values, and not 1
     cells=[("events", 96, 0, 0), ("events", 78, 55, 0), *[("events", 0, 0, 0)] * 2, ("events", 2, 62, 3)], batch_rows=30
 )
