@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 
+from benchmarks.serving.variants import perturbed_model
 from common import params
 from features.encoding.encoder import Encoder
 from features.encoding.tensors import open_tensors
+from features.refresh import refresh
 from features.schema import read_schema, read_views
 from models.model_folder import read_model
 from monitoring.drift import drift
 from release.comparison import compare, score
 from release.parity import compare_probabilities, serve
+from release.replay import replay
+from release.served_day import METRICS, SERVED
 from serving.http.response import ranking_json
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult
@@ -179,6 +184,39 @@ def test_the_promotion_policy_compares_numbers_and_weights(built: Path) -> None:
     assert 0.7 < ratio.value < 1.4
     logits = score(model, built / "data/training/test.parquet")
     assert logits.shape[1] == 2
+
+
+def test_a_day_is_replayed_in_seconds(built: Path, tmp_path: Path) -> None:
+    """The scored rows of the last day have the expected values; those of a ranker on the store are the same.
+
+    They are compared with those of a model with noise on its weights by XAUC.
+    """
+    perturbed_model(built / tiny_project.MODEL, tmp_path / "noisy")
+    stores = {
+        "schema": Path("data/schema.json"),
+        "features": Path("data/features"),
+        "online": tmp_path / "online.db",
+        "as_of": datetime(2026, 1, 12, 1),
+    }
+    with contextlib.chdir(built):
+        refresh(**stores, out=tmp_path / "refreshed", champion=tmp_path / "none")
+        replay(
+            **stores,
+            day=date(2026, 1, 12),
+            events=Path("data/validated/events"),
+            model=tiny_project.MODEL,
+            frozen=tmp_path / "noisy",
+            out=tmp_path / "out",
+        )
+    served, metrics = pq.read_table(tmp_path / "out" / SERVED).to_pandas(), report_of(tmp_path, f"out/{METRICS}")
+    odd = served.groupby(served["video"] % 2)[f"score_{WATCH}"].mean()
+    assert odd.tolist() == pytest.approx([watch_log.SHORT, watch_log.LONG], rel=0.35)
+    assert metrics["checked"] > 0
+    for scenario in ("home", "search"):
+        cell = metrics["cells"][f"{scenario}/{WATCH}"]
+        assert 0.6 < cell["model"] < 1
+        assert cell["model"] != cell["frozen"]
+        assert cell["gain"]["value"] == pytest.approx(cell["model"] - cell["frozen"])
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "ok"), (3.0, "act")])
