@@ -7,7 +7,7 @@ import pydantic
 from pydantic import Field
 
 from common.errors import ParameterError
-from common.params_section import Day, Days, FilePath, Hours, Positive, Section, Seed, Share
+from common.params_section import LARGEST, Day, Days, FilePath, Hours, Positive, Section, Seed, Share
 from common.paths import PARAMS
 from common.serve_params import Release, Serve
 from common.train_params import Train
@@ -110,10 +110,18 @@ class Join(Section):
 
 
 class Encode(Section):
-    """The inputs of the model, and how often a value must occur to get an embedding."""
+    """The inputs of the model, and which values get an embedding of their own: by table where it has very many."""
 
     minimum_count: Positive
     sources: Annotated[list[Literal["impression", "profile", "statistics"]], Field(min_length=1)]
+    maximum_values: dict[str, Positive | None] = Field(default={})
+    hash_buckets: dict[str, Annotated[int, Field(ge=0, le=LARGEST)]] = Field(default={})
+
+    @property
+    def tables(self) -> dict[str, dict[str, int]]:
+        """The limits and hash buckets that are set, by table: what fit_encoder takes."""
+        limits = {table: limit for table, limit in self.maximum_values.items() if limit is not None}
+        return {"maximum_values": limits, "hash_buckets": self.hash_buckets}
 
 
 class Inspect(Section):

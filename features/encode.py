@@ -26,7 +26,7 @@ def encode(*, schema: Path, views: Path, training: Path, encoder: Path, out: Pat
 
     declared, settings = read_schema(schema), params.load().encode
     columns = inputs_from(declared, read_views(views), settings.sources)
-    fitted = fit_encoder(declared, columns, training / "train.parquet", settings.minimum_count)
+    fitted = fit_encoder(declared, columns, training / "train.parquet", settings.minimum_count, **settings.tables)
     fitted.write(encoder)
     print(_summary(fitted), flush=True)
     with replacing_folder(out) as partial:

@@ -74,8 +74,9 @@ class DayReporter:
             before = Path(temporary) / "before.parquet"
             selected = select_rows(self.rows, self.schema, (self.start, day - timedelta(days=1)))
             duckdb.sql(f"copy ({selected}) to '{before.as_posix()}'")
-            columns = inputs_from(self.schema, self.views, self.settings.encode.sources)
-            encoder = fit_encoder(self.schema, columns, before, self.settings.encode.minimum_count)
+            encode = self.settings.encode
+            columns = inputs_from(self.schema, self.views, encode.sources)
+            encoder = fit_encoder(self.schema, columns, before, encode.minimum_count, **encode.tables)
             reference = fit_reference(before, self.schema, encoder)
             current = count_histograms(self.rows, self.schema, encoder, reference.bins, days=(day, day))
         compared = compare_windows(reference, current, self.schema, self.settings.drift, views=self.views)

@@ -113,8 +113,8 @@ def simulate(folder: Path, seed: int, kind: str, layout: Layout = MATURE) -> Sim
     write_log(folder, seed, kind, layout=layout)
     schema, views = read_schema(folder / "schema.json"), read_views(folder / "features" / "views.json")
     train = join(folder, schema, views, "train", (0, layout.trained))
-    minimum_count = params.load(folder / PARAMS).encode.minimum_count
-    encoder = fit_encoder(schema, inputs(schema, views), train, minimum_count)
+    encode = params.load(folder / PARAMS).encode
+    encoder = fit_encoder(schema, inputs(schema, views), train, encode.minimum_count, **encode.tables)
     scores = score_cells(*labelled(join(folder, schema, views, "valid", layout.valid), schema, folder), schema)
     return SimulatedLog(folder, schema, views, encoder, fit_reference(train, schema, encoder), scores, layout)
 

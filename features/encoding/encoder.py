@@ -1,7 +1,8 @@
 """The encoder: the only code that turns rows into tensors, in training and in serving.
 
 The schema is declared; the encoder is fitted, on the training rows only: vocabularies and scales, stored as JSON. A
-value that is null, or occurs less than `minimum_count` times in training, has id 0: row 0 of its embedding table.
+value that is null, or occurs less than `minimum_count` times in training, has id 0: row 0 of its embedding table. Of a
+table with hash buckets, values without a row of their own have one of the ids behind the vocabulary, see hash_buckets.
 Numbers and the dimensions of vectors are standardised by their training values; a missing one is the mean.
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from common.errors import SchemaError
 from common.files import write_text
+from features.encoding.hash_buckets import bucket_of
 from features.encoding.signed_log import signed_log
 from features.encoding.target_scale import TargetScale
 from features.schema import Column, Kind
@@ -32,7 +34,7 @@ LIMIT = 8.0  # standard deviations: scaled numbers are clipped here, so that one
 class Layout:
     """The shape of encoded rows: what a network has to know of the data."""
 
-    table_rows: tuple[int, ...]  # rows of each embedding table, row 0 = unknown
+    table_rows: tuple[int, ...]  # rows of each embedding table: unknown, the vocabulary's, the hash buckets'
     categorical_tables: tuple[int, ...]  # the table of each of the F categorical columns
     bag_tables: tuple[int, ...]  # the table of each list column
     bag_lengths: tuple[int, ...]  # the number of values kept of each list column
@@ -66,7 +68,8 @@ class Encoder:
     `vocabularies` maps a vocabulary's name to its values: the value at index i has id i + 1. `scales` maps a numeric
     column to the mean and standard deviation of its training values (after the signed logarithm where declared),
     `vector_scales` a vector to the means and the standard deviations of its dimensions, and `targets` a regression task
-    to the scale of its label.
+    to the scale of its label. `buckets` maps a vocabulary to the number of rows that all other values share by hash;
+    the `capped` vocabularies have the most frequent values only.
     """
 
     scenario: str
@@ -76,6 +79,8 @@ class Encoder:
     scales: dict[str, tuple[float, float]]
     vector_scales: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     targets: dict[str, TargetScale] = field(default_factory=dict)
+    buckets: dict[str, int] = field(default_factory=dict)
+    capped: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -83,7 +88,7 @@ class Encoder:
         index = {name: position for position, name in enumerate(self.vocabularies)}
         vectors = tuple((c.length or 0) + c.nullable for c in self._of(Kind.VECTOR))
         return Layout(
-            table_rows=tuple(len(values) + 1 for values in self.vocabularies.values()),
+            table_rows=tuple(1 + len(values) + self.buckets.get(name, 0) for name, values in self.vocabularies.items()),
             categorical_tables=tuple(index[c.vocabulary] for c in self._of(Kind.CATEGORICAL)),
             bag_tables=tuple(index[c.vocabulary] for c in self._lists),
             bag_lengths=tuple(c.length or 0 for c in self._lists),
@@ -137,12 +142,38 @@ class Encoder:
 
     def _lookup(self, column: Column, values: pa.Array) -> NDArray[np.int32]:
         """The id of each value [N], UNKNOWN where it has none."""
-        known = self._values[column.vocabulary]
-        if not len(known):
-            return np.zeros(len(values), np.int32)
-        index = pc.index_in(values.cast(known.type), value_set=known)
-        ids: NDArray[np.int32] = (pc.fill_null(index, -1).to_numpy() + 1).astype(np.int32)
+        known, ids = self._values[column.vocabulary], np.zeros(len(values), np.int32)
+        if len(known):
+            index = pc.index_in(values.cast(known.type), value_set=known)
+            ids = (pc.fill_null(index, -1).to_numpy() + 1).astype(np.int32)
+        if column.vocabulary in self.buckets:
+            hashed = (ids == UNKNOWN) & values.is_valid().to_numpy(zero_copy_only=False)
+            ids[hashed] = self._hashed(column.vocabulary, values.filter(pa.array(hashed)))
         return ids
+
+    def _hashed(self, vocabulary: str, values: pa.Array) -> NDArray[np.int32]:
+        """The id of each value without a row of its own [N]; each distinct one is hashed once."""
+        distinct = values.dictionary_encode()
+        ids = [self.hashed_id(vocabulary, value) for value in distinct.dictionary.to_pylist()]
+        shared: NDArray[np.int32] = np.array(ids, np.int32)[distinct.indices.to_numpy()]
+        return shared
+
+    def hashed_id(self, vocabulary: str, value: str | int) -> int:
+        """The id of a value without a row of its own in a vocabulary with hash buckets."""
+        return len(self.vocabularies[vocabulary]) + 1 + bucket_of(value, self.buckets[vocabulary])
+
+    def without_hashed(self, batch: Batch) -> Batch:
+        """The rows with UNKNOWN for each hashed value: what they have of values with a row of their own."""
+        if not self.buckets:
+            return batch
+        own = {c.name: len(self.vocabularies[c.vocabulary]) for c in self.columns if c.has_vocabulary}
+        single = np.array([own[c.name] for c in self._of(Kind.CATEGORICAL)], np.int32)  # [F]
+        several = np.array([own[c.name] for c in self._lists for _ in range(c.length or 0)], np.int32)  # [L]
+        return dataclasses.replace(
+            batch,
+            categorical=np.where(batch.categorical > single, UNKNOWN, batch.categorical),
+            bags=np.where(batch.bags > several, UNKNOWN, batch.bags),
+        )
 
     def _bag(self, column: Column, lists: pa.Array) -> NDArray[np.int32]:
         """Ids of the newest (sequence) or first (set) `length` values of each list [N, length], then PADDING."""
@@ -191,6 +222,8 @@ class Encoder:
             "tables": self.vocabularies,
             **({"vectors": self.vector_scales} if self.vector_scales else {}),
             **({"targets": self.targets} if self.targets else {}),
+            **({"buckets": self.buckets} if self.buckets else {}),
+            **({"capped": self.capped} if self.capped else {}),
         }
         write_text(path, json.dumps(plain, separators=(",", ":")) + "\n")
 
@@ -202,7 +235,17 @@ class Encoder:
         columns = tuple(Column.of(column) for column in plain["columns"])
         vectors = {name: (means, deviations) for name, (means, deviations) in plain.get("vectors", {}).items()}
         targets = {task: TargetScale(*scale) for task, scale in plain.get("targets", {}).items()}
-        return cls(plain["scenario"], tuple(plain["scenarios"]), columns, plain["tables"], scales, vectors, targets)
+        return cls(
+            scenario=plain["scenario"],
+            scenarios=tuple(plain["scenarios"]),
+            columns=columns,
+            vocabularies=plain["tables"],
+            scales=scales,
+            vector_scales=vectors,
+            targets=targets,
+            buckets=plain.get("buckets", {}),
+            capped=tuple(plain.get("capped", ())),
+        )
 
 
 def standardise(vectors: NDArray[np.float64], means: list[float], deviations: list[float]) -> NDArray[np.float64]:

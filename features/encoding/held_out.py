@@ -22,6 +22,8 @@ FEWEST_DAYS = 3  # of the training rows; of fewer, one day is too large a part
 def count_held_out(rows: Path, schema: Schema, encoder: Encoder, days: tuple[date, date]) -> dict[str, list[int]]:
     """By column, the values [S] that the encoder knows only because of the other rows of the same day.
 
+    A hashed value counts as unknown: it has no row of its own.
+
     Columns whose values are not counted by the encoder's vocabulary (histories of a column that is) are left out.
 
     Args:
@@ -45,20 +47,23 @@ def _of_vocabulary(
 ) -> list[tuple[str, list[int]]]:
     with connect(memory_limit="1500MB") as connection:
         connection.register("known", pa.table({"__value": pa.array(encoder.vocabularies[name] or [None])}))
-        result = connection.execute(_query(rows, schema, columns)).fetchall()
+        result = connection.execute(_query(rows, schema, columns, capped=name in encoder.capped)).fetchall()
     counts = [[0] * len(schema.scenarios) for _ in columns]
     for column, scenario, held_out in result:
         if scenario is not None:
-            counts[column][scenario] = int(held_out)
+            counts[column][scenario] = max(0, int(held_out))
     return [(column.name, own) for column, own in zip(columns, counts, strict=True)]
 
 
-def _query(rows: Path, schema: Schema, columns: list[Column]) -> str:
+def _query(rows: Path, schema: Schema, columns: list[Column], *, capped: bool) -> str:
     """SQL: index of the column, index of the scenario, number of values.
 
     A value is unknown below the number of occurrences that follows the most frequent unknown value's: the encoder's
-    minimum, wherever the rows have a value just below it.
+    minimum, wherever the rows have a value just below it. Of a capped vocabulary that number falls with the rows that
+    are left out, and some values become known, which are subtracted.
     """
+    day_rows = ", sum(__rows) over (partition by __day) as __day_rows" if capped else ""
+    least = "__least * (1 - __day_rows / __all)" if capped else "__least"
     scenarios = ", ".join(map(sql.literal, schema.scenarios))
     of_row = (
         f"list_position([{scenarios}], {sql.column(schema.scenario)}::varchar) - 1 as __scenario, "
@@ -76,8 +81,10 @@ def _query(rows: Path, schema: Schema, columns: list[Column]) -> str:
         counted as (
             select grouped.*, sum(__rows) over (partition by __value) as __all_rows,
                    sum(__rows) over (partition by __value, __day) as __rows_of_day,
-                   grouped.__value in (select __value from known where __value is not null) as __known
+                   grouped.__value in (select __value from known where __value is not null) as __known{day_rows}
             from grouped),
-        least as (select 1 + coalesce(max(__all_rows) filter (not __known), 0) as __least from counted)
-        select __column, __scenario, sum(__rows) from counted, least
-        where __known and __all_rows - __rows_of_day < __least group by all"""
+        least as (select 1 + coalesce(max(__all_rows) filter (not __known), 0) as __least, sum(__rows) as __all
+                  from counted),
+        compared as (select *, __all_rows - __rows_of_day < {least} as __left_out from counted, least)
+        select __column, __scenario, sum(case when __known then __rows else -__rows end) from compared
+        where __known = __left_out group by all"""

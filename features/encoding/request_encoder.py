@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.errors import SchemaError
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Batch, Encoder, standardise
+from features.encoding.hash_buckets import Rows
 from features.encoding.signed_log import signed_log
 from features.schema import Column, DType, Kind
 
@@ -39,11 +40,11 @@ class RequestEncoder:
         self.vectors = [(c, starts[c.name]) for c in columns if c.is_vector and c.name in names]
 
     @cached_property
-    def _ids(self) -> dict[str, dict[Any, int]]:
+    def _ids(self) -> dict[str, Rows]:
         """The id of each value, by vocabulary."""
         used = {column.vocabulary for column, _ in (*self.categorical, *self.bags)}
         return {
-            name: {value: id_ for id_, value in enumerate(values, start=UNKNOWN + 1)}
+            name: Rows(values, self.encoder.buckets.get(name, 0))
             for name, values in self.encoder.vocabularies.items()
             if name in used
         }
@@ -54,7 +55,7 @@ class RequestEncoder:
         categorical = np.full((1, len(layout.categorical_tables)), UNKNOWN, np.int32)
         bags = np.full((1, sum(layout.bag_lengths)), PADDING, np.int32)
         for column, index in self.categorical:
-            categorical[0, index] = self._ids[column.vocabulary].get(row.get(column.name), UNKNOWN)
+            categorical[0, index] = self._ids[column.vocabulary][row.get(column.name)]
         for column, start in self.bags:
             self._bag(column, row.get(column.name), bags[0, start : start + (column.length or 0)])
         numeric = np.zeros((1, layout.numeric), np.float32)
@@ -68,8 +69,8 @@ class RequestEncoder:
     def _bag(self, column: Column, values: list[Any] | None, out: NDArray[np.int32]) -> None:
         """Write the ids of the newest (sequence) or first (set) values of a list into `out` [length]."""
         kept = (values or [])[-len(out) :] if column.kind is Kind.SEQUENCE else (values or [])[: len(out)]
-        known = self._ids[column.vocabulary]
-        out[: len(kept)] = [known.get(value, UNKNOWN) for value in kept]
+        ids = self._ids[column.vocabulary]
+        out[: len(kept)] = [ids[value] for value in kept]
 
     def _number(self, row: Mapping[str, Any], out: NDArray[np.float32]) -> None:
         """Write every number of the row, scaled, and after each nullable one whether it is missing, into `out` [P]."""

@@ -46,8 +46,12 @@ class RankingResponse(BaseModel):
     model: str = Field(description="Tag of the model: the first digits of the sha256 of its weights")
     data_date: datetime | None = Field(description="Up to when the features are (UTC); null: unknown")
     considered: int = Field(description="Candidates after the filters and exclusions")
-    unknown_user: bool = Field(description="The model does not know the user: served by the trained unknown row")
-    unknown_items: list[int] | list[str] = Field(description="Items that the trained unknown row serves")
+    unknown_user: bool = Field(
+        description="The model does not know the user: served by the trained unknown row, or one shared by hash"
+    )
+    unknown_items: list[int] | list[str] = Field(
+        description="Items that the trained unknown row, or one shared by hash, serves"
+    )
     stale: dict[str, int] = Field(description="By view: rows that were read and are older than they may be")
     degraded: str | None = Field(description="Why features or model could not be used in full; null: they were")
     explanation: ExplanationResponse | None = Field(description="With explain only, and not with fallback scores")

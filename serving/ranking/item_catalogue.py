@@ -1,7 +1,8 @@
 """The item catalogue: every item that can be ranked, with its features encoded once per snapshot.
 
 Items have consecutive indices. 0 .. items - 1 are the rows of the snapshot. Then come the items that the encoder knows
-and the snapshot lacks (id known, features missing). The last index stands for every item unknown to both.
+and the snapshot lacks (id known, features missing). The last index stands for every item unknown to both; of a table
+with hash buckets these items have different rows, which are made per request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.encoding.encoder import UNKNOWN, Batch
+from features.encoding.encoder import UNKNOWN, Batch, Encoder
 from features.engine.arrow_types import arrow_schema
 from features.schema import EVENT_TIMESTAMP, Kind
 from features.store.item_snapshot import ItemSnapshot
@@ -26,7 +27,7 @@ class ItemCatalogue:
     """The rows of all items as the snapshot has them, and encoded; columns of other entities are missing there.
 
     `ids` are the items by index, `timestamps` the seconds since 1970 of their rows, `as_of` the snapshot's timestamp.
-    `unknown` says which items read the embedding of unknown ids.
+    `unknown` says which items have no embedding of their own: they read that of unknown ids, or share one by hash.
     """
 
     def __init__(self, model: Model, snapshot: ItemSnapshot) -> None:
@@ -34,13 +35,15 @@ class ItemCatalogue:
         self.view = next(view.name for view in model.views if view.keys == (schema.item,))
         self.items, self.as_of = snapshot.rows.num_rows, snapshot.as_of
         ids = snapshot.rows[schema.item].to_pylist()
-        known = model.encoder.vocabularies.get(_vocabulary(model), [])
+        self.encoder, self._vocabulary = model.encoder, _vocabulary(model)
+        known = model.encoder.vocabularies.get(self._vocabulary, [])
         self.ids: list[Any] = ids + sorted(set(known) - set(ids))
         self._index = {item: index for index, item in enumerate(self.ids)}
         self.rows = _complete_rows(snapshot, schema.item, self.ids)
         self.timestamps = _seconds(self.rows[EVENT_TIMESTAMP])
         self.batch = model.encoder.encode(_encoder_rows(model, self.rows))
-        self.unknown = _reads_unknown_row(model, self.batch)
+        self._id_column = _id_column(model)
+        self.unknown = _without_own_row(model.encoder, self.batch, self._id_column)
         self._codes: dict[str, Codes] = {}
 
     def indices(self, items: Sequence[Any]) -> ItemIndex:
@@ -72,6 +75,16 @@ class ItemCatalogue:
         return Batch(
             batch.categorical[item_index], batch.bags[item_index], batch.numeric[item_index], batch.scenario[item_index]
         )
+
+    def hashed(self, items: Sequence[Any], item_index: ItemIndex) -> Batch | None:
+        """The encoded rows [N, ..] of items of which one is unknown and shares a row by hash; None without such one."""
+        outside = np.flatnonzero(item_index == len(self.ids))
+        if not len(outside) or self._id_column is None or self._vocabulary not in self.encoder.buckets:
+            return None
+        rows = self.take(item_index)
+        ids = [self.encoder.hashed_id(self._vocabulary, items[index]) for index in outside.tolist()]
+        rows.categorical[outside, self._id_column] = ids
+        return rows
 
 
 def encoder_columns(model: Model) -> pa.Schema:
@@ -111,12 +124,17 @@ def _vocabulary(model: Model) -> str:
     return item.vocabulary
 
 
-def _reads_unknown_row(model: Model, batch: Batch) -> NDArray[np.bool_]:
-    """Which rows read the embedding of unknown items [N]; none where the model reads no item ids."""
+def _id_column(model: Model) -> int | None:
+    """The position of the item's id among the categorical columns; None where the model reads no item ids."""
     names = [column.name for column in model.encoder.columns if column.kind is Kind.CATEGORICAL]
-    if model.schema.item not in names:
+    return names.index(model.schema.item) if model.schema.item in names else None
+
+
+def _without_own_row(encoder: Encoder, batch: Batch, id_column: int | None) -> NDArray[np.bool_]:
+    """Which items have no embedding of their own [N]; none where the model reads no item ids."""
+    if id_column is None:
         return np.zeros(len(batch.scenario), np.bool_)
-    unknown: NDArray[np.bool_] = batch.categorical[:, names.index(model.schema.item)] == UNKNOWN
+    unknown: NDArray[np.bool_] = encoder.without_hashed(batch).categorical[:, id_column] == UNKNOWN
     return unknown
 
 

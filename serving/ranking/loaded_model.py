@@ -85,9 +85,9 @@ class LoadedModel:
     def encode_overridden(
         self, items: Sequence[Any], item_index: ItemIndex, overrides: Mapping[str, Sequence[Any]]
     ) -> Batch | None:
-        """The encoded rows [N, ..] of items with other values in some columns; None without overrides."""
+        """The encoded rows [N, ..] of items with other values in some columns; None where all are the catalogue's."""
         if not overrides:
-            return None
+            return self.catalogue.hashed(items, item_index)
         any_user = {self.schema.scenario: self.schema.scenarios[0]}
         return self.model.encoder.encode(self.encoder_rows(any_user, self.item_rows(items, item_index, overrides)))
 

@@ -183,11 +183,12 @@ def _encode(
 
 
 def _is_known_user(loaded: LoadedModel, user: Batch) -> bool | None:
-    """Whether the model has an embedding of the user's id; None if it reads no user ids."""
-    names = [column.name for column in loaded.model.encoder.columns if column.kind is Kind.CATEGORICAL]
+    """Whether the user's id has an embedding of its own; None if the model reads no user ids."""
+    encoder = loaded.model.encoder
+    names = [column.name for column in encoder.columns if column.kind is Kind.CATEGORICAL]
     if loaded.schema.user not in names:
         return None
-    return bool(user.categorical[0, names.index(loaded.schema.user)] != UNKNOWN)
+    return bool(encoder.without_hashed(user).categorical[0, names.index(loaded.schema.user)] != UNKNOWN)
 
 
 def _score(loaded: LoadedModel, encoded: EncodedRequest) -> tuple[Floats, str | None]:

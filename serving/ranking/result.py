@@ -43,7 +43,7 @@ class RankingResult:
     """Items, best first, with scores, probabilities and what the caller has to know about their quality.
 
     `data_date` is the timestamp (UTC) up to which the features are, None if unknown. `considered` counts the
-    candidates after the filters. `unknown_items` are those of `items` that read the trained unknown row. `outdated`
+    candidates after the filters. `unknown_items` are those of `items` without an embedding of their own. `outdated`
     counts by view the rows that were read and are older than serve.outdated_hours. `degraded` is the reason why
     features or model could not be used in full, None if they were. `seconds` are by phase. Without items there is no
     explanation, nor with fallback scores. `unknown_columns` have a value, of the user or of one of `items`, that no

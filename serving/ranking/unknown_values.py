@@ -1,7 +1,7 @@
 """What a model does not know of a request: values that no training row had, and a scenario without training rows.
 
-A value that is missing is not unknown. A list is unknown where it has values and the model knows none of them. Ids of
-users and items are flagged by themselves, see RankingResult.
+A value that is missing is not unknown; one that shares a row with others by its hash is. A list is unknown where it has
+values and the model knows none of them. Ids of users and items are flagged by themselves, see RankingResult.
 """
 
 import json
@@ -27,6 +27,7 @@ class UnknownValues:
     """
 
     def __init__(self, model: Model, folder: Path, catalogue: ItemCatalogue) -> None:
+        self._encoder = model.encoder
         columns, ids = model.encoder.columns, (model.schema.user, model.schema.item, model.schema.scenario)
         of_items = set(catalogue.rows.column_names)
         single = [(c.name, index) for index, c in enumerate(c for c in columns if c.kind is Kind.CATEGORICAL)]
@@ -61,7 +62,7 @@ class UnknownValues:
             rows: the encoded rows of the items [N, ..] where `overrides` replace columns of theirs.
             overrides: a value for each item, by column.
         """
-        names = []
+        names, user = [], self._encoder.without_hashed(user)
         ids, bags = user.categorical.tolist()[0], user.bags.tolist()[0]  # lists: faster than arrays of one row
         for name, index in self._of_user:
             if ids[index] == UNKNOWN and values.get(name) is not None:
@@ -72,7 +73,7 @@ class UnknownValues:
         if self._flagged is not None and self._flagged[item_index].any():
             unknown = np.flatnonzero(self.items[item_index].any(axis=0)).tolist()
             names += [name for name in map(self.item_columns.__getitem__, unknown) if name not in overrides]
-        return names if rows is None else names + self._overridden(rows, overrides)
+        return names if rows is None else names + self._overridden(self._encoder.without_hashed(rows), overrides)
 
     def _overridden(self, rows: Batch, overrides: Mapping[str, Sequence[Any]]) -> list[str]:
         """The overridden columns of items with an unknown value."""
@@ -90,13 +91,14 @@ class UnknownValues:
 
     def _unknown_in(self, catalogue: ItemCatalogue) -> NDArray[np.bool_]:
         """Which items have an unknown value in which of `item_columns` [C, J]."""
+        batch = self._encoder.without_hashed(catalogue.batch)
         flags = np.zeros((len(catalogue.unknown), len(self.item_columns)), np.bool_)
         for column, name in enumerate(self.item_columns):
             if name in self._of_items:
                 given = pc.is_valid(catalogue.rows[name]).to_numpy(zero_copy_only=False)
-                flags[:, column] = given & (catalogue.batch.categorical[:, self._of_items[name]] == UNKNOWN)
+                flags[:, column] = given & (batch.categorical[:, self._of_items[name]] == UNKNOWN)
             else:
-                flags[:, column] = self._largest_ids(catalogue.batch, name) == UNKNOWN
+                flags[:, column] = self._largest_ids(batch, name) == UNKNOWN
         return flags
 
     def _largest_ids(self, rows: Batch, name: str) -> NDArray[np.int32]:

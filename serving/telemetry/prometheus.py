@@ -81,7 +81,7 @@ class ServiceMetrics:
         self.candidates = histogram("hinet_candidates", "Candidates after the filters", by, buckets=CANDIDATES)
         self.score = histogram("hinet_score", f"Of {SCORES_PER_ANSWER} items of an answer, by rank", by, buckets=SCORES)
         self.items = counter("hinet_items", "Items of all answers", by)
-        self.unknown_items = counter("hinet_unknown_items", "Of those, served by the unknown row", by)
+        self.unknown_items = counter("hinet_unknown_items", "Of those, without an embedding of their own", by)
         self.unknown_users = counter("hinet_unknown_users", "Rankings for users that the model does not know", by)
         self.unknown_values = counter("hinet_unknown_values", "Rankings with an unknown value", [*by, "column"])
         self.untrained = counter("hinet_untrained_scenario", "Rankings in a scenario without training rows", by)

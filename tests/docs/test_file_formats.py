@@ -45,7 +45,15 @@ def test_a_document_has_the_fields_of_its_class(heading: str, kind: type) -> Non
 def test_the_encoder_has_the_keys_that_are_written(tmp_path: Path) -> None:
     """Every key of encoder.json is a row."""
     Encoder(
-        "scenario", ("home",), (), {}, {}, {"image": ([0.0], [1.0])}, {"watched": TargetScale(1.0, 2.0, 0.0)}
+        scenario="scenario",
+        scenarios=("home",),
+        columns=(),
+        vocabularies={},
+        scales={},
+        vector_scales={"image": ([0.0], [1.0])},
+        targets={"watched": TargetScale(1.0, 2.0, 0.0)},
+        buckets={"user_id": 8},
+        capped=("user_id",),
     ).write(tmp_path / "encoder.json")
     assert sorted(listed("Encoder")) == sorted(json.loads((tmp_path / "encoder.json").read_text()))
 

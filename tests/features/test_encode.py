@@ -13,7 +13,7 @@ from features.encoding.encoder import Encoder
 from features.encoding.fitting import fit_encoder
 from features.encoding.tensors import open_tensors
 from features.join import join
-from features.schema import SPLITS, inputs_from, read_views
+from features.schema import SPLITS, Kind, inputs_from, read_views
 from tests.support import world
 
 pytestmark = pytest.mark.integration
@@ -55,3 +55,18 @@ def test_the_encoder_is_fitted_on_training_rows_only(encoded: Path) -> None:
     )
     again = fit_encoder(SCHEMA, columns, encoded / "training" / "train.parquet", 3)
     assert again == Encoder.read(encoded / "encoder.json")
+
+
+def test_tables_are_capped_and_hashed_by_params(encoded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """encode.maximum_values and encode.hash_buckets reach encoder and tensors; null and 0 leave a table as it is."""
+    limits, buckets = {"item_id": 4, "user_id": None}, {"item_id": 2, "user_id": 0}
+    world.write_params(tmp_path, encode__maximum_values=limits, encode__hash_buckets=buckets)
+    monkeypatch.chdir(tmp_path)
+    paths = {"schema": "schema.json", "views": "features/views.json", "training": "training"}
+    encode(**{k: encoded / v for k, v in paths.items()}, encoder=Path("encoder.json"), out=Path("tensors"))  # type: ignore[arg-type]
+    plain, encoder = Encoder.read(encoded / "encoder.json"), Encoder.read(tmp_path / "encoder.json")
+    assert (encoder.buckets, encoder.capped, len(encoder.vocabularies["item_id"])) == ({"item_id": 2}, ("item_id",), 4)
+    assert encoder.vocabularies["user_id"] == plain.vocabularies["user_id"]
+    column = [c.name for c in encoder.columns if c.kind is Kind.CATEGORICAL].index("item_id")
+    ids = open_tensors(tmp_path / "tensors" / "test").categorical[:, column]
+    assert set(ids.tolist()) == {1, 2, 3, 4, 5, 6}
