@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from common.errors import SchemaError
 from common.files import write_text
 from features.encoding.bins import Bins
-from features.encoding.target_counts import TargetCounts
+from features.encoding.target_counts import TargetCounts, append
 
 Counts = NDArray[np.int64]
 Days = tuple[date, date]  # the first and the last day (UTC) of a window
@@ -85,12 +85,12 @@ class Histograms:
         periods = (len(self.rows) + gap) // self.period_days - len(next(iter(self.counts.values())))
         return dataclasses.replace(
             self,
-            rows=_append(self.rows, later.rows, gap),
-            counts={name: _append(own, later.counts[name], periods) for name, own in self.counts.items()},
+            rows=append(self.rows, later.rows, gap),
+            counts={name: append(own, later.counts[name], periods) for name, own in self.counts.items()},
             sums={name: _add(own, later.sums[name]) for name, own in self.sums.items()},
             power_sums={name: _add(own, later.power_sums[name]) for name, own in self.power_sums.items()},
             effective={name: _mean(own, later.effective[name]) for name, own in self.effective.items()},
-            labels={task: _append(own, later.labels[task], gap) for task, own in self.labels.items()},
+            labels={task: append(own, later.labels[task], gap) for task, own in self.labels.items()},
             targets={
                 task: own.merge(later.targets[task], days=gap, periods=periods) for task, own in self.targets.items()
             },
@@ -132,11 +132,6 @@ class Histograms:
             held_out=plain.get("held_out", {}),  # which older models lack
             targets={task: TargetCounts.of(one) for task, one in plain.get("targets", {}).items()},
         )
-
-
-def _append(first: Counts, second: Counts, gap: int) -> Counts:
-    """Both along the first axis, with `gap` rows of zeros between them."""
-    return np.concatenate([first, np.zeros((gap, *first.shape[1:]), np.int64), second])
 
 
 def _add(first: list[list[int]], second: list[list[int]]) -> list[list[int]]:

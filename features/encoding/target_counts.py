@@ -37,7 +37,7 @@ class TargetCounts:
     def merge(self, later: "TargetCounts", *, days: int, periods: int) -> "TargetCounts":
         """The counts of this window and of a later one, `days` (and `periods`) without rows between them."""
         daily, counts = ((self.daily, later.daily, days), (self.counts, later.counts, periods))
-        return TargetCounts(bins=self.bins, counts=_append(*counts), daily=_append(*daily))
+        return TargetCounts(bins=self.bins, counts=append(*counts), daily=append(*daily))
 
     def to_plain(self) -> dict[str, Any]:
         """A dictionary of plain values for JSON."""
@@ -82,5 +82,6 @@ def _count(connection: duckdb.DuckDBPyConnection, bins: Bins, days: int, periods
     return TargetCounts(bins=bins, counts=counts, daily=daily)
 
 
-def _append(first: Counts, second: Counts, gap: int) -> Counts:
+def append(first: Counts, second: Counts, gap: int) -> Counts:
+    """Both along the first axis, with `gap` rows of zeros between them."""
     return np.concatenate([first, np.zeros((gap, *first.shape[1:]), np.int64), second])

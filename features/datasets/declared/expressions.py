@@ -1,10 +1,10 @@
 """SQL of a declared log: values in their declared types, exactly or not at all."""
 
 from common.errors import SourceError
+from features.datasets.typed_columns import EXACT
 from features.engine import duckdb_types, sql
 from features.schema import Column, DType
 
-_EXACT_DOUBLE = 2**53  # beyond it a float64 does not hold every integer
 _SQL_TYPES = {
     DType.INT8: "tinyint",
     DType.INT64: "bigint",
@@ -39,7 +39,7 @@ def _whole(expression: str, raw_type: str) -> str | None:
     if raw_type == "VARCHAR":
         return f"regexp_full_match(trim({expression}), '[+-]?[0-9]+')"
     if duckdb_types.is_float(raw_type):
-        return f"(({expression}) = trunc({expression}) and abs({expression}) <= {_EXACT_DOUBLE})"
+        return f"(({expression}) = trunc({expression}) and abs({expression}) < {EXACT})"
     return f"({expression}) = trunc({expression})" if duckdb_types.is_decimal(raw_type) else None
 
 
