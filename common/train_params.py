@@ -122,6 +122,7 @@ class Train(Section):
     embedding_width: Positive
     task_weights: dict[str, Annotated[float, Field(ge=0)]]
     device: Literal["auto", "cpu", "cuda"]
+    calibration: Literal["none", "platt", "isotonic"] = "none"
     hinet: HiNetUnits
     shared_bottom: SharedBottomUnits
     mlp_per_scenario: PerceptronUnits

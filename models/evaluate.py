@@ -40,7 +40,7 @@ def evaluate(
     torch.set_num_threads(stage.threads())
     settings, declared, test = params.load().evaluate, read_schema(schema), open_tensors(tensors / "test")
     trained = read_models(models, declared)
-    logits = {model.name: predict.predict(model.network, test, model.name) for model in trained.values()}
+    logits = {model.name: predict.predict_calibrated(model, test) for model in trained.values()}
     probabilities = {
         model.name: accuracy.probabilities_of(logits[model.name], declared.tasks, model.encoder.targets)
         for model in trained.values()
@@ -48,6 +48,11 @@ def evaluate(
     best = limit.true_probabilities(truth, test, declared)
     measured = probabilities if best is None else {**probabilities, results_table.LIMIT: best}
     results = {name: report.measure(rows, test, declared, settings) for name, rows in measured.items()}
+    for model in trained.values():
+        if model.calibration is not None:
+            uncalibrated = predict.predict(model.network, test, f"{model.name} uncalibrated")
+            before = accuracy.probabilities_of(uncalibrated, declared.tasks, model.encoder.targets)
+            report.add_uncalibrated(results[model.name], report.measure(before, test, declared, settings))
     report.write_metrics(out, results)
     for name, rows in logits.items():
         predict.write_predictions(predictions / f"{name}.parquet", rows, test, declared)

@@ -7,10 +7,12 @@
     reference.json        histograms of the training rows: the reference of drift monitoring
     curves.json           losses and metrics of each epoch
     behaviour.json        the reference profile: scores on the validation rows, and the importance of each column
+    calibration.json      the maps of the logits, only where train.calibration is not none
 
 The same model is the same bytes: no clock, no host, no random order.
 """
 
+import hashlib
 import json
 import pkgutil
 import shutil
@@ -27,6 +29,7 @@ from common.errors import ModelError
 from common.files import replacing_folder, sha256_of
 from features.encoding.encoder import Encoder
 from features.schema import Schema, View, read_schema, read_views
+from models.networks.calibration import Calibration
 from models.networks.data_spec import DataSpec
 
 NETWORKS = {  # by the name of the network's section of params.train: where its class is, imported when it is built
@@ -51,6 +54,7 @@ FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, PROFILE) = (
     "curves.json",
     "behaviour.json",
 )
+CALIBRATION = "calibration.json"  # of calibrated models only
 TAG_DIGITS = 12
 
 
@@ -58,7 +62,8 @@ TAG_DIGITS = 12
 class Model:
     """A network that is ready to score (eval mode, CPU) and what it was trained with.
 
-    `tag` identifies the weights: the first digits of their sha256.
+    `tag` identifies it: the first digits of the sha256 of the weights, of a calibrated one of weights and calibration.
+    `weights_sha256` is that of the weights alone.
     """
 
     name: str
@@ -68,6 +73,8 @@ class Model:
     encoder: Encoder
     summary: dict[str, Any]
     tag: str
+    weights_sha256: str
+    calibration: Calibration | None = None
 
 
 def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -95,6 +102,7 @@ def write_model(
     views: Path,
     encoder: Path,
     reference: Path,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write a model folder; a reader sees the whole new folder or none.
 
@@ -112,6 +120,7 @@ def write_model(
         views: path of the views, which is copied.
         encoder: path of the encoder, which is copied.
         reference: path of the histograms of the training rows, which is copied.
+        calibration: of the logits; None: there is none.
     """
     _refuse_neighbours(folder, model_name, arguments)
     with replacing_folder(folder) as partial:
@@ -120,12 +129,15 @@ def write_model(
         (partial / PROFILE).write_text(_json(profile))
         for name, source in ((SCHEMA, schema), (VIEWS, views), (ENCODER, encoder), (REFERENCE, reference)):
             shutil.copyfile(source, partial / name)
+        if calibration is not None:
+            (partial / CALIBRATION).write_text(_json(calibration.document))
+        files = FILES if calibration is None else (*FILES, CALIBRATION)
         description = {
             "name": model_name,
             "arguments": arguments,
             "summary": summary,
             "schema": read_schema(schema).fingerprint(),
-            "sha256": {name: sha256_of(partial / name) for name in FILES},
+            "sha256": {name: sha256_of(partial / name) for name in files},
         }
         (partial / MODEL).write_text(_json(description))
 
@@ -145,8 +157,24 @@ def read_model(folder: Path) -> Model:
         views=read_views(folder / VIEWS),
         encoder=encoder,
         summary=description["summary"],
-        tag=description["sha256"][WEIGHTS][:TAG_DIGITS],
+        tag=_tag(description["sha256"]),
+        weights_sha256=description["sha256"][WEIGHTS],
+        calibration=_calibration(folder, schema) if CALIBRATION in description["sha256"] else None,
     )
+
+
+def _tag(sha256: Mapping[str, str]) -> str:
+    if CALIBRATION not in sha256:
+        return sha256[WEIGHTS][:TAG_DIGITS]
+    return hashlib.sha256(f"{sha256[WEIGHTS]}{sha256[CALIBRATION]}".encode()).hexdigest()[:TAG_DIGITS]
+
+
+def _calibration(folder: Path, schema: Schema) -> Calibration:
+    path = folder / CALIBRATION
+    try:
+        return Calibration(json.loads(path.read_text()), scenarios=schema.scenarios, outputs=schema.output_names)
+    except ValueError as error:
+        raise ModelError(f"{path} is no calibration of this model ({error}): train again") from error
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -158,7 +186,9 @@ def _description(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}): the folder is damaged; train again") from error
     _check_keys(path, "the keys", {"name", "arguments", "summary", "schema", "sha256"}, description)
-    _check_keys(path, "sha256 of", set(FILES), description["sha256"])
+    named = description["sha256"]
+    optional = {CALIBRATION} if isinstance(named, dict) and CALIBRATION in named else set()
+    _check_keys(path, "sha256 of", {*FILES, *optional}, named)
     _check_keys(path, "arguments with the keys", {"data", "config"}, description["arguments"])
     return description
 

@@ -19,7 +19,7 @@ from features.schema import Schema, Task, TaskKind, output_slices
 from models.evaluation import accuracy
 from models.evaluation.accuracy import Interval
 from models.evaluation.delong import Estimate, estimate_cells, mean_estimate
-from models.evaluation.predict import predict
+from models.evaluation.predict import predict_calibrated
 from models.model_folder import REFERENCE, Model
 from release.policy import Cell, ChallengerMetrics
 
@@ -76,8 +76,8 @@ def first_unseen_day(challenger: Path, champion: Path) -> date | None:
     return None if same else other.last_day + timedelta(days=1)
 
 
-def score(model: Model, rows: Path) -> NDArray[np.float32]:
-    """The logits [N, O] of the Parquet file `rows` by the model's own encoder, batch by batch."""
+def score(model: Model, rows: Path) -> NDArray[Any]:
+    """The logits [N, O] of the Parquet file `rows` by the model's own encoder, batch by batch; calibrated, if it is."""
     names = dict.fromkeys([model.schema.scenario, *(column.name for column in model.encoder.columns)])
     batches = pq.ParquetFile(rows).iter_batches(BATCH_ROWS, columns=list(names))
     outputs = len(model.schema.output_names)
@@ -104,11 +104,11 @@ class LabelledRows:
         self.choice_set = None if schema.choice_set is None else _codes(table[schema.choice_set])
         self.weight = np.ones(len(table)) if schema.weight is None else table[schema.weight].to_numpy().astype(float)
 
-    def select(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def select(self, logits: NDArray[Any]) -> NDArray[Any]:
         """The logits [N, O] of the selected rows, out of those of all rows of the file."""
         return logits[self.selected]
 
-    def estimate(self, logits: NDArray[np.float32]) -> dict[str, Estimate]:
+    def estimate(self, logits: NDArray[Any]) -> dict[str, Estimate]:
         """The metric of every cell with enough labels, by "scenario/task"."""
         schema = self.schema
         return estimate_cells(
@@ -195,10 +195,10 @@ def _check_comparable(challenger: Model, champion: Model, rows: Path) -> None:
         )
 
 
-def _score(model: Model, rows: pa.Table) -> NDArray[np.float32]:
+def _score(model: Model, rows: pa.Table) -> NDArray[Any]:
     labels, ids = np.empty((rows.num_rows, len(model.schema.tasks)), np.float32), np.empty(0, np.int64)
     encoded = Tensors(**vars(model.encoder.encode(rows)), labels=labels, event_id=ids, user=ids)
-    return predict(model.network, encoded, model.name, silent=True)
+    return predict_calibrated(model, encoded, silent=True)
 
 
 def _cells(ours: dict[str, Estimate], theirs: dict[str, Estimate] | None, confidence: float) -> list[Cell]:

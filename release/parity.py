@@ -33,7 +33,7 @@ from features.store.item_snapshot import declared_in, item_snapshot_path, missin
 from features.store.offline_store import newest_timestamp
 from features.store.point_in_time import join_features
 from models.evaluation.accuracy import probabilities_of
-from models.model_folder import FILES, MODEL, Model
+from models.model_folder import CALIBRATION, FILES, MODEL, Model
 from release.candidate import Candidate
 from release.comparison import score
 from release.policy import Rule
@@ -114,6 +114,8 @@ def copy_store(online: Path, copy: Path) -> None:
 def check_bento(candidate: Candidate) -> Rule:
     """The model in the bento is the challenger, byte for byte."""
     names = [MODEL, *FILES]
+    if (candidate.model / CALIBRATION).exists():
+        names.append(CALIBRATION)
     _, *groups = filecmp.cmpfiles(candidate.model, candidate.bento_model, names, shallow=False)
     differing = sorted(name for group in groups for name in group)
     text = f"the model in the bento {candidate.bento} is that in {candidate.model}"

@@ -27,7 +27,11 @@ class PlainRanker:
 
     def rank(self, user: Any, scenario: str, items: list[Any]) -> dict[str, Any]:
         """The items, best first."""
-        probabilities = self.forward(self.encode(self.read(user, scenario, items))).sigmoid()
+        logits, calibration = self.forward(self.encode(self.read(user, scenario, items))), self.model.calibration
+        if calibration is not None:
+            code = self.model.schema.scenarios.index(scenario)
+            logits = torch.from_numpy(calibration.of_scenario(logits.numpy(), code))
+        probabilities = logits.sigmoid()
         scores = probabilities.sum(dim=1)
         order = scores.argsort(descending=True)
         ranked = [items[index] for index in order.tolist()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from common.errors import ModelError
 from common.files import replacing
 from features.encoding.tensors import Tensors
 from features.schema import Schema, Task, TaskKind, output_slices
+from models.model_folder import Model
 from models.networks.hinet import HiNet
 
 BATCH_ROWS = 8192
@@ -33,6 +35,15 @@ def predict(network: nn.Module, rows: Tensors, name: str, *, silent: bool = Fals
     return logits
 
 
+def predict_calibrated(model: Model, rows: Tensors, *, silent: bool = False) -> NDArray[Any]:
+    """Logits [N, O] of a model, as its probabilities are made of them: calibrated, where the model is.
+
+    Raises ModelError where one is not finite.
+    """
+    logits = predict(model.network, rows, model.name, silent=silent)
+    return logits if model.calibration is None else model.calibration.of_rows(logits, rows.scenario)
+
+
 def mean_gates(network: HiNet, rows: Tensors, name: str) -> dict[str, NDArray[np.float64]]:
     """The mean weights of every gate over the rows of each scenario: names and shapes as in `HiNet.gates`.
 
@@ -49,11 +60,12 @@ def mean_gates(network: HiNet, rows: Tensors, name: str) -> dict[str, NDArray[np
     return {gate: total / counts.reshape(-1, *[1] * (total.ndim - 1)) for gate, total in sums.items()}
 
 
-def write_predictions(path: Path, logits: NDArray[np.float32], rows: Tensors, schema: Schema) -> None:
+def write_predictions(path: Path, logits: NDArray[Any], rows: Tensors, schema: Schema) -> None:
     """Write event_id, scenario, and each task's label (null where unobserved) and logits [N, O] as Parquet.
 
     A label is int8 and has logit_<task>; that of a multi-class task is its class and has a logit_<task>=<class> each;
-    that of a regression task is float32, and its logit is the network's output, before its scale.
+    that of a regression task is float32, and its logit is the network's output, before its scale. Logits of a
+    calibrated model are calibrated, float64.
     """
     scenarios = pa.array(schema.scenarios, pa.string())
     columns = {

@@ -26,9 +26,16 @@ SAMPLE = 10_000  # rows on which the importance is measured
 SEED = 1
 
 
-def measure_profile(network: nn.Module, valid: Tensors, encoder: Encoder, schema: Schema) -> dict[str, Any]:
-    """`scores` by "scenario/task" (see `score_cells`) and the `importance` of every column of the encoder."""
-    probabilities = probabilities_of(predict(network, valid, "validation rows"), schema.tasks, encoder.targets)
+def measure_profile(
+    network: nn.Module, valid: Tensors, encoder: Encoder, schema: Schema, *, logits: NDArray[Any] | None = None
+) -> dict[str, Any]:
+    """`scores` by "scenario/task" (see `score_cells`) and the `importance` of every column of the encoder.
+
+    `logits` [N, O] are those of a calibrated model; None: those of the network. The importance is that for the network:
+    a calibration changes no order within a cell.
+    """
+    logits = predict(network, valid, "validation rows") if logits is None else logits
+    probabilities = probabilities_of(logits, schema.tasks, encoder.targets)
     return {
         "scores": score_cells(probabilities, valid.labels, valid.scenario, schema),
         "importance": permutation_importance(network, valid, encoder, schema),

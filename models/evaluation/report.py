@@ -12,7 +12,7 @@ from common.params import Evaluate
 from features.encoding.tensors import Tensors
 from features.schema import Schema, output_slices
 from models.evaluation.cells import DIGITS, measure_cell, measure_weighted
-from models.evaluation.results_table import WEIGHTED_MEAN, metric_of
+from models.evaluation.results_table import MEAN_ECE, UNCALIBRATED_MEAN_ECE, WEIGHTED_MEAN, metric_of
 
 
 def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, settings: Evaluate) -> dict[str, Any]:
@@ -33,6 +33,20 @@ def measure(probabilities: NDArray[np.float64], rows: Tensors, schema: Schema, s
     name = "mean_auc" if all(metric_of(cell) == "auc" for cell in cells) else "mean"
     weighted = {} if rows.weight is None else {WEIGHTED_MEAN: _mean(cells, "weighted_")}
     return {"cells": cells, name: _mean(cells), **weighted}
+
+
+def add_uncalibrated(measured: dict[str, Any], before: dict[str, Any]) -> None:
+    """Add to the metrics of a calibrated model those of its uncalibrated probabilities, `before`.
+
+    ECE and log loss by cell, and the mean ECE of both.
+    """
+    pairs = [pair for pair in zip(measured["cells"], before["cells"], strict=True) if "ece" in pair[0]]
+    for cell, uncalibrated in pairs:
+        cell |= {f"uncalibrated_{name}": uncalibrated[name] for name in ("ece", "logloss")}
+    for name in (MEAN_ECE, UNCALIBRATED_MEAN_ECE):
+        values = [cell[name.replace("mean_", "")] for cell, _ in pairs]
+        known = [value for value in values if value is not None]
+        measured[name] = round(float(np.mean(known)), DIGITS) if known else None
 
 
 def _mean(cells: list[dict[str, Any]], prefix: str = "") -> float | None:

@@ -20,6 +20,7 @@ from common.errors import PipelineError
 from common.paths import DATA_DOCS, INDEX, METRICS, PLOTS_PAGE
 
 LIMIT, WEIGHTED_MEAN = "limit", "weighted_mean"
+MEAN_ECE, UNCALIBRATED_MEAN_ECE = "mean_ece", "uncalibrated_mean_ece"  # of calibrated models
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "hr1": "HR@1", "xauc": "XAUC"}
 TITLES = {LIMIT: "best possible"}
 NEXT = """
@@ -65,6 +66,10 @@ def show_metrics(report: dict[str, Any]) -> None:
     table, console = auc_table(report), Console()
     console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), table).maximum)
     console.print(table)
+    for name, measured in report.items():
+        if UNCALIBRATED_MEAN_ECE in measured:
+            before, after = (_number(measured[mean]) for mean in (UNCALIBRATED_MEAN_ECE, MEAN_ECE))
+            console.print(f"{name}: expected calibration error {after} in the mean of the cells, {before} uncalibrated")
 
 
 def auc_table(report: dict[str, Any]) -> Table:

@@ -6,6 +6,8 @@ import numpy as np
 from torch import nn
 
 from features.schema import Schema
+from models.networks.calibration import Calibration
+from models.training.calibrate import summary_of_calibration
 from models.training.loop import FitResult
 from models.training.train_state import EpochResult
 
@@ -24,14 +26,18 @@ def curves_of(result: FitResult, schema: Schema) -> list[dict[str, Any]]:
     ]
 
 
-def summary_of(network: nn.Module, result: FitResult, seed: int) -> dict[str, Any]:
-    """Seed, number of parameters, number of epochs, and the best epoch with its validation mean."""
+def summary_of(
+    network: nn.Module, result: FitResult, seed: int, calibration: Calibration | None = None
+) -> dict[str, Any]:
+    """Seed, number of parameters, number of epochs, the best epoch with its validation mean, and the calibration."""
+    calibrated = {} if calibration is None else {"calibration": summary_of_calibration(calibration)}
     return {
         "seed": seed,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "epochs": len(result.epochs),
         "best_epoch": result.best.number,
         "valid_mean_auc": result.best.valid_mean,
+        **calibrated,
     }
 
 

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from common import stage
 from common.train_params import Train
 from features.encoding.encoder import Encoder
 from features.encoding.target_scale import TargetScale
-from features.encoding.tensors import open_tensors
+from features.encoding.tensors import Tensors, open_tensors
 from features.schema import Schema, mean_title, read_schema
+from models.evaluation.predict import predict
 from models.evaluation.reference_profile import measure_profile
 from models.model_folder import build_network, write_model
+from models.networks.calibration import Calibration
 from models.training import distributed
+from models.training.calibrate import check_calibration, fit_calibration
 from models.training.checkpoint import Checkpoint, checkpoint_key, code_of
 from models.training.configuration import arguments_of, cell_weights, recipe_of
 from models.training.curves import curves_of, summary_of
@@ -48,6 +52,7 @@ def train_model(
     """
     schema, encoder = read_schema(copied["schema"]), Encoder.read(copied["encoder"])
     arguments = arguments_of(model, encoder.layout, schema.tasks, settings)
+    check_calibration(settings.calibration, schema)
     with flush_denormals(), distributed.process_group(resolve_device(settings.device)) as group:
         torch.set_num_threads(max(1, stage.threads() // distributed.local_processes()))
         make_deterministic(settings.seed)
@@ -67,21 +72,32 @@ def train_model(
         )
         if not group.is_main:
             return
-        profile = measure_profile(network.cpu(), open_tensors(tensors / "valid"), encoder, schema)
+        valid = open_tensors(tensors / "valid")
+        calibration, logits = _calibrate(settings.calibration, network.cpu(), valid, schema)
         write_model(
             out,
             model_name=model,
             network=network,
             arguments=arguments,
-            summary=summary_of(network, result, settings.seed),
+            summary=summary_of(network, result, settings.seed, calibration),
             curves=curves_of(result, schema),
-            profile=profile,
+            profile=measure_profile(network, valid, encoder, schema, logits=logits),
+            calibration=calibration,
             **copied,
         )
         if checkpoint is not None:
             checkpoint.remove()
     best, mean = result.best, mean_title(schema.tasks)
     print(f"{model}: epoch {best.number} is best, validation {mean} {best.valid_mean:.4f}", flush=True)
+
+
+def _calibrate(
+    kind: str, network: nn.Module, valid: Tensors, schema: Schema
+) -> tuple[Calibration | None, NDArray[Any]]:
+    """The calibration of the network, None without one, and the logits [N, O] of the validation rows by it."""
+    logits = predict(network, valid, "validation rows")
+    calibration = fit_calibration(kind, logits, valid, schema)
+    return calibration, logits if calibration is None else calibration.of_rows(logits, valid.scenario)
 
 
 def _fit(
@@ -126,7 +142,7 @@ def _checkpoint(
     folder: Path, network: nn.Module, facts: Mapping[str, Any], tensors: Path, settings: Train
 ) -> Checkpoint:
     """The checkpoint of the run with these facts, rows, parameters and code."""
-    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes"})
+    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes", "calibration"})
     device = resolve_device(settings.device).type
     files = [path for split in ("train", "valid") for path in sorted((tensors / split).glob("*.npy"))]
     key = checkpoint_key({**facts, "parameters": parameters, "device": device}, files, code_of(network))

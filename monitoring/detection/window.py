@@ -17,7 +17,7 @@ from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Schema
 from models.evaluation.accuracy import probabilities_of
-from models.evaluation.predict import predict
+from models.evaluation.predict import predict_calibrated
 from models.evaluation.reference_profile import score_cells
 from models.model_folder import Model
 from monitoring.detection.readable import check_window, refusing_unreadable
@@ -89,7 +89,7 @@ def _read(
     probabilities = (
         np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
         if served
-        else probabilities_of(predict(model.network, encoded, model.name), model.schema.tasks, model.encoder.targets)
+        else probabilities_of(predict_calibrated(model, encoded), model.schema.tasks, model.encoder.targets)
     )
     edges = {cell: scores["edges"] for cell, scores in profile["scores"].items()}
     scores = score_cells(probabilities, encoded.labels, encoded.scenario, model.schema, edges)

@@ -32,13 +32,18 @@ class ABInfo(BaseModel):
 class ModelInfo(BaseModel):
     """A model and its limits."""
 
-    tag: str = Field(description="The first digits of the sha256 of the weights")
+    tag: str = Field(
+        description="The first digits of the sha256 of the weights, and of the calibration if there is one"
+    )
     network: str = Field(description="Name of the network")
     first_day: date = Field(description="Of the rows that it was trained on")
     last_day: date
     data_date: datetime | None = Field(description="Up to when the features of the answers are (UTC)")
     metrics: dict[str, float | None] = Field(
         description="On the validation rows, by scenario/task: AUC, accuracy, HR@1 or XAUC; null where it is undefined"
+    )
+    calibration: dict[str, str] | None = Field(
+        description="By scenario/task: platt, isotonic, or why it has none; null: the model is not calibrated"
     )
     dataset: str
     scenarios: list[str]
@@ -58,7 +63,7 @@ def describe_model(
     """The ModelInfo of the model in use as a JSON document; raises ProblemError (503) while its files are replaced."""
     folder, schema, model = loaded.sources.model, loaded.schema, loaded.model
     document, reference, curves = (json.loads((folder / name).read_text()) for name in (MODEL, REFERENCE, CURVES))
-    if not document["sha256"][WEIGHTS].startswith(model.tag):
+    if document["sha256"][WEIGHTS] != model.weights_sha256:
         detail = "another model is being read: try again"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER)
     first, last = days_of(reference)
@@ -69,6 +74,7 @@ def describe_model(
         last_day=last,
         data_date=loaded.catalogue.as_of,
         metrics=metrics_of(document["summary"], curves),
+        calibration=None if model.calibration is None else model.calibration.by_cell,
         dataset=schema.name,
         scenarios=list(schema.scenarios),
         tasks={task.name: list(task.output_names) for task in schema.tasks},

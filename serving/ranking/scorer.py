@@ -48,13 +48,16 @@ class Scorer:
     def score(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> NDArray[np.float64]:
         """Probabilities (of regressions expected values) [N, O] of items for the first row of `user`, in its scenario.
 
-        `rows` [N, ..] replace the items' rows of the catalogue.
+        Calibrated, where the model is. `rows` [N, ..] replace the items' rows of the catalogue.
         """
-        return as_probabilities(self.logits(user, item_index, rows), self.outputs, self.targets)
+        logits, calibration = self.logits(user, item_index, rows), self.model.calibration
+        if calibration is not None:
+            logits = torch.from_numpy(calibration.of_scenario(logits.numpy(), int(user.scenario[0])))
+        return as_probabilities(logits, self.outputs, self.targets)
 
     @torch.inference_mode()
     def logits(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> Tensor:
-        """Logits [N, O], float32; arguments as of `score`."""
+        """Logits [N, O] of the network, float32; arguments as of `score`."""
         scenario = int(user.scenario[0])
         if self.fused is None:
             return forward(self.model, self.join_rows(user, item_index, rows))

@@ -13,7 +13,7 @@ from features.encoding.encoder import Encoder
 from features.encoding.target_scale import TargetScale
 from features.encoding.tensors import Tensors
 from features.schema import Column, Schema, Task, View
-from models.model_folder import FILES, MODEL
+from models.model_folder import CALIBRATION, FILES, MODEL
 from tests.support.drift_document import document
 
 pytestmark = pytest.mark.unit
@@ -64,8 +64,8 @@ def test_the_tensors_are_the_arrays_that_are_opened() -> None:
 
 
 def test_the_model_folder_has_the_files_that_are_written() -> None:
-    """model.json, and every file whose sha256 it holds."""
-    assert sorted(listed("Model folder")) == sorted([MODEL, *FILES])
+    """model.json, every file whose sha256 it holds, and that of calibrated models."""
+    assert sorted(listed("Model folder")) == sorted([MODEL, *FILES, CALIBRATION])
 
 
 def test_the_drift_report_has_the_keys_of_a_document() -> None:

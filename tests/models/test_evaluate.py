@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dvc.api import metrics_show
 from models.evaluate import evaluate
 from models.evaluation.predict import predict
 from models.model_folder import read_model
+from tests.support.calibrated import PLATT, calibrated_copy
 from tests.support.evaluation import encoded_rows, write_project
 
 pytestmark = pytest.mark.integration
@@ -85,3 +87,29 @@ def test_dvc_reads_the_mean_of_every_model(evaluated: Path, tmp_path: Path, monk
     shown = metrics_show("metrics.json")
     assert set(shown) == {"hinet", "shared_bottom", "limit"}
     assert all(isinstance(measured["mean_auc"], float) for measured in shown.values())
+
+
+def test_a_calibrated_model_has_its_calibration_error_before_and_after(
+    evaluated: Path, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metrics, predictions and diagrams are of calibrated probabilities; ECE and log loss before stand beside them."""
+    copied = shutil.copytree(project, tmp_path / "project")
+    calibrated_copy(copied / "models" / "hinet", copied / "models" / "hinet", PLATT)
+    run_stage(copied, tmp_path)
+    plain, report = (json.loads((path / "metrics.json").read_text()) for path in (evaluated, tmp_path))
+    assert report["shared_bottom"] == plain["shared_bottom"]
+    assert report["hinet"]["mean_auc"] == plain["hinet"]["mean_auc"]
+    cells = {f"{cell['scenario']}/{cell['task']}": cell for cell in report["hinet"]["cells"]}
+    for before in plain["hinet"]["cells"]:
+        cell = cells[f"{before['scenario']}/{before['task']}"]
+        assert (cell["uncalibrated_ece"], cell["uncalibrated_logloss"]) == (before["ece"], before["logloss"])
+    assert cells["feed/click"]["ece"] != cells["feed/click"]["uncalibrated_ece"]
+    assert cells["channel/click"]["ece"] == cells["channel/click"]["uncalibrated_ece"]
+    means = {name: np.mean([cell[name] for cell in cells.values()]) for name in ("ece", "uncalibrated_ece")}
+    assert report["hinet"]["mean_ece"] == pytest.approx(means["ece"], abs=1e-6)
+    assert report["hinet"]["uncalibrated_mean_ece"] == pytest.approx(means["uncalibrated_ece"], abs=1e-6)
+    assert f"calibration error {means['ece']:.4f} in the mean" in capsys.readouterr().out
+    written, before = (pq.read_table(out / "predictions" / "hinet.parquet") for out in (tmp_path, evaluated))
+    feed = np.array(written["scenario"].to_pylist()) == "feed"
+    logits = [table["logit_click"].to_numpy()[feed] for table in (written, before)]
+    np.testing.assert_allclose(logits[0], 2 * logits[1] + 1, rtol=1e-6)

@@ -14,9 +14,11 @@ from common.params import load
 from features.encoding.encoder import Encoder
 from features.encoding.fitting import fit_encoder
 from features.schema import inputs, to_json
-from models.model_folder import FILES, MODEL, NETWORKS, build_network, read_model, write_model
+from models.model_folder import CALIBRATION, FILES, MODEL, NETWORKS, build_network, read_model, write_model
+from models.networks.calibration import Calibration
 from models.training.configuration import arguments_of
 from tests.support import world
+from tests.support.calibrated import ISOTONIC, PLATT, calibrated_copy
 
 pytestmark = pytest.mark.integration
 SCHEMA = world.schema()
@@ -182,3 +184,52 @@ def test_a_network_is_rebuilt_from_its_arguments(sources: dict[str, Path]) -> No
     first, second = (build_network("hinet", given) for given in (arguments, json.loads(json.dumps(arguments))))
     shapes = [{name: value.shape for name, value in made.state_dict().items()} for made in (first, second)]
     assert shapes[0] == shapes[1]
+
+
+def calibrated(folder: Path, sources: dict[str, Path], document: dict[str, Any]) -> Path:
+    """The model folder of `written`, with a calibration of this document."""
+    made, _ = written(folder, sources)
+    return calibrated_copy(made, made.with_name("calibrated"), document)
+
+
+def test_a_calibration_is_read_back_and_changes_the_tag(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """`write_model` writes it as one file more; the same weights with another calibration are another model."""
+    folder, network = written(tmp_path, sources)
+    plain, document = read_model(folder), json.loads((folder / MODEL).read_text())
+    made = Calibration(PLATT, scenarios=SCHEMA.scenarios, outputs=SCHEMA.output_names)
+    write_model(
+        tmp_path / "calibrated",
+        model_name="hinet",
+        network=network,
+        arguments=document["arguments"],
+        summary=SUMMARY,
+        curves=[],
+        profile={},
+        calibration=made,
+        **sources,
+    )
+    model = read_model(tmp_path / "calibrated")
+    assert {path.name for path in (tmp_path / "calibrated").iterdir()} == {MODEL, *FILES, CALIBRATION}
+    assert plain.calibration is None
+    assert model.calibration is not None
+    assert model.calibration.document == PLATT
+    assert model.weights_sha256 == plain.weights_sha256
+    other = read_model(calibrated(tmp_path / "other", sources, ISOTONIC))
+    assert len({plain.tag, model.tag, other.tag}) == 3
+    assert {len(one.tag) for one in (plain, model, other)} == {12}
+    assert plain.tag == plain.weights_sha256[:12]
+
+
+def test_a_changed_calibration_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """Changed, missing, or not of this model: the error names the file."""
+    folder = calibrated(tmp_path, sources, PLATT)
+    (folder / CALIBRATION).write_text(json.dumps(ISOTONIC))
+    with pytest.raises(ModelError, match=r"calibration\.json: expected sha256"):
+        read_model(folder)
+    (folder / CALIBRATION).unlink()
+    with pytest.raises(ModelError, match=r"calibration\.json does not exist"):
+        read_model(folder)
+    cells = {"home/click": {"a": 1.0, "b": 0.0}}
+    folder = calibrated(tmp_path / "of another", sources, {"kind": "platt", "cells": cells})
+    with pytest.raises(ModelError, match=r"calibration\.json is no calibration of this model .*home"):
+        read_model(folder)

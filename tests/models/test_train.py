@@ -8,7 +8,7 @@ import torch
 
 from common import params, stage
 from common.errors import ParameterError
-from models.model_folder import NETWORKS, read_model
+from models.model_folder import CALIBRATION, NETWORKS, read_model
 from models.train import train
 from tests.support import world
 from tests.support.training import encoded_world, train_settings
@@ -68,3 +68,28 @@ def test_an_unknown_model_is_refused(paths: dict[str, Path], tmp_path: Path) -> 
     with pytest.raises(ParameterError, match="--model resnet: expected one of hinet, shared_bottom"):
         train(model="resnet", out=tmp_path / "out", **paths)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_calibration_is_one_file_more(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and curves are those without it; the summary says which cells it left out, and the profile has it."""
+    kind = "isotonic"
+    train(model="shared_bottom", out=tmp_path / "none", **paths)
+    changed = params.load().model_copy(update={"train": train_settings(calibration=kind)})
+    monkeypatch.setattr(params, "load", lambda: changed)
+    train(model="shared_bottom", out=tmp_path / kind, **paths)
+    none, model = read_model(tmp_path / "none"), read_model(tmp_path / kind)
+    assert not (tmp_path / "none" / CALIBRATION).exists()
+    assert none.weights_sha256 == model.weights_sha256
+    assert model.calibration is not None
+    summary, by_cell = model.summary["calibration"], model.calibration.by_cell
+    assert none.summary == {name: value for name, value in model.summary.items() if name != "calibration"}
+    assert summary["kind"] == kind
+    assert sorted(by_cell) == sorted(f"{s}/{t}" for s in SCHEMA.scenarios for t in SCHEMA.task_names)
+    mapped = [cell for cell, what in by_cell.items() if what == kind]
+    assert summary["cells"] == len(mapped) > 0
+    assert set(summary["uncalibrated"]) == set(by_cell) - set(mapped) != set()
+    for cell in mapped:
+        held = json.loads((tmp_path / kind / "behaviour.json").read_text())["scores"][cell]
+        assert held["expected"] == pytest.approx(held["positives"], rel=0.05), "on the rows that it was fitted on"
