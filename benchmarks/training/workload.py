@@ -65,20 +65,24 @@ class Workload:
     loop: TrainingLoop
 
     @classmethod
-    def of(cls, shape: dict[str, Any], rows: int, *, ids: int | None = None, **recipe: Any) -> "Workload":
+    def of(
+        cls, shape: dict[str, Any], rows: int, *, ids: int | None = None, device: str = "cpu", **recipe: Any
+    ) -> "Workload":
         """The workload of a size.
 
         Args:
             shape: a config of HiNet and the number of scenarios.
             rows: the number of rows.
             ids: the number of ids of the FIELDS categorical fields together; default: the first of IDS.
+            device: cpu or cuda.
             **recipe: hyperparameters other than those of RECIPE.
         """
         ids = ids or IDS[0]
         make_deterministic(1)
-        state = TrainState(HiNet(*arguments(shape, ids)), dataclasses.replace(RECIPE, **recipe), torch.device("cpu"))
+        state = TrainState(HiNet(*arguments(shape, ids)), dataclasses.replace(RECIPE, **recipe), torch.device(device))
         loader = BatchLoader(random_rows(rows, ids // FIELDS, shape["scenarios"]), state.device)
-        return cls(loader, TrainingLoop(state, torch.ones(shape["scenarios"], TASKS), None, SINGLE_PROCESS))
+        cell_weights = torch.ones(shape["scenarios"], TASKS, device=device)
+        return cls(loader, TrainingLoop(state, cell_weights, None, SINGLE_PROCESS))
 
     @property
     def resident(self) -> TensorBatch:
@@ -110,9 +114,9 @@ def arguments(shape: dict[str, Any], ids: int) -> tuple[DataSpec, HiNetConfig]:
     return data, HiNetConfig(embedding_width=WIDTH, **sizes)
 
 
-def random_rows(rows: int, ids: int, scenarios: int) -> Tensors:
+def random_rows(rows: int, ids: int, scenarios: int, seed: int = 1) -> Tensors:
     """Encoded rows whose ids, scenarios and labels are drawn uniformly."""
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(seed)
     return Tensors(
         categorical=random.integers(0, ids, (rows, FIELDS), dtype=np.int32),
         bags=np.empty((rows, 0), np.int32),

@@ -68,6 +68,7 @@ def test_bfloat16_learns_what_float32_learns() -> None:
     assert results["bfloat16"].epochs[0].train_loss != results["float32"].epochs[0].train_loss
 
 
+@pytest.mark.cuda
 @needs_gpu
 @pytest.mark.filterwarnings("ignore:train.precision is bfloat16")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

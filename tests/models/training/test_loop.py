@@ -159,6 +159,7 @@ def test_a_cell_of_weight_0_is_not_learned() -> None:
     assert result[:, 1].mean() < 0.75
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_same_code_runs_on_a_gpu() -> None:
     """On a GPU the same rows in the same order have the same loss within float tolerance."""
