@@ -30,6 +30,7 @@ MODELS = ARTIFACTS / "models"
 MODEL = MODELS / "hinet"  # the model that is packaged, released and served
 CHECKPOINTS = ARTIFACTS / "checkpoints"
 LIVE = ARTIFACTS / "live"  # the curves of a training while it runs
+EXPORT = ARTIFACTS / "export"  # programs of the model, for those who run it without this project
 PREDICTIONS = ARTIFACTS / "predictions"
 BENTO = ARTIFACTS / "bento"
 BENTOML = ARTIFACTS / "bentoml"  # BENTOML_HOME: the store of BentoML, and what else it keeps

@@ -19,6 +19,7 @@ def ranking(
     rounds: int = 200,
     users: int = 12_000,
     catalogue: int = 3_000,
+    exported: bool = False,
 ) -> None:
     """Time requests for each number of `items` and of `threads`; print the table and write it to `json`.
 
@@ -29,10 +30,11 @@ def ranking(
         rounds: requests of each combination.
         users: users that the network knows.
         catalogue: items that the network knows.
+        exported: also time the network as models.export exports and compiles it (minutes before the start).
     """
     from benchmarks.serving.scoring_modes import run
 
-    run(json, items=items, threads=threads, rounds=rounds, users=users, catalogue=catalogue)
+    run(json, items=items, threads=threads, rounds=rounds, users=users, catalogue=catalogue, exported=exported)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import json as text
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from torch import Tensor
 from common import params
 from common.files import write_text
 from features.encoding.encoder import Batch
+from models.inference.exported import COMPILED, Program, Rows, compile_program, export_network, load_compiled
 from models.inference.fused import FusedHiNet
 from models.inference.partial_activations import ColumnIndices
 from models.networks.data_spec import DataSpec
@@ -43,15 +47,25 @@ FULL, CACHED, SPLIT = "plain", "kept", "fresh"  # names in the report; the modes
 
 
 def run(
-    json: Path, *, items: tuple[int, ...], threads: tuple[int, ...], rounds: int, users: int, catalogue: int
+    json: Path,
+    *,
+    items: tuple[int, ...],
+    threads: tuple[int, ...],
+    rounds: int,
+    users: int,
+    catalogue: int,
+    exported: bool = False,
 ) -> None:
     """Time every combination, print the table and write it to `json`; arguments as of the command."""
     before, results = torch.get_num_threads(), []
     sizes = {"params.yaml": params.load().train.hinet.model_dump(), "the authors'": AUTHORS}
-    for (name, config), count, running in product(sizes.items(), items, threads):
-        torch.set_num_threads(running)
-        request = RandomRequest(config, users=users, catalogue=catalogue, items=count)
-        results.append({"network": name, "items": count, "threads": running, **request.measure(rounds)})
+    for name, config in sizes.items():
+        programs = None  # of all requests of a config, which have the same network
+        for count, running in product(items, threads):
+            torch.set_num_threads(running)
+            request = RandomRequest(config, users=users, catalogue=catalogue, items=count)
+            programs = (request.export() if exported else {}) if programs is None else programs
+            results.append({"network": name, "items": count, "threads": running, **request.measure(rounds, programs)})
     torch.set_num_threads(before)
     write_text(json, text.dumps({"rounds": rounds, "torch": torch.__version__, "requests": results}, indent=1) + "\n")
     show(results)
@@ -84,13 +98,30 @@ class RandomRequest:
         self.index = torch.from_numpy(index)
         self.batch = Batch(rows.categorical[index], rows.bags[index], rows.numeric[index], rows.scenario[index])
 
-    @torch.inference_mode()
     def full(self) -> Tensor:
         """The network's forward of N complete rows."""
+        return self.run(self.network)
+
+    @torch.inference_mode()
+    def run(self, program: Program) -> Tensor:
+        """The logits that a program gives for N complete rows."""
+        return program(*self.inputs())
+
+    def inputs(self) -> Rows:
+        """The N complete rows as tensors."""
         batch = self.batch
-        inputs = (torch.from_numpy(part) for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario))
-        logits: Tensor = self.network(*inputs)
-        return logits
+        categorical, bags = torch.from_numpy(batch.categorical), torch.from_numpy(batch.bags)
+        return categorical, bags, torch.from_numpy(batch.numeric), torch.from_numpy(batch.scenario)
+
+    def export(self) -> dict[str, Program]:
+        """The network exported, and compiled where that is possible."""
+        program = export_network(self.network, self.inputs())
+        with TemporaryDirectory() as folder:
+            reason = compile_program(program, Path(folder) / COMPILED)
+            compiled = {} if reason else {"compiled": load_compiled(Path(folder) / COMPILED)}
+        if reason:
+            print(f"not compiled with AOTInductor: {reason}")
+        return {"exported": program.module(), **compiled}
 
     def cached(self) -> Tensor:
         """The user's partial activations, and the items' from the cache."""
@@ -100,9 +131,10 @@ class RandomRequest:
         """The user's partial activations, and the items' computed in the request."""
         return self.fused.rank_rows(self.fused.user(self.batch), self.batch, 0)
 
-    def measure(self, rounds: int) -> dict[str, Any]:
+    def measure(self, rounds: int, programs: Mapping[str, Program] = MappingProxyType({})) -> dict[str, Any]:
         """Milliseconds of each mode, its speed relative to the full forward, and its largest difference from it."""
         modes = {FULL: self.full, CACHED: self.cached, SPLIT: self.split}
+        modes |= {name: partial(self.run, program) for name, program in programs.items()}
         expected, times = self.full(), _timed(modes, rounds)
         milliseconds: dict[str, Any] = {
             name: {mode: round(pick(of_mode) * 1e3, 4) for mode, of_mode in times.items()}
@@ -110,14 +142,17 @@ class RandomRequest:
         }
         return milliseconds | {
             "ratio": {name: _ratio(of_mode) for name, of_mode in milliseconds.items()},
-            "largest_difference": {mode: float((modes[mode]() - expected).abs().max()) for mode in (CACHED, SPLIT)},
+            "largest_difference": {
+                mode: float((modes[mode]() - expected).abs().max()) for mode in modes if mode != FULL
+            },
             "bytes_per_item": self.fused.bytes_per_item,
         }
 
 
 def show(results: list[dict[str, Any]]) -> None:
     """Print a line per request."""
-    columns = ("network", "items", "threads", *(f"{mode} ms" for mode in (FULL, CACHED, SPLIT)), CACHED, SPLIT)
+    modes = list(results[0]["median"])
+    columns = ("network", "items", "threads", *(f"{mode} ms" for mode in modes), *modes[1:])
     title = "median (fastest) of the rounds; speed relative to the plain forward"
     table = Table(*columns, "largest difference", title=title)
     for one in results:
@@ -126,16 +161,16 @@ def show(results: list[dict[str, Any]]) -> None:
             one["network"],
             f"{one['items']:,}",
             str(one["threads"]),
-            *(f"{times[0][mode]:.2f} ({times[1][mode]:.2f})" for mode in (FULL, CACHED, SPLIT)),
-            *(f"{ratio['median'][mode]:.2f} ({ratio['fastest'][mode]:.2f})" for mode in (CACHED, SPLIT)),
+            *(f"{times[0][mode]:.2f} ({times[1][mode]:.2f})" for mode in modes),
+            *(f"{ratio['median'][mode]:.2f} ({ratio['fastest'][mode]:.2f})" for mode in modes[1:]),
             f"{max(one['largest_difference'].values()):.0e}",
         )
-    Console(width=120).print(table)
+    Console(width=max(120, 34 * len(modes))).print(table)
 
 
 def _ratio(times: dict[str, float]) -> dict[str, float]:
     """The speed relative to the full forward."""
-    return {mode: round(times[FULL] / times[mode], 3) for mode in (CACHED, SPLIT)}
+    return {mode: round(times[FULL] / milliseconds, 3) for mode, milliseconds in times.items() if mode != FULL}
 
 
 def _enlarge(network: HiNet) -> None:
@@ -157,7 +192,7 @@ def _rows(random: np.random.Generator, values: NDArray[np.int64], count: int) ->
     return Batch(categorical, bags, numeric, np.zeros(count, np.int32))
 
 
-def _timed(modes: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
+def _timed(modes: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
     """Seconds of every mode in every round, one mode after the other."""
     times: dict[str, list[float]] = {mode: [] for mode in modes}
     for turn in range(-WARM_UP, rounds):

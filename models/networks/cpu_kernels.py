@@ -72,7 +72,8 @@ def linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def mix_experts(experts: Tensor, weights: Tensor) -> Tensor:
     """Mixtures of experts: [S, K, B, h] (or [1, K, B, h] for all) with weights [S, B, K] -> [S, B, h]."""
-    if experts.device.type == "cpu" and (torch.is_grad_enabled() or experts.numel() > SMALL_PRODUCT):
+    on_cpu = experts.device.type == "cpu" and not torch.compiler.is_exporting()
+    if on_cpu and (torch.is_grad_enabled() or experts.numel() > SMALL_PRODUCT):
         y: Tensor = _MixExperts.apply(experts, weights.to(experts.dtype))  # type: ignore[no-untyped-call]
         return y
     return (experts * weights.transpose(1, 2).unsqueeze(3)).sum(dim=1)  # [S, B, h]
@@ -81,8 +82,11 @@ def mix_experts(experts: Tensor, weights: Tensor) -> Tensor:
 def is_large_product(x: Tensor, weight: Tensor) -> bool:
     """Whether the product of rows x [.., B, inputs] and a weight is large: many float32 rows on a CPU.
 
-    A call of oneDNN costs 13 to 45 us before it starts, 3 to 10 times one of MKL's.
+    A call of oneDNN costs 13 to 45 us before it starts, 3 to 10 times one of MKL's. A network that is being exported
+    has no number of rows yet, and leaves the kernel to whoever runs it: none of its products is large.
     """
+    if torch.compiler.is_exporting():
+        return False
     large = x.shape[-2] * weight.numel() > SMALL_PRODUCT
     return large and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 

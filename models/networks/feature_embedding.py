@@ -88,6 +88,8 @@ class FeatureEmbedding(nn.Module):
 
     def _means(self, embedded: Tensor, present: Tensor) -> list[Tensor]:
         """The mean [B, E] of each bag over its ids [B, L, E] that are `present` [B, L]."""
+        if not self.bag_lengths:  # a split into nothing can be exported, but not read again
+            return []
         masked = embedded * present.unsqueeze(2)  # [B, L, E]
         bags = zip(torch.split(masked, self.bag_lengths, 1), torch.split(present, self.bag_lengths, 1), strict=True)
         return [ids.sum(dim=1) / there.sum(dim=1, keepdim=True).clamp(min=1) for ids, there in bags]

@@ -28,3 +28,13 @@ def test_every_mode_is_timed_and_agrees_with_the_forward(tmp_path: Path, monkeyp
     assert all(difference < 1e-5 for one in results for difference in one["largest_difference"].values())
     assert all(set(one["median"]) == {"plain", "kept", "fresh"} for one in results)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_exported_and_compiled_programs_are_timed_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --exported two modes more, with the same logits."""
+    monkeypatch.chdir(ROOT)
+    ranking(json=tmp_path / "ranking.json", items=(3, 5), threads=(1,), rounds=2, users=20, catalogue=9, exported=True)
+    for one in json.loads((tmp_path / "ranking.json").read_text())["requests"]:
+        assert set(one["median"]) == {"plain", "kept", "fresh", "exported", "compiled"}
+        assert max(one["largest_difference"].values()) < 1e-5
