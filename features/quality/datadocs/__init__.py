@@ -5,13 +5,13 @@ definitions, a checkpoint and the validation results. The pages around it are th
 Neither depends on the time, unless they name their run: the same outcomes give the same bytes.
 """
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from great_expectations.data_context import AbstractDataContext
 
+from common.files import replacing_folder
 from common.run_identity import RunIdentity
 from features.quality.datadocs import project
 from features.quality.results import Outcome
@@ -38,6 +38,8 @@ def build(
 ) -> None:
     """Write the project of Great Expectations of a gate, and its site: index.html, a page per suite and per result.
 
+    The folder `docs` is replaced as a whole: Great Expectations writes its files one by one, in place.
+
     Args:
         gate: what is checked, in the words of its pages.
         tables: the report of each table.
@@ -46,16 +48,15 @@ def build(
         data: name of the data set.
         run: the run that every page names; None for the pages of a DVC stage.
     """
-    for stale in ("gx", "expectations", "validations"):
-        shutil.rmtree(docs / stale, ignore_errors=True)
-    context = project.create(docs, gate.name)
     about = {"gate": asdict(gate), "data": data, "run": None if run is None else asdict(run)}
-    for position, (table, report) in enumerate(tables.items()):
-        shown = about | {"position": position, "table": _shown(table, report)}
-        project.add(context, gate.name, table, outcomes[table], shown)
-    project.add_checkpoint(context, gate.name)
-    context.build_data_docs()
-    _check(context, docs)
+    with replacing_folder(docs) as partial:
+        context = project.create(partial, gate.name)
+        for position, (table, report) in enumerate(tables.items()):
+            shown = about | {"position": position, "table": _shown(table, report)}
+            project.add(context, gate.name, table, outcomes[table], shown)
+        project.add_checkpoint(context, gate.name)
+        context.build_data_docs()
+        _check(context, partial)
 
 
 def _shown(table: str, report: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Report and pages of the quality gate: deterministic, readable without a network, true to the outcomes."""
 
+import errno
 import html
 import json
 import re
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -59,6 +61,24 @@ def test_pages_show_each_broken_rule(published, checked):
 def test_report_and_pages_are_the_same_bytes_again(published):
     """Neither clock nor random ids: the same results give the same files."""
     assert digests(published[0]) == digests(published[1])
+
+
+def test_pages_that_cannot_be_written_leave_the_earlier_ones(published, checked, monkeypatch, tmp_path):
+    """On a full disk Great Expectations ends in the middle of a file; the folder is that of before, to the byte."""
+
+    def stop(context, gate):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.copytree(published[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr("features.quality.datadocs.project.add_checkpoint", stop)
+    with pytest.raises(OSError, match="validation"):
+        raw_log.write_report(
+            list(checked[1].values()),
+            name="tiny",
+            report=tmp_path / "validation.json",
+            docs=tmp_path / "validation",
+        )
+    assert digests(tmp_path) == digests(published[0])
 
 
 def test_report_is_strict_json(published):
