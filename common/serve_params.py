@@ -51,11 +51,12 @@ class ServeShadow(Section):
 
 
 class ServeAB(Section):
-    """The A/B test: the folder of the challenger, its share of the users, the salt of the draw."""
+    """The A/B test: the folder of the challenger, its share of the users, the salt of the draw, its time limit."""
 
     challenger: FilePath | None
     share: Annotated[float, Field(gt=0, le=1)]
     salt: Annotated[str, Field(min_length=1, max_length=100)]
+    timeout_ms: Annotated[float, Field(gt=0)]
 
 
 class Serve(Section):

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         max_length=100,
         description="Salt of the draw of these users: another one for each test; overrides `serve.ab.salt`",
     )
+    ab_timeout_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Milliseconds after which the champion answers in place of the challenger; overrides "
+        "`serve.ab.timeout_ms`",
+    )
 
 
 def read_settings() -> Settings:

@@ -26,6 +26,7 @@ class ABInfo(BaseModel):
     challenger: str | None = Field(description="Tag of the challenger; null: it could not be loaded")
     share: float = Field(description="Of the users: whom the challenger answers")
     salt: str = Field(description="Of the draw of these users")
+    timeout_ms: float = Field(description="Of a ranking by the challenger; then the champion answers")
     error: str | None = Field(description="Why its newest files are not in use; null: they are")
 
 
@@ -88,7 +89,13 @@ def describe_model(
 
 def _ab_info(challenger: "Challenger") -> ABInfo:
     test = challenger.test
-    return ABInfo(challenger=challenger.tag, share=test.share, salt=test.salt, error=challenger.reloader.error)
+    return ABInfo(
+        challenger=challenger.tag,
+        share=test.share,
+        salt=test.salt,
+        timeout_ms=test.timeout_ms,
+        error=challenger.reloader.error,
+    )
 
 
 def days_of(reference: dict[str, Any]) -> tuple[date, date]:

@@ -31,5 +31,6 @@ def ab_settings(params: ServeAB, settings: Settings) -> ServeAB:
         "challenger": None if folder is None else str(folder),
         "share": settings.ab_share,
         "salt": settings.ab_salt,
+        "timeout_ms": settings.ab_timeout_ms,
     }
     return params.model_copy(update={name: value for name, value in overrides.items() if value is not None})

@@ -1,8 +1,9 @@
 """The A/B test: a challenger answers the users of its share, the model of the service (the champion) all others.
 
 The challenger is loaded and reloaded as the champion is, from a folder of its own, in the same process, and reads the
-same online store. Where it cannot be loaded or cannot answer, the champion answers in its place, and the answer says
-so; after some failures in a row the challenger is tried in the background only (serving/ranking/circuit_breaker.py).
+same online store. Where it cannot be loaded or gives no answer in time, the champion answers in its place, and the
+answer says so; after some failures in a row the challenger is tried in the background only
+(serving/ranking/circuit_breaker.py).
 """
 
 import dataclasses
@@ -12,23 +13,23 @@ from pathlib import Path
 
 from common.serve_params import Serve, ServeAB
 from serving.ranking.ab_split import CHALLENGER, CHAMPION, arm_of
-from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
+from serving.ranking.circuit_breaker import CircuitBreaker, TooSlowError, UnavailableError
 from serving.ranking.hot_reload import Reloader
 from serving.ranking.loaded_model import LoadedModel
 from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import RankRequest
-from serving.ranking.result import RankingResult, ScoredCandidates
+from serving.ranking.result import RankingResult, Replaced, ScoredCandidates
 
 _LOGGER = logging.getLogger(__name__)
 Ranked = tuple[RankingResult, ScoredCandidates]
 
 
 class Challenger:
-    """The challenger of an A/B test, as far as it can be loaded from `sources`; `test` are share and salt.
+    """The challenger of an A/B test, as far as it can be loaded from `sources`; `test` are share, salt and time limit.
 
     It has to have the schema of `champion`, for which the request type was made, and shares its access to the store
-    where both read the same columns.
+    where both read the same columns. It ranks in a thread of its own, which a request leaves after the time limit.
     """
 
     def __init__(self, champion: LoadedModel, sources: ModelSources, settings: Serve, test: ServeAB) -> None:
@@ -43,7 +44,7 @@ class Challenger:
             _LOGGER.warning("the challenger is not in use, the champion answers in its place: %s", error)
         store = settings.store
         self._breaker = CircuitBreaker(
-            self._rank, seconds=store.timeout_ms / 1e3, failures=store.failures, pause=store.pause_seconds, bounded=True
+            self._rank, seconds=test.timeout_ms / 1e3, failures=store.failures, pause=store.pause_seconds, threads=1
         )
 
     @property
@@ -60,7 +61,7 @@ class Challenger:
         self.reloader.start()
 
     def rank(self, request: RankRequest) -> Ranked:
-        """The result of the challenger; raises UnavailableError where there is none."""
+        """The result of the challenger; raises UnavailableError where there is none, TooSlowError if none in time."""
         if self.tag is None:
             raise UnavailableError("it is not loaded")
         return self._breaker(request)
@@ -99,7 +100,8 @@ class ABRanker:
             result, candidates = self.champion.rank_with(self.champion.loaded, request)
             reason = f"{CHALLENGER}: {error}; the champion answers"
             degraded = f"{reason}; {result.degraded}" if result.degraded else reason
-            return dataclasses.replace(result, degraded=degraded, replaced=True), candidates
+            replaced: Replaced = "late" if isinstance(error, TooSlowError) else "failed"
+            return dataclasses.replace(result, degraded=degraded, replaced=replaced), candidates
 
 
 def open_challenger(

@@ -20,21 +20,33 @@ class UnavailableError(Exception):
     """The read gave no value in time; the message is the reason."""
 
 
+class TooSlowError(UnavailableError):
+    """The read was waited for, and gave no value within its limit."""
+
+
 class CircuitBreaker(Generic[Value]):
     """Calls `read` in a thread, waits `seconds` at most, and opens after `failures` consecutive failures.
 
-    While the circuit is open, a trial read starts every `pause` seconds. A `bounded` read ends in time by itself: it
-    is called without a thread, because waking a thread costs more than a short read.
+    While the circuit is open, a trial read starts every `pause` seconds; it succeeds if it gives a value within
+    `seconds`. A `bounded` read ends in time by itself: it is called without a thread, because waking a thread costs
+    more than a short read. At most `threads` reads run at once, those that were abandoned among them.
     """
 
     def __init__(
-        self, read: Callable[..., Value], *, seconds: float, failures: int, pause: float, bounded: bool = False
+        self,
+        read: Callable[..., Value],
+        *,
+        seconds: float,
+        failures: int,
+        pause: float,
+        bounded: bool = False,
+        threads: int = THREADS,
     ) -> None:
         self.read, self.seconds, self.failures, self.pause, self.bounded = read, seconds, failures, pause, bounded
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="online store")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="circuit breaker")
         self._lock = threading.Lock()
         self._failed, self._reason, self._next_trial = 0, "", 0.0
-        self._trial: Future[Value] | None = None
+        self._trial: Future[None] | None = None
 
     @property
     def open(self) -> bool:
@@ -52,7 +64,7 @@ class CircuitBreaker(Generic[Value]):
         except Exception as error:
             reason = str(error) if isinstance(error, UnavailableError) else _first_line(error)
             self._record_failure(reason)
-            raise UnavailableError(reason) from None
+            raise (TooSlowError if isinstance(error, TooSlowError) else UnavailableError)(reason) from None
         self._failed = 0
         return value
 
@@ -66,7 +78,7 @@ class CircuitBreaker(Generic[Value]):
             return future.result(self.seconds)
         except TimeoutError:
             future.cancel()
-            raise UnavailableError(f"no answer within {self.seconds * 1e3:.0f} ms") from None
+            raise TooSlowError(self._too_slow()) from None
 
     def _record_failure(self, reason: str) -> None:
         with self._lock:
@@ -79,12 +91,22 @@ class CircuitBreaker(Generic[Value]):
             if time.monotonic() < self._next_trial or (self._trial and not self._trial.done()):
                 return
             self._next_trial = time.monotonic() + self.pause
-            self._trial = self._pool.submit(self.read, *arguments)
+            self._trial = self._pool.submit(self._try, arguments)
         self._trial.add_done_callback(self._close_if_successful)
 
-    def _close_if_successful(self, trial: Future[Value]) -> None:
+    def _try(self, arguments: tuple[Any, ...]) -> None:
+        """Read; raises TooSlowError where a request would not have waited for the value."""
+        started = time.monotonic()
+        self.read(*arguments)
+        if not self.bounded and time.monotonic() - started > self.seconds:
+            raise TooSlowError(self._too_slow())
+
+    def _close_if_successful(self, trial: Future[None]) -> None:
         if not trial.cancelled() and trial.exception() is None:
             self._failed = 0
+
+    def _too_slow(self) -> str:
+        return f"no answer within {self.seconds * 1e3:.0f} ms"
 
 
 def _first_line(error: BaseException) -> str:

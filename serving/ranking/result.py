@@ -7,7 +7,7 @@ M scenarios, K sub-experts of each of G and S_1..S_M, R = P + Q experts that a t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the process that only watches the workers reads this module
     import pyarrow as pa
 
 Floats = NDArray[np.float64]
+Replaced = Literal["failed", "late"]
 FEATURES, ENCODE, MODEL = "features", "encode", "model"  # the phases of a ranking, in order
 
 
@@ -49,7 +50,7 @@ class RankingResult:
     explanation, nor with fallback scores. `unknown_columns` have a value, of the user or of one of `items`, that no
     training row had (or too few to count); `untrained_scenario`: no training row is of the scenario of the request.
     `diversified` counts the ranks, from the first, that keep the limit of a request with one. `arm` is that of the user
-    in an A/B test, None without one; `replaced`: the champion answered in place of the challenger.
+    in an A/B test, None without one; `replaced`: why the champion answered in place of the challenger, if it did.
     """
 
     items: list[Any]
@@ -69,7 +70,7 @@ class RankingResult:
     regressed: Sequence[str] = ()
     diversified: int | None = None
     arm: str | None = None
-    replaced: bool = False
+    replaced: Replaced | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

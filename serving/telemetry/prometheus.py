@@ -143,7 +143,8 @@ class ServiceMetrics:
 
     def _count_arm(self, scenario: str, result: RankingResult, arm: str) -> None:
         """Count a ranking of an A/B test: by the model of its arm, or by the champion in place of the challenger."""
-        self.ab_rankings.labels(scenario, arm, "replaced" if result.replaced else "own").inc()
+        outcome = {None: "own", "failed": "replaced", "late": "late"}[result.replaced]
+        self.ab_rankings.labels(scenario, arm, outcome).inc()
         self.ab_seconds.labels(arm).observe(sum(result.seconds.values()))
         if arm == CHALLENGER and not result.replaced:
             self.ab_challenger.labels(result.model).set(1)

@@ -65,12 +65,17 @@ def test_the_arm_can_be_computed_elsewhere() -> None:
 
 
 def test_the_environment_overrides_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Challenger, share and salt can each be overridden; an impossible value is an error that names the variable."""
+    """Each parameter of the test can be overridden; an impossible value is an error that names the variable."""
     assert ab_settings(SERVE.ab, read_settings()) == SERVE.ab
-    for name, value in (("CHALLENGER", "artifacts/next"), ("SHARE", "0.25"), ("SALT", "december")):
+    for name, value in (
+        ("CHALLENGER", "artifacts/next"),
+        ("SHARE", "0.25"),
+        ("SALT", "december"),
+        ("TIMEOUT_MS", "80"),
+    ):
         monkeypatch.setenv(f"HINET_AB_{name}", value)
     test = ab_settings(SERVE.ab, read_settings())
-    assert (test.challenger, test.share, test.salt) == ("artifacts/next", 0.25, "december")
+    assert (test.challenger, test.share, test.salt, test.timeout_ms) == ("artifacts/next", 0.25, "december", 80)
     monkeypatch.setenv("HINET_AB_SALT", "")
     with pytest.raises(ParameterError, match="HINET_AB_SALT: String should have at least 1 character"):
         read_settings()

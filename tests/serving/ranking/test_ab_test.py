@@ -1,6 +1,8 @@
 """The A/B test: each user by the model of his arm; a challenger that fails never takes the champion down."""
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from serving.ranking.result import RankingResult
 from serving.shadow.client import ShadowClient
 from tests.support import tiny_project, world
 from tests.support.impressions import open_log, rows_in
+from tests.support.waiting import wait_until
 
 TEST: dict[str, Any] = {"share": 0.5, "salt": "first"}
 ITEMS = list(range(9))
@@ -42,11 +45,12 @@ def ranker(project: Path, model: Path, tmp_path: Path) -> Iterator[ABRanker]:
     made.challenger.close()
 
 
-def open_test(project: Path, model: Path, folder: Path) -> ABRanker:
+def open_test(project: Path, model: Path, folder: Path, *, pause: float = 60.0, timeout_ms: float = 1e4) -> ABRanker:
     """An A/B test of the project's model and another."""
-    settings = tiny_project.with_read_timeout(project, store={"pause_seconds": 60.0})
+    settings = tiny_project.with_read_timeout(project, store={"pause_seconds": pause})
     champion = tiny_project.ranker(project, folder / "registry.db")
-    test, registry = settings.ab.model_copy(update={"challenger": str(model), **TEST}), folder / "challenger.db"
+    changes = {"challenger": str(model), "timeout_ms": timeout_ms, **TEST}
+    test, registry = settings.ab.model_copy(update=changes), folder / "challenger.db"
     sources = champion.loaded.sources
     challenger = open_challenger(champion, sources, settings, test, root=ROOT, registry=registry)
     assert challenger is not None
@@ -110,7 +114,7 @@ def test_a_challenger_that_cannot_be_loaded_is_replaced_by_the_champion(
     assert ranker.challenger.reloader.error
     user = BY_ARM[CHALLENGER][0]
     result = ranker.rank(request(user))
-    assert (result.arm, result.replaced, result.model) == (CHALLENGER, True, ranker.champion.loaded.model.tag)
+    assert (result.arm, result.replaced, result.model) == (CHALLENGER, "failed", ranker.champion.loaded.model.tag)
     assert result.degraded == "challenger: it is not loaded; the champion answers"
     assert scores(result) == scores(plain(ranker.champion, user))
     assert ranker.rank(request(BY_ARM[CHAMPION][0])).degraded is None
@@ -142,6 +146,46 @@ def test_a_challenger_that_fails_is_replaced_by_the_champion(
     assert results[5].degraded == f"challenger: {reason}, 3 times in a row; the champion answers"
     for result in results:
         assert (result.arm, scores(result)) == (CHALLENGER, scores(plain(ranker.champion, user)))
+
+
+def test_a_challenger_that_is_too_slow_delays_an_answer_by_its_limit(
+    project: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the champion answers; after three in a row nobody waits, until the challenger is fast enough again.
+
+    One ranking of the challenger runs at a time, also where requests have left it; a slow success is none.
+    """
+    ranker = open_test(project, model, tmp_path, pause=0.001, timeout_ms=100.0)
+    scorer, user = ranker.challenger.ranker.loaded.scorer, BY_ARM[CHALLENGER][0]
+    score, expected, released, running = scorer.score, scores(plain(ranker.champion, user)), threading.Event(), []
+
+    def slow(*arguments: Any) -> np.ndarray:
+        running.append(1)
+        released.wait(20)
+        time.sleep(0.15)  # beyond the limit, once it goes on
+        running.pop()
+        return score(*arguments)
+
+    monkeypatch.setattr(scorer, "score", slow)
+    started = time.monotonic()
+    results = [ranker.rank(request(user)) for _ in range(8)]
+    assert time.monotonic() - started < 10
+    assert [result.replaced for result in results] == ["late"] * 3 + ["failed"] * 5
+    assert all((result.arm, scores(result)) == (CHALLENGER, expected) for result in results)
+    reason = "challenger: no answer within 100 ms"
+    assert results[0].degraded == f"{reason}; the champion answers"
+    assert results[7].degraded == f"{reason}, 3 times in a row; the champion answers"
+    assert running == [1]
+    assert ranker.rank(request(BY_ARM[CHAMPION][0])).degraded is None
+    released.set()
+    wait_until(lambda: not running)
+    trial = ranker.challenger._breaker._trial
+    assert trial is not None
+    wait_until(trial.done)
+    assert ranker.challenger._breaker.open, "an answer after the limit does not help"
+    monkeypatch.setattr(scorer, "score", score)
+    wait_until(lambda: ranker.rank(request(user)).model == ranker.challenger.tag)
+    ranker.challenger.close()
 
 
 def test_both_models_are_reloaded(ranker: ABRanker, model: Path, project: Path, tmp_path: Path) -> None:
@@ -200,7 +244,7 @@ def test_a_service_serves_both_models(
     """As an operator sets it: the answers and GET /model name arms and models; a broken challenger is a note."""
     from starlette.testclient import TestClient
 
-    for name, value in (("CHALLENGER", str(model)), ("SHARE", "0.5"), ("SALT", "first")):
+    for name, value in (("CHALLENGER", str(model)), ("SHARE", "0.5"), ("SALT", "first"), ("TIMEOUT_MS", "10000")):
         service_environment.setenv(f"HINET_AB_{name}", value)
     if broken:
         (model / "weights.safetensors").unlink()
@@ -215,7 +259,8 @@ def test_a_service_serves_both_models(
     assert [answer["arm"] for answer in answers] == [arm_of(user, **TEST) for user in range(12)]
     assert {answer["model"] for answer in answers if answer["arm"] == CHAMPION} == {info["tag"]}
     test = info["ab"]
-    assert (test["share"], test["salt"], test["challenger"] is None) == (0.5, "first", broken)
+    assert (test["share"], test["salt"], test["timeout_ms"]) == (0.5, "first", 10_000)
+    assert (test["challenger"] is None) == broken
     assert (test["error"] is not None) == broken
     of_challenger = [answer for answer in answers if answer["arm"] == CHALLENGER]
     assert {answer["model"] for answer in of_challenger} == {info["tag"] if broken else test["challenger"]}

@@ -101,6 +101,22 @@ def test_the_first_successful_trial_closes_it(read: Read) -> None:
     assert breaker(4) == 8
 
 
+def test_a_trial_that_is_too_slow_is_no_success(read: Read) -> None:
+    """A read that gives its value after the limit would be waited for in vain: the circuit stays open."""
+    read.released.clear()
+    breaker = breaker_of(read)
+    reason_of_failure(breaker), reason_of_failure(breaker), reason_of_failure(breaker)
+    wait_until(lambda: read.calls == 3)
+    time.sleep(0.1)
+    read.released.set()
+    trial = breaker._trial
+    assert trial is not None
+    wait_until(trial.done)
+    assert breaker.open
+    reason_of_failure(breaker)
+    wait_until(lambda: not breaker.open)
+
+
 def test_no_trial_starts_within_the_pause(read: Read) -> None:
     """An open breaker reads no more often than every `pause` seconds."""
     read.fails = True

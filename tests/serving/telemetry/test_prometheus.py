@@ -84,14 +84,18 @@ def test_an_ab_test_is_counted_by_arm(metrics: ServiceMetrics) -> None:
     """Rankings by arm, and those of the champion in place of the challenger; the model in use is the champion."""
     metrics.ranked(FEED, ranking(model="a", arm="champion"))
     metrics.ranked(FEED, ranking(model="b", arm="challenger"))
-    metrics.ranked(FEED, ranking(model="a", arm="challenger", replaced=True, degraded="challenger: it is not loaded"))
+    metrics.ranked(
+        FEED, ranking(model="a", arm="challenger", replaced="failed", degraded="challenger: it is not loaded")
+    )
+    metrics.ranked(FEED, ranking(model="a", arm="challenger", replaced="late", degraded="challenger: no answer"))
     page = metrics.page()
-    for arm, outcome in (("champion", "own"), ("challenger", "own"), ("challenger", "replaced")):
+    outcomes = [("champion", "own"), *(("challenger", outcome) for outcome in ("own", "replaced", "late"))]
+    for arm, outcome in outcomes:
         assert sample(page, "hinet_ab_rankings_total", scenario="feed", arm=arm, outcome=outcome) == 1
-    assert sample(page, "hinet_ab_seconds_count", arm="challenger") == 2
+    assert sample(page, "hinet_ab_seconds_count", arm="challenger") == 3
     assert (sample(page, "hinet_model", tag="a"), sample(page, "hinet_ab_challenger", tag="b")) == (1, 1)
     assert ("hinet_model", ("tag", "b")) not in samples(page)
-    assert sample(page, "hinet_degraded_total", scenario="feed", reason="challenger") == 1
+    assert sample(page, "hinet_degraded_total", scenario="feed", reason="challenger") == 2
 
 
 def test_counts_of_log_and_reloads_are_copied_once(metrics: ServiceMetrics, counts: Counts) -> None:
