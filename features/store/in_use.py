@@ -1,14 +1,18 @@
 """The online store in use, as Feast's own commands open and write it: feature_store.yaml names these classes.
 
 The store is the one that the service reads, by the same environment variables. What Feast materializes there follows
-the rules of `features.refresh`: an older row never replaces a newer one, and the service's item snapshot is kept up.
+the rules of `features.refresh`: one writer at a time, an older row never replaces a newer one, the service's item
+snapshot is kept up, and what the refresh has recorded of the store holds afterwards.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 from feast import FeatureView
 from feast.infra.common.materialization_job import MaterializationTask
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
@@ -31,6 +35,7 @@ from features.store.incremental import BEGINNING
 from features.store.item_snapshot import item_snapshot_path, verify_snapshot
 from features.store.offline_store import newest_timestamp
 from features.store.online_settings import online_settings
+from features.store.online_store import StoreUnavailableError, exclusive_access, note_other_writer
 from features.store.snapshot_writer import write_snapshot
 from features.store.sqlite_timestamps import set_utc_timestamps
 
@@ -86,6 +91,12 @@ class InUseEngine(ArrowEngine):
     def _materialize_one(
         self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any
     ) -> LocalMaterializationJob:
+        with _only_writer():
+            return self._materialize_news(registry, task, **kwargs)
+
+    def _materialize_news(
+        self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any
+    ) -> LocalMaterializationJob:
         set_ibis_backend()
         schema, views = read_schema(ROOT / SCHEMA), read_views(ROOT / VIEWS)
         self._end = self._end or _end_of_store(schema, views)
@@ -103,6 +114,8 @@ class InUseEngine(ArrowEngine):
         held = self.online_store.online_read(self.repo_config, view, [entity for entity, *_ in rows], names)
         new = [row for row, known in zip(rows, held, strict=True) if _is_news(row, *known)]
         if new:
+            if not self._new:  # the newest rows come first
+                note_other_writer(_online(), view.name, make_tzaware(new[0][2]))
             super()._write(view, new)
         self._new += len(new)
 
@@ -120,8 +133,22 @@ def _is_news(row: Row, held_at: datetime | None, held: dict[str, Any] | None) ->
     return age is None or age.total_seconds() > 0 or (age.total_seconds() == 0 and values != held)
 
 
+@contextmanager
+def _only_writer() -> Iterator[None]:
+    """Hold the lock of the store; a refresh at work, or a store out of reach, ends Feast's command with a message."""
+    try:
+        with exclusive_access(_online()):
+            yield
+    except StoreUnavailableError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _online() -> Path:
+    return ROOT / read_settings().online_store
+
+
 def _snapshot() -> Path:
-    return item_snapshot_path(ROOT / read_settings().online_store)
+    return item_snapshot_path(_online())
 
 
 def _end_of_store(schema: Schema, views: tuple[View, ...]) -> datetime:

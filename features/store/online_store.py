@@ -64,6 +64,21 @@ def state_dir(online: Path) -> Path:
     return online.with_name(f"{online.name}.written")
 
 
+def note_other_writer(online: Path, view: str, newest: datetime) -> None:
+    """Record that another program is about to write rows of `view` to the store `online`, the newest of `newest`.
+
+    What the refresh wrote last of the view is forgotten, so that the next one writes the rows of its overlap again: no
+    row counts as written that was replaced since. A refresh up to before `newest` is refused, for it would go back.
+    """
+    folder = state_dir(online)
+    (folder / f"{view}.parquet").unlink(missing_ok=True)
+    watermark = Watermark.read(folder / WATERMARK)
+    if watermark.views:  # else the next refresh writes the whole store
+        whole_second = newest if newest.microsecond == 0 else newest.replace(microsecond=0) + timedelta(seconds=1)
+        begun = max(watermark.begun or whole_second, whole_second)
+        dataclasses.replace(watermark, begun=begun).write(folder / WATERMARK)
+
+
 class OnlineStore:
     """An online store and its recorded state: the SQLite file `online`, or the Redis that the environment names."""
 
@@ -88,12 +103,12 @@ class OnlineStore:
         return not exists or not self.watermark.views or self.watermark.declared != self.declared
 
     def check_target(self, as_of: datetime) -> None:
-        """Raises ParameterError where an incomplete run had a later target than `as_of`."""
+        """Raises ParameterError where an incomplete run, or another program, wrote later rows than `as_of`."""
         begun = self.watermark.begun
         if begun is not None and begun > as_of:
             raise ParameterError(
-                f"--as-of {as_of:%Y-%m-%dT%H:%M}: a run up to {begun:%Y-%m-%dT%H:%M} was begun and did not end, so "
-                f"{self.online} may hold values of that time. "
+                f"--as-of {as_of:%Y-%m-%dT%H:%M}: a run up to {begun:%Y-%m-%dT%H:%M} was begun and did not end, or "
+                f"Feast materialized rows of then, so {self.online} may hold values of that time. "
                 f"Run again with --as-of {begun:%Y-%m-%dT%H:%M:%S} or later."
             )
 

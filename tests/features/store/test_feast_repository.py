@@ -1,10 +1,14 @@
 """The Feast repository: Feast's own commands on the registry and the stores of the pipeline."""
 
+import contextlib
+import fcntl
 import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,7 +16,9 @@ from feast import FeatureStore
 
 from common.errors import ParameterError
 from common.paths import ROOT
+from features.refresh import refresh
 from features.store.item_snapshot import item_snapshot_path
+from features.store.online_store import state_dir
 from features.store.registry import RegistryUnavailableError
 from tests.support.feast_repository import (
     REPOSITORY,
@@ -22,7 +28,7 @@ from tests.support.feast_repository import (
     run_materialize,
     write_repository,
 )
-from tests.support.refreshed_store import stored
+from tests.support.refreshed_store import FEATURES, rewrite_view, stored
 
 pytestmark = pytest.mark.integration
 
@@ -96,6 +102,58 @@ def test_materialized_in_steps_by_feast_the_store_is_that_of_the_pipeline(
     for end in ("2026-01-08T00:00:00", "2026-11-30T00:00:00"):
         assert feast(folder, "materialize", "1900-01-01T00:00:00", end).count(": 0 rows written") == 3
     assert (folder / ONLINE).read_bytes() == before
+
+
+def test_feast_and_the_refresh_take_turns_on_one_store(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, without_data_docs: None
+) -> None:
+    """What either writes, the other knows: the store is that of the newest run, whoever made it, and never goes back.
+
+    Feast writes revised rows whose revision is withdrawn then: the refresh writes the first ones again, by itself and
+    not because a sample differed. A refresh up to before the rows that Feast wrote is refused.
+    """
+    online, day = Path("artifacts/serving/online.db"), datetime(2026, 1, 8, 12, tzinfo=UTC)
+    monkeypatch.setenv("HINET_ONLINE_STORE", str(online))
+    users = folder / FEATURES / "user.parquet"
+    first = users.read_bytes()
+    refresh_to(folder, online, day)
+    before = stored(folder / online)
+    rewrite_view(folder, "user", "select * replace (user_impressions_7d + 1 as user_impressions_7d) from rows")
+    materialized = feast(folder, "materialize", "1900-01-01T00:00:00", f"{day:%Y-%m-%dT%H:%M:%S}")
+    assert "user: 12 rows written" in materialized, materialized
+    assert stored(folder / online) != before
+    users.write_bytes(first)
+    assert refresh_to(folder, online, day + timedelta(hours=1))["again"] is False
+    assert stored(folder / online) == before
+
+    feast(folder, "materialize", "1900-01-01T00:00:00", "2026-01-10T12:00:00")
+    ahead = stored(folder / online)
+    with pytest.raises(ParameterError, match=r"Feast materialized rows of then.*--as-of 2026-01-10T01:00:00 or later"):
+        refresh_to(folder, online, datetime(2026, 1, 9, 12, tzinfo=UTC))
+    assert stored(folder / online) == ahead != before
+    assert refresh_to(folder, online, datetime(2026, 1, 10, 12, tzinfo=UTC))["again"] is False
+    assert stored(folder / online) == ahead
+    refresh_to(folder, online, datetime(2026, 1, 11, 12, tzinfo=UTC))
+    assert stored(folder / online) == stored(folder / ONLINE)
+
+
+def test_feast_waits_for_no_refresh(folder: Path) -> None:
+    """While one is at work its command ends with a message, without a traceback, and nothing is written."""
+    before = (folder / ONLINE).read_bytes()
+    state_dir(folder / ONLINE).mkdir(exist_ok=True)
+    with (state_dir(folder / ONLINE) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        output = feast(folder, "materialize", "1900-01-01T00:00:00", "2026-11-30T00:00:00")
+    assert "online.db is locked: another refresh is at work. Run the same command later." in output
+    assert (folder / ONLINE).read_bytes() == before
+
+
+def refresh_to(folder: Path, online: Path, as_of: datetime) -> dict[str, Any]:
+    """Refresh the store `online` up to `as_of`; returns the report."""
+    with contextlib.chdir(folder):
+        refresh(schema=Path("data/schema.json"), features=FEATURES, online=online, as_of=as_of, out=Path("out"))
+        report: dict[str, Any] = json.loads(Path("out/refresh.json").read_text())
+    return report
 
 
 def test_a_fresh_clone_is_applied_with_the_end_of_its_store(folder: Path) -> None:
