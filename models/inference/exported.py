@@ -5,6 +5,7 @@
                        torch._inductor.aoti_load_package(path), or C++ without Python
     export.json        the inputs and outputs, in words that need none of our code
     encoder.json       what turns values into the ids and numbers of the inputs
+    calibration.json   the maps of the logits, only of a calibrated model: they are not in the programs
 
 A program reads encoded rows, any number of them from 1 on, and gives logits. All that makes training fast on a CPU and
 needs Python (models/networks/cpu_kernels.py) is left out of it.
@@ -25,7 +26,7 @@ from common.errors import ModelError
 from common.files import replacing_folder
 from features.encoding.encoder import PADDING, Encoder, Layout
 from features.schema import Kind
-from models.model_folder import ENCODER, Model, read_model
+from models.model_folder import CALIBRATION, ENCODER, Model, read_model
 
 PROGRAM, COMPILED, DESCRIPTION = "network.pt2", "network.aoti.pt2", "export.json"
 EXAMPLE_ROWS = 7  # of 0 or 1 rows an export would take the number for a constant
@@ -51,7 +52,8 @@ def write_export(folder: Path, out: Path, *, compiled: bool) -> dict[str, Any]:
         if not reason:
             programs[COMPILED] = load_compiled(partial / COMPILED)
         differences = {name: _checked(name, one, model) for name, one in programs.items()}
-        shutil.copyfile(folder / ENCODER, partial / ENCODER)
+        for name in (ENCODER,) if model.calibration is None else (ENCODER, CALIBRATION):
+            shutil.copyfile(folder / name, partial / name)
         description = _describe(model) | {"largest_difference": differences, "not_compiled": reason or None}
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
     return description
@@ -137,6 +139,7 @@ def _describe(model: Model) -> dict[str, Any]:
         "outputs": list(model.schema.output_names),
         "tasks": {task.name: task.kind for task in tasks},
         "scenarios": list(encoder.scenarios),
+        "calibration": None if model.calibration is None else CALIBRATION,
     }
 
 

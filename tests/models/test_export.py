@@ -31,7 +31,8 @@ from models.inference.exported import (
     random_rows,
     write_export,
 )
-from models.model_folder import ENCODER, NETWORKS, build_network, read_model, write_model
+from models.model_folder import CALIBRATION, ENCODER, NETWORKS, build_network, read_model, write_model
+from models.networks.calibration import Calibration
 from models.training.configuration import arguments_of
 from tests.support import world
 
@@ -79,7 +80,7 @@ def exported(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def write_folder(root: Path, name: str, seed: int = 0) -> Path:
+def write_folder(root: Path, name: str, seed: int = 0, calibration: Calibration | None = None) -> Path:
     """A model folder of the network called `name`, of the project's sizes, for the events of the tiny world."""
     pq.write_table(pa.Table.from_pandas(world.tables()["events"]), root / "train.parquet")
     encoder = fit_encoder(SCHEMA, inputs(SCHEMA, ()), root / "train.parquet", 1)
@@ -90,7 +91,7 @@ def write_folder(root: Path, name: str, seed: int = 0) -> Path:
     arguments = arguments_of(name, encoder.layout, SCHEMA.tasks, params.load().train)
     network = random_network(name, arguments, seed)
     files = {part: root / f"{part}.json" for part in ("schema", "views", "encoder", "reference")}
-    written = {"summary": {}, "curves": [], "profile": {}, **files}
+    written = {"summary": {}, "curves": [], "profile": {}, "calibration": calibration, **files}
     write_model(root / name, model_name=name, network=network, arguments=arguments, **written)
     return root / name
 
@@ -140,7 +141,21 @@ def test_the_description_names_inputs_and_outputs(folder: Path, exported: Path) 
     assert description["outputs"] == ["click", "order"]
     assert (description["model"], description["tag"]) == ("shared_bottom", read_model(folder).tag)
     assert description["largest_difference"][PROGRAM] <= 1e-5
-    assert description["not_compiled"] == "not asked for"
+    assert (description["not_compiled"], description["calibration"]) == ("not asked for", None)
+
+
+def test_the_maps_of_a_calibrated_model_are_beside_its_programs(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The programs give the network's logits, so whoever runs them needs calibration.json; export.json names it."""
+    maps = {"kind": "platt", "cells": {"feed/click": {"a": 2.0, "b": 1.0}}}
+    calibration = Calibration(maps, scenarios=SCHEMA.scenarios, outputs=SCHEMA.output_names)
+    calibrated = write_folder(tmp_path, "shared_bottom", calibration=calibration)
+    program = torch.export.load(exported / PROGRAM)
+    monkeypatch.setattr("models.inference.exported.export_network", lambda network, example: program)
+    description = write_export(calibrated, tmp_path / "export", compiled=False)
+    assert description["calibration"] == CALIBRATION
+    assert (tmp_path / "export" / CALIBRATION).read_bytes() == (calibrated / CALIBRATION).read_bytes()
 
 
 def test_a_program_that_differs_from_the_network_is_refused(
