@@ -5,9 +5,9 @@ clients without a limit; the arbiter of `bentoml serve` waits for its workers fo
 open meanwhile: connections would be accepted by the kernel and reset at the end. So a worker that gets the signal
 
 1. refuses requests with 503 and ends connections by its answers, while those in flight are answered;
-2. lets the listening socket refuse connections, once every worker of the service stops (a single one that is
-   signalled leaves the socket to the others);
-3. passes the signal on to uvicorn, which ends the worker;
+2. accepts no more connections (the other workers do); the last one first accepts what waits in the listening socket,
+   and then lets it refuse connections;
+3. answers what comes in the connections that it has accepted, and passes the signal on to uvicorn, which ends it;
 4. is ended anyway after DEADLINE seconds.
 """
 
@@ -17,18 +17,30 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from uvicorn import Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.http.listening_socket import (
+    drop_new_connections,
+    has_waiting,
+    listening_socket,
+    refuse_connections,
+    take_new_connections,
+)
 from serving.http.routes import RankingApi
 
-ARRIVE = 0.3  # seconds in which what was sent before the signal arrives
-ANSWER = 6.0  # seconds for the requests in flight; a queued one waits at most `serve.limits.seconds`
-DEADLINE = 9.0  # seconds after the signal
-NAME = "hinet-stopping"  # of a worker's main thread, at most 15 characters: how workers see each other
+ARRIVE = 0.3  # seconds in which what was sent before the signal arrives, and connections that have begun complete
+ANSWER = 6.0  # seconds after the signal for the requests in flight; a queued one waits at most `serve.limits.seconds`
+ACCEPT = 7.0  # for the connections that wait in the listening socket
+REQUEST = 8.0  # for the requests of connections in which none has come yet
+DEADLINE = 9.0
+CHECK = 0.02  # seconds between two looks at one of these
+ANSWERED, CLOSED, ENDED = "hinet-answered", "hinet-closed", ""  # how workers see each other; at most 15 characters
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,6 +64,9 @@ class GracefulStop:
             if callable(handler) and handler is not signal.default_int_handler:
                 self._handlers[number] = handler
                 signal.signal(number, self._begin)
+        with listening_socket() as listening:
+            if listening is not None:
+                take_new_connections(listening)
 
     def _begin(self, number: int, _: FrameType | None) -> None:
         """Begin the stop; a further signal, such as the arbiter's after Ctrl-C, changes nothing."""
@@ -61,39 +76,64 @@ class GracefulStop:
             self._task = asyncio.get_running_loop().create_task(self._stop(number))
 
     async def _stop(self, number: int) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + ANSWER
+        handler, began = self._handlers[number], asyncio.get_running_loop().time()
         await asyncio.sleep(ARRIVE)
-        while self.api.in_flight and loop.time() < until:
-            await asyncio.sleep(0.02)
-        if _last_worker_stops():
-            refuse_connections()
-            await asyncio.sleep(ARRIVE)  # for the requests of connections that were accepted just before
-        self._handlers[number](number, None)
+        await _wait_while(lambda: self.api.in_flight > 0, began + ANSWER)
+        server = _server_of(handler)
+        with listening_socket() as listening:
+            await _end_listening(listening, server, began + ACCEPT)
+        await asyncio.sleep(ARRIVE)
+        await _wait_while(lambda: _awaits_request(server), began + REQUEST)
+        handler(number, None)
 
 
-def refuse_connections() -> None:
-    """Let the listening socket of this worker refuse connections, in every process that holds it.
+async def _end_listening(listening: socket.socket | None, server: Server | None, until: float) -> None:
+    """Accept no more in this worker; the last one accepts what waits, then lets the socket refuse connections."""
+    _show(ANSWERED)
+    if listening is not None and _every_worker(ANSWERED, CLOSED):
+        drop_new_connections(listening)
+        await asyncio.sleep(ARRIVE)
+        await _wait_while(lambda: has_waiting(listening), until)
+    for accepting in getattr(server, "servers", ()):
+        accepting.close()
+    _show(CLOSED)
+    if listening is not None and _every_worker(CLOSED):
+        refuse_connections(listening)
 
-    A worker that the arbiter starts later listens on it again.
-    """
-    arguments = dict(zip(sys.argv, sys.argv[1:], strict=False))
-    with contextlib.suppress(KeyError, ValueError, OSError):
-        listening = socket.socket(fileno=os.dup(int(arguments["--fd"])))
-        with contextlib.closing(listening):
-            listening.shutdown(socket.SHUT_RDWR)
+
+def _server_of(handler: Handler) -> Server | None:
+    """The server whose method a handler is."""
+    server = getattr(handler, "__self__", None)
+    return server if isinstance(server, Server) else None
 
 
-def _last_worker_stops() -> bool:
-    """Whether every worker of this service has begun to stop, this one included; True where that is not known."""
+def _awaits_request(server: Server | None) -> bool:
+    """Whether the server has a connection in which no request has come yet."""
+    connections = server.server_state.connections if server else ()
+    return any(isinstance(one, HttpToolsProtocol) and one.cycle is None for one in connections)
+
+
+async def _wait_while(condition: Callable[[], bool], until: float) -> None:
+    """Wait as long as `condition` holds, but not longer than until this time of the loop."""
+    loop = asyncio.get_running_loop()
+    while condition() and loop.time() < until:
+        await asyncio.sleep(CHECK)
+
+
+def _show(name: str) -> None:
+    """Let the other workers see how far this one is."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="utf-8")
+
+
+def _every_worker(*names: str) -> bool:
+    """Whether every worker of this service shows one of these names or has ended; True where that is not known."""
     try:
-        Path("/proc/self/comm").write_text(NAME, encoding="utf-8")
         parent = Path(f"/proc/{os.getppid()}/task")
         children = {pid for task in parent.iterdir() for pid in (task / "children").read_text().split()}
-        names = [_name(pid) for pid in children if _is_worker(pid)]
+        return all(_name(pid) in {*names, ENDED} for pid in children if _is_worker(pid))
     except OSError:
         return True
-    return all(name == NAME for name in names)
 
 
 def _is_worker(pid: str) -> bool:
@@ -105,7 +145,7 @@ def _is_worker(pid: str) -> bool:
 def _name(pid: str) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-    return NAME  # it has ended
+    return ENDED
 
 
 def _end_after(seconds: float) -> None:

@@ -18,6 +18,15 @@ def bentoml_serve(
     arguments: Sequence[Path | str], folder: Path, home: Path, **environment: Any
 ) -> Iterator[httpx.Client]:
     """A client of `bentoml serve arguments`, started in `folder` with the BENTOML_HOME `home`."""
+    with bentoml_process(arguments, folder, home, **environment) as (client, _):
+        yield client
+
+
+@contextlib.contextmanager
+def bentoml_process(
+    arguments: Sequence[Path | str], folder: Path, home: Path, **environment: Any
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """The client of `bentoml_serve`, and the process that watches the workers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -26,7 +35,7 @@ def bentoml_serve(
     server = subprocess.Popen(command, cwd=folder, env=os.environ | changes, start_new_session=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield client
+            yield client, server
     finally:
         server.terminate()
         server.wait(timeout=30)
