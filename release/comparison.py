@@ -61,7 +61,7 @@ def compare(
         calibration=labelled.calibration(
             accuracy.probabilities_of(logits, schema.tasks, challenger.encoder.targets), confidence
         ),
-        same=champion is not None and champion.tag == challenger.tag,
+        same=champion is not None and champion.weights_sha256 == challenger.weights_sha256,
     )
 
 
