@@ -46,6 +46,15 @@ def page(workspace: Path) -> Path:
     return workspace
 
 
+@pytest.fixture
+def log(workspace: Path) -> Path:
+    """A workspace with a pipeline of one stage."""
+    write_repository(workspace, log={"cmd": "cat raw > log", "deps": ["raw"], "outs": ["log"]})
+    (workspace / "raw").write_text("words\n")
+    write_params(workspace, None)
+    return workspace
+
+
 def test_a_date_is_done_once(server: None, page: Path) -> None:
     """The second run and an older date are skipped; `again` runs DVC once more."""
     assert run().message == "2 ran"
@@ -56,7 +65,7 @@ def test_a_date_is_done_once(server: None, page: Path) -> None:
     assert set(newest_table()) == {"log", "page"}
 
 
-def test_the_day_is_that_of_the_schedule(server: None, page: Path) -> None:
+def test_the_day_is_that_of_the_schedule(server: None, log: Path) -> None:
     """Without a date, it is the day that the run was planned for."""
     run(None)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -84,12 +93,12 @@ def promotion(passed: bool) -> Stub:
 @pytest.mark.parametrize(
     ("passed", "name", "message"),
     [
-        (True, "Completed", "2 ran; abc is the champion"),
-        (False, "Rejected", "2 ran; abc is not released: mean: +0.0100"),
+        (True, "Completed", "1 ran; abc is the champion"),
+        (False, "Rejected", "1 ran; abc is not released: mean: +0.0100"),
     ],
 )
 def test_the_new_model_challenges_the_champion(
-    server: None, page: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, name: str, message: str
+    server: None, log: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, name: str, message: str
 ) -> None:
     """After the stages; a rejected challenger is no failure, and the date is done."""
     commands: list[list[str]] = []
@@ -102,7 +111,7 @@ def test_the_new_model_challenges_the_champion(
 
 
 def test_the_store_in_use_is_refreshed_before_the_challenge(
-    server: None, page: Path, monkeypatch: pytest.MonkeyPatch
+    server: None, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The challenge checks the store that services read, as of the timestamp that it is materialized up to."""
     commands: list[list[str]] = []
@@ -113,7 +122,7 @@ def test_the_store_in_use_is_refreshed_before_the_challenge(
     SERVING_STORE.touch()
     stubs = (Stub(documents=documents), promotion(True))
     monkeypatch.setattr(python_module, "run_reported", stub_modules(*stubs, commands=commands))
-    assert run(release=True).message == "2 ran; abc is the champion"
+    assert run(release=True).message == "1 ran; abc is the champion"
     refresh, challenge = commands
     assert refresh[2] == "features.refresh"
     assert refresh[refresh.index("--as-of") + 1] == "2026-01-17T00:00:00"
@@ -121,7 +130,7 @@ def test_the_store_in_use_is_refreshed_before_the_challenge(
     assert challenge[challenge.index("--as-of") + 1] == as_of
 
 
-def test_a_challenge_that_fails_leaves_the_date_open(server: None, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_challenge_that_fails_leaves_the_date_open(server: None, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error of the promotion is the message of the run, which may be run again."""
     error = "artifacts/bento: expected what the pipeline makes"
     failing = Stub(status=FAILED, error=error)
@@ -129,7 +138,7 @@ def test_a_challenge_that_fails_leaves_the_date_open(server: None, page: Path, m
     state = run(release=True)
     assert state.is_failed()
     assert str(state.message).startswith(f"release.promote stopped: {error}\nlook closer: python -m release.promote")
-    assert run().message == "2 cached"
+    assert run().message == "1 cached"
 
 
 def messages(state: State, seconds: float = 20) -> list[str | None]:
@@ -171,13 +180,13 @@ def hold() -> subprocess.Popen[bytes]:
     return holder
 
 
-def test_two_at_once_wait_for_each_other(server: None, page: Path) -> None:
+def test_two_at_once_wait_for_each_other(server: None, log: Path) -> None:
     """Both start with the same date; one runs, the other one waits, and is skipped."""
 
     async def both() -> list[State]:
         return list(await asyncio.gather(*(pipeline(as_of=DAY, release=False, return_state=True) for _ in range(2))))
 
-    assert sorted(state.message or "" for state in asyncio.run(both())) == ["2 ran", "2026-01-17 is done"]
+    assert sorted(state.message or "" for state in asyncio.run(both())) == ["1 ran", "2026-01-17 is done"]
 
 
 def test_a_killed_holder_releases_the_workspace(workspace: Path) -> None:

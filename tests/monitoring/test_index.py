@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.dvc_lock import LOCK
@@ -14,6 +14,7 @@ from common.files import md5_of
 from common.yaml_file import dump_yaml
 from monitoring.index import index
 from monitoring.report.reports_index import entries
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.unit
 
@@ -192,6 +193,7 @@ def leave(root: Path, content: bytes) -> Path:
     return root / "reports"
 
 
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=60) | st.sampled_from([b"null", b"[]", b"{}", b'{"passed": true', b'{"verdict": "ok"']))
 def test_half_a_report_is_missing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """Whatever a killed process left: the page is written, without a verdict of it."""
@@ -199,6 +201,7 @@ def test_half_a_report_is_missing(tmp_path_factory: pytest.TempPathFactory, cont
     assert text.count(">missing<") >= 6
 
 
+@settings(max_examples=examples(100))
 @given(st.dictionaries(NAMES, ANYTHING, max_size=5))
 def test_a_report_of_another_shape_is_missing(
     tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]

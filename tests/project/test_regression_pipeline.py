@@ -27,6 +27,7 @@ from serving.http.response import ranking_json
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult
 from tests.support import tiny_project, watch_log
+from tests.support.stages import no_data_docs
 
 pytestmark = pytest.mark.integration
 WATCH = "watch_seconds"
@@ -34,8 +35,9 @@ WATCH = "watch_seconds"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every stage but `package` on 3,000 impressions."""
-    return watch_log.build(tmp_path_factory.mktemp("videos"), watch_log.events())
+    """Every stage but `package` on 3,000 impressions, without Data Docs."""
+    with no_data_docs():
+        return watch_log.build(tmp_path_factory.mktemp("videos"), watch_log.events())
 
 
 def report_of(folder: Path, name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from serving.ranking.request import RankRequest, request_type
 from serving.ranking.request_values import text_limit
 from serving.ranking.scorer import CACHED
 from tests.support import tiny_project, vector_log
+from tests.support.stages import no_data_docs
 from tests.support.tiny_project import MODEL, ONLINE
 
 pytestmark = pytest.mark.integration
@@ -33,8 +34,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every stage on 3,000 impressions."""
-    return vector_log.build(tmp_path_factory.mktemp("pictures") / "root")
+    """Every stage on 3,000 impressions, without Data Docs."""
+    with no_data_docs():
+        return vector_log.build(tmp_path_factory.mktemp("pictures") / "root")
 
 
 @pytest.fixture(scope="module")

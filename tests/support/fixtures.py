@@ -29,7 +29,7 @@ def server() -> Iterator[None]:
     """A temporary Prefect server for the session; what flows leave there can be read back through its API."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         yield
 
 
@@ -55,8 +55,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quality gates write no pages: Data Docs have separate tests, and take longer than all the rest."""
-    from features.quality import gate
+def without_data_docs() -> Iterator[None]:
+    """Quality gates write no pages."""
+    from tests.support.stages import no_data_docs
 
-    monkeypatch.setattr(gate.datadocs, "build", lambda *values, **named: None)
+    with no_data_docs():
+        yield

@@ -1,7 +1,10 @@
 """The stages of dvc.yaml that make a trained model of a raw log, run in this process."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from features.aggregate import aggregate
 from features.encode import encode
@@ -11,6 +14,7 @@ from features.inspect_tensors import inspect_tensors
 from features.inspect_training import inspect_training
 from features.join import join
 from features.materialize import materialize
+from features.quality import gate
 from features.summarize import summarize
 from features.validate import validate
 from models.evaluate import evaluate
@@ -20,6 +24,14 @@ from tests.support.tiny_project import MODEL, ONLINE
 DATA, SCHEMA, FEATURES = Path("data"), Path("data/schema.json"), Path("data/features")
 VALIDATED, TRAINING, TENSORS = DATA / "validated", DATA / "training", DATA / "tensors"
 VIEWS, ENCODER, REFERENCE = FEATURES / "views.json", Path("artifacts/encoder.json"), Path("artifacts/reference.json")
+
+
+@contextlib.contextmanager
+def no_data_docs() -> Iterator[None]:
+    """Quality gates write no pages: Data Docs have separate tests, and take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate.datadocs, "build", lambda *values, **named: None)
+        yield
 
 
 def run_stages(root: Path) -> None:

@@ -88,7 +88,7 @@ def test_one_file_of_another_type_among_many_is_reported(tmp_path):
 
 def test_ids_are_unique_across_batches(tmp_path):
     """Two rows with one event id are found although they are in different batches; both go to quarantine."""
-    tables = rich_tables()
+    tables = rich_tables(rows=120)
     ids = tables["events"]["event_id"].to_pylist()
     ids[-1] = ids[0]
     tables["events"] = tables["events"].set_column(0, "event_id", pa.array(ids))

@@ -17,10 +17,11 @@ methods = [method for method in vars(feast.Entity).values() if hasattr(method, "
 names = {name for method in methods for name in method.__code__.co_names}
 print(any(name.startswith("check_") for name in names))
 """
-USERS = ("features.store.definitions", "features.store.point_in_time", "serving.ranking.loaded_model", "release.parity")
+USERS = ("features.store.definitions", "release.parity")
+OTHERS = ("features.store.point_in_time", "serving.ranking.loaded_model")
 
 
-@pytest.mark.parametrize("module", USERS)
+@pytest.mark.parametrize("module", [*USERS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_feast_is_not_instrumented(module: str) -> None:
     """Its methods have no checks of their arguments; imported first, they have."""
     assert instrumented(module) == "False"

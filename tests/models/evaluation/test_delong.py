@@ -55,6 +55,7 @@ def test_the_interval_of_one_model_is_that_of_the_metrics() -> None:
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
+@pytest.mark.slow
 def test_the_variance_is_that_of_a_bootstrap() -> None:
     """Drawing the rows again 400 times gives the same spread, within a fifth; unpaired it is far wider."""
     random = np.random.default_rng(3)
@@ -66,6 +67,7 @@ def test_the_variance_is_that_of_a_bootstrap() -> None:
     assert (estimate.influence**2).sum() < 0.7 * apart
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     """Over 300 small samples, 90 % intervals hold the difference of a large sample 86 to 94 times of 100."""
     random = np.random.default_rng(4)

@@ -100,7 +100,7 @@ def test_writes_within_an_epoch_are_seconds_apart(tmp_path: Path, monkeypatch: p
     assert sorted(set(counts)) == [0, 25, 50]
 
 
-@pytest.mark.parametrize("stop", [1, 13, 26, 51])
+@pytest.mark.parametrize("stop", [13, 51, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 26))])
 def test_a_run_that_resumes_writes_the_same_bytes(tmp_path: Path, stop: int) -> None:
     """Stopped at any point and run again from its checkpoint, the log is that of a run without a stop."""
     followed(tmp_path / "whole")

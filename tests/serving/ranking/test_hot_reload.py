@@ -111,8 +111,9 @@ def order_and_scores(result: RankingResult) -> tuple[Any, ...]:
     return *result.items, *result.scores.tolist()
 
 
-def test_no_answer_mixes_two_models_or_snapshots(files: Files, reloader: Reloader) -> None:
-    """While both are replaced twenty times, each answer of four threads is that of the model and snapshot it names."""
+@pytest.mark.parametrize("turns", [8, pytest.param(20, marks=pytest.mark.slow)])
+def test_no_answer_mixes_two_models_or_snapshots(files: Files, reloader: Reloader, turns: int) -> None:
+    """While both are replaced many times, each answer of four threads is that of the model and snapshot it names."""
     ranker = reloader.ranker
     requests = requests_for(ranker)
     expected: dict[tuple[int, Source], tuple[Any, ...]] = {}
@@ -133,7 +134,7 @@ def test_no_answer_mixes_two_models_or_snapshots(files: Files, reloader: Reloade
 
     threads = [threading.Thread(target=send) for _ in range(4)]
     [thread.start() for thread in threads]
-    for turn in range(20):
+    for turn in range(turns):
         files.use_model("ab"[turn % 2])
         files.use_snapshot((EARLIER, LATER)[turn // 2 % 2])
         assert reloader.check()
