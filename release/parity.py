@@ -189,7 +189,8 @@ def compare_probabilities(offline: NDArray[np.float64], online: NDArray[np.float
     differing = int((~np.isclose(served, predicted, rtol=TOLERANCE, atol=TOLERANCE)).any(axis=1).sum())
     text = f"the service answers {len(predicted):,} rows with the model's predictions"
     largest = np.abs(predicted - served).max() if differing else 0.0
-    reason = f": {differing} rows differ, by up to {largest:.3g} of a logit" if differing else ""
+    unit = "a logit, or of a standard deviation" if model.encoder.targets else "a logit"
+    reason = f": {differing} rows differ, by up to {largest:.3g} of {unit}" if differing else ""
     return Rule(name="answers", passed=not differing and len(predicted) > 0, sentence=text + reason)
 
 

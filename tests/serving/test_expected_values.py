@@ -2,23 +2,31 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bentoml
 import numpy as np
 import pytest
 from bentoml.exceptions import BentoMLException
 
+from common.errors import ParameterError
+from common.yaml_file import dump_yaml, read_yaml
 from serving import service
 from serving.http.descriptors import RANKING
 from serving.http.middleware import ApiMiddleware
+from serving.package import package
 from serving.ranking.request import request_type
 from serving.ranking.scorer import CACHED
 from serving.shadow.protocol import encode_line
 from serving.telemetry.impression_log import ImpressionLog
 from tests.support import tiny_project, watched_world
 from tests.support.impressions import open_log, rows_in
+from tests.support.project_clone import clone, environment
+from tests.support.service_process import bentoml_serve, complete_answer, wait_until_ready
 from tests.support.serving import problem_of
 from tests.support.shadow import worker_on
 from tests.support.watched_world import IMAGE, LENGTH, QUERY, TASTE, WATCH
@@ -187,3 +195,32 @@ def test_a_shadow_model_is_compared_by_seconds_too(built: Path, tmp_path: Path) 
     for item, seconds in zip(result.items, result.probabilities[WATCH], strict=True):
         assert rows[item][f"score_{WATCH}"] == pytest.approx(seconds)
         assert rows[item][f"shadow_score_{WATCH}"] == pytest.approx(seconds, rel=1e-6)
+
+
+def test_a_bento_needs_the_weight_of_the_number(built: Path, tmp_path: Path) -> None:
+    """It has the parameters of the project: without a weight of the watch time no service would start with them."""
+    stores = {"online": built / tiny_project.ONLINE, "store": tmp_path / "home"}
+    with pytest.raises(ParameterError, match=f"serve.objective has no weight for {WATCH}"):
+        package(model=built / tiny_project.MODEL, out=tmp_path / "bento", **stores)
+    assert not (tmp_path / "bento").exists()
+
+
+@pytest.mark.slow
+def test_a_bento_is_packed_served_and_called(built: Path, tmp_path: Path) -> None:
+    """`python -m serving.package`, `bentoml serve` and BentoML's client, as their user types them."""
+    code = clone(tmp_path / "code")
+    plain = read_yaml(code / "params.yaml")
+    plain["serve"]["objective"] = watched_world.OBJECTIVE
+    (code / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
+    command = [sys.executable, "-m", "serving.package", "--model", built / tiny_project.MODEL]
+    command += ["--online", built / tiny_project.ONLINE, "--out", tmp_path / "bento", "--store", tmp_path / "home"]
+    subprocess.run(command, cwd=code, env=environment(), check=True)
+    with bentoml_serve([tmp_path / "bento"], tmp_path, tmp_path / "other") as http:
+        wait_until_ready(http)
+        expected = complete_answer(http, BODY).json()
+        with bentoml.SyncHTTPClient(str(http.base_url).rstrip("/")) as hinet:
+            assert hinet.rank(**BODY) == expected
+            assert hinet.rank_batch([BODY, BODY | {"overrides": OVERRIDES, "explain": True}])[0] == expected
+            with pytest.raises(BentoMLException, match=QUERY):
+                hinet.rank(**BODY | {"context": {QUERY: [1.0]}})
+    assert max(expected["expected"][WATCH]) > 1

@@ -61,6 +61,7 @@ def build(root: Path, log: pd.DataFrame) -> Path:
         "train__patience": 8,
         "train__batch_size": 128,
         "train__learning_rate": 0.01,
+        "release__sample": 20,
     }
     world.write_params(
         root, dataset__name="declared", dataset__path="dataset.yaml", serve__objective=objective, **changes
