@@ -74,7 +74,8 @@ class ScenarioUnits(nn.Module):
         """Rows [B, inputs] and their scenarios [B] -> shared and specific [B, outputs]; one wide product of x."""
         low, (scenarios, outputs, rank) = self.specific, self.specific.up.shape
         weight = torch.cat([self.shared.weight[0], low.down.flatten(0, 1)])  # [outputs + M * r, inputs]
-        shared, ranks = stacked_linear(x, weight.unsqueeze(0), None)[0].split([outputs, scenarios * rank], dim=1)
+        both = stacked_linear(x, weight.unsqueeze(0), None)[0]  # [B, outputs + M * r]
+        shared, ranks = torch.split(both, [outputs, scenarios * rank], dim=1)
         own = torch.arange(scenarios, device=x.device) == scenario.unsqueeze(1)  # [B, M]
         ranks = ranks * own.repeat_interleave(rank, dim=1, output_size=scenarios * rank)  # [B, M * r]
         specific = ranks @ low.up.transpose(1, 2).flatten(0, 1)  # [B, outputs]
@@ -189,5 +190,5 @@ class AutoIFS(nn.Module):
         pruned = self.selection(x).unflatten(2, (2, 2)).permute(0, 2, 3, 1).unsqueeze(4)  # [T, 2, 2, B, 1]
         flows = torch.stack([shared.expand_as(specific), specific], dim=2)[:, 1:]  # [T, 2, 2, B, c]
         logits = (shared + specific)[:, 0] - (pruned * flows).sum(dim=(1, 2))  # [T, B, c]
-        by_output = logits.transpose(1, 2).flatten(0, 1)  # [T * c, B]
+        by_output: Tensor = logits.transpose(1, 2).flatten(0, 1)  # [T * c, B]
         return (by_output if self.kept is None else by_output.index_select(0, self.kept)).t()  # [B, O]
