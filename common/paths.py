@@ -13,6 +13,8 @@ CONSTRAINTS = Path("constraints.txt")
 
 DATA = Path("data")
 ARCHIVES = DATA / "archives"
+WARM_START = DATA / "warm_start"  # holds no model: a training that begins here has new weights
+FROM_NOTHING = "from_nothing"  # the file of a folder that stands for no model
 SCHEMA = DATA / "schema.json"
 INGESTED = DATA / "ingested"
 TRUTH = DATA / "truth"
@@ -40,6 +42,7 @@ SERVING_STORE = ARTIFACTS / "serving" / "online.db"  # kept up to date by the fl
 RELEASES = ARTIFACTS / "releases"
 CHAMPION = RELEASES / "champion"  # a link to the release in use
 CHAMPION_MODEL = CHAMPION / "model"
+NIGHTLY_START = ARTIFACTS / "warm_start"  # where a flow copies the champion, for a training that begins in it
 FLOWS = ARTIFACTS / "flows"  # what the flows remember, and their lock
 
 REPORTS = Path("reports")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 from pydantic import Field
 
-from common.params_section import Positive, Section, Seed, Share, Units
+from common.params_section import Days, FilePath, Positive, Section, Seed, Share, Units
 
 
 class HiNetUnits(Section):
@@ -123,6 +123,11 @@ class Train(Section):
     task_weights: dict[str, Annotated[float, Field(ge=0)]]
     device: Literal["auto", "cpu", "cuda"]
     calibration: Literal["none", "platt", "isotonic"] = "none"
+    warm_start: FilePath
+    warm_start_columns: Literal["refuse", "map"]
+    warm_epochs: Positive
+    window_days: Days | None
+    half_life_days: Annotated[float, Field(gt=0)] | None
     hinet: HiNetUnits
     shared_bottom: SharedBottomUnits
     mlp_per_scenario: PerceptronUnits

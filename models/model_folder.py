@@ -177,6 +177,12 @@ def _calibration(folder: Path, schema: Schema) -> Calibration:
         raise ModelError(f"{path} is no calibration of this model ({error}): train again") from error
 
 
+def read_arguments(folder: Path) -> dict[str, Any]:
+    """The plain arguments that the network of the model in `folder` was built from; raises ModelError without them."""
+    arguments: dict[str, Any] = _description(folder)["arguments"]
+    return arguments
+
+
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / MODEL
     if not path.is_file():

@@ -37,7 +37,7 @@ def details(root: Path) -> str:
 
 def described(stage: Mapping[str, Any]) -> str:
     """The description of a stage; a repeated stage says so in general."""
-    return str(stage["desc"]).replace("${item}", "a model")
+    return str(stage["desc"]).replace("${key}", "a model")
 
 
 def _details(name: str, stage: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A whole training run: encoded rows on disk to a model folder, with a checkpoint in between."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common import stage
+from common.errors import ParameterError
 from common.train_params import Train
 from features.encoding.encoder import Encoder
 from features.encoding.target_scale import TargetScale
@@ -27,6 +28,9 @@ from models.training.device import flush_denormals, make_deterministic, resolve_
 from models.training.distributed import Group
 from models.training.loop import FitResult, Observer, fit
 from models.training.loss import LossTerms
+from models.training.row_age import age_rows, reads_age
+from models.training.start_columns import Start
+from models.training.warm_start import check_unseen, first_day, start_from, start_key
 
 
 def train_model(
@@ -37,6 +41,8 @@ def train_model(
     *,
     checkpoints: Path | None,
     settings: Train,
+    training: Path | None = None,
+    start: Path | None = None,
     observe: Observer | None = None,
 ) -> None:
     """Train the network called `model` as one process of its group; the main process writes the model folder `out`.
@@ -48,21 +54,27 @@ def train_model(
         out: the model folder.
         checkpoints: folder of the checkpoints; None: none are written.
         settings: params.train.
+        training: folder of the rows before they were encoded; required with `start`, and where their age counts.
+        start: the model folder in which the training begins; None: new weights.
         observe: what follows the run, in the main process.
     """
     schema, encoder = read_schema(copied["schema"]), Encoder.read(copied["encoder"])
     arguments = arguments_of(model, encoder.layout, schema.tasks, settings)
     check_calibration(settings.calibration, schema)
+    settings = settings if start is None else settings.model_copy(update={"epochs": settings.warm_epochs})
     with flush_denormals(), distributed.process_group(resolve_device(settings.device)) as group:
         torch.set_num_threads(max(1, stage.threads() // distributed.local_processes()))
         make_deterministic(settings.seed)
         network = build_network(model, arguments)
+        today = Start(model, arguments, schema, encoder, settings.warm_start_columns)
+        started = _start(network, start, today, training)
         facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint(), "processes": group.size}
-        facts |= {"targets": encoder.targets} if encoder.targets else {}
-        checkpoint = _checkpoint(checkpoints / model, network, facts, tensors, settings) if checkpoints else None
+        facts |= start_key(start) | ({"targets": encoder.targets} if encoder.targets else {})
+        files = _row_files(tensors, training, settings)
+        checkpoint = _checkpoint(checkpoints / model, network, facts, files, settings) if checkpoints else None
         result = _fit(
             network,
-            tensors,
+            _rows(tensors, training, schema, settings),
             schema,
             settings,
             checkpoint=checkpoint,
@@ -73,22 +85,50 @@ def train_model(
         if not group.is_main:
             return
         valid = open_tensors(tensors / "valid")
-        calibration, logits = _calibrate(settings.calibration, network.cpu(), valid, schema)
-        write_model(
-            out,
-            model_name=model,
-            network=network,
-            arguments=arguments,
-            summary=summary_of(network, result, settings.seed, calibration),
-            curves=curves_of(result, schema),
-            profile=measure_profile(network, valid, encoder, schema, logits=logits),
-            calibration=calibration,
-            **copied,
-        )
+        _write(out, network, result, today, settings, copied=copied, valid=valid, more=started)
         if checkpoint is not None:
             checkpoint.remove()
-    best, mean = result.best, mean_title(schema.tasks)
-    print(f"{model}: epoch {best.number} is best, validation {mean} {best.valid_mean:.4f}", flush=True)
+    _print_best(model, result, schema)
+
+
+def _start(network: nn.Module, folder: Path | None, today: Start, training: Path | None) -> dict[str, Any]:
+    """Give the network the weights of the model in `folder`, if there is one; what the summary says of it."""
+    if folder is None:
+        return {}
+    if training is None:
+        raise ParameterError(
+            f"--warm-start {folder} needs --training, the folder of valid.parquet: expected validation rows that the "
+            "model has not learned from"
+        )
+    mapped = start_from(network, folder, today)
+    check_unseen(folder, first_day(training / "valid.parquet", today.schema))
+    return {"warm_start": mapped}
+
+
+def _write(
+    out: Path,
+    network: nn.Module,
+    result: FitResult,
+    today: Start,
+    settings: Train,
+    *,
+    copied: Mapping[str, Path],
+    valid: Tensors,
+    more: Mapping[str, Any],
+) -> None:
+    """Write the model folder of the network that was trained; `more` is added to its summary."""
+    calibration, logits = _calibrate(settings.calibration, network.cpu(), valid, today.schema)
+    write_model(
+        out,
+        model_name=today.model,
+        network=network,
+        arguments=today.arguments,
+        summary={**summary_of(network, result, settings.seed, calibration), **more},
+        curves=curves_of(result, today.schema),
+        profile=measure_profile(network, valid, today.encoder, today.schema, logits=logits),
+        calibration=calibration,
+        **copied,
+    )
 
 
 def _calibrate(
@@ -102,7 +142,7 @@ def _calibrate(
 
 def _fit(
     network: nn.Module,
-    tensors: Path,
+    rows: tuple[Tensors, Tensors],
     schema: Schema,
     settings: Train,
     *,
@@ -114,8 +154,8 @@ def _fit(
     """Train the network on the encoded rows with the parameters of params.train.
 
     Args:
-        network: the new network.
-        tensors: folder of the encoded rows, in `train` and `valid`.
+        network: the network as it begins.
+        rows: the training and the validation rows.
         schema: the schema of the data set.
         settings: params.train.
         checkpoint: where the run saves its state and resumes from.
@@ -125,8 +165,7 @@ def _fit(
     """
     return fit(
         network,
-        open_tensors(tensors / "train"),
-        open_tensors(tensors / "valid"),
+        *rows,
         recipe_of(settings),
         scenarios=schema.scenarios,
         tasks=schema.tasks,
@@ -138,12 +177,28 @@ def _fit(
     )
 
 
-def _checkpoint(
-    folder: Path, network: nn.Module, facts: Mapping[str, Any], tensors: Path, settings: Train
-) -> Checkpoint:
-    """The checkpoint of the run with these facts, rows, parameters and code."""
-    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes", "calibration"})
-    device = resolve_device(settings.device).type
+def _print_best(model: str, result: FitResult, schema: Schema) -> None:
+    best, mean = result.best, mean_title(schema.tasks)
+    print(f"{model}: epoch {best.number} is best, validation {mean} {best.valid_mean:.4f}", flush=True)
+
+
+def _rows(tensors: Path, training: Path | None, schema: Schema, settings: Train) -> tuple[Tensors, Tensors]:
+    """The training rows, those whose age is asked for, and the validation rows."""
+    train = age_rows(open_tensors(tensors / "train"), training, schema.timestamp, settings)
+    return train, open_tensors(tensors / "valid")
+
+
+def _row_files(tensors: Path, training: Path | None, settings: Train) -> list[Path]:
+    """The files of the rows that a training with these parameters reads."""
     files = [path for split in ("train", "valid") for path in sorted((tensors / split).glob("*.npy"))]
+    return files + ([training / "train.parquet"] if training and reads_age(settings) else [])
+
+
+def _checkpoint(
+    folder: Path, network: nn.Module, facts: Mapping[str, Any], files: Iterable[Path], settings: Train
+) -> Checkpoint:
+    """The checkpoint of the run with these facts, files of rows, parameters and code."""
+    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes", "calibration", "warm_start"})
+    device = resolve_device(settings.device).type
     key = checkpoint_key({**facts, "parameters": parameters, "device": device}, files, code_of(network))
     return Checkpoint(folder, key, settings.checkpoint_seconds)

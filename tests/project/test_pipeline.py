@@ -97,7 +97,7 @@ def test_the_paths_of_the_graph_are_those_of_the_code() -> None:
     """Every path of data/, artifacts/ and reports/ that dvc.yaml names lies at or under one of common/paths.py."""
     known = [value for value in vars(paths).values() if isinstance(value, Path) and len(value.parts) > 1]
     named = {
-        Path(path.replace("${item}", "hinet"))
+        Path(path.replace("${key}", "hinet"))
         for stage in STAGES
         for key in ("deps", "outs", "metrics")
         for entry in declared(stage).get(key, [])
@@ -135,3 +135,16 @@ def test_new_data_put_the_first_stage_out_of_date() -> None:
     assert "${dataset.path}" in declared("ingest")["deps"]
     (ingest,) = (stage for stage in Repo(os.fspath(ROOT)).index.stages if stage.addressing == "ingest")
     assert Path(load(ROOT / "params.yaml").dataset.path) in [Path(dep.def_path) for dep in ingest.deps]
+
+
+def test_the_model_in_which_a_training_begins_is_a_dependency() -> None:
+    """The folder of train.warm_start, and no other, puts the packaged model out of date; the baseline has none."""
+    deps = {
+        stage.addressing: [Path(dep.def_path) for dep in stage.deps]
+        for stage in Repo(os.fspath(ROOT)).index.stages
+        if stage.addressing.startswith("train@")
+    }
+    assert Path(load(ROOT / "params.yaml").train.warm_start) in deps["train@hinet"]
+    assert "${train.warm_start}" in STAGES["train"]["foreach"].values()
+    assert paths.WARM_START in deps["train@shared_bottom"]
+    assert [path.name for path in (ROOT / paths.WARM_START).iterdir()] == ["from_nothing"]

@@ -20,7 +20,7 @@ from tests.support.training import encoded_world
 from tests.support.waiting import wait_until
 
 PAGE = ROOT / "docs" / "how-to" / "experiments-with-dvc.md"
-CODE = ("common", "features", "models", ".dvc", ".dvcignore", "params.yaml")
+CODE = ("common", "features", "models", ".dvc", ".dvcignore", "params.yaml", "data/warm_start")
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 128, "device": "cpu"}
 
 
@@ -157,6 +157,8 @@ def _write_world(folder: Path) -> None:
         files["schema"]: "data/schema.json",
         files["views"]: "data/features/views.json",
         files["tensors"]: "data/tensors",
+        files["training"] / "train.parquet": "data/training/train.parquet",
+        files["training"] / "valid.parquet": "data/training/valid.parquet",
         files["encoder"]: "artifacts/encoder.json",
         files["reference"]: "artifacts/reference.json",
     }

@@ -114,7 +114,8 @@ def train_settings(**changes: Any) -> Train:
 def encoded_world(folder: Path, rows: int) -> dict[str, Path]:
     """The arguments of the stage `train` for a tiny world with so many rows, two thirds of them training rows.
 
-    Writes schema.json, views.json, encoder.json, reference.json and tensors into `folder`.
+    Writes schema.json, views.json, encoder.json, reference.json, train.parquet, valid.parquet and tensors into
+    `folder`.
     """
     schema, events = world.schema(), world.tables(rows=rows)["events"]
     for name, part in (("train", events[: rows * 2 // 3]), ("valid", events[rows * 2 // 3 :])):
@@ -127,4 +128,4 @@ def encoded_world(folder: Path, rows: int) -> dict[str, Path]:
     (folder / "views.json").write_text(to_json(()))
     fit_reference(folder / "train.parquet", schema, encoder).write(folder / "reference.json")
     files = {name: folder / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
-    return {**files, "tensors": folder / "tensors"}
+    return {**files, "training": folder, "tensors": folder / "tensors"}
