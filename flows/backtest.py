@@ -38,6 +38,7 @@ async def backtest(
     first_day: datetime.date | None = None,
     retrain_every: Annotated[int, Field(ge=1, le=366)] = 1,
     on_act: bool = True,
+    full_fit_every: Annotated[int, Field(ge=1, le=366)] = 1,
     settings: dict[str, str] | None = None,
     out: Path = OUT,
     again: bool = False,
@@ -49,6 +50,8 @@ async def backtest(
         first_day: The first day that a model serves; None: the eighth day of the log.
         retrain_every: Days between two trainings.
         on_act: Train also on the day after a drift verdict of act.
+        full_fit_every: Days between two trainings with new weights, from the first day on; the others begin in the
+            champion.
         settings: Parameters by their dotted names, set in the copy of the project.
         out: Folder of the backtest.
         again: Begin anew, on the project as it is now.
@@ -57,6 +60,7 @@ async def backtest(
         "first_day": str(first_day),
         "retrain_every": retrain_every,
         "on_act": on_act,
+        "full_fit_every": full_fit_every,
         "settings": settings or {},
     }
     try:
@@ -79,6 +83,7 @@ def main() -> int:
     parser.add_argument("--first-day", type=date, help="that a model serves (the eighth of the log)")
     parser.add_argument("--retrain-every", type=int, default=1, help="days (1)")
     parser.add_argument("--schedule-only", dest="on_act", action="store_false", help="no training because of a verdict")
+    parser.add_argument("--full-fit-every", type=int, default=1, help="days; other trainings begin in the champion (1)")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a parameter")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the backtest ({OUT})")
     parser.add_argument("--again", action="store_true", help="begin anew, on the project as it is now")

@@ -20,7 +20,7 @@ from common import params
 from common.errors import PipelineError
 from common.exit_status import NO_VERDICT
 from common.files import replacing_folder, write_text
-from common.paths import CHAMPION, CHAMPION_MODEL, FEATURES, PARAMS, SCHEMA, SERVING_STORE, VALIDATED
+from common.paths import CHAMPION, CHAMPION_MODEL, FEATURES, NIGHTLY_START, PARAMS, SCHEMA, SERVING_STORE, VALIDATED
 from flows.process.document import Document, run_for_document
 from flows.process.python_module import CommandError
 from flows.stages.run import failure_of, run_stages
@@ -28,6 +28,7 @@ from flows.tasks.drift_report import OUT as DRIFT
 from flows.tasks.drift_report import report_drift
 from flows.tasks.online_store import refresh, store_options
 from flows.tasks.promotion import Verdict, challenge, sentence
+from flows.tasks.training_start import write_start
 from flows.workspace.project_copy import copy_project, set_params
 
 Row = dict[str, Any]  # a finished day: a row of the table of monitoring.timeline
@@ -68,7 +69,7 @@ class Backtest:
             raise BacktestError(f"{out} holds another backtest, of {other}: --again to begin anew, or another --out")
         self.days.mkdir(parents=True, exist_ok=True)
         if not self.project.exists():
-            copy_project(self.project, arguments["settings"])
+            copy_project(self.project, {"train.warm_start": str(NIGHTLY_START), **arguments["settings"]})
         known.write_text(json.dumps(arguments, indent=1) + "\n")
 
     async def run(self, as_of: datetime.date | None, first_day: datetime.date | None) -> Timeline:
@@ -94,6 +95,8 @@ class Backtest:
         started, trigger = time.perf_counter(), self._training_trigger(number, previous)
         get_run_logger().info(f"{day}: {f'a model is trained ({trigger})' if trigger else 'no model is trained'}")
         set_params(PARAMS, {"dataset.until": str(day)})
+        if trigger:
+            write_start(full=number % self.arguments["full_fit_every"] == 0 or previous is None)
         await _build(None if trigger else FEATURES)
         delay = datetime.timedelta(minutes=params.load().aggregate.delay_minutes)
         as_of = datetime.datetime.combine(day, datetime.time(), datetime.UTC) + delay

@@ -15,7 +15,7 @@ from prefect import State
 
 from common import run_identity
 from common.exit_status import FAILED, NO_VERDICT, REJECTED, VERDICTS
-from common.paths import CHAMPION, SERVING_STORE
+from common.paths import CHAMPION, NIGHTLY_START, SERVING_STORE
 from common.yaml_file import read_yaml
 from flows.backtest import OUT, backtest
 from flows.process import python_module
@@ -164,9 +164,12 @@ def users_files() -> dict[str, bytes]:
 
 
 def test_every_day_is_served_by_the_champion_of_its_morning(modules: Modules) -> None:
-    """Training follows the schedule, every day has a drift report and a row; the user's own files do not change."""
+    """Training follows the schedule, every day has a drift report and a row; the user's own files do not change.
+
+    With a full fit every third day, the training of the third day begins in the champion.
+    """
     before = users_files()
-    state = run(retrain_every=2)
+    state = run(retrain_every=2, full_fit_every=3)
     assert state.is_completed(), state.message
     assert users_files() == before
     assert columns("day", "trained", "released", "model", "same") == [
@@ -179,6 +182,7 @@ def test_every_day_is_served_by_the_champion_of_its_morning(modules: Modules) ->
     assert modules.values("monitoring.drift", "--first-day") == [str(day) for day in DAYS[1:]]
     assert read_yaml(OUT / "project/data/features/params.yaml")["dataset"]["until"] == str(DAYS[3])
     assert (OUT / "project/runs").read_text().split() == ["trained", "trained"]
+    assert json.loads((OUT / "project" / NIGHTLY_START / "model.json").read_text()) == {"tag": "model1"}
     assert "on 1 of them a retrained model served: +0.1000 (+0.0700 to +0.1300) AUC" in str(state.message)
     assert f"| {DAYS[3]} | 100 | 0.7000 | 0.6000 |" in newest_artifact("backtest")
 

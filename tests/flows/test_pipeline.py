@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import State
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.process
 DAY = datetime.date(2026, 1, 17)
 
 
-def run(as_of: datetime.date | None = DAY, **chosen: bool) -> State:
+def run(as_of: datetime.date | None = DAY, **chosen: Any) -> State:
     """The final state of the pipeline in the current folder, as the server has it."""
     return asyncio.run(pipeline(as_of=as_of, **{"release": False} | chosen, return_state=True))
 
@@ -63,6 +64,14 @@ def test_a_date_is_done_once(server: None, page: Path) -> None:
     assert run(DAY - datetime.timedelta(days=1)).message == "a date newer than 2026-01-16 is done"
     assert run(again=True).message == "2 cached"
     assert set(newest_table()) == {"log", "page"}
+
+
+def test_a_training_that_begins_in_the_champion_needs_its_folder(server: None, log: Path) -> None:
+    """Without it the run fails before any stage, and says what to set; a day of a full fit needs none."""
+    state = run(full_fit_every=7)
+    assert state.is_failed()
+    assert "train.warm_start is data/warm_start: set it to artifacts/warm_start" in str(state.message)
+    assert run(DAY + datetime.timedelta(days=1), full_fit_every=7).message == "1 ran"  # a Sunday
 
 
 def test_the_day_is_that_of_the_schedule(server: None, log: Path) -> None:
