@@ -36,6 +36,7 @@ from features.schema import Schema, Task
 from models.model_folder import MODEL, NETWORKS, REFERENCE, Model, read_arguments, read_model
 from models.networks.feature_embedding import FeatureEmbedding
 from models.training.start_columns import Start, column_changes, map_columns
+from models.training.start_ids import count_ids, map_ids
 
 MOVED = 0.1  # standard deviations, or relative change of one, from which a scale is named
 
@@ -74,12 +75,12 @@ def start_from(network: nn.Module, folder: Path, today: Start) -> dict[str, Any]
         else:
             mapped = {name: weights for name, weights in old.items() if name not in embeddings}
         for name in embeddings:
-            mapped[name] = _map_ids(old[name], new[name], model.encoder, today.encoder)
+            mapped[name] = map_ids(old[name], new[name], model.encoder, today.encoder)
         _check_shapes(new, mapped, today.model)
         network.load_state_dict(mapped)
     return {
         "tag": model.tag,
-        "ids": _count_ids(model.encoder, today.encoder),
+        "ids": count_ids(model.encoder, today.encoder),
         "moved_scales": moved_scales(model.encoder, today.encoder),
         **({"columns": changes} if changes else {}),
     }
@@ -188,38 +189,6 @@ def _list_differences(what: str, old: Mapping[str, Any], new: Mapping[str, Any])
 
 def _embeddings(network: nn.Module) -> Iterator[tuple[str, FeatureEmbedding]]:
     return ((name, module) for name, module in network.named_modules() if isinstance(module, FeatureEmbedding))
-
-
-def _map_ids(old: Tensor, new: Tensor, before: Encoder, after: Encoder) -> Tensor:
-    """The embeddings [rows of all tables, E] of the new vocabularies; a table that is new keeps its initial rows."""
-    starts = dict(zip(before.vocabularies, _starts(before), strict=True))
-    parts = []
-    for (name, values), start in zip(after.vocabularies.items(), _starts(after), strict=True):
-        if name not in starts:
-            parts.append(new[start : start + 1 + len(values)])
-            continue
-        rows = {value: row for row, value in enumerate(before.vocabularies[name], start=1)}
-        index = torch.tensor([0, *(rows.get(value, 0) for value in values)])
-        parts.append(old[starts[name] : starts[name] + 1 + len(rows)].index_select(0, index))
-    return torch.cat(parts) if parts else new
-
-
-def _starts(encoder: Encoder) -> list[int]:
-    """The first row of each vocabulary's table among the rows of all tables."""
-    starts = [0]
-    for values in encoder.vocabularies.values():
-        starts.append(starts[-1] + 1 + len(values))
-    return starts[:-1]
-
-
-def _count_ids(before: Encoder, after: Encoder) -> dict[str, dict[str, int]]:
-    """By vocabulary, how many ids kept their embedding, are new, or were dropped."""
-    counts = {}
-    for name, values in after.vocabularies.items():
-        known = set(before.vocabularies.get(name, ()))
-        kept = sum(value in known for value in values)
-        counts[name] = {"kept": kept, "new": len(values) - kept, "dropped": len(known) - kept}
-    return counts
 
 
 def moved_scales(before: Encoder, after: Encoder) -> dict[str, list[float]]:
