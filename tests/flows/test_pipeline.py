@@ -224,6 +224,7 @@ def test_a_terminated_run_leaves_no_process(server: None, workspace: Path) -> No
     """SIGTERM, as a worker sends it on cancel: the stage ends with the flow."""
     seconds = str(os.getpid() * 1000 + 998)
     write_repository(workspace, slow={"cmd": f"touch begun; sleep {seconds}; touch out", "outs": ["out"]})
+    write_params(workspace, None)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": address()}
     flow = subprocess.Popen(
         [sys.executable, "-m", "flows.pipeline", "--no-release"], env=environment, stderr=subprocess.PIPE
