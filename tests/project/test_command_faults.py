@@ -84,8 +84,11 @@ def outputs(project: Path) -> dict[str, bytes]:
 
 
 def content(name: str, written: bytes) -> object:
-    """What a file holds, but for docs, Feast's registry, and the id and time of its run; None where it has no other."""
-    if name.startswith("new/docs") or Path(name).name == REGISTRY:
+    """What a file holds, but for docs, BentoML's store, Feast's registry, and the id and time of its run.
+
+    None where it has no other: the entries of the store have a creation time.
+    """
+    if name.startswith(("new/docs", "new/store")) or Path(name).name == REGISTRY:
         return None
     if Path(name).suffix == ".json" and read_run(document := json.loads(written)):
         return {key: value for key, value in document.items() if key != KEY}

@@ -80,12 +80,8 @@ def ingest_project(folder: Path, reader: str) -> Path:
     (folder / "dvc.yaml").write_text(
         dump_yaml({"stages": {"ingest": read_yaml(ROOT / "dvc.yaml")["stages"]["ingest"]}})
     )
-    _replace(folder / "common" / "params.py", 'Literal["simulation"', 'Literal["shop", "simulation"')
-    sources = folder / "features" / "datasets" / "__init__.py"
-    _replace(sources, "import kuairand", "import shop, kuairand")
-    _replace(sources, "SOURCES: dict[str, Source] = {", 'SOURCES: dict[str, Source] = {"shop": shop,')
     params = read_yaml(folder / "params.yaml")
-    params["dataset"] |= {"name": "shop", "path": "my-log"}
+    params["dataset"] |= {"name": "features.datasets.shop", "path": "my-log"}
     (folder / "params.yaml").write_text(dump_yaml(params))
     commit(folder)
     (folder / "features" / "datasets" / "shop.py").write_text(reader)
@@ -140,12 +136,6 @@ def copy_code(folder: Path) -> None:
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-
-
-def _replace(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text, f"{path} has no {old!r}"
-    path.write_text(text.replace(old, new, 1))
 
 
 def _write_world(folder: Path) -> None:
