@@ -82,14 +82,14 @@ def map_columns(
             taken = vectors.get(int(vector.split(".")[0]))
             mapped[name] = initial if taken is None else old[f"{prefix}projections.{taken}.weight"]
         elif name in axes:
-            _check_alone(name, old[name], axes[name], len(source), today.model)
+            _check_exclusive(name, old[name], axes[name], len(source), today.model)
             mapped[name] = _spread(old[name], initial, axes[name], pairs)
         else:
             mapped[name] = old.get(name, initial)
     return mapped
 
 
-def _check_alone(name: str, weights: Tensor, axes: Sequence[int], features: int, model: str) -> None:
+def _check_exclusive(name: str, weights: Tensor, axes: Sequence[int], features: int, model: str) -> None:
     """Raise TrainingError where an axis of the weights runs over more than the features of a row."""
     sizes = [weights.shape[axis] for axis in axes]
     if set(sizes) != {features}:

@@ -17,7 +17,7 @@ from tests.support.training import logits_of, train_settings
 from tests.support.warm_start import started, today_of, use, with_number, write_yesterday
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
-NOT_ALONE = ("star", "pepnet")  # networks that read the features of a row beside other inputs
+NOT_EXCLUSIVE = ("star", "pepnet")  # networks that read the features of a row beside other inputs
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def yesterday(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_yesterday(tmp_path_factory.mktemp("yesterday"))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in NOT_ALONE])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in NOT_EXCLUSIVE])
 def test_columns_are_mapped_by_name(
     yesterday: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -46,8 +46,8 @@ def test_columns_are_mapped_by_name(
     )
 
 
-@pytest.mark.parametrize("name", NOT_ALONE)
-def test_networks_whose_columns_do_not_stand_alone_are_refused(
+@pytest.mark.parametrize("name", NOT_EXCLUSIVE)
+def test_networks_whose_columns_are_read_with_others_are_refused(
     yesterday: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The message names the weights; without other columns these networks begin in a model as all do."""
