@@ -46,18 +46,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def opened(built: Path) -> Iterator[Any]:
     """An instance of the service on it; the methods of the shared one are restored afterwards."""
-    before, methods = dict(vars(service.api)), service.RankingService.apis  # type: ignore[attr-defined]
-    specs = {name: method.input_spec for name, method in methods.items()}
-    with pytest.MonkeyPatch.context() as patch:
+    with tiny_project.restored_service(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "serve_params", lambda: tiny_project.with_read_timeout(built))
         patch.setenv("HINET_MODEL", str(built / tiny_project.MODEL))
         patch.setenv("HINET_ONLINE_STORE", str(built / tiny_project.ONLINE))
         one = service.RankingService.inner()  # type: ignore[attr-defined]
         yield one
         one.close()
-    vars(service.api).update(before)
-    for name, spec in specs.items():
-        methods[name].input_spec = spec
 
 
 @pytest.fixture(scope="module")

@@ -110,14 +110,27 @@ def ranker(root: Path, registry: Path, **changes: Any) -> Ranker:
 
 @contextlib.contextmanager
 def open_client(project: Path) -> Iterator[Any]:
-    """A client of the service on `project`, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
+    """A client of the service on `project`, in this process; the state of another one is restored afterwards."""
+    with pytest.MonkeyPatch.context() as patch, restored_service():
         patch.setattr(service, "serve_params", lambda: with_read_timeout(project))
         patch.setenv("BENTOML_HOME", str(project / "bentoml"))
         patch.setenv("HINET_MODEL", str(project / MODEL))
         patch.setenv("HINET_ONLINE_STORE", str(project / ONLINE))
         with _client() as opened:
             yield opened
+
+
+@contextlib.contextmanager
+def restored_service() -> Iterator[None]:
+    """Restore what a service changes in this process, where another one may be open: its paths and its methods."""
+    before, methods = dict(vars(service.api)), service.RankingService.apis  # type: ignore[attr-defined]
+    specs = {name: method.input_spec for name, method in methods.items()}
+    try:
+        yield
+    finally:
+        vars(service.api).update(before)
+        for name, spec in specs.items():
+            methods[name].input_spec = spec
 
 
 def _client() -> Any:

@@ -137,8 +137,9 @@ def test_feast_and_the_refresh_take_turns_on_one_store(
     assert stored(folder / online) == stored(folder / ONLINE)
 
 
-def test_feast_waits_for_no_refresh(folder: Path) -> None:
+def test_feast_waits_for_no_refresh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is at work its command ends with a message, without a traceback, and nothing is written."""
+    monkeypatch.setenv("HINET_ONLINE_STORE", str(ONLINE))
     before = (folder / ONLINE).read_bytes()
     state_dir(folder / ONLINE).mkdir(exist_ok=True)
     with (state_dir(folder / ONLINE) / "lock").open("w") as lock:
