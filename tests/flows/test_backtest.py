@@ -215,6 +215,7 @@ def test_act_trains_on_the_next_day(modules: Modules) -> None:
     assert columns("verdict", "reason") == [("act", "because"), ("none", "its last line"), ("ok", "because")]
 
 
+@pytest.mark.slow
 def test_the_log_may_grow(modules: Modules) -> None:
     """With a later end it goes on; other arguments are another backtest; `again` begins anew."""
     assert run(as_of=DAYS[2]).is_completed()

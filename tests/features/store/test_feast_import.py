@@ -27,6 +27,7 @@ def test_feast_is_not_instrumented(module: str) -> None:
     assert instrumented(module) == "False"
 
 
+@pytest.mark.slow
 def test_feast_imported_first_is_instrumented() -> None:
     """So the test above can fail."""
     assert instrumented("feast") == "True"
