@@ -1,6 +1,5 @@
 """Challenger and champion on the same rows: the metrics of evaluate, each by its own encoder."""
 
-import contextlib
 import dataclasses
 import json
 import shutil
@@ -16,7 +15,7 @@ import pytest
 from common import params
 from common.errors import ReleaseError
 from features.encoding.encoder import Encoder
-from features.encoding.tensors import open_tensors, write_tensors
+from features.encoding.tensors import open_tensors
 from features.schema import Column, DType, Role, output_slices
 from models.evaluation import accuracy
 from models.evaluation.delong import mean_estimate
@@ -38,20 +37,7 @@ def champion(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     known = Encoder.read(project / "artifacts/encoder.json")
     fewer = {name: values[: len(values) // 2] for name, values in known.vocabularies.items()}
     encoder = Encoder(known.scenario, known.scenarios, known.columns, fewer, known.scales)
-    encoder.write(root / "encoder.json")
-    write_tensors(encoder, world.schema(), project / "data/training/valid.parquet", root / "valid")
-    shutil.copyfile(project / "params.yaml", root / "params.yaml")
-    with contextlib.chdir(root):
-        tiny_project.write_random_model(
-            root / "model",
-            schema=project / "data/schema.json",
-            views=project / "data/features/views.json",
-            encoder=root / "encoder.json",
-            reference=project / "artifacts/reference.json",
-            valid=root / "valid",
-            seed=3,
-        )
-    return read_model(root / "model")
+    return read_model(tiny_project.write_model_of(encoder, project, root, seed=3))
 
 
 def test_the_metrics_are_those_of_evaluate(project: Path) -> None:

@@ -39,12 +39,11 @@ def service_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     from serving import service
     from tests.support import tiny_project
 
-    before = dict(vars(service.api))
-    monkeypatch.setattr(service, "serve_params", lambda: tiny_project.with_read_timeout(project))
-    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
-    monkeypatch.setenv("HINET_ONLINE_STORE", str(project / tiny_project.ONLINE))
-    yield monkeypatch
-    vars(service.api).update(before)
+    with tiny_project.restored_service():
+        monkeypatch.setattr(service, "serve_params", lambda: tiny_project.with_read_timeout(project))
+        monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
+        monkeypatch.setenv("HINET_ONLINE_STORE", str(project / tiny_project.ONLINE))
+        yield monkeypatch
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A tiny project after the whole pipeline: what the service reads, laid out as in the root of the project."""
 
 import contextlib
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from common import params
 from features.encode import encode
 from features.encoding.encoder import Encoder
-from features.encoding.tensors import open_tensors
+from features.encoding.tensors import open_tensors, write_tensors
 from features.join import join
 from features.materialize import materialize
 from features.schema import Schema, read_schema
@@ -94,6 +95,24 @@ def write_random_model(
         encoder=encoder,
         reference=reference,
     )
+
+
+def write_model_of(encoder: Encoder, project: Path, root: Path, *, seed: int = 0) -> Path:
+    """A random model with another encoder than that of `project`, in `root`; the model folder."""
+    encoder.write(root / "encoder.json")
+    write_tensors(encoder, world.schema(), project / "data/training/valid.parquet", root / "valid")
+    shutil.copyfile(project / "params.yaml", root / "params.yaml")
+    with contextlib.chdir(root):
+        write_random_model(
+            root / "model",
+            schema=project / "data/schema.json",
+            views=project / "data/features/views.json",
+            encoder=root / "encoder.json",
+            reference=project / "artifacts/reference.json",
+            valid=root / "valid",
+            seed=seed,
+        )
+    return root / "model"
 
 
 def with_read_timeout(root: Path, *, store: Mapping[str, Any] | None = None, **changes: Any) -> params.Serve:

@@ -1,8 +1,6 @@
 """A model with capped and hashed tables: served as it was trained, and what it hashes is flagged as unknown."""
 
-import contextlib
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,13 @@ import pytest
 
 from common.paths import ROOT
 from features.encoding.encoder import Encoder
-from features.encoding.tensors import write_tensors
 from features.schema import Kind
 from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from serving.ranking.result import RankingResult
 from serving.ranking.scorer import as_probabilities, forward
-from tests.support import tiny_project, world
+from tests.support import tiny_project
 
 pytestmark = pytest.mark.integration
 
@@ -35,19 +32,8 @@ def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
         name: values[: len(values) // 2] if name in BUCKETS else values for name, values in known.vocabularies.items()
     }
     encoder = dataclasses.replace(known, vocabularies=fewer, buckets=BUCKETS)
-    encoder.write(root / "encoder.json")
-    write_tensors(encoder, world.schema(), project / "data/training/valid.parquet", root / "valid")
-    shutil.copyfile(project / "params.yaml", root / "params.yaml")
-    with contextlib.chdir(root):
-        tiny_project.write_random_model(
-            root / "model",
-            schema=project / "data/schema.json",
-            views=project / "data/features/views.json",
-            encoder=root / "encoder.json",
-            reference=project / "artifacts/reference.json",
-            valid=root / "valid",
-        )
-    sources = ModelSources(root / "model", project / tiny_project.ONLINE, root / "registry.db")
+    model = tiny_project.write_model_of(encoder, project, root)
+    sources = ModelSources(model, project / tiny_project.ONLINE, root / "registry.db")
     return open_ranker(sources, tiny_project.with_read_timeout(ROOT, outdated_hours=None))
 
 
