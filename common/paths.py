@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]  # of the project; in a bento: its `src`, which is laid out in the same way
 
 PARAMS = Path("params.yaml")
+SPACE = Path("search.yaml")  # what models.search tries
 CONSTRAINTS = Path("constraints.txt")
 
 DATA = Path("data")
@@ -32,6 +33,7 @@ MODELS = ARTIFACTS / "models"
 MODEL = MODELS / "hinet"  # the model that is packaged, released and served
 CHECKPOINTS = ARTIFACTS / "checkpoints"
 LIVE = ARTIFACTS / "live"  # the curves of a training while it runs
+SEARCH = ARTIFACTS / "search"  # a folder for each study of models.search
 EXPORT = ARTIFACTS / "export"  # programs of the model, for those who run it without this project
 PREDICTIONS = ARTIFACTS / "predictions"
 BENTO = ARTIFACTS / "bento"

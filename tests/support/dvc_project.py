@@ -68,7 +68,7 @@ def training_project(folder: Path) -> Path:
     params["train"] |= SMALL
     (folder / "params.yaml").write_text(dump_yaml(params))
     (folder / ".gitignore").write_text("__pycache__/\n/artifacts/models/\n/artifacts/live/\n/artifacts/checkpoints/\n")
-    _write_world(folder)
+    write_world(folder)
     commit(folder)
     return folder
 
@@ -138,11 +138,11 @@ def copy_code(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
 
 
-def _write_world(folder: Path) -> None:
-    """The inputs of the stage `train`, where dvc.yaml has them."""
+def write_world(folder: Path, rows: int = 900) -> None:
+    """The inputs of the stage `train`, from so many rows of the tiny world, where dvc.yaml has them."""
     world = folder / "world"
     world.mkdir()
-    files = encoded_world(world, rows=900)
+    files = encoded_world(world, rows=rows)
     moves = {
         files["schema"]: "data/schema.json",
         files["views"]: "data/features/views.json",
