@@ -84,7 +84,8 @@ class IntRange(_Range):
     def suggest(self, trial: optuna.Trial, name: str) -> int:
         """The value of the parameter `name` in this trial."""
         high = self.high - (self.high - self.low) % self.step
-        return trial.suggest_int(name, self.low, high, step=self.step, log=self.log)
+        drawn: int = trial.suggest_int(name, self.low, high, step=self.step, log=self.log)
+        return drawn
 
     def stored(self, value: Any) -> int | None:
         """The value as Optuna stores it; None where it is not in the range."""

@@ -114,7 +114,8 @@ def run_plan(
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that have a result, in the order of their numbers."""
-    return study.get_trials(deepcopy=False, states=FINISHED)
+    trials: list[FrozenTrial] = study.get_trials(deepcopy=False, states=FINISHED)
+    return trials
 
 
 def not_failed(study: optuna.Study) -> list[FrozenTrial]:

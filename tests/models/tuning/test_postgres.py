@@ -53,7 +53,7 @@ def test_two_processes_share_the_trials(database: str, tmp_path: Path) -> None:
 def test_another_process_runs_the_trial_of_a_killed_one(database: str, tmp_path: Path) -> None:
     """The first is killed in a trial, and gives no sign for three seconds: the second runs it with the same values."""
     options = ("--trials", "4", "--finalists", "1", "--seeds", "1", "--heartbeat-seconds", "1", "--storage", database)
-    project = search_project(tmp_path / "project", rows=6000, epochs=40, patience=40)
+    project = search_project(tmp_path / "project", rows=3000, epochs=12, patience=12)
     first = start_search(project, *options)
 
     def runs() -> bool:
