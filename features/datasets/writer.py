@@ -25,6 +25,7 @@ from features.datasets.timestamps import check_century
 from features.datasets.typed_columns import typed_table
 from features.engine import sql
 from features.engine.arrow_types import arrow_schema
+from features.engine.blocks import blocks
 from features.engine.connection import connect
 from features.schema import Role, Schema
 
@@ -140,8 +141,8 @@ def _write_sorted(schema: Schema, spill: Path, events: Path, truth: Path) -> int
         _truth(truth, schema, reader.schema.names) as truths,
         tqdm(desc="write", unit=" rows", unit_scale=True, total=pq.read_metadata(spill / SPILLED).num_rows) as bar,
     ):
-        blocks = _numbered(_blocks(reader), truths)
-        pieces = (piece for block in blocks for piece in _by_day(block, schema.timestamp))
+        numbered = _numbered(blocks(reader, ROWS), truths)
+        pieces = (piece for block in numbered for piece in _by_day(block, schema.timestamp))
         for day, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
             written = _write_day(schema, (piece for _, piece in group), events / f"day={day}")
             rows += written
@@ -169,19 +170,6 @@ def _sorted_rows(schema: Schema, spill: Path) -> Iterator[pa.RecordBatchReader]:
     with connect(spill, memory_limit=MEMORY_LIMIT) as connection:
         query = f"select * from {source} order by {sql.column(schema.timestamp)}, {_POSITION}"
         yield connection.execute(query).to_arrow_reader(ROWS)
-
-
-def _blocks(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly ROWS rows (the last may be shorter): the same log gives the same bytes."""
-    pending: list[pa.RecordBatch] = []
-    for batch in reader:
-        pending.append(batch)
-        while sum(part.num_rows for part in pending) >= ROWS:
-            table = pa.Table.from_batches(pending)
-            yield table.slice(0, ROWS)
-            pending = table.slice(ROWS).to_batches()
-    if pending:
-        yield pa.Table.from_batches(pending)
 
 
 def _numbered(blocks: Iterator[pa.Table], truths: pq.ParquetWriter) -> Iterator[pa.Table]:

@@ -1,7 +1,8 @@
 """The point-in-time join: each impression with the features as of its timestamp, by Feast.
 
-Each impression gets the newest row of each view whose event_timestamp is not later than the impression. Impressions are
-joined in batches, so memory does not grow with the log. Every row that goes in must come out.
+Each impression gets the newest row of each view whose event_timestamp is not later than the impression. One statement
+joins the whole log (features/store/asof_join.py), and its result is read in blocks of rows: memory grows neither with
+the log nor with its busiest day. Every row that goes in must come out.
 """
 
 from collections.abc import Iterator
@@ -9,23 +10,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast import FeatureStore
+from feast.infra.offline_stores.ibis import IbisRetrievalJob
 from tqdm import tqdm
 
 from common.errors import JoinError
 from common.params import Join
+from features.engine import sql
 from features.engine.arrow_types import arrow_schema
+from features.engine.blocks import blocks
 from features.schema import EVENT_TIMESTAMP, SPLITS, Schema, View
 from features.store.definitions import SERVICE, open_store
 from features.store.feast_names import feast_name
 from features.store.ibis_backend import set_ibis_backend
 from features.store.splits import assign_splits
 
-BATCH_ROWS = 50_000  # Feast compares an impression with every row of its entities: memory is rows x rows of the view
+BATCH_ROWS = 50_000  # of a row group, before the split
 
 
 def write_training_set(
@@ -48,20 +53,52 @@ def write_training_set(
         set_ibis_backend(Path(scratch))
         # Feast requires a registry and an online store even where only the offline store is read.
         online, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
-        store = open_store(schema, views, features=features, online=online, registry=registry)
+        store = open_store(schema, views, features=features, online=online, registry=registry, reads=True)
         split_of = assign_splits(events, schema, settings)
         types = arrow_schema((*schema.events, *(column for view in views for column in view.columns)))
         written = dict.fromkeys(SPLITS, 0)
         with ExitStack() as stack:
             writers = [stack.enter_context(pq.ParquetWriter(out / f"{name}.parquet", types)) for name in SPLITS]
-            for impressions in _batches(events, schema):
-                joined = join_features(store, schema, views, impressions)
+            for joined in _join_log(store, schema, types, events):
                 codes = split_of(joined)
                 for code, name in enumerate(SPLITS):
                     rows = joined.filter(pa.array(codes == code))
-                    writers[code].write_table(rows)
+                    if rows.num_rows:
+                        writers[code].write_table(rows)
                     written[name] += rows.num_rows
     return written
+
+
+def _join_log(store: FeatureStore, schema: Schema, types: pa.Schema, events: Path) -> Iterator[pa.Table]:
+    """The impressions under `events` with their features, in the order of their event ids, BATCH_ROWS at a time.
+
+    The log is one query, no part of it is ever a data frame, and DuckDB sorts on disk what exceeds its memory. Raises
+    JoinError when rows are missing or doubled.
+    """
+    job = store.get_historical_features(_log_query(schema, events), store.get_feature_service(SERVICE))
+    assert isinstance(job, IbisRetrievalJob)  # of the store in feature_store.yaml
+    ordered = job.table.order_by(feast_name(schema.event_id))
+    names = [feast_name(name) for name in types.names]
+    expected = sum(pq.read_metadata(file).num_rows for file in events.glob("*/*.parquet"))
+    rows = doubled = last = 0
+    with tqdm(desc="join", unit=" rows", unit_scale=True, total=expected, mininterval=1) as bar:
+        for block in blocks(ordered.to_pyarrow_batches(chunk_size=BATCH_ROWS), BATCH_ROWS):
+            ids = block[feast_name(schema.event_id)].to_numpy()
+            doubled += int((np.diff(ids) == 0).sum()) + bool(rows and ids[0] == last)
+            rows, last = rows + len(ids), ids[-1]
+            yield block.select(names).rename_columns(types.names).cast(types)
+            bar.update(len(ids))
+    if doubled or rows != expected:
+        raise _lost(expected, rows, rows - doubled)
+
+
+def _log_query(schema: Schema, events: Path) -> str:
+    """SQL: the impressions, under the names by which Feast knows the columns."""
+    columns = ", ".join(
+        f"{sql.column(column.name)} as {sql.column(feast_name(column.name))}" for column in schema.events
+    )
+    timestamp, log = sql.column(schema.timestamp), sql.parquet(events, "*/*.parquet")
+    return f"select {columns}, {timestamp} as {EVENT_TIMESTAMP} from {log}"
 
 
 def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], impressions: pa.Table) -> pa.Table:
@@ -74,12 +111,7 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
     joined = store.get_historical_features(entities, service).to_arrow().sort_by(event_id)
     impressions = impressions.take(pc.sort_indices(impressions[schema.event_id]))
     if not joined[event_id].combine_chunks().equals(impressions[schema.event_id].combine_chunks()):
-        raise JoinError(
-            f"the point-in-time join got {impressions.num_rows:,} impressions and gave back {joined.num_rows:,} "
-            f"({pc.count_distinct(joined[event_id]).as_py():,} distinct event ids): the store doubles or drops "
-            "rows. Look for two rows of one entity with the same event_timestamp in the features, and keep "
-            "the `offline_store` of features/store/feature_store.yaml."
-        )
+        raise _lost(impressions.num_rows, joined.num_rows, pc.count_distinct(joined[event_id]).as_py())
     features = tuple(column for view in views for column in view.columns)
     columns = [impressions[column.name] for column in schema.events] + [
         joined[feast_name(column.name)] for column in features
@@ -99,15 +131,9 @@ def _entities(schema: Schema, views: tuple[View, ...], impressions: pa.Table) ->
     return frame
 
 
-def _batches(events: Path, schema: Schema) -> Iterator[pa.Table]:
-    """The impressions in order of time, at least BATCH_ROWS at a time (the last batch: what is left)."""
-    types = arrow_schema(schema.events)
-    files = sorted(events.glob("*/*.parquet"))
-    pending: list[pa.Table] = []
-    for file in tqdm(files, desc="join", unit="day", mininterval=1):
-        pending.append(pq.read_table(file, schema=types, partitioning=None))
-        if sum(table.num_rows for table in pending) >= BATCH_ROWS:
-            yield pa.concat_tables(pending)
-            pending = []
-    if pending:
-        yield pa.concat_tables(pending)
+def _lost(given: int, returned: int, distinct: int) -> JoinError:
+    return JoinError(
+        f"the point-in-time join got {given:,} impressions and gave back {returned:,} ({distinct:,} distinct event "
+        "ids): the store doubles or drops rows. Look for two impressions with the same event id, and keep the "
+        "`offline_store` of features/store/feature_store.yaml."
+    )

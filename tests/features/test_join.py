@@ -1,10 +1,12 @@
 """Stage join: train, valid and test together hold the validated events."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from common.errors import JoinError
 from features.join import join
 from features.schema import SPLITS
 from tests.support import world
@@ -27,3 +29,15 @@ def test_the_stage_writes_every_impression_once(tmp_path: Path, monkeypatch: pyt
     pd.testing.assert_frame_equal(together[list(events)], events, check_dtype=False)
     if how == "time":
         assert parts[0]["timestamp"].max() < parts[1]["timestamp"].min() < parts[2]["timestamp"].min()
+
+
+def test_an_impression_that_is_there_twice_stops_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows with one event id: JoinError with the rows of the log and the event ids among them."""
+    folder = world.write_features(tmp_path, world.tables(rows=300))
+    world.write_params(folder)
+    day = sorted((folder / "validated" / "events").iterdir())[0]
+    repeated = len(pd.read_parquet(day / "part-0.parquet"))
+    shutil.copy(day / "part-0.parquet", day / "part-1.parquet")
+    monkeypatch.chdir(folder)
+    with pytest.raises(JoinError, match=rf"gave back {300 + repeated} \(300 distinct event ids\)"):
+        join(schema=Path("schema.json"), validated=Path("validated"), features=Path("features"), out=Path("training"))
