@@ -12,6 +12,7 @@ from features.schema import read_schema, read_views
 
 def materialize(*, schema: Path, features: Path, online: Path) -> None:
     """Write the SQLite online store `online`, and next to it the item snapshot, from the views under `features`."""
+    from features.store.bulk_writes import unshared
     from features.store.definitions import definitions, open_store
     from features.store.ibis_backend import set_ibis_backend
     from features.store.incremental import BEGINNING
@@ -30,7 +31,8 @@ def materialize(*, schema: Path, features: Path, online: Path) -> None:
         store = open_store(declared, views, features=features, online=online, registry=registry)
         register(store, definitions(declared, views, features))
         as_of = newest_timestamp(views, features)
-        store.materialize(BEGINNING, as_of)
+        with unshared(store):
+            store.materialize(BEGINNING, as_of)
         items = write_snapshot(declared, views, features=features, as_of=as_of, path=item_snapshot_path(online))
     except BaseException:
         online.unlink(missing_ok=True)  # so that half a store is not taken for one

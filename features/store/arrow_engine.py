@@ -1,4 +1,4 @@
-"""A batch engine of Feast that writes Arrow tables to the online store value by value, exactly.
+"""A batch engine of Feast that writes Arrow tables to the online store, every value exactly and a column at a time.
 
 Feast's own local engine converts each column with `to_numpy`, in which an integer column with a missing value is
 float64: ids above 2^53 are rounded. The pipeline uses this engine instead, Feast's commands one that is made of it
@@ -19,6 +19,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Int64List, StringList, Value
 from feast.repo_config import FeastConfigBaseModel
 from feast.value_type import ValueType
+
+from features.store.bulk_writes import write_batch
+from features.store.value_encoding import key_order
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]  # as Feast's online stores take it
 _VALUES: dict[ValueType, Callable[[Any], Value]] = {
@@ -44,52 +47,48 @@ class ArrowEngine(LocalComputeEngine):
         self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any
     ) -> LocalMaterializationJob:
         view, settings = task.feature_view, self.repo_config
-        types = {field.name: field.dtype.to_value_type() for field in (*view.features, *view.entity_columns)}
-        keys = [field.name for field in view.entity_columns]
         source = view.batch_source
         assert source is not None  # every view of definitions.py has one
         rows = self.offline_store.pull_latest_from_table_or_query(
             config=settings,
             data_source=source,
-            join_key_columns=keys,
+            join_key_columns=[field.name for field in view.entity_columns],
             feature_name_columns=[field.name for field in view.features],
             timestamp_field=source.timestamp_field,
             created_timestamp_column=None,
             start_date=task.start_time,
             end_date=task.end_time,
         ).to_arrow()
-        order = [
-            (source.timestamp_field, "descending"),
-            *((key, "ascending") for key in keys),
-        ]  # the same file each time
-        for batch in rows.sort_by(order).to_batches(
-            max_chunksize=settings.materialization_config.online_write_batch_size
-        ):
-            self._write(view, to_rows(batch, keys, types, source.timestamp_field))
+        order = self._order(view, rows.combine_chunks())
+        size = settings.materialization_config.online_write_batch_size or len(order)
+        for start in range(0, len(order), size):
+            (batch,) = rows.take(order.slice(start, size)).combine_chunks().to_batches()
+            self._write(view, batch)
         name = f"{view.name}-{task.start_time}-{task.end_time}"
         return LocalMaterializationJob(job_id=name, status=MaterializationJobStatus.SUCCEEDED)
 
-    def _write(self, view: FeatureView, rows: list[Row]) -> None:
-        self.online_store.online_write_batch(self.repo_config, view, rows, lambda _: None)
+    def _order(self, view: FeatureView, rows: pa.Table) -> pa.Array:
+        """The order in which `rows` are written: that of their keys in the store, whose index then grows at its end."""
+        keys = {field.name: rows[field.name] for field in view.entity_columns}
+        return key_order({name: column.combine_chunks() for name, column in keys.items()})
+
+    def _write(self, view: FeatureView, batch: pa.RecordBatch) -> None:
+        write_batch(self.online_store, self.repo_config, view, batch)
 
 
-def to_rows(batch: pa.RecordBatch, keys: list[str], types: dict[str, ValueType], timestamp: str) -> list[Row]:
-    """The rows of a batch as online stores take them: join keys, values by feature, timestamp.
-
-    Args:
-        batch: Columns of the types that the view declares.
-        keys: Names of the join keys.
-        types: Feast's type of each key and feature.
-        timestamp: Name of the column with the timestamps.
-    """
-    values = {name: _values(batch.column(name), kind) for name, kind in types.items()}
+def to_rows(view: FeatureView, batch: pa.RecordBatch) -> list[Row]:
+    """The rows of a batch of `view` as online stores take and give them: join keys, values by feature, timestamp."""
+    assert view.batch_source is not None  # every view of definitions.py has one
+    keys = [field.name for field in view.entity_columns]
+    types = {field.name: field.dtype.to_value_type() for field in (*view.features, *view.entity_columns)}
+    values = {name: to_values(batch.column(name), kind) for name, kind in types.items()}
     entities = [EntityKey(join_keys=keys, entity_values=ids) for ids in zip(*map(values.pop, keys), strict=True)]
     features = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    return [
-        (*row, when, None) for *row, when in zip(entities, features, batch.column(timestamp).to_pylist(), strict=True)
-    ]
+    timestamps = batch.column(view.batch_source.timestamp_field).to_pylist()
+    return [(*row, when, None) for *row, when in zip(entities, features, timestamps, strict=True)]
 
 
-def _values(column: pa.Array, kind: ValueType) -> list[Value]:
+def to_values(column: pa.Array, kind: ValueType) -> list[Value]:
+    """The message of each value; a null, and a NaN that is no part of a list, is one without a value."""
     convert, missing = _VALUES[kind], Value()
     return [missing if value is None else convert(value) for value in column.to_pylist()]

@@ -27,6 +27,7 @@ _TYPES: dict[DType, FeastType] = {
     DType.STRING_LIST: Array(String),
     DType.FLOAT32_LIST: Array(Float32),
 }
+VALUE_TYPES = tuple(kind.to_value_type() for kind in _TYPES.values())  # of features in Feast
 _KEY_TYPES = {DType.INT64: ValueType.INT64, DType.STRING: ValueType.STRING}
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import pyarrow as pa
+import pyarrow.compute as pc
 from feast import FeatureView
 from feast.infra.common.materialization_job import MaterializationTask
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
@@ -28,7 +30,7 @@ from common.errors import SnapshotError
 from common.paths import FEATURES, ROOT, SCHEMA, VIEWS
 from common.settings import read_settings
 from features.schema import Schema, View, read_schema, read_views
-from features.store.arrow_engine import ArrowEngine, Row
+from features.store.arrow_engine import ArrowEngine, Row, to_rows
 from features.store.feast_names import feast_name
 from features.store.ibis_backend import set_ibis_backend
 from features.store.incremental import BEGINNING
@@ -109,15 +111,22 @@ class InUseEngine(ArrowEngine):
         print(f"{task.feature_view.name}: {self._new:,} rows written", flush=True)
         return job
 
-    def _write(self, view: FeatureView, rows: list[Row]) -> None:
+    def _order(self, view: FeatureView, rows: pa.Table) -> pa.Array:
+        """The newest rows come first: the first new one says up to when rows are about to be written."""
+        assert view.batch_source is not None  # every view of definitions.py has one
+        keys = [(field.name, "ascending") for field in view.entity_columns]
+        return pc.sort_indices(rows, [(view.batch_source.timestamp_field, "descending"), *keys])
+
+    def _write(self, view: FeatureView, batch: pa.RecordBatch) -> None:
         names = [field.name for field in view.features]
+        rows = to_rows(view, batch)
         held = self.online_store.online_read(self.repo_config, view, [entity for entity, *_ in rows], names)
-        new = [row for row, known in zip(rows, held, strict=True) if _is_news(row, *known)]
-        if new:
-            if not self._new:  # the newest rows come first
-                note_other_writer(_online(), view.name, make_tzaware(new[0][2]))
-            super()._write(view, new)
-        self._new += len(new)
+        new = [_is_news(row, *known) for row, known in zip(rows, held, strict=True)]
+        if any(new):
+            if not self._new:
+                note_other_writer(_online(), view.name, make_tzaware(rows[new.index(True)][2]))
+            super()._write(view, batch.filter(pa.array(new)))
+        self._new += sum(new)
 
     def _replace_snapshot(self, schema: Schema, views: tuple[View, ...], end: datetime) -> None:
         """Write the snapshot as of `end`, the newest row, or where the store ended: the newer of both limits."""
