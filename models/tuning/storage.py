@@ -8,12 +8,13 @@ runs a trial without one again.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
-import sqlalchemy.exc
+import sqlalchemy
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 
 from common.errors import ParameterError
@@ -113,8 +114,21 @@ def restart_killed(study: optuna.Study, storage: RDBStorage) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-        return
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+    retry = storage.get_heartbeat_stale_trial_callback()
+    for trial in _without_heartbeat(study, storage):
         storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-        if (retry := storage.get_heartbeat_stale_trial_callback()) is not None:
+        if retry is not None:
             retry(study, trial)
+
+
+def _without_heartbeat(study: optuna.Study, storage: RDBStorage) -> list[FrozenTrial]:
+    """Running trials of killed processes that Optuna does not see: they were killed before the first heartbeat."""
+    running: list[FrozenTrial] = study.get_trials(states=(TrialState.RUNNING,))
+    interval = storage.get_heartbeat_interval()
+    if interval is None:  # this process holds the lock, and runs none
+        return running
+    with storage.engine.connect() as connection:
+        beating = set(connection.scalars(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")))
+    before = datetime.now() - timedelta(seconds=SILENCE * interval)
+    silent = [trial for trial in running if trial._trial_id not in beating]
+    return [trial for trial in silent if trial.datetime_start is not None and trial.datetime_start < before]

@@ -104,12 +104,21 @@ def run_plan(
         if plan.left(claimed) or any(trial.state == TrialState.WAITING for trial in claimed):
             if sampler is not None:
                 study.sampler = sampler(len(study.get_trials(deepcopy=False)))
-            study.optimize(_unless_surplus(plan, objective), n_trials=1, catch=(SurplusTrialError,))
+            _run_trial(study, plan, objective)
             plan.queue(study)
         else:
             time.sleep(POLL_SECONDS)
             if storage.get_heartbeat_interval() is not None:
                 restart_killed(study, storage)
+
+
+def _run_trial(study: optuna.Study, plan: Plan, objective: Objective) -> None:
+    """Run one trial. If another process took it over, because this one gave no sign for long, its result is dropped."""
+    try:
+        study.optimize(_unless_surplus(plan, objective), n_trials=1, catch=(SurplusTrialError,))
+    except ValueError as error:
+        if not str(error).endswith(f"a {TrialState.FAIL.name} trial."):  # Optuna has no class for it
+            raise
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -5,11 +5,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import RDBStorage
+import optuna
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
 from common.paths import PARAMS, ROOT
 from common.yaml_file import dump_yaml, read_yaml
@@ -48,9 +50,12 @@ class PlantedMeans:
 
 
 @contextlib.contextmanager
-def in_memory() -> Iterator[RDBStorage]:
-    """A storage of this process."""
-    storage = RDBStorage("sqlite://")
+def in_memory(heartbeat: int | None = None) -> Iterator[RDBStorage]:
+    """A storage of this process, with heartbeats of so many seconds as a database has them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        retry = RetryHeartbeatStaleTrialCallback()
+        storage = RDBStorage("sqlite://", heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=retry)
     yield storage
     storage.remove_session()
     storage.engine.dispose()

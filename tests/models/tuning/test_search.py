@@ -11,13 +11,14 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from common.errors import ParameterError, TrainingError
+from models.tuning import storage as tuning_storage
 from models.tuning.finalists import finalists_of
 from models.tuning.fitting import Report
 from models.tuning.page import write_page
 from models.tuning.parameters import Values
 from models.tuning.search import Extent, SearchResult, run_search
 from models.tuning.space import Space
-from models.tuning.storage import open_storage
+from models.tuning.storage import open_storage, restart_killed
 from models.tuning.trials import finished
 from tests.support.search import BEST, PLAIN, RATE, UNITS, PlantedMeans, in_memory, planted_space
 
@@ -143,6 +144,44 @@ def test_a_killed_trial_is_run_again(tmp_path: Path, space: Space) -> None:
         assert states.count(TrialState.FAIL) == 1
     assert seen[2] == seen[3]
     assert len(seen) == 6 + 3 * 2 + 2
+
+
+def test_a_trial_that_was_taken_over_is_dropped(storage: RDBStorage, space: Space) -> None:
+    """A process that slept too long goes on: the trial has failed in the meantime, and is run again."""
+    calls = 0
+
+    def slept(values: Values, seed: int, report: Report) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            restart_killed(optuna.load_study(storage=storage, study_name="hinet-1"), storage)
+        return PlantedMeans()(values, seed, report)
+
+    result = run(storage, space, slept)
+    assert len(finished(result.study)) == 6
+    assert calls == 6 + 3 * 2 + 1
+
+
+def test_a_trial_without_any_heartbeat_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process was killed just after it had created the trial; one that has just begun is left to its process."""
+    with in_memory(heartbeat=60) as storage:
+        study = optuna.create_study(storage=storage)
+        storage.create_new_trial(study._study_id)
+        restart_killed(study, storage)
+        assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
+        monkeypatch.setattr(tuning_storage, "SILENCE", 0)
+        restart_killed(study, storage)
+        assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_an_error_of_the_program_is_raised(storage: RDBStorage, space: Space) -> None:
+    """It does not count as a trial."""
+
+    def broken(values: Values, seed: int, report: Report) -> float:
+        raise ValueError("3 rows, 4 labels")
+
+    with pytest.raises(ValueError, match="3 rows, 4 labels"):
+        run(storage, space, broken)
 
 
 def test_values_that_diverge_are_no_finalists(storage: RDBStorage, space: Space) -> None:
