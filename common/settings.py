@@ -1,9 +1,10 @@
 """Every environment variable that the project reads."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import ParameterError
@@ -11,6 +12,8 @@ from common.paths import MODEL, ONLINE_STORE
 
 PREFIX = "HINET_"
 KEY_LENGTH = 16  # letters of an API key, at least
+LEAST_MEMORY = 256_000_000  # bytes: with less DuckDB cannot sort the widest rows
+_BYTES = TypeAdapter(ByteSize)
 
 
 def _check_key(key: str) -> str:
@@ -22,12 +25,18 @@ def _check_key(key: str) -> str:
     return key
 
 
+def _check_memory(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", text) or _BYTES.validate_python(text) < LEAST_MEMORY:
+        raise ValueError("expected a size from 256MB on, such as 512MB, 8GB or 12GiB")
+    return text
+
+
 OptionalText = Annotated[str | None, BeforeValidator(lambda text: text or None)]  # an empty variable is unset
 OptionalFolder = Annotated[Path | None, BeforeValidator(lambda text: text or None)]
 
 
 class Settings(BaseSettings):
-    """The environment of the service, the online store and the release; a relative path is under the project's root."""
+    """The environment of stages, service, online store and release; a relative path is under the project's root."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -43,6 +52,11 @@ class Settings(BaseSettings):
         default=None,
         description="`postgresql+psycopg://user:password@host/database` of Feast's registry, which the refresh keeps "
         "up; null: a file beside the store of `dvc repro`",
+    )
+    memory: Annotated[str, AfterValidator(_check_memory)] = Field(
+        default="2GB",
+        description="Memory of DuckDB in a stage, such as `512MB` or `8GB`; what exceeds it is sorted on disk. "
+        "Python, Arrow and the libraries need some 0.5 GB besides",
     )
     workers: int = Field(default=1, ge=1, description="Processes of the service")
     api_key: Annotated[str, AfterValidator(_check_key)] | None = Field(
@@ -86,6 +100,11 @@ class Settings(BaseSettings):
         description="Milliseconds after which the champion answers in place of the challenger; overrides "
         "`serve.ab.timeout_ms`",
     )
+
+    @property
+    def memory_bytes(self) -> int:
+        """The number of bytes of `memory`."""
+        return int(_BYTES.validate_python(self.memory))
 
 
 def read_settings() -> Settings:

@@ -156,7 +156,7 @@ def measure(path: Path) -> dict[str, float]:
 
 def write_days(path: Path, days: Days, out: Path) -> Path:
     """Write some days of a log to another file."""
-    with connect(memory_limit="1500MB") as connection:
+    with connect(share=3 / 4) as connection:
         connection.execute(f"copy ({select_rows(path, schema(), days)}) to '{out.as_posix()}' (format parquet)")
     return out
 

@@ -30,7 +30,7 @@ from features.engine.connection import connect
 from features.schema import Role, Schema
 
 ROWS = 131_072  # of a row group, and of what is in memory at once
-MEMORY_LIMIT = "256MB"  # of DuckDB, while it sorts
+MEMORY_SHARE = 1 / 8  # of DuckDB, while it sorts: blocks of rows and the reader of the log need more
 SPILLED = "events.parquet"
 LATER = "on dataset.until or later"
 _POSITION = "__position"  # of a row in the raw log: the order of rows with one timestamp
@@ -128,7 +128,7 @@ def _count_repeats(spill: Path) -> int:
         return 0
     columns = sql.columns(name for name in names if name != _POSITION)
     query = f"select count(*) as __rows from {sql.parquet(spill / SPILLED)} group by hash({columns}) having __rows > 1"
-    with connect(spill, memory_limit=MEMORY_LIMIT) as connection:
+    with connect(spill, share=MEMORY_SHARE) as connection:
         (repeats,) = connection.execute(f"select coalesce(sum(__rows - 1), 0) from ({query})").fetchone() or (0,)
     return int(repeats)
 
@@ -167,7 +167,7 @@ def _sorted_rows(schema: Schema, spill: Path) -> Iterator[pa.RecordBatchReader]:
     source = sql.parquet(spill / SPILLED)
     if ROW in pq.read_schema(spill / SPILLED).names:  # the group is all columns, the fingerprint included
         source = f"(select * exclude ({_POSITION}), min({_POSITION}) as {_POSITION} from {source} group by all)"
-    with connect(spill, memory_limit=MEMORY_LIMIT) as connection:
+    with connect(spill, share=MEMORY_SHARE) as connection:
         query = f"select * from {source} order by {sql.column(schema.timestamp)}, {_POSITION}"
         yield connection.execute(query).to_arrow_reader(ROWS)
 

@@ -45,7 +45,7 @@ def count_held_out(rows: Path, schema: Schema, encoder: Encoder, days: tuple[dat
 def _of_vocabulary(
     rows: Path, schema: Schema, encoder: Encoder, name: str, columns: list[Column]
 ) -> list[tuple[str, list[int]]]:
-    with connect(memory_limit="1500MB") as connection:
+    with connect(share=3 / 4) as connection:
         connection.register("known", pa.table({"__value": pa.array(encoder.vocabularies[name] or [None])}))
         result = connection.execute(_query(rows, schema, columns, capped=name in encoder.capped)).fetchall()
     counts = [[0] * len(schema.scenarios) for _ in columns]

@@ -9,9 +9,9 @@ from features.engine.connection import connection_settings
 _LOOP_JOIN = "asof_loop_join_threshold"
 
 
-def set_ibis_backend(scratch: Path | None = None, threads: int | None = None) -> None:
+def set_ibis_backend(scratch: Path | None = None, threads: int | None = None, share: float = 1) -> None:
     """Set ibis' default backend for this process; the arguments are those of features.engine.connection.connect."""
-    ibis.set_backend(ibis.duckdb.connect(**connection_settings(scratch, threads)))
+    ibis.set_backend(ibis.duckdb.connect(**connection_settings(scratch, threads, share)))
 
 
 def prepare_asof_joins() -> None:

@@ -31,6 +31,7 @@ from features.store.ibis_backend import set_ibis_backend
 from features.store.splits import assign_splits
 
 BATCH_ROWS = 50_000  # of a row group, before the split
+MEMORY_SHARE = 3 / 4  # of DuckDB, while it joins and sorts: it takes more than its limit for the last blocks
 
 
 def write_training_set(
@@ -50,7 +51,7 @@ def write_training_set(
     """
     out.mkdir(parents=True)
     with TemporaryDirectory() as scratch:
-        set_ibis_backend(Path(scratch))
+        set_ibis_backend(Path(scratch), share=MEMORY_SHARE)
         # Feast requires a registry and an online store even where only the offline store is read.
         online, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
         store = open_store(schema, views, features=features, online=online, registry=registry, reads=True)

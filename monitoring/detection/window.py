@@ -106,7 +106,7 @@ def _read(
 
 def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Table:
     """Up to `most` rows, by the hash of their event id, or of time, user, item and scenario where there is no event."""
-    with connect(memory_limit="1500MB") as connection:
+    with connect(share=3 / 4) as connection:
         source = select_rows(rows, schema, days)
         (total,) = connection.execute(f"select count(*) from ({source})").fetchone() or (0,)
         share = min(most / max(total, 1), 1.0)

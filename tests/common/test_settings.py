@@ -40,6 +40,8 @@ def test_a_variable_overrides_its_field(monkeypatch: pytest.MonkeyPatch) -> None
         ("HINET_WORKERS", "0", "greater than or equal to 1"),
         ("HINET_SHADOW_SHARE", "0", "greater than 0"),
         ("HINET_SHADOW_SHARE", "1.5", "less than or equal to 1"),
+        ("HINET_MEMORY", "much", "expected a size from 256MB on, such as 512MB, 8GB or 12GiB"),
+        ("HINET_MEMORY", "1MB", "expected a size from 256MB on"),
         ("HINET_API_KEY", "short", "expected 16 letters or more"),
     ],
 )

@@ -25,7 +25,10 @@ def test_a_connection_has_its_threads_and_folder(tmp_path: Path, monkeypatch: py
     assert setting("temp_directory", tmp_path, None) == str(tmp_path)
 
 
-def test_every_connection_has_the_memory_limit(tmp_path: Path) -> None:
-    """Two gigabytes by default, and another limit where one is given."""
+def test_every_connection_has_its_share_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two gigabytes by default, else what HINET_MEMORY says; and the share of it that is given."""
+    monkeypatch.delenv("HINET_MEMORY", raising=False)
     assert setting("memory_limit", tmp_path, 1) == "1.8 GiB"
-    assert connection_settings(memory_limit="256MB")["memory_limit"] == "256MB"
+    assert connection_settings(share=1 / 8)["memory_limit"] == "250000000B"
+    monkeypatch.setenv("HINET_MEMORY", "4GiB")
+    assert setting("memory_limit", tmp_path, 1) == "4.0 GiB"
