@@ -26,6 +26,13 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(files(CONFIG["nav"])) == sorted(pages)
 
 
+def test_every_decision_has_a_row_in_their_index() -> None:
+    """In the order of their numbers, once each."""
+    folder = ROOT / "docs" / "decisions"
+    rows = re.findall(r"^\| \[\d{4}\]\(([\w.-]+)\) \|", (folder / "index.md").read_text(), re.MULTILINE)
+    assert rows == sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+
 def test_the_site_loads_nothing_from_another_server() -> None:
     """No font of Google; scripts and styles are files of the project; Mermaid is one of them."""
     assert CONFIG["theme"]["font"] is False
