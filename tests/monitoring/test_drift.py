@@ -5,8 +5,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 
 from common import params
 from common.errors import ParameterError, SourceError
-from common.paths import ROOT
 from features.encoding.histograms import Histograms
 from features.schema import newest_day
 from models.model_folder import read_model
@@ -26,6 +23,7 @@ from monitoring.detection.drift_report import days_of, report_on, rounded
 from monitoring.drift import drift
 from tests.support import tiny_project
 from tests.support.drift_document import document
+from tests.support.run_module import run_module
 
 pytestmark = pytest.mark.process
 
@@ -53,27 +51,10 @@ def evaluated(root: Path, current: Path) -> dict[str, Any]:
         return report_on(current, read_model(tiny_project.MODEL), tiny_project.MODEL, params.load().drift)
 
 
-def command(root: Path, current: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """The command line of the README, in the project."""
-    line = [
-        sys.executable,
-        "-m",
-        "monitoring.drift",
-        "--current",
-        current,
-        "--reference",
-        tiny_project.MODEL,
-        "--out",
-        out,
-    ]
-    return subprocess.run(
-        list(map(str, line)),
-        cwd=root,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def command(root: Path, current: Path, out: Path) -> int:
+    """The exit status of the command of the README, in the project."""
+    with contextlib.chdir(root):
+        return run_module("monitoring.drift", "--current", current, "--reference", tiny_project.MODEL, "--out", out)
 
 
 def test_a_broken_column_is_named_in_every_scenario(root: Path, tmp_path: Path) -> None:
@@ -109,20 +90,21 @@ def test_a_window_without_a_change_has_no_finding_of_a_column(root: Path) -> Non
     assert [finding for finding in findings if finding["kind"] not in ("score", "calibration")] == []
 
 
-def test_the_exit_status_of_the_command_is_the_verdict(root: Path, tmp_path: Path) -> None:
+def test_the_exit_status_of_the_command_is_the_verdict(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """0 ok, 10 watch, 11 act, 3 where there is no verdict, and then no report of an earlier run."""
     broken = window(root, tmp_path / "now.parquet", price=lambda held: [None] * len(held))
-    done = command(root, broken, tmp_path / "drift")
+    status = command(root, broken, tmp_path / "drift")
     report = json.loads((tmp_path / "drift" / "drift.json").read_text())
     assert "act" in (tmp_path / "drift" / "index.html").read_text()
-    assert (done.returncode, report["verdict"]) == (11, "act"), done.stderr
+    assert (status, report["verdict"]) == (11, "act"), capsys.readouterr().err
     assert report["current"]["source"] == "log"
     assert report["reference"]["tag"] == read_model(root / tiny_project.MODEL).tag
     assert report["run"]["data"] == report["current"]["sha256"]
     assert report["run"]["id"] in (tmp_path / "drift" / "index.html").read_text()
-    absent = command(root, tmp_path / "absent.parquet", tmp_path / "drift")
-    assert absent.returncode == 3
-    assert "absent.parquet does not exist" in absent.stderr
+    assert command(root, tmp_path / "absent.parquet", tmp_path / "drift") == 3
+    assert "absent.parquet does not exist" in capsys.readouterr().err
     assert not [name for name in ("drift.json", "index.html") if (tmp_path / "drift" / name).exists()]
 
 

@@ -58,6 +58,13 @@ def test_redis_is_one_that_feast_and_prefect_agree_on():
     assert installed("duckdb") < Version("2")
 
 
+@pytest.mark.unit
+def test_the_limits_of_prefect_are_kept():
+    """What breaks beyond them only a server shows, whose test is slow: below."""
+    assert installed("fastapi") < Version("0.151")
+    assert installed("sqlalchemy") < Version("2.1")
+
+
 @pytest.fixture(scope="module")
 def prefect_server():
     """The environment of a real Prefect server with its own home, and the file of its log."""
@@ -115,6 +122,7 @@ with get_client(sync_client=True) as client:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_fastapi_and_sqlalchemy_let_a_flow_run_and_a_schedule_fire(prefect_server, tmp_path):
     """A flow runs (fastapi 0.155: no server starts) and cron makes scheduled runs (sqlalchemy 2.1: silently none)."""
     environment, log = prefect_server

@@ -1,22 +1,19 @@
 """The promotion of a challenger: registry, branch and record, in a project with uncommitted work in it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from common.errors import ReleaseError
-from common.paths import ROOT
 from models.model_folder import read_model
 from release.promote import promote
 from release.registry import RECORDS, Registry
 from tests.support import tiny_project, world
 from tests.support.release_project import RELEASES, champion, git, records, users_files
+from tests.support.run_module import run_module
 
 pytestmark = pytest.mark.integration
 
@@ -87,14 +84,10 @@ def test_without_git_a_release_has_no_commit(root: Path) -> None:
     assert (record["revision"], record["changed"], record["commit"]) == (None, [], None)
 
 
-@pytest.mark.process
-def test_as_a_process_it_fails_with_one_sentence_and_status_one(root: Path) -> None:
-    """`python -m release.promote` from the root of the project."""
-    command = [sys.executable, "-m", "release.promote", "--rollback"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith("has no champion yet, there is nothing to go back from")
+def test_a_command_that_fails_has_one_sentence_and_status_one(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m release.promote --rollback` before the first release."""
+    assert run_module("release.promote", "--rollback") == 1
+    assert capsys.readouterr().err.strip().endswith("has no champion yet, there is nothing to go back from")
 
 
 def _older_verdict() -> Path:

@@ -193,7 +193,9 @@ def test_only_the_stages_that_an_output_needs_run(server: None, workspace: Path)
         read_graph(Path("nothing"))
 
 
-@pytest.mark.parametrize(("chosen", "beside"), [(None, "PASSIVE"), ("active", "active")])
+@pytest.mark.parametrize(
+    ("chosen", "beside"), [(None, "PASSIVE"), pytest.param("active", "active", marks=pytest.mark.slow)]
+)
 def test_openmp_waits_passively_in_stages_that_run_beside_another(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, beside: str
 ) -> None:
