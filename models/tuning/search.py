@@ -30,6 +30,7 @@ from models.tuning.trials import ListedTrials, SampledTrials, finished, run_plan
 Fit = Callable[[Values, int, Report], float]  # values, seed, report of the epochs -> validation mean
 STARTUP_TRIALS = 10  # drawn at random before TPE draws, and before a trial is pruned
 FIRST_PRUNED_EPOCH = 2
+LARGEST_SHARE = 0.5  # of the time that is kept for the finalists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,10 @@ def _run_trials(
         """Whether the finalists need the rest of the time."""
         trials = finished(study)
         progress.trials(trials)
-        trainings = (extent.finalists + 1) * extent.seeds
-        return ends is not None and time.monotonic() + trainings * time_of(trials) > ends and bool(trials)
+        if extent.seconds is None or not trials:
+            return False
+        finalists = (min(extent.finalists, len(trials)) + 1) * extent.seeds * time_of(trials)
+        return time.monotonic() + min(finalists, extent.seconds * LARGEST_SHARE) > start + extent.seconds
 
     run_plan(
         study,
