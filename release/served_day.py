@@ -23,7 +23,7 @@ from common.settings import read_settings
 from features.engine.arrow_types import arrow_schema
 from features.schema import Schema, read_schema, read_views
 from features.store.definitions import open_store
-from features.store.point_in_time import BATCH_ROWS, join_features
+from features.store.point_in_time import join_features
 from models.evaluation.accuracy import probabilities_of
 from models.model_folder import Model, read_model
 from release.comparison import compare, score
@@ -77,8 +77,7 @@ class ServedDay:
         with TemporaryDirectory() as scratch:
             unused, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
             store = open_store(self.schema, self.views, features=self.features, online=unused, registry=registry)
-            parts = (bounded.slice(start, BATCH_ROWS) for start in range(0, bounded.num_rows, BATCH_ROWS))
-            joined = pa.concat_tables([join_features(store, self.schema, self.views, part) for part in parts])
+            joined = join_features(store, self.schema, self.views, bounded)
         index = joined.schema.get_field_index(self.schema.timestamp)
         pq.write_table(joined.set_column(index, joined.schema.field(index), timestamps), path)
 
