@@ -22,7 +22,13 @@ class Progress:
             ends: when the time budget is over, by time.monotonic(); None: there is none.
         """
         self._bar = tqdm(
-            total=total, initial=min(done, total), desc=name, unit=" trial", miniters=0, dynamic_ncols=True
+            total=total,
+            initial=min(done, total),
+            desc=name,
+            unit=" trial",
+            miniters=0,
+            smoothing=0,  # else it measures from one epoch to the next
+            dynamic_ncols=True,
         )
         self._ends, self._shown = ends, {"best": "-"}
 
