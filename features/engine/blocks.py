@@ -6,9 +6,9 @@ import pyarrow as pa
 
 
 def blocks(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `rows` rows (the last may be shorter)."""
+    """The same rows in tables of exactly `rows` rows (the last may be shorter, and none is empty)."""
     pending: list[pa.RecordBatch] = []
-    for batch in batches:
+    for batch in filter(len, batches):
         pending.append(batch)
         while sum(part.num_rows for part in pending) >= rows:
             table = pa.Table.from_batches(pending)
