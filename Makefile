@@ -57,12 +57,14 @@ plots: $(READY) ## one page with every plot: reports/page/index.html
 	dvc plots show
 	@python -m monitoring.index
 
-# --dist loadfile: the tests of a file run in one process, so its fixtures are made once.
+# --dist loadfile: the tests of a file run in one process, so its fixtures are made once (tests/support/scheduling.py).
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 unit: $(READY) ## the pure tests, in a minute
-	pytest -n 2 --dist loadfile -m 'unit and not slow'
+	pytest $(IN_TWO) -m 'unit and not slow'
 
 test: $(READY) ## the suite that has to pass
-	pytest -n 2 --dist loadfile -m 'not slow'
+	pytest $(IN_TWO) -m 'not slow'
 
 slow: $(READY) ## the long tests: kill -9 in every stage, several seeds; property tests on new examples
 	HYPOTHESIS_PROFILE=search pytest -m 'slow or hypothesis'

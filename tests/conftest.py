@@ -18,4 +18,7 @@ settings.register_profile("same", deadline=None, derandomize=True, suppress_heal
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-pytest_plugins = ["tests.support.fixtures"]  # `project`, `client`, `server`, `workspace`
+pytest_plugins = [
+    "tests.support.fixtures",  # `project`, `client`, `server`, `workspace`
+    "tests.support.scheduling",  # of `pytest -n 2`
+]
