@@ -18,11 +18,14 @@ help: ## this list
 
 setup: $(READY) ## .venv with the tested set of packages
 
+# constraints.txt has all that is needed, so pip has nothing to resolve but what a build of torch for GPUs needs more.
+# All cores compile: pip would with one. Some packages hold templates that are no Python.
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	pip install --quiet --constraint constraints.txt torch
-	pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	pip install --quiet --no-compile --no-deps --requirement constraints.txt
+	pip install --quiet --no-compile --no-build-isolation --constraint constraints.txt --editable '.[dev,docs]'
 	pip check
+	python -W ignore -m compileall -q -j 0 .venv/lib > /dev/null || true
 	@for name in $(ACTIVATED); do echo "export $$name='$${!name}'"; done >> .venv/bin/activate
 	@touch $@
 
