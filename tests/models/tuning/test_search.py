@@ -20,6 +20,7 @@ from models.tuning.search import Extent, SearchResult, run_search
 from models.tuning.space import Space
 from models.tuning.storage import open_storage, restart_killed
 from models.tuning.trials import finished
+from tests.support.chromium import PROGRAM, browser
 from tests.support.search import BEST, PLAIN, RATE, UNITS, PlantedMeans, in_memory, planted_space
 
 pytestmark = pytest.mark.integration
@@ -104,6 +105,23 @@ def test_the_page_opens_without_a_network(
     assert "src=" not in own
     assert "href=" not in own
     assert "<script src" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium: `apt-get install chromium`")
+def test_a_browser_draws_the_plots(
+    searched: tuple[SearchResult, list[tuple[Values, int]]], space: Space, tmp_path: Path
+) -> None:
+    """Without a request to another machine, without an error, and within the width of a phone."""
+    write_page(tmp_path / "index.html", searched[0], space.current(PLAIN), "mean AUC")
+    with browser() as tab:
+        tab.open(tmp_path / "index.html", width=390)
+        assert (
+            tab.run("[...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('svg')).length") == 5
+        )
+        assert tab.run("document.documentElement.scrollWidth") == 390
+        assert [address for address in tab.requests if not address.startswith(("file:", "data:"))] == []
+        assert tab.console == []
 
 
 def test_a_search_with_more_trials_adds_them(storage: RDBStorage, space: Space) -> None:
