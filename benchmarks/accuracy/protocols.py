@@ -59,7 +59,7 @@ def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) ->
         write_movielens(load(folder / "params.yaml"), folder)
         return TEXTS[dataset]
     for stage in STAGES:
-        _run(stage, folder)
+        run_stage(stage, folder)
     return f"{TEXTS[dataset]}; split: {changed['join']['split']}; features as the pipeline makes them"
 
 
@@ -70,8 +70,8 @@ def _settings(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
     return plain
 
 
-def _run(stage: str, folder: Path) -> None:
-    """The command of the stage in dvc.yaml, in `folder`; raises PipelineError where it fails."""
+def run_stage(stage: str, folder: Path) -> None:
+    """Run the command of the stage in dvc.yaml in `folder`; raises PipelineError where it fails."""
     command = read_yaml(ROOT / "dvc.yaml")["stages"][stage]["cmd"]
     search = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if subprocess.run(command, shell=True, cwd=folder, env=os.environ | search).returncode:
