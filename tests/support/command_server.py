@@ -23,8 +23,9 @@ from typing import Any
 
 from common.paths import ROOT
 
-HEAVY = (
-    "torch safetensors.torch pandas pyarrow.parquet duckdb scipy.stats feast ibis great_expectations cyclopts prefect"
+HEAVY = (  # features.store before feast: without checks for Feast's own development, which take seconds to compile
+    "torch safetensors.torch pandas pyarrow.parquet duckdb scipy.stats features.store feast ibis great_expectations "
+    "cyclopts prefect"
 )
 # Which a process without the right to read the folder of Python cannot load when it needs them.
 STANDARD = "ftplib modulefinder multiprocessing.synchronize multiprocessing.managers sqlite3 zoneinfo statistics"
