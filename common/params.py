@@ -38,6 +38,7 @@ class Simulation(Section):
     days: Annotated[Days, Field(ge=3)]
     start: Day  # text in the YAML: DVC knows no dates
     seed: Seed
+    world_seed: Seed | None = None
     image_length: Annotated[int, Field(ge=0, le=4096)] = 0
     position_effect: Annotated[float, Field(ge=0, le=5)] = 0
     watch_time: bool = False

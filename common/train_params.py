@@ -1,6 +1,6 @@
 """Types of the section `train` of params.yaml: optimisation, and the shape of each network."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -8,7 +8,24 @@ from pydantic import Field
 from common.params_section import Days, FilePath, Positive, Section, Seed, Share, Units
 
 
-class HiNetUnits(Section):
+class NetworkUnits(Section):
+    """What the section of every network may have beside its shape.
+
+    `interactions` and `cross_rank` are those of models/networks/interactions.py. `recipe` has values of params.train
+    that hold for this network only.
+    """
+
+    interactions: list[Literal["fm"]] = Field(default_factory=list)
+    cross_rank: Annotated[int, Field(ge=0)] = 0
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+    def shape(self) -> dict[str, Any]:
+        """The fields of the network's config that are given here; interactions and cross only where there are some."""
+        options = ("interactions", "cross_rank")
+        return self.model_dump(exclude={"recipe"} | {name for name in options if not getattr(self, name)})
+
+
+class HiNetUnits(NetworkUnits):
     """Shape of HiNet: see models/networks/hinet.py."""
 
     sub_experts: Positive
@@ -19,7 +36,6 @@ class HiNetUnits(Section):
     tower_units: Units
     scenario_width: Positive
     scenario_heads: bool
-    interactions: list[Literal["fm"]]
     scenario_view: list[Positive]
     scenario_attention: bool
     hierarchy: bool
@@ -32,20 +48,20 @@ class HiNetUnits(Section):
         return self
 
 
-class SharedBottomUnits(Section):
+class SharedBottomUnits(NetworkUnits):
     """Shape of the shared bottom: see models/networks/shared_bottom.py."""
 
     bottom_units: Units
     tower_units: Units
 
 
-class PerceptronUnits(Section):
+class PerceptronUnits(NetworkUnits):
     """Shape of the shared perceptron, or of each scenario's: models/peers/{shared_mlp, mlp_per_scenario}.py."""
 
     units: Units
 
 
-class MMoEUnits(Section):
+class MMoEUnits(NetworkUnits):
     """Shape of MMoE: see models/peers/mmoe.py."""
 
     experts: Positive
@@ -54,7 +70,7 @@ class MMoEUnits(Section):
     scenario_heads: bool
 
 
-class PLEUnits(Section):
+class PLEUnits(NetworkUnits):
     """Shape of PLE: see models/peers/ple.py."""
 
     levels: Positive
@@ -65,7 +81,7 @@ class PLEUnits(Section):
     scenario_heads: bool
 
 
-class STARUnits(Section):
+class STARUnits(NetworkUnits):
     """Shape of STAR: see models/peers/star.py."""
 
     units: Units
@@ -74,7 +90,7 @@ class STARUnits(Section):
     partitioned_norm: bool
 
 
-class PEPNetUnits(Section):
+class PEPNetUnits(NetworkUnits):
     """Shape of PEPNet: see models/peers/pepnet.py."""
 
     units: Units
@@ -82,7 +98,7 @@ class PEPNetUnits(Section):
     scenario_width: Positive
 
 
-class M3oEUnits(Section):
+class M3oEUnits(NetworkUnits):
     """Shape of M3oE: see models/peers/m3oe.py."""
 
     star_units: Annotated[list[Positive], Field(min_length=2)]
@@ -91,7 +107,7 @@ class M3oEUnits(Section):
     tower_units: Units
 
 
-class AutoIFSUnits(Section):
+class AutoIFSUnits(NetworkUnits):
     """Shape of AutoIFS: see models/peers/autoifs.py."""
 
     shared_units: Units
@@ -99,6 +115,10 @@ class AutoIFSUnits(Section):
     rank: Positive
     gate_units: Units
     search_steps: Positive
+
+
+def _is_network(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, NetworkUnits)
 
 
 class Train(Section):
@@ -109,10 +129,12 @@ class Train(Section):
     patience: Positive
     batch_size: Positive
     learning_rate: Annotated[float, Field(gt=0)]
+    final_learning_rate: Annotated[float, Field(ge=0)]
     embedding_weight_decay: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     average: Share
     unknown_share: Share
+    rare_id_rows: Annotated[float, Field(ge=0)]
     clip_gradient_norm: Annotated[float, Field(ge=0)]
     sparse_embeddings: bool
     precision: Literal["float32", "bfloat16"]
@@ -129,6 +151,7 @@ class Train(Section):
     window_days: Days | None
     half_life_days: Annotated[float, Field(gt=0)] | None
     hinet: HiNetUnits
+    hinet_plus: HiNetUnits
     shared_bottom: SharedBottomUnits
     mlp_per_scenario: PerceptronUnits
     shared_mlp: PerceptronUnits
@@ -138,3 +161,27 @@ class Train(Section):
     pepnet: PEPNetUnits
     m3oe: M3oEUnits
     autoifs: AutoIFSUnits
+
+    @pydantic.model_validator(mode="after")
+    def _check_recipes(self) -> Self:
+        """A recipe that no training could have is refused here, before any data are read."""
+        for name in NETWORKS:
+            if getattr(self, name).recipe:
+                self.of_network(name)
+        return self
+
+    def of_network(self, name: str) -> "Train":
+        """The parameters with which the network called `name` is trained: its own recipe goes before the common one.
+
+        Raises ValueError on a recipe that names no parameter of params.train, or has a value that it does not allow.
+        """
+        recipe = getattr(self, name).recipe
+        if not recipe:
+            return self
+        if sections := sorted(NETWORKS & set(recipe)):
+            raise ValueError(f"{name}.recipe: {sections} are networks; expected parameters such as learning_rate")
+        plain = {key: value | {"recipe": {}} if key in NETWORKS else value for key, value in self.model_dump().items()}
+        return Train.model_validate(plain | recipe)
+
+
+NETWORKS = {name for name, field in Train.model_fields.items() if _is_network(field.annotation)}

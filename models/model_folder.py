@@ -18,6 +18,7 @@ import pkgutil
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from models.networks.data_spec import DataSpec
 
 NETWORKS = {  # by the name of the network's section of params.train: where its class is, imported when it is built
     "hinet": "models.networks.hinet:HiNet",
+    "hinet_plus": "models.networks.hinet:HiNet",
     "shared_bottom": "models.networks.shared_bottom:SharedBottom",
     "mlp_per_scenario": "models.peers.mlp_per_scenario:MLPPerScenario",
     "shared_mlp": "models.peers.shared_mlp:SharedMLP",
@@ -55,6 +57,7 @@ FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, PROFILE) = (
     "behaviour.json",
 )
 CALIBRATION = "calibration.json"  # of calibrated models only
+LAST_DAY = "last_day"  # in the summary of a model that has learned from its validation rows, too
 TAG_DIGITS = 12
 
 
@@ -181,6 +184,15 @@ def read_arguments(folder: Path) -> dict[str, Any]:
     """The plain arguments that the network of the model in `folder` was built from; raises ModelError without them."""
     arguments: dict[str, Any] = _description(folder)["arguments"]
     return arguments
+
+
+def last_day(folder: Path) -> date:
+    """The last day (UTC) of the rows that the model in `folder` has learned from."""
+    summary = _description(folder)["summary"]
+    if LAST_DAY in summary:
+        return date.fromisoformat(summary[LAST_DAY])
+    reference = json.loads((folder / REFERENCE).read_text(encoding="utf-8"))
+    return date.fromisoformat(reference["first_day"]) + timedelta(days=len(reference["rows"]) - 1)
 
 
 def _description(folder: Path) -> dict[str, Any]:

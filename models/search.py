@@ -12,7 +12,7 @@ def search(
     *,
     trials: int = 50,
     budget_minutes: float | None = None,
-    model: str = "hinet",
+    model: str = "hinet_plus",
     finalists: int = 3,
     seeds: int = 3,
     write: bool = False,
@@ -30,7 +30,7 @@ def search(
     Args:
         trials: the number of trials in all, those of earlier runs included.
         budget_minutes: no trial is started when the finalists need the rest of this time; None: no limit.
-        model: hinet, or another name in models.model_folder.NETWORKS.
+        model: hinet_plus, or another name in models.model_folder.NETWORKS.
         finalists: so many of the best trials are trained again, with params.yaml as it is.
         seeds: of each finalist.
         write: write the chosen values to params.yaml; without it, the command that runs them is printed.

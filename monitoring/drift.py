@@ -1,6 +1,6 @@
 """Stage: drift of the newest window from the training reference: statistics, verdict, and a report page.
 
-    python -m monitoring.drift --current data/training/test.parquet --reference artifacts/models/hinet --out DIR
+    python -m monitoring.drift --current data/training/test.parquet --reference artifacts/models/hinet_plus --out DIR
 
 Exit status: 0 ok, 10 watch, 11 act, 3 if there is no verdict, 4 if the window cannot be read; with --report-only 0 for
 every verdict.

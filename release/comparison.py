@@ -20,7 +20,7 @@ from models.evaluation import accuracy
 from models.evaluation.accuracy import Interval
 from models.evaluation.delong import Estimate, estimate_cells, mean_estimate
 from models.evaluation.predict import predict_calibrated
-from models.model_folder import REFERENCE, Model
+from models.model_folder import REFERENCE, Model, last_day
 from release.policy import Cell, ChallengerMetrics
 
 ANEW = (
@@ -73,7 +73,7 @@ def first_unseen_day(challenger: Path, champion: Path) -> date | None:
     """
     reference, other = (Histograms.read(folder / REFERENCE) for folder in (challenger, champion))
     same = reference.first_day == other.first_day and np.array_equal(reference.rows, other.rows)
-    return None if same else other.last_day + timedelta(days=1)
+    return None if same else last_day(champion) + timedelta(days=1)
 
 
 def score(model: Model, rows: Path) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ TEXTS = {
 }
 
 
-def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) -> str:
+def prepare(
+    dataset: str, path: Path | None, split: str | None, folder: Path, *, changes: Mapping[str, Any] | None = None
+) -> str:
     """Write the rows of `dataset` under `folder` (schema, encoder, tensors, truth); returns the protocol in words.
 
     `path` is the folder that holds the official archive. `split` is time or random, None for the protocol's own.
+    `changes` are other values of dataset.simulation.
     Raises ParameterError where there is no such data set or split.
     """
     if dataset not in TEXTS:
@@ -53,6 +56,7 @@ def prepare(dataset: str, path: Path | None, split: str | None, folder: Path) ->
     if dataset == "movielens-1m" and split == "time":
         raise ParameterError("--split time: the protocol of movielens-1m is random; leave --split out")
     changed = _settings(dataset, path, split or ("random" if dataset == "movielens-1m" else "time"))
+    changed["dataset"]["simulation"] |= changes or {}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(dump_yaml(changed), encoding="utf-8")
     if dataset == "movielens-1m":

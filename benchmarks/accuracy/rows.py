@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import ParameterError
@@ -23,21 +22,26 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _Protocol(_Section):
-    embedding_width: int | None = None
-    auxiliary: list[str] = []
-    recipe: dict[str, Any] = {}
-    shape: dict[str, dict[str, Any]] = {}  # by network
-
-
-class _Row(_Section):
-    network: str
+class _Changes(_Section):
     embedding_width: int | None = None
     neighbours: bool = False
     auxiliary: bool = False
     members: int = Field(default=1, ge=1)
     recipe: dict[str, Any] = {}
     shape: dict[str, Any] = {}
+
+
+class _Row(_Changes):
+    network: str
+    additions: bool = False
+
+
+class _Protocol(_Section):
+    embedding_width: int | None = None
+    auxiliary: list[str] = []
+    recipe: dict[str, Any] = {}
+    shape: dict[str, dict[str, Any]] = {}  # by network
+    additions: _Changes = _Changes()  # of rows with `additions`
 
 
 class _Table(_Section):
@@ -68,7 +72,7 @@ class Row:
     def facts(self) -> dict[str, Any]:
         """Network, shape and hyperparameters of the row as plain data."""
         recipe = {name: value for name, value in dataclasses.asdict(self.recipe).items() if name != "seed"}
-        shape = getattr(self.train, self.network).model_dump()
+        shape = getattr(self.train, self.network).shape()
         facts = {"network": self.network, "embedding_width": self.train.embedding_width, "shape": shape, **recipe}
         optional = {
             "neighbours": self.neighbours,
@@ -99,14 +103,20 @@ def read_rows(dataset: str, names: Sequence[str], train: Train, path: Path = ROW
 
 
 def _row(name: str, row: _Row, protocol: _Protocol, train: Train) -> Row:
-    width = row.embedding_width or protocol.embedding_width or train.embedding_width
-    shape = getattr(train, row.network).model_dump() | protocol.shape.get(row.network, {}) | row.shape
-    changes = {"embedding_width": width, row.network: shape, **protocol.recipe, **row.recipe}
+    added = protocol.additions if row.additions else _Changes()
+    width = row.embedding_width or added.embedding_width or protocol.embedding_width or train.embedding_width
+    section = getattr(train, row.network).model_dump()
+    shape = section | protocol.shape.get(row.network, {}) | added.shape | row.shape
+    changes = {"embedding_width": width, row.network: shape, **protocol.recipe, **added.recipe, **row.recipe}
     try:
-        train = Train.model_validate(train.model_dump() | changes)
-    except pydantic.ValidationError as error:
+        train = Train.model_validate(train.model_dump() | changes).of_network(row.network)
+    except ValueError as error:
         raise ParameterError(f"{ROWS.name}, row {name}: {error}") from error
-    auxiliary = tuple(protocol.auxiliary) if row.auxiliary else ()
     return Row(
-        name=name, network=row.network, train=train, neighbours=row.neighbours, auxiliary=auxiliary, members=row.members
+        name=name,
+        network=row.network,
+        train=train,
+        neighbours=row.neighbours or added.neighbours,
+        auxiliary=tuple(protocol.auxiliary) if row.auxiliary or added.auxiliary else (),
+        members=max(row.members, added.members),
     )

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ from models.evaluation.predict import predict
 from models.model_folder import build_network
 from models.training.configuration import arguments_of, cell_weights, recipe_of
 from models.training.device import flush_denormals, make_deterministic
-from models.training.loop import FitResult, fit
+from models.training.final_pass import fit_final
+from models.training.loop import fit
 from models.training.loss import LossTerms
 
 
@@ -75,19 +77,22 @@ def run_all(missing: list[tuple[Row, int]], folder: Path, kept: Path, processes:
 
 
 def train_member(row: Row, seed: int, folder: Path) -> Member:
-    """Train a network of the row with this seed on one thread."""
+    """Train a network of the row with this seed on one thread; its last pass comes after the valid rows were scored."""
     torch.set_num_threads(1)
     schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
-    train = with_auxiliary(train, row.auxiliary, folder)
-    tasks = (*schema.tasks, *(Task(name=name) for name in row.auxiliary))
+    rows = with_auxiliary(train, row.auxiliary, folder), with_unobserved(valid, row.auxiliary)
+    recipe, run = recipe_of(row.train.model_copy(update={"seed": seed})), _run_arguments(row, schema)
     make_deterministic(seed)
-    network = _network(row, tasks, train, encoder, schema)
-    started = time.perf_counter()
-    result = _fit(network, row, seed, (train, valid), schema)
-    seconds, own = time.perf_counter() - started, len(schema.output_names)
+    network = _network(row, run["tasks"], rows[0], encoder, schema)
+    started, own = time.perf_counter(), len(schema.output_names)
+    with flush_denormals():
+        result = fit(network, *rows, recipe, **run)
+        seconds = time.perf_counter() - started
+        scores = predict(network, valid, row.name)[:, :own]
+        fit_final(result, *rows, recipe, **run)
     return Member(
-        valid=predict(network, valid, row.name)[:, :own],
+        valid=scores,
         test=predict(network, test, row.name)[:, :own],
         best_epoch=result.best.number,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -120,22 +125,16 @@ def _network(row: Row, tasks: tuple[Task, ...], train: Tensors, encoder: Encoder
     return network
 
 
-def _fit(network: nn.Module, row: Row, seed: int, rows: tuple[Tensors, Tensors], schema: Schema) -> FitResult:
-    """Train the network on the training and validation rows, with the row's auxiliary tasks as the last ones."""
-    train, valid = rows
+def _run_arguments(row: Row, schema: Schema) -> dict[str, Any]:
+    """What both passes of `fit` have in common: the row's auxiliary tasks are the last ones."""
     auxiliary = len(row.auxiliary)
-    with flush_denormals():
-        return fit(
-            network,
-            train,
-            with_unobserved(valid, row.auxiliary),
-            recipe_of(row.train.model_copy(update={"seed": seed})),
-            scenarios=schema.scenarios,
-            tasks=(*schema.tasks, *(Task(name=name) for name in row.auxiliary)),
-            terms=LossTerms(cell_weights=F.pad(cell_weights(schema, row.train), (0, auxiliary), value=1.0)),
-            device=row.train.device,
-            auxiliary=auxiliary,
-        )
+    return {
+        "scenarios": schema.scenarios,
+        "tasks": (*schema.tasks, *(Task(name=name) for name in row.auxiliary)),
+        "terms": LossTerms(cell_weights=F.pad(cell_weights(schema, row.train), (0, auxiliary), value=1.0)),
+        "device": row.train.device,
+        "auxiliary": auxiliary,
+    }
 
 
 def _auc(folder: Path, part: str, logits: list[NDArray[np.float32]]) -> Cells:

@@ -85,7 +85,7 @@ def sizes() -> list[Size]:
     train = params.load().train
     default = Size(
         name="default",
-        shape={**train.hinet.model_dump(), "scenarios": SCENARIOS},
+        shape={**train.hinet.shape(), "scenarios": SCENARIOS},
         batch_size=train.batch_size,
     )
     shape = {**AUTHORS, "scenarios": AUTHORS_SCENARIOS}

@@ -8,6 +8,15 @@ from typing import Any
 from common.paths import PARAMS, ROOT
 from common.yaml_file import dump_yaml, read_yaml
 
+HINET: dict[str, Any] = {
+    "sub_experts": 1,
+    "expert_units": [8],
+    "task_experts": 1,
+    "shared_experts": 1,
+    "task_expert_units": [8],
+    "tower_units": [8],
+    "scenario_width": 4,
+}
 SMALL: dict[str, Any] = {
     "dataset": {"simulation": {"impressions": 4000, "users": 80, "items": 40}},
     "encode": {"minimum_count": 2},
@@ -15,15 +24,8 @@ SMALL: dict[str, Any] = {
         "epochs": 1,
         "batch_size": 512,
         "embedding_width": 4,
-        "hinet": {
-            "sub_experts": 1,
-            "expert_units": [8],
-            "task_experts": 1,
-            "shared_experts": 1,
-            "task_expert_units": [8],
-            "tower_units": [8],
-            "scenario_width": 4,
-        },
+        "hinet_plus": HINET | {"scenario_view": [8, 8], "cross_rank": 2},
+        "hinet": HINET,
         "shared_bottom": {"bottom_units": [8], "tower_units": [8]},
     },
     "release": {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12},  # such a model learns little

@@ -22,7 +22,7 @@ from common import params
 from common.files import write_text
 from features.encoding.encoder import Batch
 from models.inference.exported import COMPILED, Program, Rows, compile_program, export_network, load_compiled
-from models.inference.fused import FusedHiNet
+from models.inference.fused_view import fused_hinet
 from models.inference.partial_activations import ColumnIndices
 from models.networks.data_spec import DataSpec
 from models.networks.hinet import HiNet, HiNetConfig
@@ -58,7 +58,8 @@ def run(
 ) -> None:
     """Time every combination, print the table and write it to `json`; arguments as of the command."""
     before, results = torch.get_num_threads(), []
-    sizes = {"params.yaml": params.load().train.hinet.model_dump(), "the authors'": AUTHORS}
+    train = params.load().train
+    sizes = {"params.yaml": train.hinet.shape(), "hinet_plus": train.hinet_plus.shape(), "the authors'": AUTHORS}
     for name, config in sizes.items():
         programs = None  # of all requests of a config, which have the same network
         for count, running in product(items, threads):
@@ -89,7 +90,7 @@ class RandomRequest:
         )
         self.network = HiNet(data, HiNetConfig(embedding_width=WIDTH, **config)).eval()
         _enlarge(self.network)
-        self.fused = FusedHiNet(self.network, ITEM)
+        self.fused = fused_hinet(self.network, ITEM)
         random = np.random.default_rng(1)
         rows = _rows(random, np.array([tables[table] for table in columns]), catalogue)
         rows.categorical[:, 0] = np.arange(catalogue)

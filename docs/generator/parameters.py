@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.params import Params
-from common.yaml_file import read_utf8, read_yaml
+from common.params import Params, load
+from common.yaml_file import read_utf8
 from docs.generator.markdown import table, type_of, value
 
 LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
@@ -14,7 +14,8 @@ LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?P<value>[^#]*)(?:#\s*(?P<com
 
 def parameters(root: Path) -> str:
     """A table for each section of params.yaml in the folder `root`."""
-    plain, schema = read_yaml(root / "params.yaml"), Params.model_json_schema()
+    plain = load(root / "params.yaml").model_dump(mode="json", by_alias=True)  # with the defaults of keys left out
+    schema = Params.model_json_schema()
     facts = schema["$defs"], comments(read_utf8(root / "params.yaml"))
     return "\n\n".join(_section(name, schema["properties"][name], plain[name], facts) for name in plain)
 

@@ -10,8 +10,9 @@ That is 5 KB with six scenarios, K = 3 and U = 64 (a million items: 5 GB), 18 KB
     rank_rows(user, rows)        the items' partial activations as well, where they are not cached
 
 A request has one scenario: of towers by scenario only that scenario's are run, and without the scenario attention only
-the sub-experts of G and of that scenario's S. Networks without such a first layer (peers, HiNet with a scenario view,
-interactions, neighbours or without hierarchy) are scored by their forward.
+the sub-experts of G and of that scenario's S. A HiNet with a scenario view has another first layer, that of the view
+(models/inference/fused_view.py). Networks without such a layer (peers, HiNet with interactions, neighbours or without
+hierarchy) are scored by their forward.
 
 Letters as in models/networks/hinet.py, and E = (1 + M) * K sub-experts, N rows of a request, D' width of some columns.
 """
@@ -74,15 +75,15 @@ class FusedHiNet:
         self, user: PartialActivations, items: PartialActivations, scenario: int, index: Tensor | None = None
     ) -> Tensor:
         """Logits [N, O] of a user in a scenario (its number) for all of the items, or for those at `index` [N]."""
-        weights = softmax_by_mixture(_add(items.gates, user.gates, index), self.mixtures)  # [E, N]
+        weights = softmax_by_mixture(add(items.gates, user.gates, index), self.mixtures)  # [E, N]
         if self._few(weights.shape[1]):
-            first = _add(items.hidden, user.hidden, index).relu_()  # [E, N, U]
+            first = add(items.hidden, user.hidden, index).relu_()  # [E, N, U]
             context = self.scenario_layer.batched(first, weights, scenario)  # [N, 3H]
             return self.towers.batched(self.task_layer.batched(context), scenario)
 
         def first_of(expert: int) -> Tensor:
             one = slice(expert, expert + 1)
-            return _add(items.hidden[one], user.hidden[one], index)[0].relu_()  # [N, U]
+            return add(items.hidden[one], user.hidden[one], index)[0].relu_()  # [N, U]
 
         return self._one_by_one(first_of, weights, scenario)
 
@@ -112,17 +113,24 @@ class FusedHiNet:
 
 def _checked(network: HiNet) -> SubExpertIntegration:
     """The scenario layer, whose first layer reads all of x; raises ValueError if there is none."""
+    if network.view is not None:
+        raise ValueError("with a scenario_view no layer of the experts reads x itself: it has a path of its own")
+    if network.embedding.cross is not None:
+        raise ValueError("with a cross layer the first layer is not linear in the columns: score complete rows instead")
+    return checked_integration(network)
+
+
+def checked_integration(network: HiNet) -> SubExpertIntegration:
+    """The scenario layer; raises ValueError where there is none, or something but the layers above reads x."""
     if network.integration is None:
         raise ValueError("a HiNet without hierarchy has no scenario layer to split: score complete rows instead")
-    if len(network.interactions):
-        raise ValueError(f"interactions {list(network.interactions)} read all of x: score complete rows instead")
-    if network.view is not None:
-        raise ValueError("with a scenario_view no layer of the experts reads x itself: score complete rows instead")
+    if terms := list(network.additions.interactions):
+        raise ValueError(f"interactions {terms} read all of x: score complete rows instead")
     if network.embedding.neighbours is not None:
         raise ValueError("neighbours are no columns of a row: rank with a network without them")
     return network.integration
 
 
-def _add(items: Tensor, user: Tensor, index: Tensor | None) -> Tensor:
+def add(items: Tensor, user: Tensor, index: Tensor | None) -> Tensor:
     """The items' partial activations [E, N, ..], or those at `index`, plus the user's [E, 1, ..]; a new tensor."""
     return items + user if index is None else items.index_select(1, index).add_(user)

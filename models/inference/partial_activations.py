@@ -84,7 +84,7 @@ class PartialFirstLayer:
         *,
         biased: bool,
     ) -> None:
-        positions = _positions_in_x(embedding, columns)
+        positions = positions_in_x(embedding, columns)
         hidden, gate = (
             layer.weight.detach()[:, :, positions] for layer in (first, gates)
         )  # [E, U, D'], [1 + M, K, D']
@@ -106,7 +106,7 @@ class PartialFirstLayer:
         experts, units = self.weight.shape[:2]
         both = torch.addmv(self.biases, self.both, self.embedding(first_row_of(batch))[0])  # [E * U + E]
         hidden, gates = both.tensor_split([experts * units])
-        return PartialActivations(hidden.view(experts, 1, units), gates.view(experts, 1))
+        return PartialActivations(hidden.view(experts, 1, units), gates.unsqueeze(1))
 
     def gate_logits(self, x: Tensor) -> Tensor:
         """The part of the gates' logits that the columns x [N, D'] contribute [E, N]."""
@@ -157,7 +157,7 @@ def detached(layer: StackedLinear) -> tuple[Tensor, Tensor]:
     return layer.weight.detach(), layer.bias.detach()
 
 
-def _positions_in_x(embedding: FeatureEmbedding, columns: ColumnIndices) -> list[int]:
+def positions_in_x(embedding: FeatureEmbedding, columns: ColumnIndices) -> list[int]:
     """The positions of the columns' numbers in x."""
     width, fields = embedding.weight.shape[1], len(embedding.offsets)
     bags, vectors = len(embedding.bag_lengths), len(embedding.projections)

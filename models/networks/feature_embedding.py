@@ -4,7 +4,7 @@ Letters: B rows, F categorical columns, L ids of all bags, P numbers, V vectors,
 features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -13,23 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.data_spec import DataSpec
+from models.networks.interactions import CrossLayer
 from models.networks.neighbours import Neighbours
 
 INITIAL_DEVIATION = 0.05  # of the embeddings; the unit deviation of nn.Embedding drowns the numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingConfig:
+class NetworkConfig:
     """What the configs of all networks have in common.
 
     Args:
         embedding_width: E, the width of an embedded id.
         neighbours: the number of outcomes that a training row can have, 0: off. See Neighbours; the user and the item
             are then the first two categorical columns.
+        interactions: terms of x that are added to the logits: fm.
+        cross_rank: rank of a CrossLayer between the features and everything that reads them, 0: off.
     """
 
     embedding_width: int
     neighbours: int = 0
+    interactions: Sequence[str] = ()
+    cross_rank: int = 0
 
 
 class FeatureEmbedding(nn.Module):
@@ -42,7 +47,7 @@ class FeatureEmbedding(nn.Module):
 
     >>> data = DataSpec(table_rows=(5, 7), categorical_tables=(0, 1, 1), bag_tables=(1,), bag_lengths=(2,), numeric=2,
     ...                 scenarios=1, task_outputs=(1,))
-    >>> embed = FeatureEmbedding(data, EmbeddingConfig(embedding_width=4))
+    >>> embed = FeatureEmbedding(data, NetworkConfig(embedding_width=4))
     >>> embed(torch.tensor([[4, 0, 6]]), torch.tensor([[3, -1]]), torch.zeros(1, 2)).shape
     torch.Size([1, 18])
     """
@@ -50,7 +55,7 @@ class FeatureEmbedding(nn.Module):
     offsets: Tensor
     bag_offsets: Tensor
 
-    def __init__(self, data: DataSpec, config: EmbeddingConfig) -> None:
+    def __init__(self, data: DataSpec, config: NetworkConfig) -> None:
         super().__init__()
         starts, width = [0, *accumulate(data.table_rows)], config.embedding_width
         self.bag_lengths, self.sparse = list(data.bag_lengths), False  # see models/networks/sparse_embeddings.py
@@ -69,6 +74,7 @@ class FeatureEmbedding(nn.Module):
         if config.neighbours:
             users, items = (data.table_rows[table] for table in data.categorical_tables[:2])
             self.neighbours = Neighbours(users=users, items=items, outcomes=config.neighbours, width=width)
+        self.cross = CrossLayer(width=self.width, rank=config.cross_rank) if config.cross_rank else None
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
         """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
@@ -80,7 +86,8 @@ class FeatureEmbedding(nn.Module):
         fields += [project(vector) for project, vector in zip(self.projections, vectors, strict=True)]  # V times [B, E]
         if self.neighbours is not None:
             fields.append(self.neighbours(categorical[:, 0], categorical[:, 1]))  # [B, 2E]
-        return torch.cat([*fields, numeric], dim=1)  # [B, D]
+        x = torch.cat([*fields, numeric], dim=1)  # [B, D]
+        return x if self.cross is None else self.cross(x)
 
     def split_numbers(self, numeric: Tensor) -> tuple[Tensor, ...]:
         """The numbers [B, P] as those that are no vector's, and each vector."""

@@ -28,16 +28,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.cpu_kernels import mix_experts
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
-from models.networks.interactions import interaction
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import Gates, StackedExperts, StackedTowers, mix_specific_and_shared, own_scenario
 from models.networks.scenario_view import ScenarioView
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiNetConfig(EmbeddingConfig):
+class HiNetConfig(NetworkConfig):
     """The sizes of HiNet's blocks, and its options.
 
     Args:
@@ -49,7 +49,6 @@ class HiNetConfig(EmbeddingConfig):
         tower_units: widths of a tower's hidden layers.
         scenario_width: width of the scenario embedding that the scenario attention reads.
         scenario_heads: every scenario has its own towers, which rows of other scenarios do not train.
-        interactions: terms of x that are added to the logits: fm (not in the paper).
         scenario_view: widths of a ScenarioView of x, which all but the interactions read (not in the paper).
         scenario_attention: False: C = [G, S_own] (ablation).
         hierarchy: False: no scenario layer, C = x (ablation).
@@ -63,7 +62,6 @@ class HiNetConfig(EmbeddingConfig):
     tower_units: Sequence[int]
     scenario_width: int
     scenario_heads: bool = False
-    interactions: Sequence[str] = ()
     scenario_view: Sequence[int] = ()
     scenario_attention: bool = True
     hierarchy: bool = True
@@ -173,16 +171,14 @@ class HiNet(nn.Module):
             units=config.tower_units,
             task_outputs=data.task_outputs,
         )
-        self.interactions = _interactions(data, config, self.embedding)
+        self.additions = Additions(data, config, self.embedding)
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         context = self._context(self._read(x, scenario), scenario)  # [B, 3H]
         tasks = self.control(context)  # [T, B, h]
-        logits: Tensor = self.towers(tasks, scenario)  # [B, O]
-        for term in self.interactions.values():
-            logits = logits + term(x)  # [B, O]
+        logits: Tensor = self.additions(self.towers(tasks, scenario), x)  # [B, O]
         return logits
 
     def _read(self, x: Tensor, scenario: Tensor) -> Tensor:
@@ -239,8 +235,3 @@ def _attention(data: DataSpec, config: HiNetConfig) -> ScenarioAttention | None:
     if not config.scenario_attention or not config.hierarchy or data.scenarios == 1:
         return None
     return ScenarioAttention(scenarios=data.scenarios, width=config.scenario_width)
-
-
-def _interactions(data: DataSpec, config: HiNetConfig, embedding: FeatureEmbedding) -> nn.ModuleDict:
-    shape = {"fields": embedding.fields, "width": config.embedding_width, "inputs": embedding.width}
-    return nn.ModuleDict({name: interaction(name, **shape, outputs=data.outputs) for name in config.interactions})

@@ -1,4 +1,4 @@
-"""Explicit interactions of a row's features, added to the logits of a network: perceptrons learn products slowly.
+"""Explicit interactions of features, before a network or added to its logits: perceptrons learn products slowly.
 
 Letters as in models/networks/layers.py, with F embedded fields of width E at the front of x [B, D].
 """
@@ -33,6 +33,24 @@ class FactorizationMachine(nn.Module):
         products = torch.bmm(fields, fields.transpose(1, 2)).flatten(1)  # [B, F * F]
         linear: Tensor = self.linear(x)
         return linear + products.index_select(1, self.upper) @ self.pairs.t()  # [B, O]
+
+
+class CrossLayer(nn.Module):
+    """x + x * (V U x + c): every feature times what all features say of it; U [R, D] and V [D, R] of a low rank R.
+
+    R. Wang et al., DCN V2, WWW 2021, equation 2 with the low rank of section 3.5.
+
+    >>> CrossLayer(width=14, rank=3)(torch.zeros(5, 14)).shape
+    torch.Size([5, 14])
+    """
+
+    def __init__(self, *, width: int, rank: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, rank, bias=False), nn.Linear(rank, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] -> [B, D]."""
+        return torch.addcmul(x, x, self.up(self.down(x)))
 
 
 def interaction(name: str, *, fields: int, width: int, inputs: int, outputs: int) -> nn.Module:

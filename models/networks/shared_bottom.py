@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import StackedExperts, StackedTowers
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedBottomConfig(EmbeddingConfig):
+class SharedBottomConfig(NetworkConfig):
     """Widths of the bottom's and the towers' layers; `scenario_heads` gives every scenario its own towers."""
 
     bottom_units: Sequence[int]
@@ -40,6 +41,7 @@ class SharedBottom(nn.Module):
     def __init__(self, data: DataSpec, config: SharedBottomConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         self.tasks = data.tasks
         self.bottom = StackedExperts(experts=1, inputs=self.embedding.width, units=config.bottom_units)
         self.towers = StackedTowers(
@@ -53,5 +55,5 @@ class SharedBottom(nn.Module):
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         bottom = self.bottom(x).expand(self.tasks, -1, -1)  # [T, B, h]
-        logits: Tensor = self.towers(bottom, scenario)  # [B, O]
+        logits: Tensor = self.additions(self.towers(bottom, scenario), x)  # [B, O]
         return logits

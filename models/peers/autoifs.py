@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.cpu_kernels import stacked_linear
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import StackedExperts, StackedLinear, kept_outputs
 
 FLOWS = 4  # of a task: from the shared and the scenario's unit, each to the shared and the task's unit
@@ -20,7 +21,7 @@ FINAL_TEMPERATURE = 100.0  # of the selection where the search ends; the authors
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoIFSConfig(EmbeddingConfig):
+class AutoIFSConfig(NetworkConfig):
     """Widths of the first layers, of the scenario units and of the selection, rank, and training steps of the search.
 
     Args:
@@ -168,6 +169,7 @@ class AutoIFS(nn.Module):
     def __init__(self, data: DataSpec, config: AutoIFSConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         width, tasks, rank = self.embedding.width, data.tasks, config.rank
         self.shared = StackedExperts(experts=1, inputs=width, units=config.shared_units)
         self.scenario_units = ScenarioUnits(
@@ -191,4 +193,6 @@ class AutoIFS(nn.Module):
         flows = torch.stack([shared.expand_as(specific), specific], dim=2)[:, 1:]  # [T, 2, 2, B, c]
         logits = (shared + specific)[:, 0] - (pruned * flows).sum(dim=(1, 2))  # [T, B, c]
         by_output: Tensor = logits.transpose(1, 2).flatten(0, 1)  # [T * c, B]
-        return (by_output if self.kept is None else by_output.index_select(0, self.kept)).t()  # [B, O]
+        outputs = by_output if self.kept is None else by_output.index_select(0, self.kept)  # [O, B]
+        added: Tensor = self.additions(outputs.t(), x)  # [B, O]
+        return added

@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.cpu_kernels import mix_experts
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import Gates, StackedExperts, StackedTowers, own_scenario
 from models.networks.scenario_view import ScenarioView
 
 
 @dataclass(frozen=True, kw_only=True)
-class M3oEConfig(EmbeddingConfig):
+class M3oEConfig(NetworkConfig):
     """Widths of the scenario's view, the shared experts, and widths of the experts' and the towers' layers."""
 
     star_units: Sequence[int]
@@ -77,6 +78,7 @@ class M3oE(nn.Module):
     def __init__(self, data: DataSpec, config: M3oEConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         scenarios, tasks, view, units = data.scenarios, data.tasks, config.star_units[-1], config.expert_units
         self.parts = (config.experts, scenarios, tasks)
         self.view = ScenarioView(scenarios=scenarios, inputs=self.embedding.width, units=config.star_units)
@@ -96,7 +98,7 @@ class M3oE(nn.Module):
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         view = self.view(x, scenario)  # [B, D']
-        logits: Tensor = self.towers(self._fuse(view, scenario), scenario)  # [B, O]
+        logits: Tensor = self.additions(self.towers(self._fuse(view, scenario), scenario), x)  # [B, O]
         return logits
 
     def _fuse(self, view: Tensor, scenario: Tensor) -> Tensor:

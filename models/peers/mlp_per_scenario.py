@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import StackedExperts, StackedLinear, own_scenario
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPPerScenarioConfig(EmbeddingConfig):
+class MLPPerScenarioConfig(NetworkConfig):
     """Widths of the hidden layers of every scenario's perceptron."""
 
     units: Sequence[int]
@@ -38,10 +39,12 @@ class MLPPerScenario(nn.Module):
     def __init__(self, data: DataSpec, config: MLPPerScenarioConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         self.hidden = StackedExperts(experts=data.scenarios, inputs=self.embedding.width, units=config.units)
         self.logits = StackedLinear(stack=data.scenarios, inputs=config.units[-1], outputs=data.outputs)
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        return own_scenario(self.logits(self.hidden(x)), scenario)  # [B, O]
+        logits: Tensor = self.additions(own_scenario(self.logits(self.hidden(x)), scenario), x)  # [B, O]
+        return logits

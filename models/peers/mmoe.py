@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.cpu_kernels import mix_experts
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import Gates, StackedExperts, StackedTowers
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMoEConfig(EmbeddingConfig):
+class MMoEConfig(NetworkConfig):
     """Experts, widths of their and the towers' layers; `scenario_heads` gives every scenario its own towers."""
 
     experts: int
@@ -42,6 +43,7 @@ class MMoE(nn.Module):
     def __init__(self, data: DataSpec, config: MMoEConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         self.gates = Gates(mixtures=data.tasks, experts=config.experts, inputs=self.embedding.width)
         self.experts = StackedExperts(experts=config.experts, inputs=self.embedding.width, units=config.expert_units)
         self.towers = StackedTowers(
@@ -55,5 +57,5 @@ class MMoE(nn.Module):
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         tasks = mix_experts(self.experts(x).unsqueeze(0), self.gates(x))  # [T, B, h]
-        logits: Tensor = self.towers(tasks, scenario)  # [B, O]
+        logits: Tensor = self.additions(self.towers(tasks, scenario), x)  # [B, O]
         return logits

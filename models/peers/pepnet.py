@@ -10,15 +10,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import StackedLinear, StackedLogits
 
 GATE_RANGE = 2.0  # of the gates: 0 .. 2, so that 1, no change, is in the middle
 
 
 @dataclass(frozen=True, kw_only=True)
-class PEPNetConfig(EmbeddingConfig):
+class PEPNetConfig(NetworkConfig):
     """Widths of the towers' layers, hidden width of the gates, width of the scenario embedding."""
 
     units: Sequence[int]
@@ -67,6 +68,7 @@ class PEPNet(nn.Module):
     def __init__(self, data: DataSpec, config: PEPNetConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         tasks, width, units, hidden = data.tasks, self.embedding.width, config.units, config.gate_units
         self.scenario = nn.Embedding(data.scenarios, config.scenario_width)
         self.choice = GateUnit(stack=1, inputs=config.scenario_width + width, hidden=hidden, outputs=width)
@@ -84,5 +86,5 @@ class PEPNet(nn.Module):
         prior = torch.cat([x, h.detach()], dim=1)  # [B, 2D]
         for layer, gate in zip(self.layers, self.gates, strict=True):
             h = layer(h) * gate(prior)  # [T, B, h]
-        logits: Tensor = self.logits(h).t()  # [B, O]
+        logits: Tensor = self.additions(self.logits(h).t(), x)  # [B, O]
         return logits

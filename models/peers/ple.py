@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.cpu_kernels import mix_experts
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import Gates, StackedExperts, StackedTowers, mix_specific_and_shared
 
 
 @dataclass(frozen=True, kw_only=True)
-class PLEConfig(EmbeddingConfig):
+class PLEConfig(NetworkConfig):
     """Levels, experts of each task and shared ones, widths; `scenario_heads` gives every scenario its own towers."""
 
     levels: int
@@ -86,6 +87,7 @@ class PLE(nn.Module):
     def __init__(self, data: DataSpec, config: PLEConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         widths = [self.embedding.width, *[config.expert_units[-1]] * (config.levels - 1)]
         self.levels = nn.Sequential(
             *(
@@ -110,5 +112,5 @@ class PLE(nn.Module):
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        logits: Tensor = self.towers(self.levels(x), scenario)  # [B, O]
+        logits: Tensor = self.additions(self.towers(self.levels(x), scenario), x)  # [B, O]
         return logits

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import StackedExperts, StackedLinear
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedMLPConfig(EmbeddingConfig):
+class SharedMLPConfig(NetworkConfig):
     """Widths of the perceptron's hidden layers."""
 
     units: Sequence[int]
@@ -38,11 +39,12 @@ class SharedMLP(nn.Module):
     def __init__(self, data: DataSpec, config: SharedMLPConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         self.hidden = StackedExperts(experts=1, inputs=self.embedding.width, units=config.units)
         self.logits = StackedLinear(stack=1, inputs=config.units[-1], outputs=data.outputs)
 
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor, scenario: Tensor) -> Tensor:
         """Ids [B, F], bag ids [B, L] padded with -1, numbers [B, P], scenarios [B] -> logits [B, O]."""
         x = self.embedding(categorical, bags, numeric)  # [B, D]
-        logits: Tensor = self.logits(self.hidden(x)).squeeze(0)  # [B, O]
+        logits: Tensor = self.additions(self.logits(self.hidden(x)).squeeze(0), x)  # [B, O]
         return logits

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.additions import Additions
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 from models.networks.layers import StackedExperts, StackedLinear, own_scenario
 from models.networks.scenario_view import StarLinear
 
 
 @dataclass(frozen=True, kw_only=True)
-class STARConfig(EmbeddingConfig):
+class STARConfig(NetworkConfig):
     """Widths of the star's and the auxiliary network's layers and of the scenario embedding; the norm may be off."""
 
     units: Sequence[int]
@@ -100,6 +101,7 @@ class STAR(nn.Module):
     def __init__(self, data: DataSpec, config: STARConfig) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(data, config)
+        self.additions = Additions(data, config, self.embedding)
         scenarios, width, units = data.scenarios, self.embedding.width, config.units
         self.norm = PartitionedNorm(scenarios=scenarios, width=width) if config.partitioned_norm else None
         self.star = nn.Sequential(
@@ -117,4 +119,5 @@ class STAR(nn.Module):
         x = self.embedding(categorical, bags, numeric)  # [B, D]
         normal = x if self.norm is None else self.norm(x, scenario)  # [B, D]
         auxiliary: Tensor = self.auxiliary(torch.cat([x, self.scenario(scenario)], dim=1)).squeeze(0)  # [B, O]
-        return own_scenario(self.star(normal), scenario) + auxiliary  # [B, O]
+        logits: Tensor = self.additions(own_scenario(self.star(normal), scenario) + auxiliary, x)  # [B, O]
+        return logits

@@ -14,16 +14,26 @@ from models.model_folder import NETWORKS
 from models.training.optim import Recipe
 
 
+def settings_of(model: str, settings: Train) -> Train:
+    """params.train with the recipe of the network called `model`; raises ParameterError on an unknown model."""
+    _check_known(model)
+    return settings.of_network(model)
+
+
+def _check_known(model: str) -> None:
+    if model not in NETWORKS:
+        raise ParameterError(f"--model {model}: expected one of {', '.join(NETWORKS)}")
+
+
 def arguments_of(model: str, layout: Layout, tasks: Sequence[Task], settings: Train) -> dict[str, Any]:
     """The plain arguments that the network called `model` is built from; see models.model_folder.build_network.
 
     "data" is the encoder's layout and the outputs of the tasks, "config" the model's own section of params.train.
     Raises ParameterError on an unknown model.
     """
-    if model not in NETWORKS:
-        raise ParameterError(f"--model {model}: expected one of {', '.join(NETWORKS)}")
+    _check_known(model)
     data = layout.plain() | {"task_outputs": [task.outputs for task in tasks]}
-    config = {"embedding_width": settings.embedding_width} | getattr(settings, model).model_dump()
+    config = {"embedding_width": settings.embedding_width} | getattr(settings, model).shape()
     return {"data": data, "config": config}
 
 

@@ -36,6 +36,7 @@ from models.training.guards import (
 from models.training.loss import LossTerms, Target, relative, weighted_loss
 from models.training.optim import Recipe
 from models.training.position_bias import drop_positions, with_position_bias
+from models.training.rare_ids import RareIds, rare_ids
 from models.training.train_state import EpochResult, LossPoint, TrainState, epoch_generator
 
 LOSS_CHECK_STEPS, LOSS_CHECKS = 50, 20
@@ -44,10 +45,14 @@ Observer = Callable[[TrainState], None]  # called after each point of the loss a
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """The results of all epochs, and of the one whose weights the network has now."""
+    """The results of all epochs, and of the one whose weights the network has now.
+
+    `trained` is the network, with the bias of positions where the rows have any.
+    """
 
     epochs: tuple[EpochResult, ...]
     best: EpochResult
+    trained: nn.Module
 
 
 def fit(
@@ -104,11 +109,12 @@ def fit(
         choice_set=valid.choice_set,
         observe=observe,
         targets=terms.targets,
+        rare_ids=rare_ids(train, recipe.rare_id_rows, state.device),
     )
     loop.resume()
     _run_epochs(loop, BatchLoader(train, state.device), BatchLoader(valid, state.device), scenarios, auxiliary)
     trained.load_state_dict(state.best_weights)
-    return FitResult(epochs=tuple(state.epochs), best=state.best)
+    return FitResult(epochs=tuple(state.epochs), best=state.best, trained=trained)
 
 
 class TrainingLoop:
@@ -125,6 +131,7 @@ class TrainingLoop:
         choice_set: NDArray[np.int64] | None = None,
         observe: Observer | None = None,
         targets: Mapping[str, Target] | None = None,
+        rare_ids: RareIds | None = None,
     ) -> None:
         """Prepare the loop.
 
@@ -137,12 +144,13 @@ class TrainingLoop:
             choice_set: [N], of the validation rows; required where there is a choice task.
             observe: what follows the run.
             targets: the scales of the regression tasks, by name.
+            rare_ids: masks rare ids; None: they are masked no more often than others.
         """
         keep_freed_memory()
         self.state, self.recipe, self.cell_weights = state, state.recipe, cell_weights
         self.checkpoint, self.group = checkpoint, group
         self.tasks = tasks or tasks_of(map(str, range(cell_weights.shape[1])))
-        self.choice_set, self.observer = choice_set, observe
+        self.choice_set, self.observer, self.rare_ids = choice_set, observe, rare_ids
         self.outputs = [task.outputs for task in self.tasks]
         self.targets = targets_of(self.tasks, targets or {})
         self.parameters = list(state.network.parameters())
@@ -183,6 +191,8 @@ class TrainingLoop:
         for batch in rows.shuffled(self.recipe.batch_size, order, skip=state.steps):
             steps = state.average.steps
             batch = batch.mask_ids(self.recipe.unknown_share, state.mask_generator)
+            if self.rare_ids is not None:
+                batch = self.rare_ids.mask(batch, state.mask_generator)
             batch = batch._replace(position=drop_positions(batch.position, state.mask_generator))
             state.total_loss += self.run_step(batch)
             state.average.steps = steps + 1  # a replayed step runs no Python

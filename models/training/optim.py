@@ -26,7 +26,11 @@ class Recipe:
         weight_decay: L2 decay of all other weights.
         average: decay of the moving average of the weights; 0 for none.
         unknown_share: share of the ids that are replaced by 0, so that the unknown row of each embedding is trained.
+        rare_id_rows: an id of n training rows is replaced by 0 in a share of this / (this + n) of the steps; 0 for none
+            (models/training/rare_ids.py).
         clip_gradient_norm: largest norm of the gradients; 0 for none.
+        final_learning_rate: of Adam in a last pass over training and validation rows (models/training/final_pass.py); 0
+            for none.
         sparse_embeddings: a step updates only the rows of the embeddings that its batch contains
             (models/networks/sparse_embeddings.py).
         precision: of the matrix products in training, float32 or bfloat16 (torch.autocast). Weights, their average, the
@@ -43,7 +47,9 @@ class Recipe:
     weight_decay: float
     average: float
     unknown_share: float
+    rare_id_rows: float = 0.0
     clip_gradient_norm: float = 0.0
+    final_learning_rate: float = 0.0
     sparse_embeddings: bool = False
     precision: str = "float32"
     capture: bool = False

@@ -59,8 +59,8 @@ class WithPositionBias(nn.Module):
 
 
 def with_position_bias(network: nn.Module, rows: Tensors, *, scenarios: int, tasks: Sequence[Task]) -> nn.Module:
-    """The network with the bias of positions, where the rows have any; else the network itself."""
-    if rows.position is None:
+    """The network with the bias of positions, where the rows have any and it has none; else the network itself."""
+    if rows.position is None or isinstance(network, WithPositionBias):
         return network
     return WithPositionBias(network, scenarios=scenarios, outputs=sum(task.outputs for task in tasks))
 

@@ -12,25 +12,26 @@ from common import stage
 from common.errors import ParameterError
 from common.train_params import Train
 from features.encoding.encoder import Encoder
-from features.encoding.target_scale import TargetScale
 from features.encoding.tensors import Tensors, open_tensors
 from features.schema import Schema, mean_title, read_schema
 from models.evaluation.predict import predict
 from models.evaluation.reference_profile import measure_profile
 from models.model_folder import build_network, write_model
-from models.networks.calibration import Calibration
 from models.training import distributed
 from models.training.calibrate import check_calibration, fit_calibration
 from models.training.checkpoint import Checkpoint, checkpoint_key, code_of
-from models.training.configuration import arguments_of, cell_weights, recipe_of
+from models.training.configuration import arguments_of, cell_weights, recipe_of, settings_of
 from models.training.curves import curves_of, summary_of
 from models.training.device import flush_denormals, make_deterministic, resolve_device
 from models.training.distributed import Group
+from models.training.final_pass import fit_final
 from models.training.loop import FitResult, Observer, fit
 from models.training.loss import LossTerms
 from models.training.row_age import age_rows, reads_age
 from models.training.start_columns import Start
-from models.training.warm_start import check_unseen, first_day, start_from, start_key
+from models.training.warm_start import check_unseen, days_of, final_day, start_from, start_key
+
+FINAL = {"final_pass": True}  # in the key of its checkpoint
 
 
 def train_model(
@@ -59,6 +60,8 @@ def train_model(
         observe: what follows the run, in the main process.
     """
     schema, encoder = read_schema(copied["schema"]), Encoder.read(copied["encoder"])
+    settings = settings_of(model, settings)
+    more = final_day(recipe_of(settings), training, schema)
     arguments = arguments_of(model, encoder.layout, schema.tasks, settings)
     check_calibration(settings.calibration, schema)
     settings = settings if start is None else settings.model_copy(update={"epochs": settings.warm_epochs})
@@ -67,25 +70,21 @@ def train_model(
         make_deterministic(settings.seed)
         network = build_network(model, arguments)
         today = Start(model, arguments, schema, encoder, settings.warm_start_columns)
-        started = _start(network, start, today, training)
+        more |= _start(network, start, today, training)
         facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint(), "processes": group.size}
         facts |= start_key(start) | ({"targets": encoder.targets} if encoder.targets else {})
         files = _row_files(tensors, training, settings)
         checkpoint = _checkpoint(checkpoints / model, network, facts, files, settings) if checkpoints else None
-        result = _fit(
-            network,
-            _rows(tensors, training, schema, settings),
-            schema,
-            settings,
-            checkpoint=checkpoint,
-            group=group,
-            observe=observe,
-            targets=encoder.targets,
-        )
+        rows, recipe = _rows(tensors, training, schema, settings), recipe_of(settings)
+        run = _run_arguments(schema, settings, encoder, group)
+        result = fit(network, *rows, recipe, checkpoint=checkpoint, observe=observe, **run)
+        measured = _measure(network, rows[1], today, settings.calibration) if group.is_main else {}
+        final = _checkpoint(checkpoints / model, network, facts | FINAL, files, settings) if checkpoints else None
+        fit_final(result, *rows, recipe, checkpoint=final, **run)
         if not group.is_main:
             return
-        valid = open_tensors(tensors / "valid")
-        _write(out, network, result, today, settings, copied=copied, valid=valid, more=started)
+        summary = {**summary_of(network, result, settings.seed, measured["calibration"]), **more}
+        _write(out, network.cpu(), result, today, summary=summary, **measured, **copied)
         if checkpoint is not None:
             checkpoint.remove()
     _print_best(model, result, schema)
@@ -101,80 +100,35 @@ def _start(network: nn.Module, folder: Path | None, today: Start, training: Path
             "model has not learned from"
         )
     mapped = start_from(network, folder, today)
-    check_unseen(folder, first_day(training / "valid.parquet", today.schema))
+    check_unseen(folder, days_of(training / "valid.parquet", today.schema)[0])
     return {"warm_start": mapped}
 
 
-def _write(
-    out: Path,
-    network: nn.Module,
-    result: FitResult,
-    today: Start,
-    settings: Train,
-    *,
-    copied: Mapping[str, Path],
-    valid: Tensors,
-    more: Mapping[str, Any],
-) -> None:
-    """Write the model folder of the network that was trained; `more` is added to its summary."""
-    calibration, logits = _calibrate(settings.calibration, network.cpu(), valid, today.schema)
-    write_model(
-        out,
-        model_name=today.model,
-        network=network,
-        arguments=today.arguments,
-        summary={**summary_of(network, result, settings.seed, calibration), **more},
-        curves=curves_of(result, today.schema),
-        profile=measure_profile(network, valid, today.encoder, today.schema, logits=logits),
-        calibration=calibration,
-        **copied,
-    )
+def _run_arguments(schema: Schema, settings: Train, encoder: Encoder, group: Group) -> dict[str, Any]:
+    """What both passes of `fit` have in common."""
+    return {
+        "scenarios": schema.scenarios,
+        "tasks": schema.tasks,
+        "terms": LossTerms(cell_weights=cell_weights(schema, settings), targets=encoder.targets),
+        "device": settings.device,
+        "group": group,
+    }
 
 
-def _calibrate(
-    kind: str, network: nn.Module, valid: Tensors, schema: Schema
-) -> tuple[Calibration | None, NDArray[Any]]:
-    """The calibration of the network, None without one, and the logits [N, O] of the validation rows by it."""
-    logits = predict(network, valid, "validation rows")
-    calibration = fit_calibration(kind, logits, valid, schema)
-    return calibration, logits if calibration is None else calibration.of_rows(logits, valid.scenario)
+def _measure(network: nn.Module, valid: Tensors, today: Start, kind: str) -> dict[str, Any]:
+    """Calibration and reference profile of the network on the validation rows, before it learns from these."""
+    logits: NDArray[Any] = predict(network.cpu(), valid, "validation rows")
+    calibration = fit_calibration(kind, logits, valid, today.schema)
+    if calibration is not None:
+        logits = calibration.of_rows(logits, valid.scenario)
+    profile = measure_profile(network, valid, today.encoder, today.schema, logits=logits)
+    return {"calibration": calibration, "profile": profile}
 
 
-def _fit(
-    network: nn.Module,
-    rows: tuple[Tensors, Tensors],
-    schema: Schema,
-    settings: Train,
-    *,
-    checkpoint: Checkpoint | None,
-    group: Group,
-    observe: Observer | None,
-    targets: Mapping[str, TargetScale],
-) -> FitResult:
-    """Train the network on the encoded rows with the parameters of params.train.
-
-    Args:
-        network: the network as it begins.
-        rows: the training and the validation rows.
-        schema: the schema of the data set.
-        settings: params.train.
-        checkpoint: where the run saves its state and resumes from.
-        group: the processes that train together.
-        observe: what follows the run.
-        targets: the scales of the regression tasks.
-    """
-    return fit(
-        network,
-        *rows,
-        recipe_of(settings),
-        scenarios=schema.scenarios,
-        tasks=schema.tasks,
-        terms=LossTerms(cell_weights=cell_weights(schema, settings), targets=targets),
-        device=settings.device,
-        checkpoint=checkpoint,
-        group=group,
-        observe=observe,
-    )
+def _write(out: Path, network: nn.Module, result: FitResult, today: Start, **parts: Any) -> None:
+    """Write the model folder of the network that was trained; `parts` are the other arguments of `write_model`."""
+    curves = curves_of(result, today.schema)
+    write_model(out, model_name=today.model, network=network, arguments=today.arguments, curves=curves, **parts)
 
 
 def _print_best(model: str, result: FitResult, schema: Schema) -> None:

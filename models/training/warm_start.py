@@ -29,12 +29,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.errors import TrainingError
+from common.errors import ParameterError, TrainingError
 from common.paths import FROM_NOTHING
 from features.encoding.encoder import Encoder
 from features.schema import Schema, Task
-from models.model_folder import MODEL, NETWORKS, REFERENCE, Model, read_arguments, read_model
+from models.model_folder import LAST_DAY, MODEL, NETWORKS, Model, last_day, read_arguments, read_model
 from models.networks.feature_embedding import FeatureEmbedding
+from models.training.optim import Recipe
 from models.training.start_columns import Start, column_changes, map_columns
 from models.training.start_ids import count_ids, map_ids
 
@@ -86,11 +87,22 @@ def start_from(network: nn.Module, folder: Path, today: Start) -> dict[str, Any]
     }
 
 
-def first_day(rows: Path, schema: Schema) -> datetime.date:
-    """The day (UTC) of the first impression of a Parquet file."""
+def final_day(recipe: Recipe, training: Path | None, schema: Schema) -> dict[str, str]:
+    """The last day of the rows of the recipe's last pass, for the summary of the model; nothing without such a pass."""
+    if not recipe.final_learning_rate:
+        return {}
+    if training is None:
+        raise ParameterError(
+            "train.final_learning_rate needs --training, the folder of valid.parquet, for the last day of its rows"
+        )
+    return {LAST_DAY: days_of(training / "valid.parquet", schema)[1].isoformat()}
+
+
+def days_of(rows: Path, schema: Schema) -> tuple[datetime.date, datetime.date]:
+    """The days (UTC) of the first and the last impression of a Parquet file."""
     timestamps = pq.read_table(rows, columns=[schema.timestamp])[schema.timestamp]
-    first: datetime.datetime = pc.min(timestamps).as_py()
-    return first.date()
+    ends = pc.min_max(timestamps).as_py()
+    return ends["min"].date(), ends["max"].date()
 
 
 def check_unseen(folder: Path, first_valid_day: datetime.date) -> None:
@@ -99,12 +111,10 @@ def check_unseen(folder: Path, first_valid_day: datetime.date) -> None:
     The epoch would be chosen by rows that the network knows. A split at random does this, and a log whose end was put
     back.
     """
-    plain = json.loads((folder / REFERENCE).read_text(encoding="utf-8"))
-    days = datetime.timedelta(days=len(plain["rows"]) - 1)
-    last = datetime.date.fromisoformat(plain["first_day"]) + days
+    last = last_day(folder)
     if last > first_valid_day:
         raise TrainingError(
-            f"train.warm_start is {folder}, whose training rows end on {last}, but the validation rows begin on "
+            f"train.warm_start is {folder}, which has learned from rows until {last}, but the validation rows begin on "
             f"{first_valid_day}: expected validation rows that the model has not learned from. Set join.split to time, "
             "or begin with an older model"
         )

@@ -15,10 +15,12 @@ import torch
 from common import stage
 from common.errors import TrainingError
 from common.files import sha256_of, sha256_of_folder
+from common.train_params import Train
 from features.encoding.encoder import Encoder
 from features.encoding.tensors import open_tensors
 from features.schema import mean_title, read_schema
 from models.model_folder import NETWORKS, build_network
+from models.training import configuration
 from models.training.configuration import arguments_of, cell_weights, recipe_of
 from models.training.device import flush_denormals, make_deterministic
 from models.training.loop import fit
@@ -56,13 +58,16 @@ class Fitting:
         self.schema, self.encoder = read_schema(schema), Encoder.read(encoder)
         self.rows = {split: open_tensors(tensors / split) for split in ("train", "valid")}
         self.training = training
-        self.settings = settings_of(plain, {})
+        self.settings = self._settings({})  # an unknown network is refused here
         self.data = [sha256_of(schema), sha256_of(encoder), *(sha256_of_folder(tensors / split) for split in self.rows)]
         self.data += [sha256_of(training / "train.parquet")] if reads_age(self.settings) else []
         self.measure = mean_title(self.schema.tasks)
         self._warnings: set[str] = set()
         torch.set_num_threads(stage.threads())
-        arguments_of(model, self.encoder.layout, self.schema.tasks, self.settings)  # an unknown network is refused here
+
+    def _settings(self, values: Values) -> Train:
+        """params.train with these values, and with the recipe of the network."""
+        return configuration.settings_of(self.model, settings_of(self.plain, values))
 
     def study_name(self, space: Space) -> str:
         """The name of the study: another one for another network, space, data set, or value of another parameter."""
@@ -79,7 +84,7 @@ class Fitting:
         `report` gets each epoch's mean, and may end the training by an exception. Raises DivergedError where the values
         are at fault.
         """
-        settings = settings_of(self.plain, {**values, "train.seed": seed})
+        settings = self._settings({**values, "train.seed": seed})
         reported = 0
 
         def observe(state: TrainState) -> None:

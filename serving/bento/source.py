@@ -15,6 +15,7 @@ SERVICE = "serving.service"
 STORE_SETTINGS = Path("features/store/feature_store.yaml")
 PACKAGES = (
     "cyclopts",
+    "duckdb",
     "feast[duckdb,redis]",
     "filelock",
     "ibis-framework",
@@ -28,6 +29,7 @@ PACKAGES = (
     "pydantic",
     "pydantic-settings",
     "pydantic_core",
+    "redis",
     "ruamel.yaml",
     "safetensors",
     "starlette",

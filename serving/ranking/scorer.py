@@ -17,12 +17,14 @@ from torch import Tensor
 from features.encoding.encoder import Batch
 from features.encoding.target_scale import TargetScale
 from models.inference.fused import FusedHiNet
+from models.inference.fused_view import FusedViewHiNet
 from models.inference.partial_activations import ColumnIndices, PartialActivations, item_columns
 from models.model_folder import Model
 from models.networks.hinet import HiNet
 from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex
 
 CHUNK = 10_000  # items whose partial activations are computed at once
+Fused = FusedHiNet | FusedViewHiNet
 CACHED, SPLIT, FULL = "cached", "split", "full"
 
 
@@ -108,17 +110,19 @@ def _values(logits: Tensor, scale: TargetScale | None) -> NDArray[np.float64]:
     return values
 
 
-def _fused(model: Model, columns: ColumnIndices) -> FusedHiNet | None:
+def _fused(model: Model, columns: ColumnIndices) -> Fused | None:
     """The fused inference path of the model; None if its first layer cannot be split."""
     if not isinstance(model.network, HiNet):
         return None
     try:
-        return FusedHiNet(model.network, columns)
+        return (
+            FusedHiNet(model.network, columns) if model.network.view is None else FusedViewHiNet(model.network, columns)
+        )
     except ValueError:  # its docstring names the networks
         return None
 
 
-def _partial_activations(fused: FusedHiNet, catalogue: ItemCatalogue) -> PartialActivations:
+def _partial_activations(fused: Fused, catalogue: ItemCatalogue) -> PartialActivations:
     """The partial activations of all items of the catalogue, computed chunk by chunk."""
     count = len(catalogue.unknown)
     chunks = [np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]

@@ -23,7 +23,7 @@ def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_variables_the_model_just_trained_is_served() -> None:
     """Paths are relative to the root; one process, no key, no Redis, no shadow."""
     settings = read_settings()
-    assert (settings.model, settings.online_store) == (Path("artifacts/models/hinet"), Path("artifacts/online.db"))
+    assert (settings.model, settings.online_store) == (Path("artifacts/models/hinet_plus"), Path("artifacts/online.db"))
     assert (settings.workers, settings.api_key, settings.redis, settings.shadow) == (1, None, None, None)
 
 

@@ -65,7 +65,7 @@ def test_torch_has_the_threads_of_the_process(paths: dict[str, Path], tmp_path: 
 
 def test_an_unknown_model_is_refused(paths: dict[str, Path], tmp_path: Path) -> None:
     """The error names the networks there are, and nothing is written."""
-    with pytest.raises(ParameterError, match="--model resnet: expected one of hinet, shared_bottom"):
+    with pytest.raises(ParameterError, match="--model resnet: expected one of hinet, hinet_plus, shared_bottom"):
         train(model="resnet", out=tmp_path / "out", **paths)
     assert not (tmp_path / "out").exists()
 

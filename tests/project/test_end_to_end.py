@@ -43,12 +43,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_command_makes_everything_that_a_user_looks_at(finished: Path) -> None:
-    """Reports, metrics of both models and the limit, model, online store and bento exist after `dvc repro`."""
+    """Reports, metrics of the models and the limit, model, online store and bento exist after `dvc repro`."""
     metrics = json.loads((finished / "reports" / "metrics.json").read_text())
-    assert list(metrics) == ["hinet", "shared_bottom", "limit"]
-    cells = {(cell["scenario"], cell["task"]) for cell in metrics["hinet"]["cells"]}
-    assert len(cells) == len(metrics["hinet"]["cells"]) == 12
-    for model in ("hinet", "shared_bottom"):
+    assert list(metrics) == ["hinet_plus", "hinet", "shared_bottom", "limit"]
+    cells = {(cell["scenario"], cell["task"]) for cell in metrics["hinet_plus"]["cells"]}
+    assert len(cells) == len(metrics["hinet_plus"]["cells"]) == 12
+    for model in ("hinet_plus", "hinet", "shared_bottom"):
         assert metrics[model]["mean_auc"] < metrics["limit"]["mean_auc"]
     for name in ("validation", "inspection/training", "inspection/tensors", "inspection/online"):
         assert json.loads((finished / "reports" / f"{name}.json").read_text())["passed"]
@@ -61,7 +61,7 @@ def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
     """`dvc repro` reports that every stage is up to date."""
     done = repro(finished)
     assert "Data and pipelines are up to date." in done.stdout
-    assert done.stdout.count("didn't change, skipping") == len(STAGES) + 1  # two models
+    assert done.stdout.count("didn't change, skipping") == len(STAGES) + 2  # two models
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_bytes(finished: Path, tmp_p
 
 def killed_in(folder: Path, stage: str, rng: random.Random) -> bool:
     """Kill a run while it is in `stage`, at a random time; a stage that was over too soon is forced to run again."""
-    again = ["--force", "--single-item", "train@hinet" if stage == "train" else stage]
+    again = ["--force", "--single-item", "train@hinet_plus" if stage == "train" else stage]
     return any(
         kill_during(folder, stage, rng.uniform(0, 3 / 2**attempt), again if attempt else []) for attempt in range(8)
     )

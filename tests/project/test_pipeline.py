@@ -97,7 +97,7 @@ def test_the_paths_of_the_graph_are_those_of_the_code() -> None:
     """Every path of data/, artifacts/ and reports/ that dvc.yaml names lies at or under one of common/paths.py."""
     known = [value for value in vars(paths).values() if isinstance(value, Path) and len(value.parts) > 1]
     named = {
-        Path(path.replace("${key}", "hinet"))
+        Path(path.replace("${key}", "hinet_plus"))
         for stage in STAGES
         for key in ("deps", "outs", "metrics")
         for entry in declared(stage).get(key, [])
@@ -125,7 +125,7 @@ def test_the_way_of_the_data_is_one_graph_in_order() -> None:
     """DVC's own reading of the graph: every stage is reached from ingest, and nothing is made twice."""
     graph = Repo(os.fspath(ROOT)).index.graph
     names = {stage.addressing.split(":")[-1] for stage in graph.nodes}
-    assert {"ingest", "validate", "aggregate", "join", "encode", "train@hinet", "evaluate", "package"} <= names
+    assert {"ingest", "validate", "aggregate", "join", "encode", "train@hinet_plus", "evaluate", "package"} <= names
     first = [stage.addressing for stage in graph.nodes if not list(graph.successors(stage))]
     assert first == ["ingest"]
 
@@ -144,7 +144,7 @@ def test_the_model_in_which_a_training_begins_is_a_dependency() -> None:
         for stage in Repo(os.fspath(ROOT)).index.stages
         if stage.addressing.startswith("train@")
     }
-    assert Path(load(ROOT / "params.yaml").train.warm_start) in deps["train@hinet"]
+    assert Path(load(ROOT / "params.yaml").train.warm_start) in deps["train@hinet_plus"]
     assert "${train.warm_start}" in STAGES["train"]["foreach"].values()
     assert paths.WARM_START in deps["train@shared_bottom"]
     assert [path.name for path in (ROOT / paths.WARM_START).iterdir()] == ["from_nothing"]

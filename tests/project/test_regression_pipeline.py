@@ -84,9 +84,9 @@ def test_the_model_has_learned_the_expected_watch_time(built: Path) -> None:
     The best possible R2 is about 0.48, the best XAUC 0.74: half of the pairs are of videos that are alike. The errors
     are scikit-learn's on the exported predictions.
     """
-    report, schema = report_of(built, "metrics.json")["hinet"], read_schema(built / "data/schema.json")
+    report, schema = report_of(built, "metrics.json")["hinet_plus"], read_schema(built / "data/schema.json")
     cells = {(cell["scenario"], cell["task"]): cell for cell in report["cells"]}
-    predictions = pq.read_table(built / "predictions/hinet.parquet").to_pandas()
+    predictions = pq.read_table(built / "predictions/hinet_plus.parquet").to_pandas()
     scale = Encoder.read(built / "artifacts/encoder.json").targets[WATCH]
     for scenario in schema.scenarios:
         cell = cells[scenario, WATCH]

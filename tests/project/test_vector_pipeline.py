@@ -109,7 +109,7 @@ def test_the_stores_hold_the_vectors_of_the_log(built: Path) -> None:
 
 def test_the_network_learns_from_them(built: Path) -> None:
     """Clicks are where image and taste agree: far better than chance, and the image matters."""
-    report = json.loads((built / "metrics.json").read_text())["hinet"]
+    report = json.loads((built / "metrics.json").read_text())["hinet_plus"]
     assert report["mean_auc"] > 0.7
     importance = json.loads((built / MODEL / "behaviour.json").read_text())["importance"]
     assert {"query", "taste", "image"} <= set(importance)

@@ -122,6 +122,10 @@ def test_the_first_unseen_day_follows_the_days_of_the_champion(project: Path, tm
     days = len(plain["rows"])
     older.write_text(json.dumps(plain | {"rows": plain["rows"][:-1]}))
     assert first_unseen_day(model, older.parent) == date.fromisoformat(plain["first_day"]) + (days - 1) * DAY
+    description = json.loads((older.parent / "model.json").read_text())
+    description["summary"]["last_day"] = plain["first_day"]  # it has learned from its validation rows
+    (older.parent / "model.json").write_text(json.dumps(description))
+    assert first_unseen_day(model, older.parent) == date.fromisoformat(plain["first_day"]) + DAY
 
 
 def test_too_few_rows_are_an_error(project: Path, tmp_path: Path) -> None:

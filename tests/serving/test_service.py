@@ -188,7 +188,7 @@ def test_get_model_describes_the_model_in_use(client: Any) -> None:
     """Tag, days of training, tasks, what a request may name, and the limits."""
     model = client.get("/model").json()
     assert model["tag"] == rank(client)["model"]
-    assert (model["network"], model["dataset"], model["maximum_candidates"]) == ("hinet", "tiny", 1000)
+    assert (model["network"], model["dataset"], model["maximum_candidates"]) == ("hinet_plus", "tiny", 1000)
     assert model["first_day"] == "2026-01-05" <= model["last_day"]
     assert model["tasks"] == {"click": ["click"], "order": ["order"]}
     assert model["columns"]["context"] == ["hour"]

@@ -21,9 +21,9 @@ INPUTS = {
     "encoder": "artifacts/encoder.json",
     "reference": "artifacts/reference.json",
     "online": "artifacts/online.db",
-    "model": "artifacts/models/hinet",
-    "models": "artifacts/models/hinet",
-    "frozen": "artifacts/models/hinet",
+    "model": "artifacts/models/hinet_plus",
+    "models": "artifacts/models/hinet_plus",
+    "frozen": "artifacts/models/hinet_plus",
     "current": "data/training/test.parquet",
     "log": "log",
     "days": "days",
@@ -48,7 +48,7 @@ OTHERWISE = {  # where a name means something else in one command
     ("features.encode", "encoder"): "new/encoder.json",
     ("features.materialize", "online"): "new/online.db",
     ("models.train", "model"): "hinet",
-    ("monitoring.drift", "reference"): "artifacts/models/hinet",
+    ("monitoring.drift", "reference"): "artifacts/models/hinet_plus",
 }
 GARBAGE = b"\x93garbage{" * 20
 WRONG = {"integer": "x", "number": "x", "date": "yesterday", "datetime": "yesterday", "Timestamp": "yesterday"}

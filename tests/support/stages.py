@@ -51,7 +51,7 @@ def run_stages(root: Path) -> None:
         encode(schema=SCHEMA, views=VIEWS, training=TRAINING, encoder=ENCODER, out=TENSORS)
         summarize(schema=SCHEMA, encoder=ENCODER, training=TRAINING, out=REFERENCE)
         copied = {"schema": SCHEMA, "views": VIEWS, "encoder": ENCODER, "reference": REFERENCE}
-        train(model="hinet", **copied, tensors=TENSORS, out=MODEL)
+        train(model="hinet_plus", **copied, training=TRAINING, tensors=TENSORS, out=MODEL)
         evaluate(
             models=[MODEL],
             tensors=TENSORS,

@@ -27,7 +27,7 @@ from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker, open_ranker
 from tests.support import world
 
-MODEL, ONLINE = Path("artifacts/models/hinet"), Path("artifacts/online.db")
+MODEL, ONLINE = Path("artifacts/models/hinet_plus"), Path("artifacts/online.db")
 
 
 def build(
@@ -75,16 +75,16 @@ def write_random_model(
 ) -> None:
     """A HiNet of random weights, large enough that its probabilities differ."""
     layout, settings, declared = Encoder.read(encoder).layout, params.load().train, read_schema(schema)
-    arguments = arguments_of("hinet", layout, declared.tasks, settings)
+    arguments = arguments_of("hinet_plus", layout, declared.tasks, settings)
     torch.manual_seed(seed)
-    network = build_network("hinet", arguments)
+    network = build_network("hinet_plus", arguments)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.normal_(std=0.2)
+            parameter.normal_(std=0.22)
     profile = measure_profile(network, open_tensors(valid), Encoder.read(encoder), declared)
     write_model(
         folder,
-        model_name="hinet",
+        model_name="hinet_plus",
         network=network,
         arguments=arguments,
         summary={},

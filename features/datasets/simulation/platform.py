@@ -9,28 +9,20 @@ from common.params import Simulation
 from features.datasets.simulation import clock
 from features.datasets.simulation.clock import DAY, Integers
 from features.datasets.simulation.design import (
-    APPETITE,
     CUISINES,
-    DAYPART,
-    DEVICE,
     DEVICE_SHARES,
     DEVICES,
-    DISTANCE,
     DISTANCE_FACTOR,
     DISTANCE_SCALE,
     DISTANCE_SPREAD,
-    PAIR,
-    POPULARITY,
-    PRICE,
-    QUALITY,
     RATES,
     SCENARIOS,
     TYPICAL_KM,
     WATCH_INTEREST,
     WATCH_SECONDS,
     WATCH_SPREAD,
-    WEEKEND,
 )
+from features.datasets.simulation.effects import Effects, effects_of
 from features.datasets.simulation.population import Floats, Items, Users, draw_items, draw_tastes, draw_users
 
 _PROBE = 40_000  # impressions of a scenario by which its rates are set
@@ -40,6 +32,7 @@ _PROBE = 40_000  # impressions of a scenario by which its rates are set
 class Platform:
     """The truth: what adds up to the logits of a click and of an order given the click (the first axis: task)."""
 
+    effects: Effects
     users: Users
     items: Items
     appeal: Floats  # [2, S, I, D + 1]: taste matrix of the scenario times flavour of the item
@@ -67,10 +60,11 @@ def build_platform(
 
     Scenario s has the taste matrix that was drawn for the scenario `taste_of[s]`.
     """
-    random = np.random.default_rng([size.seed, 0])
-    items = draw_items(random, size)
-    appeal = np.einsum("tsde,ie->tsid", draw_tastes(random)[:, taste_of], items.flavour)
+    random, effects = np.random.default_rng([size.seed, 0]), effects_of(size.world_seed)
+    items = draw_items(random, size, effects.taste.pair)
+    appeal = np.einsum("tsde,ie->tsid", draw_tastes(random, effects.taste)[:, taste_of], items.flavour)
     unbiased = Platform(
+        effects=effects,
         users=draw_users(random, size),
         items=items,
         appeal=appeal,
@@ -145,21 +139,22 @@ def draw_indices(
 
 def logits(platform: Platform, shown: Impressions) -> Floats:
     """Logits [2, N]: of a click, and of an order given the click."""
-    users, items, pair = platform.users, platform.items, PAIR[shown.scenario]
+    users, items, effects = platform.users, platform.items, platform.effects
+    pair = effects.taste.pair[shown.scenario]
     user, item, device = shown.user, shown.item, shown.device
     daypart, weekend = clock.hour(shown.timestamp) // 6, clock.weekday(shown.timestamp) >= 5
     price = users.sensitivity[user] * items.standard_price[item]
     distance = np.log(shown.distance) / DISTANCE_SCALE
     terms = [
         (
-            APPETITE[task] * users.appetite[user]
-            + QUALITY[task] * items.quality[item]
-            + DAYPART[task] * platform.daypart[task, daypart, items.cuisine[item]]
-            + DEVICE[task] * platform.device[task, device]
-            + WEEKEND[task] * weekend
-            + DISTANCE[task] * distance
-            + PRICE[task, pair] * price
-            + POPULARITY[task, pair] * items.popularity[item]
+            effects.appetite[task] * users.appetite[user]
+            + effects.quality[task] * items.quality[item]
+            + effects.daypart[task] * platform.daypart[task, daypart, items.cuisine[item]]
+            + effects.device[task] * platform.device[task, device]
+            + effects.weekend[task] * weekend
+            + effects.distance[task] * distance
+            + effects.price[task, pair] * price
+            + effects.popularity[task, pair] * items.popularity[item]
             + np.einsum("nd,nd->n", users.taste[user], platform.appeal[task, shown.scenario, item])
             + platform.bias[task, shown.scenario]
         )

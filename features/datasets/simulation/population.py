@@ -1,6 +1,6 @@
 """Users, items and taste matrices of the simulated platform: drawn once, from the seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,16 @@ class Items:
     since: Integers
 
 
+@dataclass(frozen=True, kw_only=True)
+class TasteStrengths:
+    """How taste matrices are made: scenarios of a `pair` [S] are alike; the rest as in design.py."""
+
+    pair: Integers = field(default_factory=PAIR.copy)
+    parts: tuple[float, ...] = TASTE
+    preference: tuple[float, ...] = PREFERENCE
+    task_correlation: float = TASK_CORRELATION
+
+
 def draw_users(random: np.random.Generator, size: Simulation) -> Users:
     """Draw `size.users` users."""
     users = size.users
@@ -88,8 +98,8 @@ def draw_users(random: np.random.Generator, size: Simulation) -> Users:
     )
 
 
-def draw_items(random: np.random.Generator, size: Simulation) -> Items:
-    """Draw `size.items` items."""
+def draw_items(random: np.random.Generator, size: Simulation, pair: Integers = PAIR) -> Items:
+    """Draw `size.items` items; scenarios of `pair` [S] number 2 show cheap ones more often."""
     items = size.items
     cuisine_of_brand = random.choice(len(CUISINES), BRANDS, p=_uneven(random, len(CUISINES)))
     brand = random.integers(0, BRANDS, items)
@@ -104,7 +114,7 @@ def draw_items(random: np.random.Generator, size: Simulation) -> Items:
     log_price = 3.0 + 0.35 * random.normal(size=len(CUISINES))[cuisine] + 0.40 * random.normal(size=items)
     exposure = (ZIPF[0] + random.permutation(items)) ** -ZIPF[1]
     standard_price = _standardised(log_price)
-    tilt = CHEAP_TILT * (PAIR == 2)[:, None] * standard_price
+    tilt = CHEAP_TILT * (pair == 2)[:, None] * standard_price
     return Items(
         flavour=_with_constant(flavour),
         cuisine=cuisine,
@@ -119,7 +129,7 @@ def draw_items(random: np.random.Generator, size: Simulation) -> Items:
     )
 
 
-def draw_tastes(random: np.random.Generator) -> Floats:
+def draw_tastes(random: np.random.Generator, strengths: TasteStrengths) -> Floats:
     """Draw matrices [2, S, D + 1, D + 1] from taste to preferred flavour: alike in a pair, opposed between the tasks.
 
     The last row and column meet the constants of taste and flavour: they hold for every user and every item.
@@ -128,17 +138,19 @@ def draw_tastes(random: np.random.Generator) -> Floats:
     shared, own = random.normal(size=(2, 1, side, side)), random.normal(size=(2, len(SCENARIOS), side, side))
     pairs = random.normal(size=(2, 3, side, side))
     pairs = np.sqrt(3 / 2) * (pairs - pairs.mean(axis=1, keepdims=True))  # they sum to zero and keep their variance
-    pairs[1] = TASK_CORRELATION * pairs[0] + np.sqrt(1 - TASK_CORRELATION**2) * pairs[1]
-    return _scaled(TASTE[0] * shared + TASTE[1] * pairs[:, PAIR] + TASTE[2] * own)
+    correlation, (of_all, of_pair, of_scenario) = strengths.task_correlation, strengths.parts
+    pairs[1] = correlation * pairs[0] + np.sqrt(1 - correlation**2) * pairs[1]
+    matrices = of_all * shared + of_pair * pairs[:, strengths.pair] + of_scenario * own
+    return _scaled(matrices, strengths.preference)
 
 
-def _scaled(matrices: Floats) -> Floats:
-    """The same matrices, each with the norms of its three parts set to PREFERENCE, whatever was drawn."""
+def _scaled(matrices: Floats, preference: tuple[float, ...]) -> Floats:
+    """The same matrices, each with the norms of its three parts set to `preference`, whatever was drawn."""
     parts = np.zeros((3, DIMENSIONS + 1, DIMENSIONS + 1))
     parts[0, :-1, :-1], parts[1, -1, :-1], parts[2, :-1, -1] = 1, 1, 1
     scaled: Floats = sum(
         strength * part * matrices / np.sqrt((part * matrices**2).sum(axis=(-2, -1), keepdims=True))
-        for strength, part in zip(PREFERENCE, parts, strict=True)
+        for strength, part in zip(preference, parts, strict=True)
     )
     return scaled
 

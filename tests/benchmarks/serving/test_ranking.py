@@ -22,6 +22,8 @@ def test_every_mode_is_timed_and_agrees_with_the_forward(tmp_path: Path, monkeyp
     assert [(one["network"], one["items"]) for one in results] == [
         ("params.yaml", 3),
         ("params.yaml", 5),
+        ("hinet_plus", 3),
+        ("hinet_plus", 5),
         ("the authors'", 3),
         ("the authors'", 5),
     ]

@@ -87,7 +87,7 @@ def test_training_rows_have_the_bytes_of_their_tensors(project: Path, split: str
     """Encoded one by one, joined rows equal the rows that the encoder makes of the table."""
     import pyarrow.parquet as pq
 
-    encoder = read_model(project / "artifacts/models/hinet").encoder
+    encoder = read_model(project / "artifacts/models/hinet_plus").encoder
     table = pq.read_table(project / f"data/training/{split}.parquet").slice(0, 50)
     expected = encoder.encode(table)
     request_encoder = RequestEncoder(encoder, frozenset(column.name for column in encoder.columns))

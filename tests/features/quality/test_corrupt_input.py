@@ -57,7 +57,7 @@ def broken_bytes(draw: st.DrawFn) -> tuple[str, dict[str, str | None], Callable[
 @contextlib.contextmanager
 def project(folder: Path, **params: Any) -> Any:
     """`folder` as the root of a project with a champion; at the end it and all input are unchanged."""
-    for model in ("artifacts/models/hinet", "artifacts/releases/abc/model", "artifacts/releases/abc/bento"):
+    for model in ("artifacts/models/hinet_plus", "artifacts/releases/abc/model", "artifacts/releases/abc/bento"):
         (folder / model).mkdir(parents=True)
         (folder / model / "weights.safetensors").write_bytes(model.encode())
     champion = folder / "artifacts" / "releases" / "champion"

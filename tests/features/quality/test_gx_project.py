@@ -62,7 +62,7 @@ def run_gates(reports: Path) -> None:
     inspect_tensors(schema=schema, encoder=encoder, training=training, tensors=tensors, **paths("inspection/tensors"))
     online = artifacts / "online.db"
     inspect_online(schema=schema, features=features, online=online, **paths("inspection/online"))
-    model = artifacts / "models" / "hinet"
+    model = artifacts / "models" / "hinet_plus"
     drift(current=training / "test.parquet", reference=model, out=reports / "drift", report_only=True)
 
 

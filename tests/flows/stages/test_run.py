@@ -70,7 +70,7 @@ def test_the_graph_of_the_pipeline_is_read_whole(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(ROOT)
     stages = {stage.name: stage for stage in read_graph()}
     assert next(iter(stages)) == "ingest"
-    assert stages["train@hinet"].gpu
+    assert stages["train@hinet_plus"].gpu
     assert [name for name, stage in stages.items() if stage.retries] == ["ingest"]
     assert all(stage.timeout_seconds for stage in stages.values())
 

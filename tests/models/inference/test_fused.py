@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from features.encoding.encoder import Batch
-from models.inference import fused
+from models.inference import fused, fused_view
 from models.inference.fused import FusedHiNet
+from models.inference.fused_view import FusedViewHiNet, fused_hinet
 from models.networks import cpu_kernels
 from tests.support.fused_requests import ITEM_COLUMNS, ROWS, forward, network, request, with_other_users
 
 pytestmark = pytest.mark.unit
+VIEWS = pytest.mark.parametrize("view", [(), (8, 6)], ids=["without view", "with view"])
 
 
 @pytest.mark.parametrize("small", [0, fused.SMALL_PRODUCT])
@@ -27,6 +29,10 @@ pytestmark = pytest.mark.unit
         {"expert_units": (9, 7, 6), "tower_units": (7, 3)},
         {"task_outputs": (3, 1)},
         {"task_outputs": (1, 4), "scenario_heads": True},
+        {"scenario_view": (8, 6)},
+        {"scenario_view": (8, 6), "cross_rank": 3},
+        {"scenario_view": (8, 7, 6), "scenario_heads": True, "cross_rank": 2},
+        {"scenario_view": (8, 6), "scenario_attention": False, "scenarios": 1},
     ],
     ids=str,
 )
@@ -38,9 +44,10 @@ def test_fused_logits_are_those_of_the_forward(
     So with all experts at once, and one by one.
     """
     monkeypatch.setattr(fused, "SMALL_PRODUCT", small)
+    monkeypatch.setattr(fused_view, "SMALL_PRODUCT", small)
     monkeypatch.setattr(cpu_kernels, "SMALL_PRODUCT", small)
     made = network(**changes)
-    fast = FusedHiNet(made, ITEM_COLUMNS)
+    fast = fused_hinet(made, ITEM_COLUMNS)
     index = torch.tensor([7, 3, 3, 49, 0])
     for scenario in range(made.scenarios):
         batch = request(scenario)
@@ -53,16 +60,18 @@ def test_fused_logits_are_those_of_the_forward(
         torch.testing.assert_close(fast.rank_rows(user, batch, scenario), expected, **same)
 
 
-def test_cached_partial_activations_can_be_used_again() -> None:
+@VIEWS
+def test_cached_partial_activations_can_be_used_again(view: tuple[int, ...]) -> None:
     """Ranking changes neither the items' partial activations nor the user's: the second answer equals the first."""
-    fast, batch = FusedHiNet(network(), ITEM_COLUMNS), request(2)
+    fast, batch = fused_hinet(network(scenario_view=view), ITEM_COLUMNS), request(2)
     user, items = fast.user(batch), fast.items(batch)
     assert torch.equal(fast.rank(user, items, 2), fast.rank(user, items, 2))
 
 
-def test_a_request_without_items_has_no_logits() -> None:
+@VIEWS
+def test_a_request_without_items_has_no_logits(view: tuple[int, ...]) -> None:
     """A request without items gets an empty answer."""
-    fast, batch = FusedHiNet(network(), ITEM_COLUMNS), request(0)
+    fast, batch = fused_hinet(network(scenario_view=view), ITEM_COLUMNS), request(0)
     nothing = torch.empty(0, dtype=torch.long)
     assert fast.rank(fast.user(batch), fast.items(batch), 0, nothing).shape == (0, 2)
     none = Batch(*(part[:0] for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario)))
@@ -76,16 +85,35 @@ def test_the_size_of_a_cached_item() -> None:
     assert fast.bytes_per_item == 4 * 5 * 3 * (9 + 1) == sum(part.nbytes for part in cached) / ROWS
 
 
+def test_the_size_of_a_cached_item_with_a_view() -> None:
+    """With a view they are its features and its part of the cross layer: two ids and a bag of width 4, two numbers."""
+    fast = FusedViewHiNet(network(scenario_view=(8, 6), cross_rank=5), ITEM_COLUMNS)
+    cached = fast.items(request(0))
+    assert fast.bytes_per_item == 4 * (3 * 4 + 2 + 5) == sum(part.nbytes for part in cached) / ROWS
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"hierarchy": False}, "hierarchy"),
         ({"interactions": ("fm",)}, r"interactions \['fm'\]"),
-        ({"scenario_view": (8, 6)}, "scenario_view"),
         ({"neighbours": 4}, "neighbours are no columns of a row"),
     ],
 )
-def test_networks_without_the_fused_path_are_refused(changes: dict[str, Any], named: str) -> None:
+@VIEWS
+def test_networks_without_the_fused_path_are_refused(
+    changes: dict[str, Any], named: str, view: tuple[int, ...]
+) -> None:
     """Where the first layer does not read all of x, or more than it reads x, the error names the option."""
     with pytest.raises(ValueError, match=named):
-        FusedHiNet(network(**changes), ITEM_COLUMNS)
+        fused_hinet(network(**changes, scenario_view=view), ITEM_COLUMNS)
+
+
+def test_each_path_is_of_its_own_networks() -> None:
+    """A network with a view has no first layer for the one path, and one without a view none for the other."""
+    with pytest.raises(ValueError, match="with a scenario_view"):
+        FusedHiNet(network(scenario_view=(8, 6)), ITEM_COLUMNS)
+    with pytest.raises(ValueError, match="with a cross layer"):
+        FusedHiNet(network(cross_rank=2), ITEM_COLUMNS)
+    with pytest.raises(ValueError, match="without scenario_view"):
+        FusedViewHiNet(network(), ITEM_COLUMNS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.networks import feature_embedding
 from models.networks.data_spec import DataSpec
-from models.networks.feature_embedding import EmbeddingConfig, FeatureEmbedding
+from models.networks.feature_embedding import FeatureEmbedding, NetworkConfig
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +51,7 @@ def test_the_embedding_is_one_lookup_per_column_bag_means_and_numbers(data: st.D
     lengths = [data.draw(st.integers(1, 4)) for _ in bags]
     rows, numbers, width = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 3)), 3
     spec = data_spec(table_rows, columns, bags, lengths, numbers)
-    embed = FeatureEmbedding(spec, EmbeddingConfig(embedding_width=width))
+    embed = FeatureEmbedding(spec, NetworkConfig(embedding_width=width))
     tables = embed.weight.split(table_rows)
     ids = [[data.draw(st.integers(0, table_rows[t] - 1)) for t in columns] for _ in range(rows)]
     bag_ids = [
@@ -72,7 +72,7 @@ def test_the_embedding_is_one_lookup_per_column_bag_means_and_numbers(data: st.D
 
 def test_a_vector_is_a_field_of_its_own_and_the_numbers_come_last() -> None:
     """Each vector times its matrix, in its own place; the mean vector, which is encoded as zeros, stays zeros."""
-    embed = FeatureEmbedding(data_spec((4,), (0,), (), (), 6, (3, 2)), EmbeddingConfig(embedding_width=5))
+    embed = FeatureEmbedding(data_spec((4,), (0,), (), (), 6, (3, 2)), NetworkConfig(embedding_width=5))
     numeric = torch.randn(7, 6)
     x = embed(torch.zeros(7, 1).int(), torch.zeros(7, 0).int(), numeric)
     first, second = (project.weight for project in embed.projections)
@@ -91,7 +91,7 @@ def test_vectors_that_do_not_fit_are_refused() -> None:
 
 def test_padding_of_bags_trains_nothing() -> None:
     """A bag with nothing but padding leaves no gradient in its table."""
-    embed = FeatureEmbedding(data_spec((4,), (), (0,), (3,)), EmbeddingConfig(embedding_width=2))
+    embed = FeatureEmbedding(data_spec((4,), (), (0,), (3,)), NetworkConfig(embedding_width=2))
     embed(torch.zeros(2, 0).int(), torch.full((2, 3), -1).int(), torch.zeros(2, 0)).sum().backward()
     assert embed.weight.grad is not None
     assert not embed.weight.grad.any()

@@ -101,7 +101,7 @@ def test_interactions_are_added_to_the_logits() -> None:
     bare, made = network(), network(interactions=("fm",))
     x = bare.embedding(**without_scenario(batch))
     made.load_state_dict({**made.state_dict(), **bare.state_dict()})
-    torch.testing.assert_close(made(**batch), bare(**batch) + made.interactions["fm"](x))
+    torch.testing.assert_close(made(**batch), bare(**batch) + made.additions.interactions["fm"](x))
 
 
 def without_scenario(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +119,7 @@ def test_all_layers_but_the_interactions_read_the_scenario_view() -> None:
     shared, specific = made.integration(view)
     own = specific[batch["scenario"].long(), torch.arange(len(x))]
     context = torch.cat([shared, own, made.scenario_attention(specific, batch["scenario"])], dim=1)
-    expected = made.towers(made.control(context), batch["scenario"]) + made.interactions["fm"](x)
+    expected = made.towers(made.control(context), batch["scenario"]) + made.additions.interactions["fm"](x)
     torch.testing.assert_close(made(**batch), expected)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.networks import interactions
-from models.networks.interactions import FactorizationMachine, interaction
+from models.networks.interactions import CrossLayer, FactorizationMachine, interaction
 
 pytestmark = pytest.mark.unit
 
@@ -43,6 +43,15 @@ def test_one_field_has_no_pair() -> None:
     machine = FactorizationMachine(fields=1, width=3, inputs=3, outputs=2)
     x = torch.randn(6, 3)
     assert torch.equal(machine(x), machine.linear(x))
+
+
+def test_a_cross_layer_multiplies_every_feature_by_all() -> None:
+    """Row by row: x_d + x_d * (sum over r of V_dr (U x)_r + c_d)."""
+    cross = CrossLayer(width=5, rank=2).double()
+    x = torch.randn(6, 5, dtype=torch.double)
+    for row, actual in zip(x, cross(x), strict=True):
+        expected = row + row * (cross.up.weight @ (cross.down.weight @ row) + cross.up.bias)
+        torch.testing.assert_close(actual, expected)
 
 
 def test_an_unknown_interaction_is_refused() -> None:

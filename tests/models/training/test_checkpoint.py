@@ -227,7 +227,7 @@ def test_the_key_changes_with_the_code_of_a_step_only(project_copy: Path, file: 
 @pytest.mark.unit
 def test_the_key_of_a_peer_has_the_peers_own_file(project_copy: Path) -> None:
     """A change of its file changes the key, of another peer's file does not."""
-    config = {"embedding_width": 4, **train_settings().mmoe.model_dump()}
+    config = {"embedding_width": 4, **train_settings().mmoe.shape()}
     network = build_network("mmoe", {"data": dataclasses.asdict(DATA), "config": config})
     keys = []
     for name in (None, "mmoe", "star"):

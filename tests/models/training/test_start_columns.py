@@ -70,7 +70,9 @@ def test_weights_of_pairs_of_columns_are_refused(
     encoder = with_number(Encoder.read(yesterday["encoder"]))
     today = today_of(yesterday, encoder=encoder, columns="map")
     today.arguments["config"]["interactions"] = ["fm"]
-    with pytest.raises(TrainingError, match=r"cannot be mapped by column: interactions\.fm\.pairs depends on the"):
+    with pytest.raises(
+        TrainingError, match=r"cannot be mapped by column: additions\.interactions\.fm\.pairs depends on the"
+    ):
         started(tmp_path / "old", today)
 
 

@@ -23,7 +23,7 @@ from models.model_folder import read_model
 from models.train import train
 from models.training.warm_start import (
     check_unseen,
-    first_day,
+    days_of,
     moved_scales,
     start_folder,
     start_key,
@@ -201,13 +201,28 @@ def test_a_model_that_knows_validation_rows_is_refused(
 ) -> None:
     """The clock was put back, or rows are split at random: the epoch would be chosen by rows that it has learned."""
     use(monkeypatch)
-    start = first_day(yesterday["training"] / "valid.parquet", read_schema(yesterday["schema"]))
+    start, _ = days_of(yesterday["training"] / "valid.parquet", read_schema(yesterday["schema"]))
     check_unseen(yesterday["model"], start)
-    with pytest.raises(TrainingError, match=rf"end on {start}, but the validation rows begin on .* join.split to time"):
+    refused = rf"until {start}, but the validation rows begin on .* join.split to time"
+    with pytest.raises(TrainingError, match=refused):
         check_unseen(yesterday["model"], start - datetime.timedelta(days=1))
     arguments = {name: path for name, path in yesterday.items() if name not in ("model", "training")}
     with pytest.raises(ParameterError, match=r"needs --training, the folder of valid\.parquet"):
         train(model="hinet", out=tmp_path / "out", warm_start=yesterday["model"], **arguments)
+
+
+def test_a_model_of_a_last_pass_knows_the_validation_rows_too(
+    yesterday: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With train.final_learning_rate its last day is that of the validation rows, which the summary says."""
+    use(monkeypatch, final_learning_rate=0.001)
+    arguments = {name: path for name, path in yesterday.items() if name != "model"}
+    train(model="hinet", out=tmp_path / "out", **arguments)
+    _, last = days_of(yesterday["training"] / "valid.parquet", read_schema(yesterday["schema"]))
+    assert read_model(tmp_path / "out").summary["last_day"] == last.isoformat()
+    check_unseen(tmp_path / "out", last)
+    with pytest.raises(TrainingError, match=f"has learned from rows until {last}"):
+        check_unseen(tmp_path / "out", last - datetime.timedelta(days=1))
 
 
 def test_a_folder_with_the_file_from_nothing_stands_for_no_model(yesterday: dict[str, Path], tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_shadow_opens_only_with_a_model(project: Path) -> None:
     """By default there is none; with a model, its process reads the online store of the service."""
     settings = params.load(project / "params.yaml").serve.shadow
     assert open_shadow(settings, project, online=project / "online.db", redis=None) is None
-    chosen = settings.model_copy(update={"model": "artifacts/models/hinet"})
+    chosen = settings.model_copy(update={"model": "artifacts/models/hinet_plus"})
     client = open_shadow(chosen, project, online=project / "online.db", redis="127.0.0.1:1")
     assert client is not None
     assert client.command[1:3] == ["-m", "serving.shadow.worker"]
