@@ -1,12 +1,15 @@
 """Each pin of pyproject.toml that the project depends on: the operation that breaks without it."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import duckdb
@@ -18,7 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 from great_expectations.core import ExpectationSuite
 from great_expectations.expectations import ExpectColumnQuantileValuesToBeBetween
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from common.paths import ROOT
+
+CONSTRAINTS = ROOT / "constraints.txt"
 
 
 def installed(name: str) -> Version:
@@ -49,6 +58,34 @@ def test_duckdb_reads_the_timestamps_that_feast_writes(tmp_path):
     pq.write_table(pa.table({"known_at": pa.array([0, 1_000_000_000], pa.timestamp("ns", "UTC"))}), path)
     rows = duckdb.sql(f"SELECT CAST(known_at AS TIMESTAMP) AS plain FROM '{path}' ORDER BY 1").fetchall()
     assert [row[0].second for row in rows] == [0, 1]
+
+
+def needed(requirements: list[str]) -> set[str]:
+    """The names of all distributions that these requirements need, at any distance, as they are installed here."""
+    known, waiting = set(), [Requirement(text) for text in requirements]
+    while waiting:
+        one = waiting.pop()
+        if (node := (canonicalize_name(one.name), frozenset(one.extras))) not in known:
+            known.add(node)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                further = map(Requirement, importlib.metadata.requires(one.name) or [])
+                waiting += [it for it in further if applies(it, one.extras)]
+    return {name for name, _ in known}
+
+
+def applies(requirement: Requirement, extras: set[str]) -> bool:
+    """Whether a distribution that is installed with these extras has this requirement here."""
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
+
+
+@pytest.mark.unit
+def test_every_package_that_is_installed_is_pinned():
+    """`make setup` installs constraints.txt as it is: it has what the project needs, at any distance, and no more."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    pins = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", CONSTRAINTS.read_text(), re.MULTILINE)}
+    assert needed([*project["dependencies"], *extras["dev"], *extras["docs"]]) - {"pip"} == pins
 
 
 @pytest.mark.unit
