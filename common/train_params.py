@@ -142,6 +142,7 @@ class Train(Section):
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     processes: Positive
     embedding_width: Positive
+    embedding_precision: Literal["float32", "bfloat16"]
     task_weights: dict[str, Annotated[float, Field(ge=0)]]
     device: Literal["auto", "cpu", "cuda"]
     calibration: Literal["none", "platt", "isotonic"] = "none"

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import load, save
 from torch import nn
 
@@ -32,6 +33,7 @@ from features.encoding.encoder import Encoder
 from features.schema import Schema, View, read_schema, read_views
 from models.networks.calibration import Calibration
 from models.networks.data_spec import DataSpec
+from models.networks.feature_embedding import FeatureEmbedding
 
 NETWORKS = {  # by the name of the network's section of params.train: where its class is, imported when it is built
     "hinet": "models.networks.hinet:HiNet",
@@ -90,6 +92,13 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     config = network_class.config_class(**arguments["config"])
     network: nn.Module = network_class(DataSpec(**arguments["data"]), config)
     return network
+
+
+def round_embeddings(network: nn.Module) -> None:
+    """Store the embeddings of a trained network as bfloat16: half of the memory, eight bits of each number."""
+    for module in network.modules():
+        if isinstance(module, FeatureEmbedding):
+            module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
 
 
 def write_model(
@@ -233,8 +242,10 @@ def _network(folder: Path, description: Mapping[str, Any], encoder: Encoder) -> 
         if arguments["data"].get(field) != value:
             _differs(folder / MODEL, f"the encoder's {field}", value, arguments["data"].get(field))
     try:
-        network = build_network(name, arguments)
-        network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+        network, weights = build_network(name, arguments), load((folder / WEIGHTS).read_bytes())
+        if any(weight.dtype == torch.bfloat16 for weight in weights.values()):
+            round_embeddings(network)
+        network.load_state_dict(weights)
     except (TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder}: the weights do not fit a {name} of these arguments: {error}") from error
     return network.eval()

@@ -147,7 +147,11 @@ def fused_hinet(network: HiNet, items: ColumnIndices) -> FusedHiNet | FusedViewH
 
 def _cross(network: HiNet) -> tuple[Tensor, Tensor, Tensor]:
     """U [R, D], V [D, R] and 1 + c [D] of the cross layer; without one R is 0 and the last is 1."""
-    cross, weight, width = network.embedding.cross, network.embedding.weight, network.embedding.width
+    cross, device, width = network.embedding.cross, network.embedding.weight.device, network.embedding.width
     if cross is None:
-        return weight.new_empty(0, width).detach(), weight.new_empty(width, 0).detach(), weight.new_ones(width)
+        return (
+            torch.empty(0, width, device=device),
+            torch.empty(width, 0, device=device),
+            torch.ones(width, device=device),
+        )
     return cross.down.weight.detach(), cross.up.weight.detach(), (1 + cross.up.bias).detach()

@@ -126,7 +126,7 @@ class ColumnEmbedding:
         self.offsets = torch.cat([embedding.offsets[self.categorical], embedding.bag_offsets[self.bags]])  # [L]
         sizes = [1] * len(self.categorical) + [embedding.bag_lengths[bag] for bag in columns.bags]
         fields = np.repeat(np.eye(len(sizes), dtype=np.float32), sizes, axis=1)
-        self.fields = torch.from_numpy(fields).to(self.weight)  # [fields, L]: 1 for a field's ids
+        self.fields = torch.from_numpy(fields).to(self.weight.device)  # [fields, L]: 1 for a field's ids
 
     def __call__(self, batch: Batch) -> Tensor:
         """The columns of rows [N, D']; a row has L ids."""
@@ -136,8 +136,8 @@ class ColumnEmbedding:
             return torch.cat([*vectors, numeric], dim=1)
         both = [batch.categorical[:, self.categorical], batch.bags[:, self.bags]]
         ids = torch.from_numpy(np.concatenate(both, axis=1)).to(self.weight.device)  # [N, L]
-        present = (ids >= 0).to(self.weight.dtype)  # all but the padding of bags
-        embedded = F.embedding(ids.clamp_(min=0).add_(self.offsets), self.weight)  # [N, L, E]
+        present = (ids >= 0).to(numeric.dtype)  # all but the padding of bags
+        embedded = F.embedding(ids.clamp_(min=0).add_(self.offsets), self.weight).to(numeric.dtype)  # [N, L, E]
         sums = self.fields @ embedded.mul_(present.unsqueeze(2))  # [N, fields, E]
         means = sums / (present @ self.fields.t()).clamp_(min=1).unsqueeze(2)  # [N, fields, E]
         return torch.cat([means.flatten(1), *vectors, numeric], dim=1)  # [N, D']

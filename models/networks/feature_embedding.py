@@ -43,7 +43,7 @@ class FeatureEmbedding(nn.Module):
     All embedding tables lie in one `weight` [rows of all tables, E], so that all ids of a batch are one lookup. A bag
     without ids is zeros. A vector becomes a field of width E as well, by a product without a constant: the mean vector
     is zeros, a missing one the matrix's last column. With `neighbours` two more fields follow these: those of the user
-    and the item.
+    and the item. The `weight` of a trained network may be bfloat16 (train.embedding_precision); x is float32.
 
     >>> data = DataSpec(table_rows=(5, 7), categorical_tables=(0, 1, 1), bag_tables=(1,), bag_lengths=(2,), numeric=2,
     ...                 scenarios=1, task_outputs=(1,))
@@ -79,7 +79,7 @@ class FeatureEmbedding(nn.Module):
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
         """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
         ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
-        embedded = F.embedding(ids, self.weight, sparse=self.sparse)  # [B, F + L, E]
+        embedded = F.embedding(ids, self.weight, sparse=self.sparse).to(numeric.dtype)  # [B, F + L, E]
         single, several = embedded.tensor_split([categorical.shape[1]], dim=1)  # [B, F, E], [B, L, E]
         numeric, *vectors = self.split_numbers(numeric)
         fields = [single.flatten(1), *self._means(several, bags >= 0)]

@@ -16,7 +16,7 @@ from features.encoding.tensors import Tensors, open_tensors
 from features.schema import Schema, mean_title, read_schema
 from models.evaluation.predict import predict
 from models.evaluation.reference_profile import measure_profile
-from models.model_folder import build_network, write_model
+from models.model_folder import build_network, round_embeddings, write_model
 from models.training import distributed
 from models.training.calibrate import check_calibration, fit_calibration
 from models.training.checkpoint import Checkpoint, checkpoint_key, code_of
@@ -32,6 +32,13 @@ from models.training.start_columns import Start
 from models.training.warm_start import check_unseen, days_of, final_day, start_from, start_key
 
 FINAL = {"final_pass": True}  # in the key of its checkpoint
+NO_STEP = {  # parameters that change no step
+    "checkpoint_seconds",
+    "processes",
+    "calibration",
+    "warm_start",
+    "embedding_precision",
+}
 
 
 def train_model(
@@ -84,6 +91,8 @@ def train_model(
         if not group.is_main:
             return
         summary = {**summary_of(network, result, settings.seed, measured["calibration"]), **more}
+        if settings.embedding_precision == "bfloat16":
+            round_embeddings(network)
         _write(out, network.cpu(), result, today, summary=summary, **measured, **copied)
         if checkpoint is not None:
             checkpoint.remove()
@@ -152,7 +161,7 @@ def _checkpoint(
     folder: Path, network: nn.Module, facts: Mapping[str, Any], files: Iterable[Path], settings: Train
 ) -> Checkpoint:
     """The checkpoint of the run with these facts, files of rows, parameters and code."""
-    parameters = settings.model_dump(exclude={"checkpoint_seconds", "processes", "calibration", "warm_start"})
+    parameters = settings.model_dump(exclude=NO_STEP)
     device = resolve_device(settings.device).type
     key = checkpoint_key({**facts, "parameters": parameters, "device": device}, files, code_of(network))
     return Checkpoint(folder, key, settings.checkpoint_seconds)

@@ -14,7 +14,18 @@ from common.params import load
 from features.encoding.encoder import Encoder
 from features.encoding.fitting import fit_encoder
 from features.schema import inputs, to_json
-from models.model_folder import CALIBRATION, FILES, MODEL, NETWORKS, build_network, read_model, write_model
+from models.inference.exported import random_rows
+from models.model_folder import (
+    CALIBRATION,
+    FILES,
+    MODEL,
+    NETWORKS,
+    WEIGHTS,
+    build_network,
+    read_model,
+    round_embeddings,
+    write_model,
+)
 from models.networks.calibration import Calibration
 from models.training.configuration import arguments_of
 from tests.support import world
@@ -37,11 +48,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
 
 
-def written(folder: Path, sources: dict[str, Path], name: str = "hinet") -> tuple[Path, torch.nn.Module]:
+def written(
+    folder: Path, sources: dict[str, Path], name: str = "hinet", *, rounded: bool = False
+) -> tuple[Path, torch.nn.Module]:
     """A model folder, and the network that was written to it."""
     arguments = arguments_of(name, Encoder.read(sources["encoder"]).layout, SCHEMA.tasks, load().train)
     torch.manual_seed(0)
     network = build_network(name, arguments)
+    if rounded:
+        round_embeddings(network)
     write_model(
         folder / name,
         model_name=name,
@@ -233,3 +248,15 @@ def test_a_changed_calibration_is_refused(tmp_path: Path, sources: dict[str, Pat
     folder = calibrated(tmp_path / "of another", sources, {"kind": "platt", "cells": cells})
     with pytest.raises(ModelError, match=r"calibration\.json is no calibration of this model .*home"):
         read_model(folder)
+
+
+def test_rounded_embeddings_are_stored_and_read_as_bfloat16(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """Half of the bytes; the network that is read gives the logits of the rounded one, close to those of float32."""
+    rows = random_rows(Encoder.read(sources["encoder"]).layout, 20)
+    (plain, exact), (half, network) = (written(tmp_path / str(one), sources, rounded=one) for one in (False, True))
+    read = read_model(half).network
+    assert read.embedding.weight.dtype == torch.bfloat16
+    assert torch.equal(read(*rows), network.eval()(*rows))
+    torch.testing.assert_close(read(*rows), exact.eval()(*rows), atol=0.02, rtol=0.02)
+    saved = (plain / WEIGHTS).stat().st_size - (half / WEIGHTS).stat().st_size
+    assert saved == pytest.approx(2 * read.embedding.weight.numel(), abs=64)  # the header names the type

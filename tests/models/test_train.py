@@ -93,3 +93,21 @@ def test_a_calibration_is_one_file_more(
     for cell in mapped:
         held = json.loads((tmp_path / kind / "behaviour.json").read_text())["scores"][cell]
         assert held["expected"] == pytest.approx(held["positives"], rel=0.05), "on the rows that it was fitted on"
+
+
+def test_embeddings_are_rounded_when_the_training_is_over(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With train.embedding_precision bfloat16 all weights but the embeddings, and the curves, are those of float32."""
+    train(model="shared_bottom", out=tmp_path / "plain", **paths)
+    settings = params.load()
+    rounded = settings.model_copy(
+        update={"train": settings.train.model_copy(update={"embedding_precision": "bfloat16"})}
+    )
+    monkeypatch.setattr(params, "load", lambda *_: rounded)
+    train(model="shared_bottom", out=tmp_path / "rounded", **paths)
+    one, two = (read_model(tmp_path / name).network.state_dict() for name in ("plain", "rounded"))
+    assert torch.equal(one.pop("embedding.weight").bfloat16(), two.pop("embedding.weight"))
+    assert all(torch.equal(weights, two[name]) for name, weights in one.items())
+    curves = [(tmp_path / name / "curves.json").read_text() for name in ("plain", "rounded")]
+    assert curves[0] == curves[1]

@@ -61,7 +61,7 @@ def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
     """`dvc repro` reports that every stage is up to date."""
     done = repro(finished)
     assert "Data and pipelines are up to date." in done.stdout
-    assert done.stdout.count("didn't change, skipping") == len(STAGES) + 2  # two models
+    assert done.stdout.count("didn't change, skipping") == len(STAGES) + 2  # three models
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from features.encoding.encoder import Batch
 from models.inference import fused, fused_view
 from models.inference.fused import FusedHiNet
 from models.inference.fused_view import FusedViewHiNet, fused_hinet
+from models.model_folder import round_embeddings
 from models.networks import cpu_kernels
 from tests.support.fused_requests import ITEM_COLUMNS, ROWS, forward, network, request, with_other_users
 
@@ -76,6 +77,16 @@ def test_a_request_without_items_has_no_logits(view: tuple[int, ...]) -> None:
     assert fast.rank(fast.user(batch), fast.items(batch), 0, nothing).shape == (0, 2)
     none = Batch(*(part[:0] for part in (batch.categorical, batch.bags, batch.numeric, batch.scenario)))
     assert fast.rank_rows(fast.user(batch), none, 0).shape == (0, 2)
+
+
+@VIEWS
+def test_rounded_embeddings_are_ranked_as_by_the_forward(view: tuple[int, ...]) -> None:
+    """Of embeddings that are stored as bfloat16 both paths read the same numbers."""
+    made, batch = network(scenario_view=view), request(1)
+    round_embeddings(made)
+    fast = fused_hinet(made, ITEM_COLUMNS)
+    ranked = fast.rank(fast.user(batch), fast.items(batch), 1)
+    torch.testing.assert_close(ranked, forward(made, batch), rtol=0, atol=1e-5)
 
 
 def test_the_size_of_a_cached_item() -> None:
