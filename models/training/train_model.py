@@ -78,7 +78,7 @@ def train_model(
         network = build_network(model, arguments)
         today = Start(model, arguments, schema, encoder, settings.warm_start_columns)
         more |= _start(network, start, today, training)
-        facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint(), "processes": group.size}
+        facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint()}
         facts |= start_key(start) | ({"targets": encoder.targets} if encoder.targets else {})
         files = _row_files(tensors, training, settings)
         checkpoint = _checkpoint(checkpoints / model, network, facts, files, settings) if checkpoints else None

@@ -1,5 +1,6 @@
 """Several processes train one network as one process does; a process that dies is started again."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from common.errors import ParameterError, TrainingError
@@ -152,3 +153,31 @@ def ranks(stage: "subprocess.Popen[bytes]", checkpoints: Path, but: set[psutil.P
     before = written_at(checkpoints)
     wait_until(lambda: written_at(checkpoints) > before)
     return running()
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on_from_the_checkpoint(
+    stage_arguments: dict[str, Path], tmp_path: Path
+) -> None:
+    """One process is killed, two go on: a loss that only the checkpoint has stands in the curves of the model."""
+    write_train_params(tmp_path, {**LONG, "processes": 1})
+    command = train_command(stage_arguments, tmp_path / "out")
+    stage = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    wait_until(lambda: "epoch/1/means" in _checkpoint(stage_arguments["checkpoints"]))
+    stage.kill()
+    stage.wait()
+    (checkpoint,) = stage_arguments["checkpoints"].rglob("*.safetensors")
+    state = load_file(checkpoint)
+    state["epoch/1/means"][0] = 123.0
+    save_file(state, checkpoint)
+    run(torchrun(command))
+    curves = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert curves[0]["train_loss"] == 123.0
+    assert len(curves) == LONG["epochs"]
+
+
+def _checkpoint(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the only checkpoint in the folder; none before it is written."""
+    files = list(folder.rglob("*.safetensors"))
+    return load_file(files[0]) if files else {}
