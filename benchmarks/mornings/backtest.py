@@ -16,7 +16,7 @@ from benchmarks.mornings.results import Results
 from benchmarks.mornings.rows import mornings
 from benchmarks.mornings.training import Job, run_job
 from common.errors import ParameterError
-from common.params import Params, load
+from common.params import load
 from common.paths import PARAMS
 from common.train_params import Train
 from models.model_folder import NETWORKS
@@ -46,11 +46,11 @@ class Backtest:
     seeds: int
     json: Path
 
-    def head(self, settings: Params) -> dict[str, Any]:
-        """What results that are continued have in common."""
-        train = settings.train.model_dump(mode="json", exclude={*NETWORKS} - {self.network})
+    def head(self, train: Train) -> dict[str, Any]:
+        """What results that are continued have in common; `train` are the parameters of the network."""
+        plain = train.model_dump(mode="json", exclude={*NETWORKS} - {self.network})
         days = {"first": self.first, "every": self.every}
-        return {"log": self.name, "network": self.network, **days, "train": train}
+        return {"log": self.name, "network": self.network, **days, "train": plain}
 
     def model(self, start: str, seed: int, day: str) -> Path:
         """The model folder of a start with a seed on a morning."""
@@ -64,8 +64,8 @@ def run_all(backtest: Backtest, starts: Mapping[str, Start], rows: Path) -> dict
     """
     if backtest.network not in NETWORKS:
         raise ParameterError(f"--model {backtest.network}: expected one of {', '.join(NETWORKS)}")
-    settings = load(backtest.run / PARAMS)
-    results = Results(backtest.json, backtest.head(settings))
+    train = load(backtest.run / PARAMS).train.of_network(backtest.network)
+    results = Results(backtest.json, backtest.head(train))
     days = mornings(backtest.run, backtest.first, backtest.last, backtest.every)
     names = [day.isoformat() for day in days]
     missing = [one for one in _runs(backtest, starts, names) if not results.has(one[0], starts[one[0]], *one[1:])]
@@ -73,7 +73,7 @@ def run_all(backtest: Backtest, starts: Mapping[str, Start], rows: Path) -> dict
     with without_progress_bars(), ProcessPoolExecutor(1, mp_context=context) as pool:
         for name, seed, day in tqdm(missing, unit="run", desc="mornings"):
             _remove_others(rows, day)
-            models = _models(backtest, starts[name], (name, seed), names[: names.index(day) + 1], settings.train)
+            models = _models(backtest, starts[name], (name, seed), names[: names.index(day) + 1], train)
             job = Job(run=backtest.run, day=day, rows=rows / day, network=backtest.network, **models)
             results.add(name, starts[name], seed, day, pool.submit(run_job, job).result())
     return results.summarize(list(starts), backtest.seeds, names)

@@ -16,6 +16,7 @@ from common.errors import ParameterError
 from common.files import write_text
 
 CONFIDENCE = 0.95
+SECONDS = {"cpu_seconds": "share_of_time", "stage_cpu_seconds": "share_of_stage"}  # of the epochs, of the stage
 Result = dict[str, Any]
 
 
@@ -69,8 +70,8 @@ class Results:
         summary: Result = {
             "days": len(days),
             "auc": round(float(values["auc"].mean()), 6),
-            "cpu_seconds": round(float(values["cpu_seconds"].mean()), 2),
-            "share_of_time": round(float(values["cpu_seconds"].sum() / reference["cpu_seconds"].sum()), 4),
+            **{key: round(float(values[key].mean()), 2) for key in SECONDS},
+            **{name: round(float(values[key].sum() / reference[key].sum()), 4) for key, name in SECONDS.items()},
             "epochs": round(float(values["epochs"].mean()), 2),
         }
         return summary if name == FROM_NOTHING else summary | _difference(values["auc"], reference["auc"])
@@ -80,7 +81,7 @@ class Results:
         table = [[self.get(name, seed, day) or {} for seed in range(1, seeds + 1)] for day in days]
         return {
             key: np.array([[result.get(key, 0) for result in row] for row in table], dtype=np.float64).mean(axis=1)
-            for key in ("auc", "cpu_seconds", "epochs")
+            for key in ("auc", "epochs", *SECONDS)
         }
 
 
@@ -96,7 +97,7 @@ def _difference(auc: Any, reference: Any) -> Result:
 def show(plain: Mapping[str, Any]) -> None:
     """Print AUC by day, then the summary."""
     title = f"{plain['log']}, {plain['network']}"
-    console = Console(width=60 + 16 * len(plain["summary"]))
+    console = Console(width=100 + 16 * len(plain["summary"]))
     console.print(_daily(plain, f"{title}: AUC by day, mean of the cells and seeds"))
     console.print(_summary(plain["summary"], f"{title}: all days but the first"))
 
@@ -118,10 +119,11 @@ def _cell(runs: Sequence[Result], name: str, day: str) -> str:
 
 
 def _summary(summary: Mapping[str, Result], title: str) -> Table:
-    table = Table("start", "AUC", "difference, 95 % interval", "epochs", "CPU s a day", "share of time", title=title)
-    for name, row in summary.items():
+    heads = "start", "AUC", "difference, 95 % interval", "epochs"
+    table = Table(*heads, "CPU s of the epochs", "share of time", "CPU s of the stage", "share of time", title=title)
+    for start, row in summary.items():
         interval = " ({:+.4f} to {:+.4f})".format(*row["interval"]) if row.get("interval") else ""
         difference = f"{row['difference']:+.4f}{interval}" if "difference" in row else ""
-        cost = f"{row['epochs']:.1f}", f"{row['cpu_seconds']:.1f}", f"{row['share_of_time']:.2f}"
-        table.add_row(name, f"{row['auc']:.4f}", difference, *cost)
+        cost = [text for key, name in SECONDS.items() for text in (f"{row[key]:.1f}", f"{row[name]:.2f}")]
+        table.add_row(start, f"{row['auc']:.4f}", difference, f"{row['epochs']:.1f}", *cost)
     return table

@@ -46,7 +46,7 @@ class Job:
 def run_job(job: Job) -> dict[str, Any]:
     """Train the model and score the day.
 
-    Returns AUC by cell and its mean, CPU seconds up to the end of the last epoch, and the epochs.
+    Returns AUC by cell and its mean, CPU seconds of its epochs and of the whole stage, and the number of epochs.
     """
     with contextlib.redirect_stdout(None):
         if not job.rows.exists():
@@ -57,9 +57,10 @@ def run_job(job: Job) -> dict[str, Any]:
 
 
 def _train(job: Job, settings: Train) -> dict[str, Any]:
-    """Train the model; CPU seconds of all threads of this process, the evaluation after each epoch included.
+    """Train the model; CPU seconds of all threads of this process.
 
-    Those in all include the profile that a model folder has, whose cost does not depend on the epochs.
+    Those of the epochs include the evaluation after each epoch. Those of the stage include the final pass, if the
+    recipe has one, and the reference profile, whose costs do not depend on the number of epochs.
     """
     copied = {"schema": job.run / SCHEMA, "views": job.run / VIEWS}
     copied |= {"encoder": job.rows / ENCODER, "reference": job.rows / REFERENCE}
@@ -77,7 +78,7 @@ def _train(job: Job, settings: Train) -> dict[str, Any]:
     )
     summary = read_model(job.model).summary
     rows = len(open_tensors(job.rows / TENSORS / "train").scenario)
-    seconds = {"cpu_seconds": round(times[-1] - times[0], 2), "cpu_seconds_in_all": round(_since(times[0]), 2)}
+    seconds = {"cpu_seconds": round(times[-1] - times[0], 2), "stage_cpu_seconds": round(_since(times[0]), 2)}
     return {**seconds, "epochs": summary["epochs"], "best_epoch": summary["best_epoch"], "training_rows": rows}
 
 

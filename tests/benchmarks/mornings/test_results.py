@@ -20,14 +20,18 @@ def test_the_summary_pairs_by_day_and_leaves_out_the_first(tmp_path: Path) -> No
     starts, results = read_starts("warm,frozen"), Results(tmp_path / "mornings.json", HEAD)
     base = [0.9, 0.7, 0.6, 0.8]
     for day, auc, gain in zip(DAYS, base, (0.0, 0.01, 0.02, 0.03), strict=True):
-        results.add("from nothing", starts["from nothing"], 1, day, {"auc": auc, "cpu_seconds": 40.0, "epochs": 4})
+        cold = {"auc": auc, "cpu_seconds": 40.0, "stage_cpu_seconds": 50.0, "epochs": 4}
+        results.add("from nothing", starts["from nothing"], 1, day, cold)
         if day != DAYS[0]:
-            results.add("warm", starts["warm"], 1, day, {"auc": auc + gain, "cpu_seconds": 10.0, "epochs": 1})
+            warm = {"auc": auc + gain, "cpu_seconds": 10.0, "stage_cpu_seconds": 20.0, "epochs": 1}
+            results.add("warm", starts["warm"], 1, day, warm)
             results.add("frozen", starts["frozen"], 1, day, {"auc": auc - gain})
     again = Results(tmp_path / "mornings.json", HEAD)
     summary = again.summarize(list(starts), 1, DAYS)["summary"]
-    assert summary["from nothing"] == {"days": 3, "auc": 0.7, "cpu_seconds": 40, "share_of_time": 1, "epochs": 4}
-    assert (summary["warm"]["auc"], summary["warm"]["share_of_time"]) == (0.72, 0.25)
+    seconds = {"cpu_seconds": 40, "share_of_time": 1, "stage_cpu_seconds": 50, "share_of_stage": 1}
+    assert summary["from nothing"] == {"days": 3, "auc": 0.7, "epochs": 4, **seconds}
+    warm = summary["warm"]
+    assert (warm["auc"], warm["share_of_time"], warm["share_of_stage"]) == (0.72, 0.25, 0.4)
     assert summary["warm"]["difference"] == 0.02
     assert summary["warm"]["interval"] == pytest.approx([0.02 - 0.024841, 0.02 + 0.024841], abs=2e-6)
     assert (summary["frozen"]["difference"], summary["frozen"]["share_of_time"]) == (-0.02, 0)
