@@ -204,8 +204,16 @@ def test_openmp_waits_passively_in_stages_that_run_beside_another(
     if chosen:
         monkeypatch.setenv(POLICY, chosen)
     names = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
+    meeting = {  # a stage that was over before the other began had the cores for itself
+        name: f"touch {name}.begun; for i in $(seq 300); do [ -e {other}.begun ] && break; sleep 0.1; done; "
+        for name, other in (("left", "right"), ("right", "left"))
+    }
     stages = {
-        name: {"cmd": f"(printenv {POLICY} || echo unset) > {name}", "deps": [*deps, "raw"], "outs": [name]}
+        name: {
+            "cmd": f"{meeting.get(name, '')}(printenv {POLICY} || echo unset) > {name}",
+            "deps": [*deps, "raw"],
+            "outs": [name],
+        }
         for name, deps in names.items()
     }
     write_repository(workspace, **stages)
