@@ -6,7 +6,7 @@ one: an equal timestamp is the past, of equal timestamps the newest creation win
 including its timestamp plus the view's TTL. All timestamps are compared in UTC.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -60,7 +60,7 @@ def _join(rows: Table, view: ViewRows) -> Table:
     if view.ttl:
         valid = joined[_AT] + ibis.literal(view.ttl) >= joined[_UTC]
         features = {name: valid.ifelse(column, None) for name, column in features.items()}
-    return joined.select(*rows.columns, **features)
+    return joined.select(*rows.columns, *_named(features))
 
 
 def _valid_rows(view: ViewRows) -> Table:
@@ -69,12 +69,17 @@ def _valid_rows(view: ViewRows) -> Table:
     keys = {_KEY.format(name): table[name] for name in view.keys}
     features = {name: table[column] for name, column in view.features.items()}
     created = {} if view.created is None else {"__created": _utc(table[view.created])}
-    rows = table.select(**keys, **{_AT: _utc(table[view.timestamp])}, **features, **created)
+    rows = table.select(_named(keys | {_AT: _utc(table[view.timestamp])} | features | created))
     if not created:
         return rows
     same = ibis.window(group_by=[*keys, _AT], order_by=[ibis.desc(rows["__created"])])
     newest = rows.mutate(__rank=ibis.row_number().over(same))
     return newest.filter(newest["__rank"] == 0).drop("__rank", "__created")
+
+
+def _named(columns: Mapping[str, Any]) -> list[Any]:
+    """The expressions under their names: as keyword arguments a column called `self` would be refused."""
+    return [column.name(name) for name, column in columns.items()]
 
 
 def _utc(column: Any) -> Any:

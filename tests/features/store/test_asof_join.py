@@ -109,6 +109,23 @@ def test_every_row_gets_what_a_loop_and_feast_give_it(
     assert by_feast(rows, worlds) == expected
 
 
+@pytest.mark.parametrize("name", ["self", "cls", "columns", "table", "on", "predicates", "at_", "name"])
+def test_a_feature_may_have_the_name_of_an_argument(name: str) -> None:
+    """What is a keyword of Ibis or of Python is a column like any other."""
+    of_user = pa.table({"user": [1], "at": pa.array([START]), name: [7]})
+    rows = pa.table({"user": [1, 2], "event_timestamp": pa.array([START, START])})
+    view = ViewRows(
+        table=ibis.memtable(of_user),
+        keys={"user": "user"},
+        features={name: name},
+        timestamp="at",
+        created=None,
+        ttl=None,
+    )
+    joined = asof_join(ibis.memtable(rows), [view], "event_timestamp").order_by("user").to_pyarrow()
+    assert joined[name].to_pylist() == [7, None]
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """A repository with a view that has a TTL, a creation and a renamed column, of the settings of the pipeline."""
