@@ -30,7 +30,7 @@ from models.inference.partial_activations import (
     PartialFirstLayer,
     remaining_columns,
 )
-from models.networks.cpu_kernels import SMALL_PRODUCT, linear_relu
+from models.networks.cpu_kernels import linear_relu
 from models.networks.hinet import HiNet, SubExpertIntegration
 
 
@@ -75,22 +75,22 @@ class FusedHiNet:
         self, user: PartialActivations, items: PartialActivations, scenario: int, index: Tensor | None = None
     ) -> Tensor:
         """Logits [N, O] of a user in a scenario (its number) for all of the items, or for those at `index` [N]."""
-        weights = softmax_by_mixture(add(items.gates, user.gates, index), self.mixtures)  # [E, N]
-        if self._few(weights.shape[1]):
-            first = add(items.hidden, user.hidden, index).relu_()  # [E, N, U]
+        weights = softmax_by_mixture(_add(items.gates, user.gates, index), self.mixtures)  # [E, N]
+        if self.scenario_layer.is_small(weights.shape[1]):
+            first = _add(items.hidden, user.hidden, index).relu_()  # [E, N, U]
             context = self.scenario_layer.batched(first, weights, scenario)  # [N, 3H]
             return self.towers.batched(self.task_layer.batched(context), scenario)
 
         def first_of(expert: int) -> Tensor:
             one = slice(expert, expert + 1)
-            return add(items.hidden[one], user.hidden[one], index)[0].relu_()  # [N, U]
+            return _add(items.hidden[one], user.hidden[one], index)[0].relu_()  # [N, U]
 
         return self._one_by_one(first_of, weights, scenario)
 
     @torch.inference_mode()
     def rank_rows(self, user: PartialActivations, batch: Batch, scenario: int) -> Tensor:
         """Logits [N, O] of a user in a scenario for the rows' items, whose partial activations are computed here."""
-        if self._few(len(batch.scenario)):
+        if self.scenario_layer.is_small(len(batch.scenario)):
             return self.rank(user, self.item_layer(batch), scenario)
         x = self.item_layer.embedding(batch)  # [N, D']
         weights = softmax_by_mixture(self.item_layer.gate_logits(x) + user.gates, self.mixtures)  # [E, N]
@@ -99,11 +99,6 @@ class FusedHiNet:
             return linear_relu(x, self.item_layer.weight[expert], user.hidden[expert, 0])  # [N, U]
 
         return self._one_by_one(first_of, weights, scenario)
-
-    def _few(self, rows: int) -> bool:
-        """Whether all experts go through a layer at once: few rows, or a GPU."""
-        small = rows * self.scenario_layer.sub_experts.largest <= SMALL_PRODUCT
-        return small or self.item_layer.weight.device.type != "cpu"
 
     def _one_by_one(self, first_of: Callable[[int], Tensor], weights: Tensor, scenario: int) -> Tensor:
         """Logits [N, O] from the first layer's activations [N, U] of each sub-expert and the gates' weights [E, N]."""
@@ -131,6 +126,6 @@ def checked_integration(network: HiNet) -> SubExpertIntegration:
     return network.integration
 
 
-def add(items: Tensor, user: Tensor, index: Tensor | None) -> Tensor:
+def _add(items: Tensor, user: Tensor, index: Tensor | None) -> Tensor:
     """The items' partial activations [E, N, ..], or those at `index`, plus the user's [E, 1, ..]; a new tensor."""
     return items + user if index is None else items.index_select(1, index).add_(user)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.inference.partial_activations import detached
-from models.networks.cpu_kernels import linear_relu
+from models.networks.cpu_kernels import SMALL_PRODUCT, linear_relu
 from models.networks.hinet import CustomizedGateControl, HiNet
 from models.networks.layers import StackedLinear, StackedTowers
 
@@ -67,6 +67,10 @@ class FusedScenarioLayer:
         self.coefficients = _coefficients(network, sub_experts)  # [M, 3, E]
         # each sub-expert is in one part of C
         self.uses = [[(e, [(part, e)]) for part, e in one.nonzero().tolist()] for one in self.coefficients]
+
+    def is_small(self, rows: int) -> bool:
+        """Whether so many rows go through all experts at once: few of them, or any number on a GPU."""
+        return rows * self.sub_experts.largest <= SMALL_PRODUCT or self.coefficients.device.type != "cpu"
 
     def batched(self, first: Tensor, weights: Tensor, scenario: int) -> Tensor:
         """Activations of the first layer [E, N, U] and the gates' weights [E, N] -> C [N, 3H]."""

@@ -27,7 +27,6 @@ from models.inference.partial_activations import (
     positions_in_x,
     remaining_columns,
 )
-from models.networks.cpu_kernels import SMALL_PRODUCT
 from models.networks.hinet import HiNet
 from models.networks.scenario_view import ScenarioView
 
@@ -94,16 +93,11 @@ class FusedViewHiNet:
     def _logits(self, view: Tensor, scenario: int) -> Tensor:
         """Logits [N, O] from the view [N, D']."""
         weights = softmax_by_mixture(self.gates @ view.t(), self.mixtures)  # [E, N]
-        if self._few(len(view)):
+        if self.scenario_layer.is_small(len(view)):
             context = self.scenario_layer.batched(view.expand(len(weights), -1, -1), weights, scenario)  # [N, 3H]
             return self.towers.batched(self.task_layer.batched(context), scenario)
         context = self.scenario_layer.one_by_one(lambda _: view, weights, scenario)  # [N, 3H]
         return self.towers.one_by_one(self.task_layer.one_by_one(context), scenario)
-
-    def _few(self, rows: int) -> bool:
-        """Whether all experts go through a layer at once: few rows, or a GPU."""
-        small = rows * self.scenario_layer.sub_experts.largest <= SMALL_PRODUCT
-        return small or self.gates.device.type != "cpu"
 
 
 class CrossSide:

@@ -6,54 +6,24 @@ left to choose by, so the pass has a fixed length; its lower learning rate avera
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.encoding.tensors import Tensors
-from features.schema import Task
-from models.training.checkpoint import Checkpoint
-from models.training.distributed import SINGLE_PROCESS, Group
 from models.training.loop import FitResult, fit
-from models.training.loss import LossTerms
 from models.training.optim import Recipe
 
 
-def fit_final(
-    result: FitResult,
-    train: Tensors,
-    valid: Tensors,
-    recipe: Recipe,
-    *,
-    scenarios: Sequence[str],
-    tasks: Sequence[str | Task],
-    terms: LossTerms | None = None,
-    device: str = "auto",
-    checkpoint: Checkpoint | None = None,
-    group: Group = SINGLE_PROCESS,
-    auxiliary: int = 0,
-) -> None:
+def fit_final(result: FitResult, train: Tensors, valid: Tensors, recipe: Recipe, **run: Any) -> None:
     """Train the network of `result` in one pass over the training and validation rows, if the recipe has one.
 
-    It ends on the averaged weights of the pass. The arguments are those of `fit`; a checkpoint must be another one.
+    It ends on the averaged weights of the pass. `run` are the other arguments of `fit`; a checkpoint must be another.
     """
-    if not recipe.final_learning_rate:
-        return
-    fit(
-        result.trained,
-        concatenate(train, valid),
-        valid,
-        dataclasses.replace(recipe, epochs=1, learning_rate=recipe.final_learning_rate),
-        scenarios=scenarios,
-        tasks=tasks,
-        terms=terms,
-        device=device,
-        checkpoint=checkpoint,
-        group=group,
-        auxiliary=auxiliary,
-    )
+    if recipe.final_learning_rate:
+        once = dataclasses.replace(recipe, epochs=1, learning_rate=recipe.final_learning_rate)
+        fit(result.trained, concatenate(train, valid), valid, once, **run)
 
 
 def concatenate(first: Tensors, second: Tensors) -> Tensors:

@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,18 +18,10 @@ from tests.support.redis_process import NEWEST, RedisProcess, needs_redis, refre
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs")]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """A Redis that the tests of this file may freeze, but not kill."""
-    made = RedisProcess(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.stop()
-
-
 @needs_redis
-def test_a_refresh_of_redis_writes_only_what_is_new(project: Path, server: RedisProcess, tmp_path: Path) -> None:
+def test_a_refresh_of_redis_writes_only_what_is_new(project: Path, redis_server: RedisProcess, tmp_path: Path) -> None:
     """Incrementally as with SQLite: a second run writes nothing, a revised value of the same timestamp is written."""
-    database = f"{server.address},db=1"
+    database = f"{redis_server.address},db=1"
     copied = tmp_path / "project"
     shutil.copytree(project / "data/features", copied / "data/features")
     shutil.copy(project / "data/schema.json", copied / "data")

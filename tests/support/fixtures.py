@@ -33,6 +33,16 @@ def server() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Redis that the tests of a file may freeze, but not kill: tests/support/redis_process.py."""
+    from tests.support.redis_process import RedisProcess
+
+    made = RedisProcess(tmp_path_factory.mktemp("redis"))
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def service_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The environment of a service on the tiny project; the shared service's state is restored afterwards."""

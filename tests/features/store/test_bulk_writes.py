@@ -2,7 +2,6 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -110,29 +109,21 @@ def check_read(store: FeatureStore) -> None:
         assert read[column.name] == written, column.name
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """A Redis for the tests of this file."""
-    made = RedisProcess(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.stop()
-
-
 @needs_redis
 @pytest.mark.process
 @pytest.mark.parametrize("packed", [True, False])
 def test_redis_holds_what_feast_writes(
-    server: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+    redis_server: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     """Keys, fields and bytes are equal, and Feast reads every value; packed here, or by the client's pipeline."""
     if not packed:
         monkeypatch.setattr(bulk_writes, "send_packed", bulk_writes.send_in_pipeline)
-    server.client.flushall()
+    redis_server.client.flushall()
     stored = []
     for database, bulk in enumerate((True, False)):
         folder = tmp_path / str(bulk)
         folder.mkdir()
-        store, view = opened(folder, f"{server.address},db={database}")
+        store, view = opened(folder, f"{redis_server.address},db={database}")
         write(store, view, rows(first=1), bulk=bulk)
         write(store, view, rows(), bulk=bulk)
         check_read(store)
@@ -144,14 +135,14 @@ def test_redis_holds_what_feast_writes(
 
 @needs_redis
 @pytest.mark.process
-def test_a_refused_command_leaves_no_replies_behind(server: RedisProcess, tmp_path: Path) -> None:
+def test_a_refused_command_leaves_no_replies_behind(redis_server: RedisProcess, tmp_path: Path) -> None:
     """Of a batch that Redis refuses the error is raised, and the next command of the client gets its own reply."""
-    store, view = opened(tmp_path, f"{server.address},db=2")
+    store, view = opened(tmp_path, f"{redis_server.address},db=2")
     client = store._get_provider().online_store._get_client(store.config.online_store)
-    server.client.config_set("maxmemory", 1)
+    redis_server.client.config_set("maxmemory", 1)
     try:
         with pytest.raises(OutOfMemoryError):
             write(store, view, rows(), bulk=True)
         assert client.ping() is True
     finally:
-        server.client.config_set("maxmemory", 0)
+        redis_server.client.config_set("maxmemory", 0)

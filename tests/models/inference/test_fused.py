@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from features.encoding.encoder import Batch
-from models.inference import fused, fused_view
+from models.inference import fused_layers
 from models.inference.fused import FusedHiNet
 from models.inference.fused_view import FusedViewHiNet, fused_hinet
 from models.model_folder import round_embeddings
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 VIEWS = pytest.mark.parametrize("view", [(), (8, 6)], ids=["without view", "with view"])
 
 
-@pytest.mark.parametrize("small", [0, fused.SMALL_PRODUCT])
+@pytest.mark.parametrize("small", [0, fused_layers.SMALL_PRODUCT])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -44,8 +44,7 @@ def test_fused_logits_are_those_of_the_forward(
 
     So with all experts at once, and one by one.
     """
-    monkeypatch.setattr(fused, "SMALL_PRODUCT", small)
-    monkeypatch.setattr(fused_view, "SMALL_PRODUCT", small)
+    monkeypatch.setattr(fused_layers, "SMALL_PRODUCT", small)
     monkeypatch.setattr(cpu_kernels, "SMALL_PRODUCT", small)
     made = network(**changes)
     fast = fused_hinet(made, ITEM_COLUMNS)

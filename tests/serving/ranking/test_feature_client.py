@@ -6,7 +6,6 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,20 +45,12 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs")]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """A Redis that the tests of this file may freeze, but not kill."""
-    made = RedisProcess(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def filled(project: Path, server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(project: Path, redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the item snapshot of the Redis, which holds the features of the tiny project."""
     folder = tmp_path_factory.mktemp("filled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate.datadocs, "build", lambda *values, **named: None)
-        refresh_redis(project, folder, server.address)
+        refresh_redis(project, folder, redis_server.address)
     return folder
 
 
@@ -70,10 +61,10 @@ def ranker_on(project: Path, sources: ModelSources, **store: Any) -> Ranker:
 
 
 @pytest.fixture
-def on_redis(project: Path, server: RedisProcess, filled: Path, tmp_path: Path) -> Ranker:
+def on_redis(project: Path, redis_server: RedisProcess, filled: Path, tmp_path: Path) -> Ranker:
     """A ranker whose online store is Redis, with a read timeout of half a second."""
     registry = tmp_path / "registry.db"
-    sources = ModelSources(project / tiny_project.MODEL, filled / "online.db", registry, server.address)
+    sources = ModelSources(project / tiny_project.MODEL, filled / "online.db", registry, redis_server.address)
     return ranker_on(project, sources, timeout_ms=500.0)
 
 
@@ -154,14 +145,14 @@ def evaluated(ranker: Ranker, user: int, scenario: str) -> np.ndarray:
 
 
 @needs_redis
-def test_a_frozen_redis_costs_two_timeouts_and_then_nothing(server: RedisProcess, on_redis: Ranker) -> None:
+def test_a_frozen_redis_costs_two_timeouts_and_then_nothing(redis_server: RedisProcess, on_redis: Ranker) -> None:
     """Meanwhile answers are flagged and use remembered rows; afterwards they are complete again."""
     complete = rank(on_redis)
-    server.process.send_signal(signal.SIGSTOP)
+    redis_server.process.send_signal(signal.SIGSTOP)
     try:
         results = [rank(on_redis) for _ in range(20)]
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        redis_server.process.send_signal(signal.SIGCONT)
     assert all("online store: no answer within 500 ms" in (result.degraded or "") for result in results)
     assert min(result.seconds["features"] for result in results[2:]) < 0.005
     assert max(result.seconds["features"] for result in results[:2]) < 2
@@ -171,10 +162,10 @@ def test_a_frozen_redis_costs_two_timeouts_and_then_nothing(server: RedisProcess
 
 
 @needs_redis
-def test_a_slow_redis_is_not_waited_for(server: RedisProcess, on_redis: Ranker) -> None:
+def test_a_slow_redis_is_not_waited_for(redis_server: RedisProcess, on_redis: Ranker) -> None:
     """Beyond the read timeout a user who is not remembered is served without features."""
     rank(on_redis)
-    server.client.execute_command("CLIENT", "PAUSE", 1500, "ALL")
+    redis_server.client.execute_command("CLIENT", "PAUSE", 1500, "ALL")
     result = rank(on_redis, user=2)
     assert result.degraded == "online store: no answer within 500 ms; the user's features are unknown"
     assert result.unknown_user is False  # the model knows the id
