@@ -24,7 +24,7 @@ def declare(**columns: str) -> Schema:
 
 @given(name=named_world.TEXT)
 def test_any_text_of_printable_letters_is_a_name(name: str) -> None:
-    """A context column may be called by any text that shows itself in one line."""
+    """A context column may be called by any text that shows itself in one line and that the pipeline does not keep."""
     assert declare(hour=name).context[0].name == name
 
 
