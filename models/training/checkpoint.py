@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,18 @@ class Checkpoint:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-def checkpoint_key(facts: Mapping[str, Any], files: Iterable[Path], code: Mapping[str, Path]) -> str:
-    """The name of a run's checkpoint: sha256 of `facts` (plain data), of the bytes of `files` and `code`, of torch."""
+def checkpoint_key(
+    facts: Mapping[str, Any],
+    files: Iterable[Path],
+    code: Mapping[str, Path],
+    checksum: Callable[[Path], str] = sha256_of,
+) -> str:
+    """The name of a run's checkpoint: sha256 of `facts` (plain data), of the bytes of `files` and `code`, of torch.
+
+    `checksum` gives the SHA-256 of one of the `files`.
+    """
     plain = json.dumps({"torch": torch.__version__, **facts}, sort_keys=True)
-    data = [f"{path.name} {sha256_of(path)}" for path in files]
+    data = [f"{path.name} {checksum(path)}" for path in files]
     digests = [f"{name} {sha256_of(path)}" for name, path in sorted(code.items())]
     return hashlib.sha256("\n".join([plain, *digests, *data]).encode()).hexdigest()
 

@@ -59,6 +59,17 @@ class Group:
             parameter.grad = piece.view_as(parameter)
         return flat[-1]
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process runs the block before all others, which find what it has written."""
+        if not self.is_main:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.is_main and self.size > 1:
+                dist.barrier()
+
     def sum(self, values: Tensor) -> Tensor:
         """Replace `values` by their sum over all processes, and return them."""
         if self.size > 1:

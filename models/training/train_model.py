@@ -1,6 +1,6 @@
 """A whole training run: encoded rows on disk to a model folder, with a checkpoint in between."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common import stage
+from common.checksum_memo import ChecksumMemo
 from common.errors import ParameterError
 from common.train_params import Train
 from features.encoding.encoder import Encoder
@@ -32,6 +33,7 @@ from models.training.start_columns import Start
 from models.training.warm_start import check_unseen, days_of, final_day, start_from, start_key
 
 FINAL = {"final_pass": True}  # in the key of its checkpoint
+CHECKSUMS = "checksums.json"  # of the tensors, beside the checkpoints: only rows that are new are read to be hashed
 NO_STEP = {  # parameters that change no step
     "checkpoint_seconds",
     "processes",
@@ -81,12 +83,12 @@ def train_model(
         facts = {"model": model, "arguments": arguments, "schema": schema.fingerprint()}
         facts |= start_key(start) | ({"targets": encoder.targets} if encoder.targets else {})
         files = _row_files(tensors, training, settings)
-        checkpoint = _checkpoint(checkpoints / model, network, facts, files, settings) if checkpoints else None
+        with group.main_first():
+            checkpoint, final = _checkpoints(checkpoints, network, facts, files, settings)
         rows, recipe = _rows(tensors, training, schema, settings), recipe_of(settings)
         run = _run_arguments(schema, settings, encoder, group)
         result = fit(network, *rows, recipe, checkpoint=checkpoint, observe=observe, **run)
         measured = _measure(network, rows[1], today, settings.calibration) if group.is_main else {}
-        final = _checkpoint(checkpoints / model, network, facts | FINAL, files, settings) if checkpoints else None
         fit_final(result, *rows, recipe, checkpoint=final, **run)
         if not group.is_main:
             return
@@ -157,11 +159,20 @@ def _row_files(tensors: Path, training: Path | None, settings: Train) -> list[Pa
     return files + ([training / "train.parquet"] if training and reads_age(settings) else [])
 
 
-def _checkpoint(
-    folder: Path, network: nn.Module, facts: Mapping[str, Any], files: Iterable[Path], settings: Train
-) -> Checkpoint:
-    """The checkpoint of the run with these facts, files of rows, parameters and code."""
-    parameters = settings.model_dump(exclude=NO_STEP)
-    device = resolve_device(settings.device).type
-    key = checkpoint_key({**facts, "parameters": parameters, "device": device}, files, code_of(network))
-    return Checkpoint(folder, key, settings.checkpoint_seconds)
+def _checkpoints(
+    folder: Path | None, network: nn.Module, facts: Mapping[str, Any], files: Sequence[Path], settings: Train
+) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """The checkpoints of both passes of the run with these facts, files of rows, parameters and code."""
+    if folder is None:
+        return None, None
+    known = {
+        **facts,
+        "parameters": settings.model_dump(exclude=NO_STEP),
+        "device": resolve_device(settings.device).type,
+    }
+    memo, code = ChecksumMemo(folder / CHECKSUMS), code_of(network)
+    checksums = {file: memo.sha256_of(file) for file in files}
+    memo.write()
+    keys = [checkpoint_key(known | more, files, code, checksums.__getitem__) for more in ({}, FINAL)]
+    first, final = (Checkpoint(folder / facts["model"], key, settings.checkpoint_seconds) for key in keys)
+    return first, final
