@@ -13,6 +13,8 @@ from common.paths import MODEL, ONLINE_STORE
 PREFIX = "HINET_"
 KEY_LENGTH = 16  # letters of an API key, at least
 LEAST_MEMORY = 256_000_000  # bytes: with less DuckDB cannot sort the widest rows
+CLUSTER = "redis+cluster://"  # before the nodes in HINET_REDIS
+SECRETS = ("api_key", "redis", "feast_registry")  # fields that may hold one: their values are in no message
 _BYTES = TypeAdapter(ByteSize)
 
 
@@ -31,6 +33,20 @@ def _check_memory(text: str) -> str:
     return text
 
 
+def _check_redis(address: str | None) -> str | None:
+    if address is None:
+        return None
+    parts = address.removeprefix(CLUSTER).split(",")
+    nodes = [part for part in parts if "=" not in part]
+    if not nodes or not all(re.fullmatch(r"[^\s:/]+:\d+", node) for node in nodes):
+        raise ValueError(f"expected host:port[,password=...], or {CLUSTER}host:port,host:port for a cluster")
+    if len(nodes) > 1 and not address.startswith(CLUSTER):
+        raise ValueError(f"expected one host:port, or {CLUSTER} before the nodes of a cluster, found {len(nodes)}")
+    if address.startswith(CLUSTER) and any(part.startswith("db=") for part in parts):
+        raise ValueError("expected no db=, for a cluster has one database only")
+    return address
+
+
 OptionalText = Annotated[str | None, BeforeValidator(lambda text: text or None)]  # an empty variable is unset
 OptionalFolder = Annotated[Path | None, BeforeValidator(lambda text: text or None)]
 
@@ -44,9 +60,10 @@ class Settings(BaseSettings):
     online_store: Path = Field(
         default=ONLINE_STORE, description="SQLite file of the online store; the item snapshot lies beside it"
     )
-    redis: str | None = Field(
+    redis: Annotated[OptionalText, AfterValidator(_check_redis)] = Field(
         default=None,
-        description="`host:port[,password=...]` of the Redis that replaces the SQLite file as online store",
+        description="`host:port[,password=...]` of the Redis that replaces the SQLite file as online store; "
+        f"`{CLUSTER}host:port,host:port[,password=...]` of a Redis Cluster, any of its nodes",
     )
     feast_registry: OptionalText = Field(
         default=None,
@@ -114,7 +131,7 @@ def read_settings() -> Settings:
     except ValidationError as error:
         broken = error.errors(include_url=False, include_context=False, include_input=True)[0]
         name = variable(str(broken["loc"][0]))
-        value = "" if broken["loc"][0] == "api_key" else f", found {broken['input']!r}"  # a key is not shown
+        value = "" if broken["loc"][0] in SECRETS else f", found {broken['input']!r}"
         raise ParameterError(f"{name}: {broken['msg'].removeprefix('Value error, ')}{value}") from None
 
 

@@ -32,6 +32,7 @@ from features.store.definitions import FeatureStore, open_store
 from features.store.item_snapshot import declared_in, item_snapshot_path, missing_columns, read_snapshot
 from features.store.offline_store import newest_timestamp
 from features.store.point_in_time import join_features
+from features.store.redis_errors import expected_kind
 from models.evaluation.accuracy import probabilities_of
 from models.model_folder import CALIBRATION, FILES, MODEL, Model
 from release.candidate import Candidate
@@ -51,12 +52,13 @@ TOLERANCE = 1e-5  # of a logit, absolute and relative: the two ways add up float
 def check_parity(model: Model, candidate: Candidate, settings: Params) -> Iterator[Rule]:
     """A rule for each parity check, and one for the bento, which must hold the same model.
 
-    Raises SnapshotError where the item snapshot of the online store is missing or damaged.
+    Raises SnapshotError where the item snapshot of the online store is missing or damaged, and ParameterError where
+    HINET_REDIS names a cluster as a single Redis, or the reverse.
     """
     yield check_bento(candidate)
     yield check_encoder(model, candidate)
     read_snapshot(item_snapshot_path(candidate.online), model.schema, model.views)
-    with TemporaryDirectory() as scratch:
+    with expected_kind(), TemporaryDirectory() as scratch:
         redis = redis_in_use(model)
         copy = copy_online(candidate.online, Path(scratch), redis=redis)
         registry = Path(scratch) / "registry.db"

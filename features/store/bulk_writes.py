@@ -1,7 +1,7 @@
 """Batches of rows into Feast's online stores, in Feast's own layout, without a message per value.
 
-SQLite: one statement writes all features of an entity. Redis: one HSET per entity, many of them at once. What is
-written is what Feast's `online_write_batch` writes, to the byte.
+SQLite: one statement writes all features of an entity. Redis: one HSET per entity, many of them at once, to each node
+of a cluster. What is written is what Feast's `online_write_batch` writes, to the byte.
 """
 
 import sqlite3
@@ -19,6 +19,8 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.repo_config import RepoConfig
 from redis import Redis
+from redis.cluster import RedisCluster
+from redis.exceptions import AskError
 
 from features.engine.sql import column as quoted
 from features.engine.sql import literal
@@ -26,7 +28,7 @@ from features.store.value_encoding import serialized_keys, serialized_timestamps
 
 
 def write_batch(store: OnlineStore, config: RepoConfig, view: FeatureView, batch: pa.RecordBatch) -> None:
-    """Write a batch, the newest row of each of its entities, to a SQLite file (one transaction) or a Redis.
+    """Write a batch, the newest row of each of its entities, to a SQLite file (one transaction), a Redis or a cluster.
 
     Args:
         store: Feast's online store of one of these kinds.
@@ -88,8 +90,8 @@ def _write_redis(client: Any, project: str, view: FeatureView, batch: pa.RecordB
         arguments += [_mmh3(f"{view.name}:{feature.name}"), values]
     if isinstance(client, Redis):
         send_packed(client, arguments)
-    else:  # a cluster, whose client finds the node of each key
-        send_in_pipeline(client, arguments)
+    else:
+        send_to_nodes(client, arguments)
 
 
 def send_packed(client: Redis, arguments: list[pa.BinaryArray | bytes]) -> None:
@@ -117,13 +119,25 @@ def send_packed(client: Redis, arguments: list[pa.BinaryArray | bytes]) -> None:
         client.connection_pool.release(connection)
 
 
-def send_in_pipeline(client: Any, arguments: list[pa.BinaryArray | bytes]) -> None:
-    """The same for any client, such as that of a cluster; it packs every command in Python."""
+def send_to_nodes(cluster: RedisCluster, arguments: list[pa.BinaryArray | bytes]) -> None:
+    """The same to a cluster: the commands of each node as one run of bytes, and those of moved slots one by one."""
+    nodes = [cluster.get_node_from_key(key) for key in _objects(arguments[1])]
+    for node in dict.fromkeys(nodes):
+        own = pa.array([one is node for one in nodes])
+        sent = [one if isinstance(one, bytes) else one.filter(own) for one in arguments]
+        try:
+            send_packed(cluster.get_redis_connection(node), sent)
+        except AskError:  # also MovedError
+            send_in_pipeline(cluster, sent)
+
+
+def send_in_pipeline(client: RedisCluster, arguments: list[pa.BinaryArray | bytes]) -> None:
+    """The same by the client's own pipeline, which follows redirections and packs every command in Python."""
     rows = next(len(argument) for argument in arguments if not isinstance(argument, bytes))
-    columns = [[one] * rows if isinstance(one, bytes) else _objects(one) for one in arguments]
+    _, *columns = [[one] * rows if isinstance(one, bytes) else _objects(one) for one in arguments]
     with client.pipeline(transaction=False) as pipeline:
         for command in zip(*columns, strict=True):
-            pipeline.execute_command(*command)
+            pipeline.execute_command(arguments[0].decode(), *command)
         pipeline.execute()
 
 

@@ -26,7 +26,7 @@ from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import make_tzaware
 
-from common.errors import SnapshotError
+from common.errors import ParameterError, SnapshotError
 from common.paths import FEATURES, ROOT, SCHEMA, VIEWS
 from common.settings import read_settings
 from features.schema import Schema, View, read_schema, read_views
@@ -148,7 +148,7 @@ def _only_writer() -> Iterator[None]:
     try:
         with exclusive_access(_online()):
             yield
-    except StoreUnavailableError as error:
+    except (StoreUnavailableError, ParameterError) as error:
         raise click.ClickException(str(error)) from None
 
 

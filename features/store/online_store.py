@@ -21,6 +21,7 @@ from features.store.definitions import open_store
 from features.store.ibis_backend import set_ibis_backend
 from features.store.incremental import BEGINNING, Increment, Watermark, record_written, select_increment
 from features.store.item_snapshot import item_snapshot_path
+from features.store.redis_errors import OUT_OF_REACH, expected_kind
 from features.store.registry import RegistryUnavailableError, register_in_database
 from features.store.snapshot_writer import write_snapshot
 
@@ -42,10 +43,10 @@ def exclusive_access(online: Path) -> Iterator[None]:
     """Hold the lock of the online store `online`: one refresh at a time, and a killed one releases it.
 
     Raises StoreUnavailableError where another process holds the lock or the SQLite file, or where Redis or the database
-    of the registry is unreachable.
+    of the registry is unreachable; ParameterError where HINET_REDIS names a cluster as a single Redis, or the reverse.
     """
     try:
-        with exclusive_lock(state_dir(online) / "lock"):
+        with exclusive_lock(state_dir(online) / "lock"), expected_kind():
             yield
     except BlockingIOError:
         raise StoreUnavailableError(f"{online} is locked: another refresh is at work") from None
@@ -53,7 +54,7 @@ def exclusive_access(online: Path) -> Iterator[None]:
         if "locked" not in str(error):
             raise
         raise StoreUnavailableError(f"{online} is locked: another process writes to it") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except OUT_OF_REACH as error:
         raise StoreUnavailableError(f"the Redis of {variable('redis')}: {error}") from error
     except RegistryUnavailableError as error:
         raise StoreUnavailableError(str(error)) from error

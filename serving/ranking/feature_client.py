@@ -23,6 +23,7 @@ from common.errors import ModelError
 from common.serve_params import Serve, ServeStore
 from features.schema import DType, Schema, View
 from features.store.feast_names import feast_name
+from features.store.redis_errors import other_kind
 from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
 
 MMAP_BYTES = 1 << 31
@@ -99,8 +100,12 @@ class UserFeatures:
         return connection
 
     def _read(self, keys: tuple[Any, ...]) -> UserRow:
-        with self._transaction:
-            return self._read_views(keys)
+        try:
+            with self._transaction:
+                return self._read_views(keys)
+        except Exception as error:
+            reason = other_kind(error, getattr(self.store.config.online_store, "connection_string", ""))
+            raise error if reason is None else UnavailableError(reason) from error
 
     def _read_views(self, keys: tuple[Any, ...]) -> UserRow:
         """Read by Feast's reader of this store: get_online_features around it takes twice its time."""

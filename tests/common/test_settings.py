@@ -43,14 +43,34 @@ def test_a_variable_overrides_its_field(monkeypatch: pytest.MonkeyPatch) -> None
         ("HINET_MEMORY", "much", "expected a size from 256MB on, such as 512MB, 8GB or 12GiB"),
         ("HINET_MEMORY", "1MB", "expected a size from 256MB on"),
         ("HINET_API_KEY", "short", "expected 16 letters or more"),
+        ("HINET_REDIS", "redis.example", "expected host:port"),
+        ("HINET_REDIS", "redis://example:6379", "expected host:port"),
+        ("HINET_REDIS", "one:6379,two:6379,password=x", r"expected one host:port, or redis\+cluster://.*, found 2"),
+        ("HINET_REDIS", "redis+cluster://one:6379,db=1", "expected no db="),
     ],
 )
 def test_a_broken_rule_names_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, rule: str) -> None:
-    """The message has the variable, the rule, and (but for a key) the value."""
+    """The message has the variable, the rule, and the value, but for one that may hold a secret."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ParameterError, match=rf"{name}: .*{rule}") as error:
         read_settings()
-    assert (f"'{value}'" in str(error.value)) == (name != "HINET_API_KEY")
+    assert (f"'{value}'" in str(error.value)) == (name not in {"HINET_API_KEY", "HINET_REDIS"})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", None),
+        ("redis:6379,password=a:b,db=1", "redis:6379,password=a:b,db=1"),
+        ("redis+cluster://one:6379,two:6379,password=x", "redis+cluster://one:6379,two:6379,password=x"),
+    ],
+)
+def test_the_address_of_redis_is_one_node_or_those_of_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: str | None
+) -> None:
+    """With options as Feast has them; an empty variable is unset."""
+    monkeypatch.setenv("HINET_REDIS", value)
+    assert read_settings().redis == expected
 
 
 def test_no_other_module_reads_a_variable_of_the_project() -> None:

@@ -43,6 +43,16 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Redis Cluster of three nodes: tests/support/redis_cluster.py."""
+    from tests.support.redis_cluster import RedisClusterProcesses
+
+    made = RedisClusterProcesses(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def service_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The environment of a service on the tiny project; the shared service's state is restored afterwards."""

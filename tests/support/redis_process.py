@@ -22,11 +22,11 @@ needs_redis = pytest.mark.skipif(PROGRAM is None, reason="there is no redis-serv
 class RedisProcess:
     """A Redis at a free port; its `process` may be frozen, and it may be stopped and started again, empty."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.folder = folder
+        self.folder, self.options = folder, options
         self.start()
 
     @property
@@ -37,7 +37,7 @@ class RedisProcess:
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([str(PROGRAM), *options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([str(PROGRAM), *options, *self.options], stdout=subprocess.DEVNULL)
         self.client = redis.Redis(port=self.port)
         until = time.monotonic() + 30
         while True:

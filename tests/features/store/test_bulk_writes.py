@@ -13,7 +13,6 @@ from feast import FeatureStore, FeatureView
 from redis import OutOfMemoryError
 
 from features.schema import Column, DType, Kind, Role, View
-from features.store import bulk_writes
 from features.store.arrow_engine import to_rows
 from features.store.bulk_writes import write_batch
 from features.store.definitions import open_store
@@ -111,13 +110,8 @@ def check_read(store: FeatureStore) -> None:
 
 @needs_redis
 @pytest.mark.process
-@pytest.mark.parametrize("packed", [True, False])
-def test_redis_holds_what_feast_writes(
-    redis_server: RedisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
-) -> None:
-    """Keys, fields and bytes are equal, and Feast reads every value; packed here, or by the client's pipeline."""
-    if not packed:
-        monkeypatch.setattr(bulk_writes, "send_packed", bulk_writes.send_in_pipeline)
+def test_redis_holds_what_feast_writes(redis_server: RedisProcess, tmp_path: Path) -> None:
+    """Keys, fields and bytes are equal, and Feast reads every value."""
     redis_server.client.flushall()
     stored = []
     for database, bulk in enumerate((True, False)):

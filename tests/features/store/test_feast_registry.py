@@ -11,7 +11,8 @@ from common.exit_status import LOCKED
 from features.store.online_store import StoreUnavailableError
 from tests.support.feast_repository import REPOSITORY, feast, write_repository
 from tests.support.postgres_process import PASSWORD, postgres_server
-from tests.support.redis_process import RedisProcess, needs_redis
+from tests.support.redis_cluster import RedisClusterProcesses, needs_cluster
+from tests.support.redis_process import RedisProcess
 from tests.support.refreshed_store import LAST, update
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs")]
@@ -63,15 +64,16 @@ def test_a_refresh_without_the_database_can_be_run_later(folder: Path, monkeypat
     assert error.value.exit_status == LOCKED
 
 
-@needs_redis
+@needs_cluster
+@pytest.mark.parametrize("kind", [RedisProcess, RedisClusterProcesses])
 def test_feast_materializes_into_the_redis_of_the_service(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type
 ) -> None:
-    """It writes every entity once, and nothing the second time."""
-    server = RedisProcess(tmp_path)
+    """A single Redis or a cluster: it writes every entity once, and nothing the second time."""
+    server = kind(tmp_path)
     monkeypatch.setenv("HINET_REDIS", server.address)
-    monkeypatch.setenv("HINET_ONLINE_STORE", "redis/online.db")
-    (folder / "redis").mkdir()
+    monkeypatch.setenv("HINET_ONLINE_STORE", f"{kind.__name__}/online.db")
+    (folder / kind.__name__).mkdir()
     try:
         feast(folder, "apply")
         first = feast(folder, "materialize-incremental", "2026-11-30T00:00:00")
