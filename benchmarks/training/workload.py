@@ -11,7 +11,7 @@ import torch
 from features.encoding.tensors import Tensors
 from models.networks.data_spec import DataSpec
 from models.networks.hinet import HiNet, HiNetConfig
-from models.training.batches import BatchLoader, TensorBatch
+from models.training.batches import BatchLoader, Draws, TensorBatch
 from models.training.device import make_deterministic
 from models.training.distributed import SINGLE_PROCESS
 from models.training.loop import TrainingLoop
@@ -96,7 +96,7 @@ class Workload:
         while True:
             for batch in self.rows.shuffled(recipe.batch_size, torch.Generator().manual_seed(1)):
                 if len(batch.scenario) == recipe.batch_size:
-                    yield batch.mask_ids(recipe.unknown_share, state.mask_generator)
+                    yield batch.mask_ids(recipe.unknown_share, Draws(state.mask_generator))
 
 
 def arguments(shape: dict[str, Any], ids: int) -> tuple[DataSpec, HiNetConfig]:

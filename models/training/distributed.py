@@ -1,7 +1,7 @@
 """Data-parallel training: each process takes its share of every batch, and the gradients are summed.
 
 All processes draw the same order of rows and mask the same ids, so that together they do what one process does at the
-same batch size, within the rounding of a sum. Gradients of embeddings are dense, as all others.
+same batch size, within the rounding of a sum.
 """
 
 import ctypes
@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from common.errors import PipelineError, TrainingError
-from models.training.batches import TensorBatch
 
 MAX_RESTARTS = 3  # of all processes, each time from the checkpoint
 
@@ -37,27 +37,63 @@ class Group:
         """Whether this is the process that writes files and shows the progress: rank 0."""
         return self.rank == 0
 
-    def shard(self, batch: TensorBatch) -> tuple[TensorBatch, float]:
-        """The rows of a batch that this process takes, and their share of the batch.
+    def cut(self, rows: int) -> tuple[int, int]:
+        """Which of so many rows are this process's: the first, and the first behind them."""
+        return rows * self.rank // self.size, rows * (self.rank + 1) // self.size
 
-        Where a batch has fewer rows than there are processes, some get a row with share 0: every process takes part
-        in every sum.
+    def share(self, weight: Tensor, share: float) -> Tensor | float:
+        """What the mean loss of this process's rows counts in that of the batch.
+
+        That is their `share` of the rows, or of the weights [B, 1] where there are any.
         """
-        rows = len(batch.scenario)
-        start, end = (rows * rank // self.size for rank in (self.rank, self.rank + 1))
-        return TensorBatch(*(column[start : max(end, start + 1)] for column in batch)), (end - start) / rows
+        if self.size == 1 or not weight.shape[1]:
+            return share
+        own = weight.sum()
+        total = self.sum(own.clone())
+        return torch.where(total > 0, own / total, total)
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Replace each parameter's gradient by its sum over all processes; returns the sum of their losses."""
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor, share: float = 1.0) -> Tensor:
+        """Replace each parameter's gradient by its sum over all processes; returns the sum of their losses.
+
+        Of sparse gradients the rows are exchanged that a process has; with `share` 0 it has none.
+        """
         if self.size == 1:
             return loss
-        with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([*(p.grad.flatten() for p in with_gradient if p.grad is not None), loss.reshape(1)])
+        with_gradient = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+        dense = [(parameter, gradient) for parameter, gradient in with_gradient if not gradient.is_sparse]
+        flat = torch.cat([*(gradient.flatten() for _, gradient in dense), loss.reshape(1)])
         dist.all_reduce(flat)
-        pieces = torch.split(flat, [*(p.numel() for p in with_gradient), 1])
-        for parameter, piece in zip(with_gradient, pieces, strict=False):
+        pieces = torch.split(flat, [*(gradient.numel() for _, gradient in dense), 1])
+        for (parameter, _), piece in zip(dense, pieces, strict=False):
             parameter.grad = piece.view_as(parameter)
+        for parameter, gradient in with_gradient:
+            if gradient.is_sparse:
+                parameter.grad = self._sum_sparse(gradient.coalesce(), none=not share)
         return flat[-1]
+
+    def _sum_sparse(self, gradient: Tensor, *, none: bool) -> Tensor:
+        """The sum of a coalesced sparse gradient [rows, E] over all processes, coalesced, the same bits in all.
+
+        Each sends as many rows as the process with the most of them: collectives exchange tensors of one shape.
+        """
+        ids, values = gradient.indices()[0], gradient.values()
+        if none:
+            ids, values = ids[:0], values[:0]
+        counts = self._gather(torch.tensor([len(ids)], device=ids.device)).flatten().tolist()
+        padding = max(counts) - len(ids)
+        all_ids = self._gather(F.pad(ids, (0, padding)))  # [processes, most rows]
+        all_values = self._gather(F.pad(values, (0, 0, 0, padding)))  # [processes, most rows, E]
+        own = torch.arange(max(counts), device=ids.device) < torch.tensor(counts, device=ids.device).unsqueeze(1)
+        summed = torch.sparse_coo_tensor(
+            all_ids[own].unsqueeze(0), all_values[own], gradient.shape, check_invariants=False
+        )
+        return summed.coalesce()
+
+    def _gather(self, values: Tensor) -> Tensor:
+        """The tensors of one shape of all processes, one below the other [processes, ..]."""
+        gathered = values.new_empty(self.size, *values.shape)
+        dist.all_gather(list(gathered), values.contiguous())
+        return gathered
 
     @contextmanager
     def main_first(self) -> Iterator[None]:

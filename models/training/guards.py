@@ -57,12 +57,8 @@ def targets_of(tasks: Sequence[Task], targets: Mapping[str, Target]) -> list[Tar
     return [targets.get(task.name) for task in tasks] if targets else None
 
 
-def check_recipe(recipe: Recipe, device: torch.device, processes: int) -> None:
+def check_recipe(recipe: Recipe, device: torch.device) -> None:
     """Raise TrainingError on hyperparameters that exclude each other or this device; warn of a slow precision."""
-    if recipe.sparse_embeddings and processes > 1:
-        raise TrainingError(
-            "train.sparse_embeddings needs train.processes 1: sparse gradients are not summed; change one"
-        )
     if recipe.capture and device.type != "cuda":
         raise TrainingError("train.capture captures steps of a GPU, but this run is on the CPU: set it to false")
     if recipe.capture and recipe.sparse_embeddings:

@@ -20,7 +20,7 @@ from features.encoding.tensors import Tensors
 from features.schema import Task, mean_title, tasks_of
 from models.evaluation.metrics import mean_of_cells
 from models.networks.sparse_embeddings import clip_gradients
-from models.training.batches import BatchLoader, TensorBatch
+from models.training.batches import BatchLoader, Draws, TensorBatch
 from models.training.checkpoint import Checkpoint
 from models.training.cuda_graph import CapturedStep
 from models.training.device import keep_freed_memory, resolve_device
@@ -95,7 +95,7 @@ def fit(
     declared = tasks_of(tasks)
     names = [task.name for task in declared]
     check_rows(train, valid, scenarios, names)
-    check_recipe(recipe, resolve_device(device), group.size)
+    check_recipe(recipe, resolve_device(device))
     terms = terms or LossTerms()
     weights = torch.ones(len(scenarios), len(names)) if terms.cell_weights is None else terms.cell_weights
     trained = with_position_bias(network, train, scenarios=len(scenarios), tasks=declared)
@@ -112,7 +112,8 @@ def fit(
         rare_ids=rare_ids(train, recipe.rare_id_rows, state.device),
     )
     loop.resume()
-    _run_epochs(loop, BatchLoader(train, state.device), BatchLoader(valid, state.device), scenarios, auxiliary)
+    loaders = [BatchLoader(rows, state.device, group=group, even=recipe.capture) for rows in (train, valid)]
+    _run_epochs(loop, *loaders, scenarios, auxiliary)
     trained.load_state_dict(state.best_weights)
     return FitResult(epochs=tuple(state.epochs), best=state.best, trained=trained)
 
@@ -154,7 +155,9 @@ class TrainingLoop:
         self.outputs = [task.outputs for task in self.tasks]
         self.targets = targets_of(self.tasks, targets or {})
         self.parameters = list(state.network.parameters())
-        self.run_step = CapturedStep(self.step, self.recipe.batch_size) if self.recipe.capture else self.step
+        first, end = group.cut(self.recipe.batch_size)
+        full = end - first, (end - first) / self.recipe.batch_size
+        self.run_step = CapturedStep(self.step, *full) if self.recipe.capture else self.step
 
     def resume(self) -> None:
         """Restore the checkpoint, if there is one; raises TrainingError where the processes read different ones."""
@@ -188,16 +191,16 @@ class TrainingLoop:
         state, order = self.state, epoch_generator(self.recipe.seed, self.state.number, "cpu")
         check_steps = _check_steps(rows.count, self.recipe.batch_size)
         state.network.train()
-        for batch in rows.shuffled(self.recipe.batch_size, order, skip=state.steps):
-            steps = state.average.steps
-            batch = batch.mask_ids(self.recipe.unknown_share, state.mask_generator)
+        for share in rows.shares(self.recipe.batch_size, order, skip=state.steps):
+            steps, draws = state.average.steps, Draws(state.mask_generator, share)
+            batch = share.rows.mask_ids(self.recipe.unknown_share, draws)
             if self.rare_ids is not None:
-                batch = self.rare_ids.mask(batch, state.mask_generator)
-            batch = batch._replace(position=drop_positions(batch.position, state.mask_generator))
-            state.total_loss += self.run_step(batch)
+                batch = self.rare_ids.mask(batch, draws)
+            batch = batch._replace(position=drop_positions(batch.position, draws))
+            state.total_loss += self.run_step(batch, share.share)
             state.average.steps = steps + 1  # a replayed step runs no Python
             state.steps += 1
-            progress.update(len(batch.scenario))
+            progress.update(share.batch_rows)
             if state.steps % check_steps == 0:
                 state.losses.append(LossPoint(state.average.steps, state.steps, self._mean_loss()))
                 progress.set_postfix(epoch=state.number, loss=f"{state.losses[-1].mean:.4f}", refresh=False)
@@ -206,15 +209,15 @@ class TrainingLoop:
                 self.save()
         return self._mean_loss()
 
-    def step(self, batch: TensorBatch) -> Tensor:
-        """One step of Adam on the batch, shared with the other processes; returns the loss, on the device."""
-        shard, share = self.group.shard(batch._replace(weight=relative(batch.weight)))
+    def step(self, batch: TensorBatch, share: float = 1.0) -> Tensor:
+        """One step of Adam on this process's share of a batch, with the others; returns the loss, on the device."""
         with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = self.state.network(*shard[:4], *shard.position.unbind(1))
-        loss = share * self.loss(logits.float(), shard.labels, shard.scenario, shard.weight)
+            logits = self.state.network(*batch[:4], *batch.position.unbind(1))
+        loss = self.loss(logits.float(), batch.labels, batch.scenario, relative(batch.weight))
+        loss = self.group.share(batch.weight, share) * loss
         self.state.network.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        loss = self.group.sum_gradients(self.parameters, loss.detach())
+        loss.backward()
+        loss = self.group.sum_gradients(self.parameters, loss.detach(), share)
         if self.recipe.clip_gradient_norm:
             clip_gradients(self.parameters, self.recipe.clip_gradient_norm)
         self.state.optimizer_step()
@@ -238,11 +241,11 @@ class TrainingLoop:
         network = self.state.average.network.eval()
         for averaged, current in zip(network.buffers(), self.state.network.buffers(), strict=True):
             averaged.copy_(current)
-        scored = [
-            (self._score(number, batch), batch.labels, batch.scenario, batch.weight)
-            for number, batch in enumerate(rows.in_order())
-        ]
-        logits, labels, scenario, weight = (torch.cat(column) for column in zip(*scored, strict=True))
+        labels, scenario, weight = (rows.column(name) for name in ("labels", "scenario", "weight"))
+        logits = labels.new_zeros(rows.count, sum(self.outputs))  # [N, O]
+        for part in rows.parts():
+            batch = rows.read(part)
+            logits[part] = network(*batch[:4], *batch.position.unbind(1))
         logits = self.group.sum(logits)
         loss = float(self.loss(logits, labels, scenario, relative(weight)))
         check_finite(loss, "the validation loss", self.recipe.learning_rate)
@@ -257,13 +260,6 @@ class TrainingLoop:
             weight=weight[:, 0].cpu().numpy() if weight.shape[1] else None,
         )
         return {"valid_loss": loss, "valid_mean": mean, "valid_metrics": metrics}
-
-    def _score(self, number: int, batch: TensorBatch) -> Tensor:
-        """Logits [B, O], with the bias of positions; zeros for the batches of other processes."""
-        if number % self.group.size != self.group.rank:
-            return batch.labels.new_zeros(len(batch.labels), sum(self.outputs))
-        logits: Tensor = self.state.average.network(*batch[:4], *batch.position.unbind(1))
-        return logits
 
 
 def _run_epochs(

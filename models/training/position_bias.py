@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from features.encoding.positions import NO_POSITION, POSITIONS
 from features.encoding.tensors import Tensors
 from features.schema import Task
+from models.training.batches import Draws
 
 DROPPED = 0.1  # share of the rows of a training step that do not know their position
 
@@ -65,9 +66,9 @@ def with_position_bias(network: nn.Module, rows: Tensors, *, scenarios: int, tas
     return WithPositionBias(network, scenarios=scenarios, outputs=sum(task.outputs for task in tasks))
 
 
-def drop_positions(position: Tensor, generator: torch.Generator) -> Tensor:
+def drop_positions(position: Tensor, draws: Draws) -> Tensor:
     """The positions [B, 1] without a random share of them; none [B, 0] stay none."""
     if not position.shape[1]:
         return position
-    dropped = torch.rand(position.shape, generator=generator, device=position.device) < DROPPED
+    dropped = draws.uniform(position.shape, position.device) < DROPPED
     return position.masked_fill(dropped, NO_POSITION)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.encoding.tensors import Tensors
-from models.training.batches import TensorBatch
+from models.training.batches import Draws, TensorBatch
 
 
 class RareIds:
@@ -32,10 +32,10 @@ class RareIds:
         self.share = torch.from_numpy(np.concatenate([np.empty(0), *share]).astype(np.float32)).to(device)
         self.starts = torch.from_numpy(starts).to(device)
 
-    def mask(self, batch: TensorBatch, generator: torch.Generator) -> TensorBatch:
+    def mask(self, batch: TensorBatch, draws: Draws) -> TensorBatch:
         """Training rows -> the same rows, some of their ids 0, which is unknown; bags keep theirs."""
         share = self.share[batch.categorical + self.starts]  # [B, F]
-        masked = torch.rand(share.shape, generator=generator, device=share.device) < share
+        masked = draws.uniform(share.shape, share.device) < share
         return batch._replace(categorical=batch.categorical.masked_fill(masked, 0))
 
 

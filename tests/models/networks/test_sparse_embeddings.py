@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from common.errors import TrainingError
 from models.networks.sparse_embeddings import clip_gradients, embeddings_of
 from models.training.batches import BatchLoader, TensorBatch
-from models.training.distributed import Group
 from models.training.train_state import TrainState
 from models.training.weight_average import WeightAverage
 from tests.support.training import fitted, opposite_rows, recipe_with, small_hinet
@@ -118,9 +116,3 @@ def test_sparse_gradients_are_clipped_with_the_others() -> None:
     clip_gradients(sparse, 0.1)
     torch.testing.assert_close(sparse[0].grad.to_dense(), dense[0].grad)
     torch.testing.assert_close(sparse[1].grad, dense[1].grad)
-
-
-def test_several_processes_are_refused() -> None:
-    """Sparse gradients are not summed over processes: the message says what to set."""
-    with pytest.raises(TrainingError, match=r"sparse_embeddings needs train\.processes 1"):
-        fitted(small_hinet(), SPARSE, group=Group(0, 2))

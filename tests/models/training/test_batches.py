@@ -6,7 +6,7 @@ import torch
 
 from features.encoding.tensors import Tensors
 from models.training import batches as module
-from models.training.batches import BatchLoader, TensorBatch
+from models.training.batches import BatchLoader, Draws, TensorBatch
 
 pytestmark = pytest.mark.unit
 CPU = torch.device("cpu")
@@ -84,9 +84,9 @@ def test_masked_ids_are_0_and_padding_stays() -> None:
         position=torch.ones(1000, 0),
         weight=torch.empty(1000, 0),
     )
-    masked = batch.mask_ids(0.2, torch.Generator().manual_seed(0))
+    masked = batch.mask_ids(0.2, Draws(torch.Generator().manual_seed(0)))
     assert (masked.categorical == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
     assert (masked.bags[:, 0] == 0).float().mean().item() == pytest.approx(0.2, abs=0.05)
     assert set(masked.bags[:, 1].tolist()) == {-1}
     assert masked[2:] == batch[2:]
-    assert batch.mask_ids(0, torch.Generator()) is batch
+    assert batch.mask_ids(0, Draws(torch.Generator())) is batch

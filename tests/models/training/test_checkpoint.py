@@ -51,7 +51,7 @@ def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BLOCK_ROWS", 90)
     plain = BatchLoader.__init__
     monkeypatch.setattr(
-        BatchLoader, "__init__", lambda self, tensors, device: plain(self, tensors, device, 3 * 90 * 40)
+        BatchLoader, "__init__", lambda self, tensors, device, **of: plain(self, tensors, device, 3 * 90 * 40, **of)
     )
 
 
@@ -90,10 +90,10 @@ def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Make the run raise StoppedError before the step of this number since its start."""
     real, allowed = TrainingLoop.step, iter(range(1, step))
 
-    def counted(self: TrainingLoop, batch: Any) -> Tensor:
+    def counted(self: TrainingLoop, *share: Any) -> Tensor:
         if next(allowed, None) is None:
             raise StoppedError
-        return real(self, batch)
+        return real(self, *share)
 
     monkeypatch.setattr(TrainingLoop, "step", counted)
 

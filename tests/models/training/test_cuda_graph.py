@@ -53,7 +53,7 @@ def test_bfloat16_is_warned_of_where_it_is_emulated(native: bool, monkeypatch: p
     monkeypatch.setattr(guards, "ONEDNN_BFLOAT16", native)
     expected = nullcontext() if native else pytest.warns(UserWarning, match=r"set it to float32")
     with expected:
-        guards.check_recipe(recipe_with(precision="bfloat16"), torch.device("cpu"), processes=1)
+        guards.check_recipe(recipe_with(precision="bfloat16"), torch.device("cpu"))
 
 
 @pytest.mark.filterwarnings("ignore:train.precision is bfloat16")

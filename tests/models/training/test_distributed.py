@@ -10,15 +10,12 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.errors import ParameterError, TrainingError
 from models.train import train
 from models.training import distributed
-from models.training.batches import BatchLoader, TensorBatch
 from models.training.distributed import Group
-from models.training.loss import weighted_loss
-from tests.support.training import opposite_rows, small_hinet
 from tests.support.training_process import (
     SMALL,
     contents,
@@ -32,41 +29,6 @@ from tests.support.training_process import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 LONG = {**SMALL, "processes": 2, "epochs": 20, "patience": 20}
 BRIEF = {**SMALL, "epochs": 3, "checkpoint_seconds": 1000}
-
-
-def batch(rows: int) -> TensorBatch:
-    """The first rows of the two opposite scenarios."""
-    return next(BatchLoader(opposite_rows(rows, 0), torch.device("cpu")).in_order())
-
-
-@pytest.mark.unit
-@pytest.mark.parametrize("rows", [1, 2, 7, 64])
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_the_shards_are_the_batch(rows: int, size: int) -> None:
-    """The processes' rows are those of the batch, once each, in order; only a row with share 0 occurs twice."""
-    whole, shards = batch(rows), [Group(rank, size).shard(batch(rows)) for rank in range(size)]
-    counted = [shard for shard, share in shards if share]
-    assert torch.equal(torch.cat([shard.numeric for shard in counted]), whole.numeric)
-    assert [share for _, share in shards] == pytest.approx([len(p.scenario) / rows if s else 0 for p, s in shards])
-    assert all(len(shard.scenario) for shard, _ in shards)
-
-
-@pytest.mark.unit
-@pytest.mark.parametrize(("rows", "size"), [(64, 2), (65, 2), (64, 3), (2, 3)])
-def test_gradients_of_the_shards_add_up_to_those_of_the_batch(rows: int, size: int) -> None:
-    """The sum of the processes' gradients is the gradient of the whole batch, whatever its size."""
-    network, whole = small_hinet(), batch(rows)
-    loss, gradients = loss_and_gradients(network, whole, 1.0)
-    parts = [loss_and_gradients(network, *Group(rank, size).shard(whole)) for rank in range(size)]
-    torch.testing.assert_close(sum(part for part, _ in parts), loss)
-    for number, gradient in enumerate(gradients):
-        torch.testing.assert_close(sum(part[number] for _, part in parts), gradient)
-
-
-def loss_and_gradients(network: nn.Module, rows: TensorBatch, share: float) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The share of the loss, and its gradients."""
-    loss = weighted_loss(network(*rows[:4]), rows.labels, rows.scenario, torch.ones(2, 2)) * share
-    return loss.detach(), torch.autograd.grad(loss, list(network.parameters()))
 
 
 @pytest.mark.unit

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.evaluation.metrics import mean_auc
 from models.networks.shared_bottom import SharedBottom, SharedBottomConfig
-from models.training.batches import BatchLoader
+from models.training.batches import BatchLoader, Draws
 from models.training.loop import fit
 from models.training.loss import LossTerms, weighted_loss
 from models.training.optim import optimizers
@@ -62,7 +62,7 @@ def test_the_loop_equals_a_plain_loop_to_the_bit() -> None:
     for number in range(1, epochs[-1].number + 1):
         order, mask = (torch.Generator().manual_seed(recipe.seed * 1_000_003 + number) for _ in range(2))
         for indices in torch.randperm(1000, generator=order).split(recipe.batch_size):
-            batch = rows.select(indices).mask_ids(recipe.unknown_share, mask)
+            batch = rows.select(indices).mask_ids(recipe.unknown_share, Draws(mask))
             optimizer.zero_grad()
             weighted_loss(plain(*batch[:4]), batch.labels, batch.scenario, torch.ones(2, 2)).backward()
             optimizer.step()

@@ -16,6 +16,7 @@ from models.networks.data_spec import DataSpec
 from models.networks.shared_bottom import SharedBottom, SharedBottomConfig
 from models.peers.shared_mlp import SharedMLP, SharedMLPConfig
 from models.training import position_bias
+from models.training.batches import Draws
 from models.training.checkpoint import Checkpoint
 from models.training.device import make_deterministic
 from models.training.loop import fit
@@ -119,10 +120,10 @@ def test_the_bias_is_of_all_scenarios_and_of_each() -> None:
 def test_positions_are_dropped_at_random() -> None:
     """About a tenth of them, drawn from the generator; where there are none, nothing is drawn."""
     generator = torch.Generator().manual_seed(0)
-    dropped = drop_positions(torch.full((5000, 1), 7), generator)
+    dropped = drop_positions(torch.full((5000, 1), 7), Draws(generator))
     assert (dropped == NO_POSITION).float().mean().item() == pytest.approx(DROPPED, abs=0.02)
     state = generator.get_state()
-    assert drop_positions(torch.empty(3, 0), generator).shape == (3, 0)
+    assert drop_positions(torch.empty(3, 0), Draws(generator)).shape == (3, 0)
     assert torch.equal(generator.get_state(), state)
 
 

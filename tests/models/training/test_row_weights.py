@@ -7,11 +7,7 @@ import pytest
 import torch
 
 from common.errors import TrainingError
-from models.training.batches import BatchLoader
-from models.training.distributed import Group
-from models.training.loop import TrainingLoop, fit
-from models.training.loss import relative
-from models.training.train_state import TrainState
+from models.training.loop import fit
 from tests.support.training import RECIPE, SCENARIOS, TASKS, opposite_rows, recipe_with, small_hinet, with_columns
 
 pytestmark = pytest.mark.unit
@@ -40,23 +36,6 @@ def test_weights_of_1_train_the_same_network_to_the_bit() -> None:
             other.valid_mean,
         )
         np.testing.assert_array_equal(own.valid_metrics, other.valid_metrics)
-
-
-def test_processes_share_the_weights_of_a_batch() -> None:
-    """The losses of the parts of a batch, each by its share, add up to the loss of the batch."""
-    random = np.random.default_rng(0)
-    rows = with_columns(opposite_rows(101, 0), weight=random.exponential(size=101).astype(np.float32))
-    batch = next(BatchLoader(rows, torch.device("cpu")).in_order())
-    loop = TrainingLoop(TrainState(small_hinet(), RECIPE, torch.device("cpu")), torch.ones(2, 2), None, Group())
-    batch = batch._replace(weight=relative(batch.weight))
-    logits = loop.state.network(*batch[:4])
-    whole = loop.loss(logits, batch.labels, batch.scenario, batch.weight)
-    total = torch.zeros(())
-    for rank in range(3):
-        shard, share = Group(rank, 3).shard(batch)
-        part = loop.state.network(*shard[:4])
-        total = total + share * loop.loss(part, shard.labels, shard.scenario, shard.weight)
-    torch.testing.assert_close(total, whole)
 
 
 def test_the_epoch_is_chosen_by_the_weighted_metric() -> None:
