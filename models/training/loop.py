@@ -8,6 +8,7 @@ steps, in a short epoch at least LOSS_CHECKS times.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,8 @@ def fit(
         rare_ids=rare_ids(train, recipe.rare_id_rows, state.device),
     )
     loop.resume()
-    loaders = [BatchLoader(rows, state.device, group=group, even=recipe.capture) for rows in (train, valid)]
-    _run_epochs(loop, *loaders, scenarios, auxiliary)
+    loader = partial(BatchLoader, device=state.device, group=group, even=recipe.capture)
+    _run_epochs(loop, loader(train), loader(valid), scenarios, auxiliary)
     trained.load_state_dict(state.best_weights)
     return FitResult(epochs=tuple(state.epochs), best=state.best, trained=trained)
 
@@ -216,7 +217,7 @@ class TrainingLoop:
         loss = self.loss(logits.float(), batch.labels, batch.scenario, relative(batch.weight))
         loss = self.group.share(batch.weight, share) * loss
         self.state.network.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         loss = self.group.sum_gradients(self.parameters, loss.detach(), share)
         if self.recipe.clip_gradient_norm:
             clip_gradients(self.parameters, self.recipe.clip_gradient_norm)
