@@ -57,13 +57,13 @@ class Share:
         rows: the rows.
         share: the part of the batch that they are, 0 to 1.
         batch_rows: the number of rows of the whole batch.
-        places: of the rows in the whole batch; None: they are all of it.
+        indices: of the rows in the whole batch; None: they are all of it.
     """
 
     rows: TensorBatch
     share: float
     batch_rows: int
-    places: Tensor | None = None
+    indices: Tensor | None = None
 
 
 class Draws:
@@ -74,10 +74,10 @@ class Draws:
 
     def uniform(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Numbers between 0 and 1 for rows of this shape [B, ..]."""
-        if self.share is None or self.share.places is None:
+        if self.share is None or self.share.indices is None:
             return torch.rand(shape, generator=self.generator, device=device)
         whole = torch.rand((self.share.batch_rows, *shape[1:]), generator=self.generator, device=device)
-        return whole.index_select(0, self.share.places)
+        return whole.index_select(0, self.share.indices)
 
 
 class BatchLoader:
@@ -175,12 +175,12 @@ class BatchLoader:
         if self.group.size == 1:
             return Share(chunk.select(batch), 1.0, whole)
         if self.even:
-            places = torch.arange(*self.group.cut(whole))
+            indices = torch.arange(*self.group.cut(whole))
         else:
-            places = ((batch >= part[0]) & (batch < part[1])).nonzero().flatten()
-        if len(places):
-            rows = chunk.select((batch[places] - part[0]).to(self.device))
-            return Share(rows, len(places) / whole, whole, places.to(self.device))
+            indices = ((batch >= part[0]) & (batch < part[1])).nonzero().flatten()
+        if len(indices):
+            rows = chunk.select((batch[indices] - part[0]).to(self.device))
+            return Share(rows, len(indices) / whole, whole, indices.to(self.device))
         none = torch.zeros(1, dtype=torch.int64, device=self.device)
         row = chunk.select(none)
         return Share(row._replace(weight=torch.zeros_like(row.weight)), 0.0, whole, none)

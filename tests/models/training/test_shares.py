@@ -65,16 +65,16 @@ def test_the_processes_read_every_row_once(resident_bytes: int, size: int) -> No
 @pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize("size", [2, 3, 5, 40])
 def test_the_shares_are_the_batch(resident_bytes: int, size: int, even: bool) -> None:
-    """The processes' rows of a batch are those of one process, at the places they have there, once each."""
+    """The processes' rows of a batch are those of one process, at the indices they have there, once each."""
     rows = opposite_rows(103, 0)
     _, whole = shares_of(rows, resident_bytes, SINGLE_PROCESS)
     parts = [shares_of(rows, resident_bytes, Group(rank, size), even=even)[1] for rank in range(size)]
     for batch, *shares in zip(whole, *parts, strict=True):
         counted = [share for share in shares if share.share]
-        places = torch.cat([share.places for share in counted])
-        assert places.sort().values.tolist() == list(range(batch.batch_rows))
+        indices = torch.cat([share.indices for share in counted])
+        assert indices.sort().values.tolist() == list(range(batch.batch_rows))
         numeric = torch.cat([share.rows.numeric for share in counted])
-        assert torch.equal(numeric, batch.rows.numeric[places])
+        assert torch.equal(numeric, batch.rows.numeric[indices])
         assert sum(share.share for share in shares) == pytest.approx(1)
         assert all(len(share.rows.scenario) for share in shares)
         if even:
@@ -89,8 +89,8 @@ def test_a_share_draws_the_numbers_of_the_batch() -> None:
     for rank in range(3):
         (_, (share, *_)) = shares_of(rows, 1 << 20, Group(rank, 3))
         masked = share.rows.mask_ids(0.3, Draws(torch.Generator().manual_seed(5), share))
-        assert torch.equal(masked.categorical, expected.categorical[share.places])
-        assert torch.equal(masked.bags, expected.bags[share.places])
+        assert torch.equal(masked.categorical, expected.categorical[share.indices])
+        assert torch.equal(masked.bags, expected.bags[share.indices])
 
 
 def weighted(rows: int, seed: int) -> Tensors:
