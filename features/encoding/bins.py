@@ -5,14 +5,14 @@ encoder is. Every column has bins for unusual values: missing, and unknown (a ca
 vocabulary) or outside the range of training (a number).
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from math import hypot
 from typing import Any
 
 import duckdb
-from numpy import unique
+import numpy as np
 
 from features.encoding.encoder import Encoder
 from features.engine import sql
@@ -88,7 +88,7 @@ class Bins:
         vector, length = sql.column(self.column), len(self.centroid)
         known = f"list_transform(list_resize({vector}, {length}), lambda __x: coalesce(__x, 0)::double)"
         whole = f"list_count({vector}) = {length} and len({vector}) = {length}"
-        number = formula.format(known, f"{list(self.centroid)}::double[]", hypot(*self.centroid))
+        number = formula.format(known, f"{list(self.centroid)}::double[]", math.hypot(*self.centroid))
         return f"case when {whole} then {number} end"
 
     @property
@@ -176,12 +176,10 @@ def fit_number(connection: duckdb.DuckDBPyConnection, bins: Bins) -> Bins:
 
 def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ...]:
     """Least value, inner quantiles, largest value: distinct, at least two; a frequent value is one edge."""
-    shares = ", ".join(f"{step / QUANTILES}" for step in range(QUANTILES + 1))
-    row = connection.execute(
-        f"select quantile_disc({value}, [{shares}]) from training where isfinite({value})"
-    ).fetchone()
-    edges: Iterable[float] = (row and row[0]) or [0.0]
-    distinct = [float(edge) for edge in unique(list(edges))]
+    finite = f"select {value} as value from training where isfinite({value})"
+    numbers = np.sort(np.asarray(connection.execute(finite).fetchnumpy()["value"]))  # quantile_disc: ten times as slow
+    ranks = (max(0, math.ceil(len(numbers) * step / QUANTILES) - 1) for step in range(QUANTILES + 1))
+    distinct = sorted({float(numbers[rank]) for rank in ranks}) if len(numbers) else [0.0]
     return tuple(distinct if len(distinct) > 1 else [distinct[0], distinct[0] + 1])
 
 

@@ -141,13 +141,17 @@ def _fetch(connection: duckdb.DuckDBPyConnection, query: str) -> Result:
 
 
 def _create_rows(connection: duckdb.DuckDBPyConnection, schema: Schema, first: date, period_days: int) -> None:
-    """Create the view `rows`: `raw` with the index of the scenario, the day and the period."""
+    """Create the view `rows`: `raw` with the index of the scenario, the day and the period.
+
+    These are computed once and kept, since every histogram reads them: 10 bytes a row.
+    """
     names, scenario = ", ".join(map(sql.literal, schema.scenarios)), sql.column(schema.scenario)
-    day = f"date_diff('day', date '{first}', {sql.column(schema.timestamp)}::date)"
     connection.execute(
-        f"create view rows as select *, list_position([{names}], {scenario}::varchar) - 1 as __scenario, "
-        f"{_day_of_impression(schema)} as __date, {day} as __day, __day // {period_days} as __period from raw"
+        f"create temp table __groups as select (list_position([{names}], {scenario}::varchar) - 1)::smallint as "
+        f"__scenario, {_day_of_impression(schema)}::integer as __date, (__date - date_diff('day', date '1970-01-01', "
+        f"date '{first}'))::smallint as __day, (__day // {period_days})::smallint as __period from raw"
     )
+    connection.execute("create view rows as select * from __groups positional join raw")
 
 
 def _day_of_impression(schema: Schema) -> str:
@@ -181,7 +185,10 @@ def _table_of(bins: Bins) -> str:
 
 
 def _count_numbers(bins: Bins) -> str:
-    """SQL: rows by scenario, period and bin, with the sums of the scaled and the raw number in millionths."""
+    """SQL: rows by scenario, period and bin, with the sums of the scaled and the raw number in millionths.
+
+    Equal numbers are counted first: most columns have few.
+    """
     low, *inner, high = bins.edges
     steps = " ".join(f"when value < {edge!r} then {index}" for index, edge in enumerate(inner, start=2))
     clipped = (
@@ -191,23 +198,25 @@ def _count_numbers(bins: Bins) -> str:
     known = f" where {sql.column(bins.column)} is not null" if bins.measure is Measure.POSITION else ""
     part = f"case when clipped is not null then greatest(least(clipped / {bins.unit!r}, 1e6), -1e6) end"
     return f"""
-        select __scenario as scenario, __period as period, bin, count(*) as rows, sum((scaled * 1e6)::bigint) as scaled,
-               sum((part * 1e6)::bigint) as raw, sum((part * part * 1e6)::bigint) as square
-        from (select *, {scaled} as scaled, {part} as part from (select __scenario, __period, {clipped} as clipped,
+        select __scenario as scenario, __period as period, bin, sum(equal)::bigint as rows,
+               sum(equal * (scaled * 1e6)::bigint) as scaled, sum(equal * (part * 1e6)::bigint) as raw,
+               sum(equal * (part * part * 1e6)::bigint) as square
+        from (select *, {scaled} as scaled, {part} as part from (select *, {clipped} as clipped,
                      case when value is null or isnan(value) then {MISSING} when value < {low!r} then 1
                           when value > {high!r} then {bins.count - 1} {steps} else {bins.count - 2} end as bin
-              from (select __scenario, __period, {bins.number} as value from rows{known})))
+              from (select __scenario, __period, {bins.number} as value, count(*)::hugeint as equal
+                    from rows{known} group by all)))
         group by all"""
 
 
 def _count_categories(bins: Bins) -> str:
-    """SQL: values by scenario, period and bin."""
+    """SQL: values by scenario, period and bin; equal values are counted first."""
     return f"""
-        select __scenario as scenario, __period as period, rows, bin from (
-            select __scenario, __period, count(*) as rows,
-                   case when given.value is null then {MISSING} else coalesce(known.bin, {UNKNOWN}) end as bin
-            from ({_values(bins)}) as given left join {_table_of(bins)} as known on given.value = known.value
-            group by all)"""
+        select __scenario as scenario, __period as period, sum(equal)::bigint as rows,
+               case when given.value is null then {MISSING} else coalesce(known.bin, {UNKNOWN}) end as bin
+        from (select __scenario, __period, value, count(*) as equal from ({_values(bins)}) group by all) as given
+             left join {_table_of(bins)} as known on given.value = known.value
+        group by all"""
 
 
 def _values(bins: Bins) -> str:

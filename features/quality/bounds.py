@@ -29,14 +29,14 @@ def timestamp_bounds(column: Column) -> tuple[datetime.datetime, datetime.dateti
 
 
 def number_bounds(column: Column) -> tuple[float | None, float | None]:
-    """Bounds of a number, both included; a float is at least finite."""
+    """Bounds of a number, both included; those of a float are float32 numbers, as its values are, and finite."""
     if column.dtype not in _NUMBERS:
         return None, None
-    finite, least = column.dtype is DType.FLOAT32, _minimum(column)
+    low, high = _minimum(column), column.maximum
+    if column.dtype is not DType.FLOAT32:
+        return low, high
     largest = LARGEST_TARGET if column.role is Role.LABEL else _LARGEST
-    low = -largest if finite and least is None else least
-    high = largest if finite and column.maximum is None else column.maximum
-    return low, high
+    return float(np.float32(-largest if low is None else low)), float(np.float32(largest if high is None else high))
 
 
 def describe_bounds(column: Column) -> str:

@@ -135,8 +135,12 @@ def to_frame(schema: Schema, table: str, rows: pa.Table) -> pd.DataFrame:
 
 
 def exact_frame(rows: pa.Table) -> pd.DataFrame:
-    """The rows as pandas columns; integers with missing values as the nullable type Int64."""
-    frame: pd.DataFrame = rows.to_pandas()
+    """The rows as pandas columns; integers with missing values as the nullable type Int64.
+
+    A float32 column becomes float64, which holds the same numbers: Great Expectations compares other types one by one.
+    """
+    frame: pd.DataFrame = rows.to_pandas(strings_to_categorical=True)
+    frame = frame.astype(dict.fromkeys(frame.select_dtypes(np.float32), np.float64))
     for column in rows.schema:
         if pa.types.is_int64(column.type) and rows[column.name].null_count:
             frame[column.name] = rows[column.name].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)

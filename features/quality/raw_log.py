@@ -35,7 +35,7 @@ GATE = QualityGate(
     title="Data validation",
     remedy="No later stage runs until the log or its reader is fixed.",
 )
-BATCH_ROWS = 250_000
+BATCH_ROWS = 400_000
 REASONS = pa.list_(pa.string())  # the type of the last column of the quarantine, which says why a row is there
 
 

@@ -45,7 +45,9 @@ def run_rules(
     frames = context.data_sources.get(FRAMES).get_asset(FRAMES).get_batch_definition(FRAMES)
     batch = frames.get_batch(batch_parameters={"dataframe": frame})
     results: dict[str, ExpectationValidationResult] = {}
-    for result in batch.validate(suite, result_format="COMPLETE").results:
+    with pd.option_context("mode.copy_on_write", True):  # else each rule copies the whole frame
+        evaluated = batch.validate(suite, result_format="COMPLETE").results
+    for result in evaluated:
         name = (result.expectation_config.meta if result.expectation_config else {})["rule"]
         _raise_if_crashed(name, result)
         results[name] = result

@@ -16,7 +16,9 @@ from features.encoding.encoder import Encoder
 from features.encoding.fitting import fit_encoder
 from features.encoding.histogram_counts import count_histograms, fit_reference
 from features.encoding.histograms import Histograms
+from features.engine import sql
 from features.engine.arrow_types import arrow_schema
+from features.engine.connection import connect
 from features.schema import Column, DType, Kind, Role, inputs, newest_day
 from tests.support import world
 
@@ -53,6 +55,16 @@ def reference(rows: Path, encoder: Encoder) -> Histograms:
 def bins_of(reference: Histograms, name: str) -> Bins:
     """The bins of this name."""
     return next(bins for bins in reference.bins if bins.name == name)
+
+
+def test_the_edges_of_a_number_are_its_quantiles(rows: Path, reference: Histograms) -> None:
+    """The distinct tenths of the finite values, as quantile_disc of DuckDB has them."""
+    tenths = [step / 10 for step in range(11)]
+    with connect() as connection:
+        (expected,) = connection.execute(
+            f"select quantile_disc(price::double, {tenths}) from {sql.parquet(rows)} where isfinite(price)"
+        ).fetchone() or ([],)
+    assert bins_of(reference, "price").edges == tuple(sorted(set(expected)))
 
 
 def slow_bin(bins: Bins, known: set[object], value: object) -> int:

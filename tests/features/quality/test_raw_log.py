@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -136,3 +137,20 @@ def test_integers_beyond_2_53_are_compared_exactly(tmp_path):
         2**53 + 2: ["code outside its values"],
         2**53 + 5: ["code out of bounds"],
     }
+
+
+def test_bounds_of_a_float_column_are_included_as_float32(tmp_path):
+    """0.1 as a bound is the float32 number next to it, as the values are; the float32 numbers beyond it are broken."""
+    low, high = np.float32(0.1), np.float32(0.7)
+    share = Column(
+        name="share", role=Role.FEATURE, dtype=DType.FLOAT32, kind=Kind.NUMERIC, nullable=True, minimum=0.1, maximum=0.7
+    )
+    schema, tables = rich_schema(), rich_tables()
+    below, above = np.nextafter(low, np.float32(0)), np.nextafter(high, np.float32(1))
+    values = [None, low, below, high, above, np.float32("nan")]
+    column = pa.array((values * 2)[: len(tables["users"])], pa.float32())
+    tables["users"] = tables["users"].append_column("share", column)
+    write(tmp_path / "ingested", tables)
+    check(tmp_path, dataclasses.replace(schema, users=(*schema.users, share)), tolerance=1.0)
+    rejected = pq.read_table(tmp_path / "quarantine" / "users.parquet")["share"].to_pylist()
+    assert set(rejected) == {float(below), float(above)}
