@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import pytest
 import redis
 
 from features.refresh import refresh
+from tests.support.dvc_project import free_port
 
 NEWEST = datetime(2026, 1, 11, 1, tzinfo=UTC)  # of the features of the tiny world
 PROGRAM = shutil.which("redis-server")
@@ -20,12 +20,10 @@ needs_redis = pytest.mark.skipif(PROGRAM is None, reason="there is no redis-serv
 
 
 class RedisProcess:
-    """A Redis at a free port; its `process` may be frozen, and it may be stopped and started again, empty."""
+    """A Redis at `port`, or a free one; its `process` may be frozen, and it may be stopped and started again, empty."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.folder, self.options = folder, options
         self.start()
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import jsonpatch
 import kubernetes_validate
 import pytest
 from prefect.client.schemas.objects import FlowRun
@@ -18,13 +19,20 @@ from common.paths import ROOT
 from common.yaml_file import read_yaml
 
 pytestmark = pytest.mark.unit
-POOLS = {"docker": DockerWorkerJobConfiguration, "kubernetes": KubernetesWorkerJobConfiguration}
+POOLS = {
+    "docker": DockerWorkerJobConfiguration,
+    "kubernetes": KubernetesWorkerJobConfiguration,
+    "clone": KubernetesWorkerJobConfiguration,  # runs in a fresh clone of the project
+}
 KUBERNETES = ("1.28.0", "1.37.0")  # both ends of what clusters run
 FOLDER = "/srv/hinet"
 
 
 def template(kind: str) -> dict[str, Any]:
-    """The template of the work pools of that type."""
+    """The template of the work pools of that type; `clone` is that of Kubernetes with a patch."""
+    if kind == "clone":
+        patch = (ROOT / "deploy" / "work-pools" / "clone.patch.json").read_text()
+        return jsonpatch.apply_patch(template("kubernetes"), patch)
     read: dict[str, Any] = json.loads((ROOT / "deploy" / "work-pools" / f"{kind}.json").read_text())
     return read
 
@@ -71,9 +79,10 @@ def test_a_wrong_job_variable_is_refused(kind: str, variables: dict[str, Any], s
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_kubernetes_accepts_the_job_of_a_run(version: str) -> None:
+@pytest.mark.parametrize("kind", ["kubernetes", "clone"])
+def test_kubernetes_accepts_the_job_of_a_run(kind: str, version: str) -> None:
     """The worker's job is valid by the schema of Kubernetes; one with a port as text would not be."""
-    manifest = job("kubernetes", env={"HINET_REDIS": "redis:6379"}).job_manifest
+    manifest = job(kind, env={"HINET_REDIS": "redis:6379"}).job_manifest
     kubernetes_validate.validate(manifest, version, strict=True)
     manifest["spec"]["backoffLimit"] = "none"
     with pytest.raises(kubernetes_validate.ValidationError, match="'none' is not of type 'integer'"):
@@ -92,6 +101,20 @@ def test_a_pod_runs_the_flow_in_the_project_as_a_plain_user() -> None:
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {FOLDER, "/tmp", "/dev/shm"}
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["fsGroup"]) == (1234, 1234)
+
+
+def test_a_pod_of_the_other_template_runs_the_flow_in_a_fresh_clone() -> None:
+    """The script brings the project into an empty folder; state and script are mounted, its variables are set."""
+    pod = job("clone").job_manifest["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"] == ["/opt/hinet/in-clone.sh"]
+    assert container["args"] == ["prefect", "flow-run", "execute"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    assert mounted[FOLDER]["emptyDir"] == {}
+    assert mounted["/state"]["persistentVolumeClaim"] == {"claimName": "hinet-state"}
+    assert mounted["/opt/hinet"]["configMap"]["defaultMode"] == 0o555
+    assert container["envFrom"][:2] == [{"configMapRef": {"name": name}} for name in ("hinet", "hinet-project")]
 
 
 def test_a_container_runs_the_flow_in_the_project_as_a_plain_user() -> None:

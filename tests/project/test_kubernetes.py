@@ -1,0 +1,242 @@
+"""deploy/kubernetes: what Kustomize makes of it is valid, has few rights, and fits the service and the pipeline."""
+
+import functools
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from prefect_kubernetes.settings import KubernetesSettings
+
+from common import params
+from common.paths import ITEM_SNAPSHOT, ROOT
+from common.settings import Settings, read_settings, variable
+from common.yaml_file import read_yaml
+from serving.bento import image
+from serving.http.middleware import PROBES, READY
+from tests.flows.ops.test_work_pools import job
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = ("overlays/single", "overlays/team", "training")
+VERSIONS = ("1.28.0", "1.37.0")  # both ends of what clusters run
+PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
+pytestmark = pytest.mark.unit
+
+
+@functools.cache
+def rendered(overlay: str) -> list[dict[str, Any]]:
+    """The objects that `kubectl apply -k` would send; do not change them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("there is no kubectl to render the manifests: https://kubernetes.io/docs/tasks/tools")
+    command = ["kubectl", "kustomize", str(KUBERNETES / overlay)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), "an error, or a warning of something deprecated"
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
+    """The objects of these kinds by name."""
+    return {one["metadata"]["name"]: one for one in rendered(overlay) if one["kind"] in kinds}
+
+
+def pods(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The pods that are made of the objects, by the name of the object."""
+    for name, one in of_kind(overlay, "Deployment", "StatefulSet", "Job", "CronJob").items():
+        spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
+        yield name, spec["template"]
+
+
+def every_pod() -> list[Any]:
+    """Each pod of each overlay, and that of a run of a flow."""
+    made = [(overlay, name, pod) for overlay in OVERLAYS for name, pod in pods(overlay)]
+    return [*made, ("team", "run", job("clone").job_manifest["spec"]["template"])]
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a pod, the initial ones, too."""
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_accepts_every_object(overlay: str, version: str) -> None:
+    """By its own schema, without unknown fields; all lie in the namespace of the project."""
+    for one in rendered(overlay):
+        kubernetes_validate.validate(one, version, strict=True)
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "hinet"
+
+
+@pytest.mark.parametrize("path", sorted(KUBERNETES.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_file_is_valid_before_it_is_rendered(path: Path) -> None:
+    """Each object by the schema of Kubernetes, without kubectl; what a Kustomization names is there."""
+    for one in yaml.safe_load_all(path.read_text()):
+        if one["kind"] != "Kustomization":
+            kubernetes_validate.validate(one, VERSIONS[0], strict=True)
+            continue
+        files = [file for generated in one.get("configMapGenerator", []) for file in generated.get("files", [])]
+        assert all((path.parent / name).exists() for name in [*one["resources"], *files])
+
+
+def test_a_wrong_field_would_be_refused() -> None:
+    """The validation that the tests rely on finds a port as text, and a misspelt field."""
+    (ranking,) = (one for one in rendered("overlays/single") if one["kind"] == "Deployment" and "ranking" in str(one))
+    text = yaml.safe_dump(ranking)
+    for wrong in (text.replace("3000", "'3000'"), text.replace("startupProbe", "startProbe")):
+        assert wrong != text
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(yaml.safe_load(wrong), VERSIONS[0], strict=True)
+
+
+def test_every_container_has_the_fewest_rights() -> None:
+    """No root, read-only files, no capability, the filter of system calls; requests, and a limit of the memory."""
+    for overlay, name, pod in every_pod():
+        rights = pod["spec"]["securityContext"]
+        assert rights["runAsNonRoot"], (overlay, name)
+        assert rights["runAsUser"] > 0, (overlay, name)
+        assert rights["seccompProfile"] == {"type": "RuntimeDefault"}, (overlay, name)
+        assert pod["spec"].get("automountServiceAccountToken") is False or name == "prefect-worker"
+        for container in containers(pod):
+            expected = {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["securityContext"] == expected, (overlay, name)
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), (overlay, name)
+            assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[:2])
+def test_every_server_has_three_probes(overlay: str) -> None:
+    """By a command, or at a port that the container names."""
+    for name, one in of_kind(overlay, "Deployment", "StatefulSet").items():
+        for container in one["spec"]["template"]["spec"]["containers"]:
+            for probe in (container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")):
+                ports = {port["name"] for port in container["ports"]}
+                assert "exec" in probe or probe["httpGet"]["port"] in ports, name
+
+
+def test_the_probes_of_the_service_are_its_own() -> None:
+    """It is started and ready as it says so, and alive without a model."""
+    (container,) = of_kind("overlays/single", "Deployment")["ranking"]["spec"]["template"]["spec"]["containers"]
+    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+    assert (paths["startup"], paths["readiness"]) == (READY, READY)
+    assert paths["liveness"] in PROBES - {READY}
+    assert container["ports"][0]["containerPort"] == 3000  # of BentoML
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[:2])
+def test_every_variable_is_one_of_the_project(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every HINET_ variable of the service is known, and has a value that it takes."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(variable(field), raising=False)
+    ranking = of_kind(overlay, "Deployment")["ranking"]["spec"]["template"]["spec"]["containers"][0]
+    values = {one["name"]: one["value"] for one in ranking["env"]} | of_kind(overlay, "ConfigMap")["hinet"]["data"]
+    assert set(values) <= {variable(field) for field in Settings.model_fields}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+    hosts = re.findall(r"([\w.-]+):6379", str(settings.redis))
+    services = of_kind(overlay, "Service")
+    assert hosts
+    assert {host.split(".")[-1] for host in hosts} <= set(services)
+
+
+def test_the_settings_of_the_worker_are_those_of_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It watches its own namespace only: its role ends there."""
+    worker = of_kind("overlays/single", "Deployment")["prefect-worker"]["spec"]["template"]["spec"]["containers"][0]
+    for one in worker["env"]:
+        monkeypatch.setenv(one["name"], one["value"])
+    assert KubernetesSettings().observer.namespaces == {"hinet"}
+
+
+def test_the_images_are_those_of_the_compose_files() -> None:
+    """Of one version each, and ours under the names of the pages."""
+    compose = [read_yaml(ROOT / "deploy" / name) for name in ("compose.yaml", "compose.serving.yaml")]
+    known = {service["image"] for one in compose for service in one["services"].values() if "image" in service}
+    known |= {f"{one}-kubernetes" for one in known if "prefect" in one}
+    ours = {f"registry.example.com/{name}:1" for name in ("hinet", "hinet-pipeline")} | {"hinet-pipeline"}
+    used = {container["image"] for _, _, pod in every_pod() for container in containers(pod)}
+    assert used <= known | ours
+    assert ours <= used
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_named_object_exists(overlay: str) -> None:
+    """Config maps, claims and accounts of the pods are there, and the page makes each secret that must be."""
+    both = rendered(overlay) + (rendered("overlays/team") if overlay == "training" else [])
+    there = {(one["kind"], one["metadata"]["name"]) for one in both}
+    for name, pod in pods(overlay):
+        for kind, key in (
+            ("ConfigMap", "configMapRef"),
+            ("ConfigMap", "configMap"),
+            ("PersistentVolumeClaim", "persistentVolumeClaim"),
+        ):
+            for named in of_key(pod, key):
+                assert (kind, named.get("name") or named.get("claimName")) in there, name
+        for named in [*of_key(pod, "secretKeyRef"), *of_key(pod, "secretRef")]:
+            assert named.get("optional") or f"create secret generic {named['name']} " in PAGE.read_text()
+        assert pod["spec"].get("serviceAccountName", "default") in {"default", *of_kind(overlay, "ServiceAccount")}
+
+
+def of_key(value: Any, key: str) -> list[Any]:
+    """The values of `key` at any depth."""
+    if isinstance(value, list):
+        return [one for part in value for one in of_key(part, key)]
+    if not isinstance(value, dict):
+        return []
+    own = [value[key]] if key in value else []
+    return own + [one for part in value.values() for one in of_key(part, key)]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_selector_selects(overlay: str) -> None:
+    """Services, budgets and policies select pods, services and policies by ports that these have."""
+    made = [pod for _, pod in pods(overlay)] + [job("clone").job_manifest["spec"]["template"]]
+    for one in rendered(overlay):
+        spec, name = one.get("spec", {}), one["metadata"]["name"]
+        labels = (
+            spec.get("selector")
+            if one["kind"] == "Service"
+            else (spec.get("podSelector") or spec.get("selector", {})).get("matchLabels")
+        )
+        if one["kind"] not in {"Service", "PodDisruptionBudget", "NetworkPolicy"} or not labels:
+            continue
+        selected = [pod for pod in made if labels.items() <= pod["metadata"]["labels"].items()]
+        assert selected, name
+        ports = {port for pod in selected for container in containers(pod) for port in open_ports(container)}
+        rules = spec["ports"] if one["kind"] == "Service" else of_key(spec.get("ingress", []), "ports")
+        for port in rules if one["kind"] == "Service" else [port for rule in rules for port in rule]:
+            assert port.get("targetPort", port["port"]) in ports, name
+
+
+def open_ports(container: dict[str, Any]) -> set[Any]:
+    """The ports of a container by name and by number."""
+    return {value for port in container.get("ports", []) for value in (port["name"], port["containerPort"])}
+
+
+def test_the_first_snapshot_is_that_of_the_image() -> None:
+    """The initial container copies the file that the bento has."""
+    (first,) = of_kind("overlays/single", "Deployment")["ranking"]["spec"]["template"]["spec"]["initContainers"]
+    assert f"{image.HOME}/bento/src/{ITEM_SNAPSHOT}" in first["args"][0]
+
+
+def test_the_training_is_that_of_the_stage() -> None:
+    """Arguments as in dvc.yaml, as many nodes as pods, and DVC records its output."""
+    spec = of_kind("training", "Job")["training"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    script = container["args"][0].replace("\\\n", " ")
+    stage = read_yaml(ROOT / "dvc.yaml")["stages"]["train"]["do"]["cmd"]
+    start = params.load(ROOT / "params.yaml").train.warm_start
+    expected = stage.replace("${key}", "hinet_plus").replace("${item}", str(start)).replace('"', "").split()[1:]
+    torchrun, commit, _ = script.split("\n")
+    assert torchrun.split()[-len(expected) :] == expected
+    assert "dvc commit --force train@hinet_plus" in commit
+    nodes = {one["name"]: one.get("value") for one in container["env"]}["NODES"]
+    assert int(nodes) == spec["completions"] == spec["parallelism"]
+    assert "--rdzv-endpoint training-0.training:29400" in torchrun
