@@ -11,7 +11,7 @@ ACTIVATED := DO_NOT_TRACK DVC_NO_ANALYTICS BENTOML_DO_NOT_TRACK PREFECT_SERVER_A
 PYTHON ?= python3.11
 READY := .venv/ready
 
-.PHONY: help setup run table serve release rollback champion schedule plots unit test slow bench check docs docs-check audit clean
+.PHONY: help setup spark run table serve release rollback champion schedule plots unit test slow bench check docs docs-check audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ $(READY): constraints.txt pyproject.toml
 	python -W ignore -m compileall -q -j 0 .venv/lib > /dev/null || true
 	@for name in $(ACTIVATED); do echo "export $$name='$${!name}'"; done >> .venv/bin/activate
 	@touch $@
+
+# Of its own, as its 480 MB are needed by few. Java 17 is the system's: apt-get install openjdk-17-jre-headless
+spark: $(READY) ## what engine.name: spark of params.yaml needs
+	pip install --quiet --no-compile --no-build-isolation --constraint constraints.txt --editable '.[spark]'
 
 run: $(READY) ## the whole pipeline on the data set of params.yaml, then its result
 	dvc repro || { python -m monitoring.index; exit 1; }

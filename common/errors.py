@@ -2,6 +2,7 @@
 
     PipelineError
     |-- ParameterError   params.yaml: an unknown key or a wrong value
+    |-- EngineError      the engine of the data stages cannot be started, or a statement is not for it
     |-- SchemaError      a data set declares its columns in a way that cannot work
     |-- SourceError      a raw log is missing, incomplete or not in its official layout
     |-- ValidationError  the data broke a rule beyond its tolerance: the gate is closed
@@ -24,6 +25,10 @@ class PipelineError(Exception):
 
 class ParameterError(PipelineError):
     """params.yaml holds an unknown key or a wrong value."""
+
+
+class EngineError(PipelineError):
+    """The engine of the data stages cannot be started here, or a statement is not for it."""
 
 
 class SchemaError(PipelineError):

@@ -86,6 +86,14 @@ class Validate(Section):
     not_after: Day | None
 
 
+class Engine(Section):
+    """Who runs the data stages, and where Spark runs: see features/engine/engines.py."""
+
+    name: Literal["duckdb", "spark"]
+    master: Annotated[str, Field(min_length=1)]
+    conf: dict[str, str | bool | int | float]
+
+
 class Aggregate(Section):
     """Daily statistics: windows in days, smoothing, length of the history, delay."""
 
@@ -178,6 +186,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     dataset: Dataset
+    engine: Engine
     validation: Validate = Field(alias="validate")  # `validate` is a method of pydantic's own
     aggregate: Aggregate
     materialize: Materialize

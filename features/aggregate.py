@@ -9,17 +9,18 @@ from features.schema import read_schema, to_json
 
 def aggregate(*, schema: Path, validated: Path, out: Path) -> None:
     """Write `<view>.parquet` and views.json under `out` from the events, users and items under `validated`."""
-    from features.engine.connection import connect
     from features.engine.daily_statistics import open_events, write_view
+    from features.engine.engines import open_engine
     from features.engine.feature_views import feature_views
 
-    declared, settings = read_schema(schema), params.load().aggregate
+    declared, parameters = read_schema(schema), params.load()
+    settings = parameters.aggregate
     views = feature_views(declared, settings)
-    with replacing_folder(out) as partial, connect(partial / "spill") as connection:
+    with replacing_folder(out) as partial, open_engine(parameters.engine, partial / "spill") as engine:
         (partial / "views.json").write_text(to_json(views), encoding="utf-8")
-        open_events(connection, declared, validated)
+        open_events(engine, declared, validated)
         for view in views:
-            rows = write_view(connection, declared, view, settings, partial / f"{view.name}.parquet")
+            rows = write_view(engine, declared, view, settings, partial / f"{view.name}.parquet")
             print(f"{view.name}: {rows:,} snapshots of {len(view.columns)} features", flush=True)
 
 

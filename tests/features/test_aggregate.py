@@ -12,7 +12,7 @@ from common.params import Aggregate
 from features.aggregate import aggregate
 from features.engine.feature_views import feature_views
 from features.schema import to_json
-from tests.support import world
+from tests.support import spark, world
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.integration
@@ -146,3 +146,13 @@ def test_views_declare_what_the_files_hold(tmp_path: Path) -> None:
         (tmp_path / view.name).mkdir()
         actual = snapshots(tmp_path / view.name, world.tables(rows=50), view.name)
         assert list(actual.columns) == [*view.keys, "event_timestamp", *(column.name for column in view.columns)]
+
+
+def test_the_mean_of_equal_numbers_is_that_number(tmp_path: Path) -> None:
+    """A label of a million is summed as a million: DuckDB's own cast of a float to a decimal is of single precision."""
+    tables = spark.numbers_tables(rows=60, seed=0)
+    tables["events"]["watch"] = np.float32(1_000_000)
+    written = spark.run(spark.write_world(tmp_path, spark.numbers_schema(), tables), spark.DUCKDB)
+    means = pd.read_parquet(written / "features" / "user.parquet")["user_watch_mean_all"].dropna()
+    assert len(means) > 40
+    assert set(means) == {1_000_000}

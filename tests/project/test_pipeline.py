@@ -83,12 +83,14 @@ def test_code_is_named_by_folders(name: str, most: int) -> None:
 def test_a_stage_is_a_module_with_a_section_and_a_test(name: str) -> None:
     """The stage `x` runs the module `x`, reads no section but `x`, and has a test file and one sentence of `desc`.
 
-    The stages `inspect_y` share the section `inspect`; the one on the training set has to know how it was split.
+    The stages `inspect_y` share the section `inspect`; the one on the training set has to know how it was split. The
+    section `engine` is shared by those that may run on Spark.
     """
     package, module = module_of(name).split(".")
     assert module == name
     section = {"ingest": "dataset"}.get(name, name.split("_")[0])
-    assert set(declared(name).get("params", [])) <= {section, "serve", *["join.split"] * (name == "inspect_training")}
+    shared = {"engine", "serve", *["join.split"] * (name == "inspect_training")}
+    assert set(declared(name).get("params", [])) <= {section, *shared}
     assert (ROOT / "tests" / package / f"test_{name}.py").exists()
     assert declared(name)["desc"]
 

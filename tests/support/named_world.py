@@ -22,6 +22,7 @@ from features.engine import sql
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
 from features.engine.daily_statistics import open_events, write_view
+from features.engine.engines import DuckDBEngine
 from features.engine.feature_views import check_names, feature_views
 from features.schema import EVENT_TIMESTAMP, Column, Schema, View, inputs
 from tests.support import world
@@ -133,9 +134,10 @@ def run_stages(folder: Path, given: Names, tables: Mapping[str, pd.DataFrame]) -
     write_entities(log, folder / "ingested")
     views = feature_views(schema, SETTINGS)
     with connect() as connection:
-        open_events(connection, schema, folder / "ingested")
+        engine = DuckDBEngine(connection)
+        open_events(engine, schema, folder / "ingested")
         for view in views:
-            write_view(connection, schema, view, SETTINGS, folder / f"{view.name}.parquet")
+            write_view(engine, schema, view, SETTINGS, folder / f"{view.name}.parquet")
     training = folder / "training.parquet"
     pq.write_table(join(schema, views, folder), training)
     encoder = fit_encoder(schema, inputs(schema, views), training, 2)

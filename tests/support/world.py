@@ -125,6 +125,12 @@ def write_params(folder: Path, **changes: object) -> None:
     (folder / "params.yaml").write_text(dump_yaml(plain), encoding="utf-8")
 
 
+def write_engine(folder: Path, engine: dict[str, object]) -> None:
+    """Change the section `engine` of the params.yaml in `folder`."""
+    path = folder / "params.yaml"
+    path.write_text(dump_yaml({**read_yaml(path), "engine": engine}), encoding="utf-8")
+
+
 def write_features(folder: Path, tables: dict[str, pd.DataFrame], declared: Schema | None = None) -> Path:
     """Write `tables` as validated data with their schema, and run `aggregate` on them; returns the folder."""
     from features.aggregate import aggregate  # DuckDB, which the schema alone does not need

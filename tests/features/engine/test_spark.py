@@ -1,0 +1,104 @@
+"""The stages on Spark: equal to those on DuckDB, in UTC or not at all."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from common.errors import EngineError
+from tests.support import named_world, simulation_log, spark, world
+from tests.support.examples import examples
+
+pytestmark = [pytest.mark.integration, spark.needs_spark]
+ZONE = "spark.sql.session.timeZone"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The session of all tests of this file."""
+    with spark.spark_session(tmp_path_factory.mktemp("spark")) as opened:
+        yield opened
+
+
+@pytest.mark.usefixtures("session")
+@settings(
+    max_examples=examples(4), deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+)  # an example takes seconds: none is made smaller
+@given(seed=st.integers(0, 10_000), rows=st.integers(60, 300), how=st.sampled_from(["time", "random"]))
+def test_every_output_equals_that_of_duckdb(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, how: str
+) -> None:
+    """Whatever the log, features and training set are the same rows: integers, texts, timestamps, floats to the bit."""
+    tables = spark.numbers_tables(rows=rows, seed=seed)
+    folder = spark.write_world(tmp_path_factory.mktemp("world"), spark.numbers_schema(), tables, join__split=how)
+    assert_equal(folder)
+
+
+@pytest.mark.usefixtures("session")
+def test_names_and_folders_may_be_any(tmp_path: Path) -> None:
+    """Columns called as words of SQL, with quotes or dots, in a folder with the letters of patterns."""
+    names = named_world.other_names(
+        user_id="`id`", item_id="select", city='"hi"', price="a.b", tags="it's", click="x{y}", hour=" "
+    )
+    tables = names.tables(world.tables(rows=80, users=5, items=4, days=4))
+    assert_equal(spark.write_world(tmp_path / 'a b{x,y}[z]* "ü" #%41', names.schema(), tables))
+
+
+def test_ten_thousand_impressions_are_equal(tmp_path: Path, session: Any) -> None:
+    """The simulated platform, on a session that compiles its queries as those of users do."""
+    size = {"impressions": 10_000, "users": 300, "items": 100, "days": 14}
+    log = spark.simulated(simulation_log.dataset(**size))
+    folder = spark.write_world(tmp_path, *log)
+    with spark.compiled(session):
+        assert_equal(folder)
+
+
+def assert_equal(folder: Path) -> None:
+    """The stages in `folder` write the same rows on both engines, and leave nothing else."""
+    expected, actual = spark.run(folder, spark.DUCKDB), spark.run(folder, spark.SPARK)
+    assert spark.differences(expected, actual, spark.AGGREGATED + spark.JOINED) == {}
+    files = [sorted(path.relative_to(out) for path in out.rglob("*")) for out in (expected, actual)]
+    assert files[0] == files[1]
+
+
+def test_a_session_in_another_zone_is_refused(tmp_path: Path, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that somebody made in another zone stops the stage before it writes a row."""
+    folder = spark.write_world(tmp_path, world.schema(), world.tables(rows=50))
+    session.conf.set(ZONE, "Asia/Shanghai")
+    monkeypatch.setattr("features.engine.spark._FIXED", {})  # which would set the zone of the session
+    with pytest.raises(EngineError, match=r"Asia/Shanghai, \+8 hours of UTC"):
+        spark.run(folder, spark.SPARK)
+    session.conf.set(ZONE, "UTC")
+    assert not (folder / "spark" / "features").exists()
+
+
+def test_another_zone_in_params_is_refused(tmp_path: Path) -> None:
+    """engine.conf may not name another zone: the error says what it has to be."""
+    folder = spark.write_world(tmp_path, world.schema(), world.tables(rows=50))
+    with pytest.raises(EngineError, match="timeZone to 'Asia/Shanghai', but it has to be UTC"):
+        spark.run(folder, {**spark.SPARK, "conf": {**spark.CONF, ZONE: "Asia/Shanghai"}})
+    assert not (folder / "spark" / "features").exists()
+
+
+def test_a_master_that_is_none_is_named(tmp_path: Path) -> None:
+    """A master that Spark cannot parse stops the stage with its name, and what is needed."""
+    folder = spark.write_world(tmp_path, world.schema(), world.tables(rows=50))
+    world.write_engine(folder, {**spark.SPARK, "master": "cluster"})
+    command = ["-m", "features.aggregate", "--schema", "schema.json", "--validated", "validated", "--out", "features"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=spark.environment(),
+    )
+    assert done.returncode == 1
+    assert "Spark cannot be started with engine.master 'cluster'" in done.stderr
+    assert "Java 17" in done.stderr
+    assert "Traceback" not in done.stderr.split("features.aggregate stopped")[1]
