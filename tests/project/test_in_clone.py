@@ -1,6 +1,7 @@
 """Runs in a fresh clone, as the pods of deploy/kubernetes make them: deploy/kubernetes/base/in-clone.sh."""
 
 import os
+import random
 import signal
 import subprocess
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from common.paths import ROOT
 from common.yaml_file import read_yaml
-from tests.support.dvc_project import commit, environment, tiny_project, typed
+from tests.project.test_dvc_door import KEYS
+from tests.support.dvc_project import commit, environment, free_port, s3_server, tiny_project, typed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -35,7 +37,7 @@ def started(tmp_path: Path, number: int, *command: str, **others: str) -> "subpr
     }
     return subprocess.Popen(
         [SCRIPT, *command],
-        env=environment(**variables, **others),
+        env=environment(**variables | others),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -70,6 +72,22 @@ def test_a_failed_command_is_a_failed_run_that_keeps_what_is_done(origin: Path, 
     failed.communicate(timeout=120)
     assert failed.returncode == 3
     assert (tmp_path / "state" / "dvc.lock").exists()
+
+
+@pytest.mark.slow
+def test_data_lies_in_a_bucket(origin: Path, tmp_path: Path) -> None:
+    """Through a server that speaks S3's protocol: a run without a cache gets the bytes that another one pushed."""
+    content = random.Random(0).randbytes(3_000_000)
+    (origin / "raw").write_bytes(content)
+    commit(origin)
+    port = free_port()
+    with s3_server(port) as address:
+        bucket = {"DVC_REMOTE": "s3://hinet/dvc", "DVC_ENDPOINT": address, **KEYS}
+        output_of(started(tmp_path, 1, "dvc", "repro", **bucket))
+        again = output_of(started(tmp_path, 2, "dvc", "repro", **bucket))
+    assert "Running stage" not in again
+    assert (tmp_path / "clone2" / "copied").read_bytes() == content
+    assert not (tmp_path / "remote").exists()
 
 
 @pytest.mark.slow
