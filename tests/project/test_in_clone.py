@@ -46,7 +46,7 @@ def started(tmp_path: Path, number: int, *command: str, **others: str) -> "subpr
 
 def output_of(process: "subprocess.Popen[str]") -> str:
     """What a run printed; the test fails where the run does."""
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=400)
     assert process.returncode == 0, printed
     return printed
 
