@@ -27,7 +27,7 @@ TRAINING = DATA / "training"
 TENSORS = DATA / "tensors"
 
 ARTIFACTS = Path("artifacts")
-ENCODER = ARTIFACTS / "encoder.json"
+ENCODER = ARTIFACTS / "encoder.parquet"
 REFERENCE = ARTIFACTS / "reference.json"
 MODELS = ARTIFACTS / "models"
 MODEL = MODELS / "hinet_plus"  # the model that is packaged, released and served

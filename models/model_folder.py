@@ -3,7 +3,7 @@
     weights.safetensors   the network's parameters
     model.json            the network's name, the arguments it is rebuilt from, summary, fingerprint of the schema,
                           sha256 of every other file
-    schema.json  views.json  encoder.json   copies of those that the model was trained with
+    schema.json  views.json  encoder.parquet   copies of those that the model was trained with
     reference.json        histograms of the training rows: the reference of drift monitoring
     curves.json           losses and metrics of each epoch
     behaviour.json        the reference profile: scores on the validation rows, and the importance of each column
@@ -53,7 +53,7 @@ FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, PROFILE) = (
     "weights.safetensors",
     "schema.json",
     "views.json",
-    "encoder.json",
+    "encoder.parquet",
     "reference.json",
     "curves.json",
     "behaviour.json",
@@ -159,7 +159,7 @@ def read_model(folder: Path) -> Model:
     description = _description(folder)
     for name, expected in description["sha256"].items():
         _verify(folder / name, expected)
-    schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
+    schema, encoder = read_schema(folder / SCHEMA), Encoder.read(encoder_file(folder))
     if schema.fingerprint() != description["schema"]:
         _differs(folder / SCHEMA, "a schema with fingerprint", description["schema"], schema.fingerprint())
     return Model(
@@ -189,6 +189,12 @@ def _calibration(folder: Path, schema: Schema) -> Calibration:
         raise ModelError(f"{path} is no calibration of this model ({error}): train again") from error
 
 
+def encoder_file(folder: Path) -> Path:
+    """The encoder of the model in `folder`, which models of earlier versions have as JSON."""
+    path = folder / ENCODER
+    return path if path.exists() else path.with_suffix(".json")
+
+
 def read_arguments(folder: Path) -> dict[str, Any]:
     """The plain arguments that the network of the model in `folder` was built from; raises ModelError without them."""
     arguments: dict[str, Any] = _description(folder)["arguments"]
@@ -215,7 +221,8 @@ def _description(folder: Path) -> dict[str, Any]:
     _check_keys(path, "the keys", {"name", "arguments", "summary", "schema", "sha256"}, description)
     named = description["sha256"]
     optional = {CALIBRATION} if isinstance(named, dict) and CALIBRATION in named else set()
-    _check_keys(path, "sha256 of", {*FILES, *optional}, named)
+    encoder = {encoder_file(path.parent).name}
+    _check_keys(path, "sha256 of", {*FILES, *optional} - {ENCODER} | encoder, named)
     _check_keys(path, "arguments with the keys", {"data", "config"}, description["arguments"])
     return description
 

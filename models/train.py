@@ -28,7 +28,7 @@ def train(
         model: hinet, shared_bottom, or another name in models.model_folder.NETWORKS.
         schema: schema.json of the data set.
         views: views.json of the feature store.
-        encoder: encoder.json.
+        encoder: encoder.parquet.
         reference: the histograms of the training rows.
         tensors: folder of the encoded rows, in `train` and `valid`.
         out: the model folder.

@@ -128,7 +128,7 @@ def check_bento(candidate: Candidate) -> Rule:
 def check_encoder(model: Model, candidate: Candidate) -> Rule:
     """The encoder of the model is the trained one, byte for byte, and turns the test rows into the test tensors."""
     text = f"the served encoder is the trained one, {candidate.encoder}"
-    if (candidate.model / "encoder.json").read_bytes() != candidate.encoder.read_bytes():
+    if (candidate.model / "encoder.parquet").read_bytes() != candidate.encoder.read_bytes():
         return Rule(name="encoder", passed=False, sentence=f"{text}: it differs; run `dvc repro`")
     encoded = model.encoder.encode(pq.read_table(candidate.test_rows))
     tensors = open_tensors(candidate.tensors / "test")

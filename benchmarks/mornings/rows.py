@@ -28,7 +28,7 @@ from features.schema import Schema, inputs_from, read_schema, read_views
 
 Days = NDArray[np.datetime64]
 ONE_DAY = datetime.timedelta(days=1)
-ENCODER, REFERENCE, TENSORS, ROWS = "encoder.json", "reference.json", "tensors", "training"  # of a morning
+ENCODER, REFERENCE, TENSORS, ROWS = "encoder.parquet", "reference.json", "tensors", "training"  # of a morning
 
 
 def prepare_log(changes: Mapping[str, Any], path: Path | None, folder: Path) -> None:

@@ -36,7 +36,7 @@ def write_bodies(path: Path, requests: list[dict[str, Any]]) -> Path:
 
 def vocabulary(model: Model, name: str) -> list[Any]:
     """The ids of users or of items that the encoder knows."""
-    return model.encoder.vocabularies[_vocabulary_of(model.schema, name)]
+    return list(model.encoder.vocabularies[_vocabulary_of(model.schema, name)])
 
 
 def _vocabulary_of(schema: Schema, name: str) -> str:

@@ -190,5 +190,5 @@ def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bi
         f"select value from (select {value} as value from training) where value is not null "
         f"group by value order by count(*) desc, value limit {2 * COMMONEST}"
     ).fetchall()
-    known = set(encoder.vocabularies[bins.vocabulary])
+    known = encoder.vocabularies[bins.vocabulary]
     return tuple(value for (value,) in rows if value in known)[:COMMONEST]

@@ -1,14 +1,14 @@
 """The encoder: the only code that turns rows into tensors, in training and in serving.
 
-The schema is declared; the encoder is fitted, on the training rows only: vocabularies and scales, stored as JSON. A
-value that is null, or occurs less than `minimum_count` times in training, has id 0: row 0 of its embedding table. Of a
-table with hash buckets, values without a row of their own have one of the ids behind the vocabulary, see hash_buckets.
+The schema is declared; the encoder is fitted, on the training rows only: vocabularies and scales, in one Parquet file.
+A value that is null, or occurs less than `minimum_count` times in training, has id 0: row 0 of its embedding table. Of
+a table with hash buckets, values without a row of their own have one of the ids behind the vocabulary: hash_buckets.
 Numbers and the dimensions of vectors are standardised by their training values; a missing one is the mean.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +17,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from common.errors import SchemaError
-from common.files import write_text
+from common.files import replacing
 from features.encoding.hash_buckets import bucket_of
 from features.encoding.signed_log import signed_log
 from features.encoding.target_scale import TargetScale
+from features.encoding.vocabulary import Vocabulary
 from features.schema import Column, Kind
 
 UNKNOWN, PADDING = 0, -1
+METADATA = b"encoder"  # of the file: all but the vocabularies, as JSON
 LIMIT = 8.0  # standard deviations: scaled numbers are clipped here, so that one outlier cannot dominate a row
 
 
@@ -65,22 +68,27 @@ class Batch:
 class Encoder:
     """Fitted vocabularies and scales; `columns` are the declared inputs in the order in which they are encoded.
 
-    `vocabularies` maps a vocabulary's name to its values: the value at index i has id i + 1. `scales` maps a numeric
-    column to the mean and standard deviation of its training values (after the signed logarithm where declared),
-    `vector_scales` a vector to the means and the standard deviations of its dimensions, and `targets` a regression task
-    to the scale of its label. `buckets` maps a vocabulary to the number of rows that all other values share by hash;
-    the `capped` vocabularies have the most frequent values only.
+    `vocabularies` maps a vocabulary's name to its values in ascending order: that at index i has id i + 1; the
+    constructor makes a Vocabulary of any sequence. `scales` maps a numeric column to the mean and standard deviation of
+    its training values (after the signed logarithm where declared), `vector_scales` a vector to the means and the
+    standard deviations of its dimensions, and `targets` a regression task to the scale of its label. `buckets` maps a
+    vocabulary to the number of rows that all other values share by hash; the `capped` vocabularies have the most
+    frequent values only.
     """
 
     scenario: str
     scenarios: tuple[str, ...]
     columns: tuple[Column, ...]
-    vocabularies: dict[str, list[Any]]
+    vocabularies: Mapping[str, Vocabulary]
     scales: dict[str, tuple[float, float]]
     vector_scales: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     targets: dict[str, TargetScale] = field(default_factory=dict)
     buckets: dict[str, int] = field(default_factory=dict)
     capped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        held = {name: Vocabulary.of(values) for name, values in self.vocabularies.items()}
+        object.__setattr__(self, "vocabularies", held)
 
     @property
     def layout(self) -> Layout:
@@ -138,7 +146,7 @@ class Encoder:
 
     @cached_property
     def _values(self) -> dict[str, pa.Array]:
-        return {name: pa.array(values) for name, values in self.vocabularies.items()}
+        return {name: values.array for name, values in self.vocabularies.items()}
 
     def _lookup(self, column: Column, values: pa.Array) -> NDArray[np.int32]:
         """The id of each value [N], UNKNOWN where it has none."""
@@ -213,39 +221,61 @@ class Encoder:
         return encoded
 
     def write(self, path: Path) -> None:
-        """Write this encoder as JSON, the same bytes for the same encoder."""
+        """Write this encoder as a Parquet file, the same bytes for the same encoder.
+
+        Its one row has a list for each vocabulary; all else is JSON in its metadata.
+        """
         plain = {
             "scenario": self.scenario,
             "scenarios": self.scenarios,
             "columns": [dataclasses.asdict(column) for column in self.columns],
             "scales": self.scales,
-            "tables": self.vocabularies,
             **({"vectors": self.vector_scales} if self.vector_scales else {}),
             **({"targets": self.targets} if self.targets else {}),
             **({"buckets": self.buckets} if self.buckets else {}),
             **({"capped": self.capped} if self.capped else {}),
         }
-        write_text(path, json.dumps(plain, separators=(",", ":")) + "\n")
+        lists = [pa.LargeListArray.from_arrays([0, len(values)], values) for values in self._values.values()]
+        table = pa.Table.from_arrays(lists, names=list(self._values))
+        metadata = {METADATA: json.dumps(plain, separators=(",", ":"))}
+        with replacing(path) as partial:
+            pq.write_table(table.replace_schema_metadata(metadata), partial, use_dictionary=False)
 
     @classmethod
     def read(cls, path: Path) -> "Encoder":
-        """The encoder that `write` wrote."""
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        """The encoder that `write` wrote, or as JSON an earlier version; raises SchemaError where the file is none."""
+        plain, vocabularies = _read_json(path) if path.suffix == ".json" else _read_parquet(path)
         scales = {name: (mean, deviation) for name, (mean, deviation) in plain["scales"].items()}
-        columns = tuple(Column.of(column) for column in plain["columns"])
         vectors = {name: (means, deviations) for name, (means, deviations) in plain.get("vectors", {}).items()}
         targets = {task: TargetScale(*scale) for task, scale in plain.get("targets", {}).items()}
         return cls(
             scenario=plain["scenario"],
             scenarios=tuple(plain["scenarios"]),
-            columns=columns,
-            vocabularies=plain["tables"],
+            columns=tuple(Column.of(column) for column in plain["columns"]),
+            vocabularies=vocabularies,
             scales=scales,
             vector_scales=vectors,
             targets=targets,
             buckets=plain.get("buckets", {}),
             capped=tuple(plain.get("capped", ())),
         )
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Vocabulary]]:
+    try:
+        table = pq.read_table(path)
+        plain = json.loads((table.schema.metadata or {})[METADATA])
+    except (pa.ArrowException, KeyError) as error:
+        raise SchemaError(f"{path} is no encoder ({error}): run `dvc repro encode`") from error
+    vocabularies = {name: Vocabulary(_flat(table, name).flatten()) for name in table.column_names}
+    del table
+    pa.default_memory_pool().release_unused()  # a service reads it once: the pool would keep several times the values
+    return plain, vocabularies
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], dict[str, Vocabulary]]:
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    return plain, {name: Vocabulary(values) for name, values in plain["tables"].items()}
 
 
 def standardise(vectors: NDArray[np.float64], means: list[float], deviations: list[float]) -> NDArray[np.float64]:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from common.errors import ParameterError
 from features.encoding.encoder import Encoder
 from features.encoding.signed_log import signed_log_sql
 from features.encoding.target_scale import TargetScale
+from features.encoding.vocabulary import Vocabulary
 from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Column, Kind, Role, Schema
@@ -48,7 +49,7 @@ def fit_encoder(
         for name in names:
             limit = maximum_values.get(name)
             values = _vocabulary(connection, counted_columns(columns, name), minimum_count, limit)
-            vocabularies[name] = values if limit is None else sorted(values[:limit])
+            vocabularies[name] = values if limit is None else values[:limit].sort()
             capped += [name] if limit is not None and len(values) > limit else []
         scales = {c.name: _scale(connection, c) for c in columns if c.kind is Kind.NUMERIC}
         vectors = {c.name: _vector_scale(connection, c) for c in columns if c.is_vector}
@@ -59,7 +60,7 @@ def fit_encoder(
         scenario=schema.scenario,
         scenarios=schema.scenarios,
         columns=columns,
-        vocabularies=vocabularies,
+        vocabularies={name: Vocabulary(values) for name, values in vocabularies.items()},
         scales=scales,
         vector_scales=vectors,
         targets=targets,
@@ -84,7 +85,7 @@ def counted_columns(columns: tuple[Column, ...], name: str) -> list[Column]:
 
 def _vocabulary(
     connection: duckdb.DuckDBPyConnection, counted: list[Column], minimum_count: int, limit: int | None
-) -> list[Any]:
+) -> pa.Array:
     """Values that occur at least `minimum_count` times in the columns, sorted.
 
     With a `limit` they are sorted by frequency, and there is one more than that where there are more.
@@ -94,8 +95,8 @@ def _vocabulary(
     rows = connection.execute(
         f"select value from ({' union all '.join(parts)}) where value is not null "
         f"group by value having count(*) >= {minimum_count} order by {order}"
-    ).fetchall()
-    return [value for (value,) in rows]
+    ).to_arrow_table()
+    return pa.concat_arrays(rows["value"].chunks) if rows.num_rows else pa.array([])
 
 
 def _target_scale(connection: duckdb.DuckDBPyConnection, label: Column) -> TargetScale:

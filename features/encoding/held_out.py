@@ -46,7 +46,7 @@ def _of_vocabulary(
     rows: Path, schema: Schema, encoder: Encoder, name: str, columns: list[Column]
 ) -> list[tuple[str, list[int]]]:
     with connect(share=3 / 4) as connection:
-        connection.register("known", pa.table({"__value": pa.array(encoder.vocabularies[name] or [None])}))
+        connection.register("known", pa.table({"__value": encoder.vocabularies[name].array}))
         result = connection.execute(_query(rows, schema, columns, capped=name in encoder.capped)).fetchall()
     counts = [[0] * len(schema.scenarios) for _ in columns]
     for column, scenario, held_out in result:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -170,13 +171,11 @@ def _create_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: 
     """Create a table per categorical column: the bin of each value that the encoder knows."""
     for one in bins:
         if not one.numeric:
-            known = pa.array(encoder.vocabularies[one.vocabulary] or [None])
-            own = {value: index for index, value in enumerate(one.values, start=OTHER + 1)}
-            indices = pa.array([own.get(value, OTHER) for value in known.to_pylist()], pa.int32())
+            known = encoder.vocabularies[one.vocabulary].array
+            own = pc.index_in(known, value_set=pa.array(one.values, known.type))
+            indices = pc.add(pc.fill_null(own, -1), OTHER + 1)
             connection.register("values_of_column", pa.table({"value": known, "bin": indices}))
-            connection.execute(
-                f"create table {_table_of(one)} as select * from values_of_column where value is not null"
-            )
+            connection.execute(f"create table {_table_of(one)} as select * from values_of_column")
 
 
 def _table_of(bins: Bins) -> str:

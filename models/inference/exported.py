@@ -4,7 +4,7 @@
     network.aoti.pt2   the same compiled by AOTInductor, for the processor that it was compiled on:
                        torch._inductor.aoti_load_package(path), or C++ without Python
     export.json        the inputs and outputs, in words that need none of our code
-    encoder.json       what turns values into the ids and numbers of the inputs
+    encoder.parquet       what turns values into the ids and numbers of the inputs
     calibration.json   the maps of the logits, only of a calibrated model: they are not in the programs
 
 A program reads encoded rows, any number of them from 1 on, and gives logits. All that makes training fast on a CPU and

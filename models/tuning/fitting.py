@@ -50,7 +50,7 @@ class Fitting:
             model: a name in models.model_folder.NETWORKS.
             plain: params.yaml.
             schema: schema.json of the data set.
-            encoder: encoder.json.
+            encoder: encoder.parquet.
             tensors: folder of the encoded rows, in `train` and `valid`.
             training: folder of train.parquet, read where the age of rows counts.
         """

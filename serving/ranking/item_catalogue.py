@@ -36,8 +36,8 @@ class ItemCatalogue:
         self.items, self.as_of = snapshot.rows.num_rows, snapshot.as_of
         ids = snapshot.rows[schema.item].to_pylist()
         self.encoder, self._vocabulary = model.encoder, _vocabulary(model)
-        known = model.encoder.vocabularies.get(self._vocabulary, [])
-        self.ids: list[Any] = ids + sorted(set(known) - set(ids))
+        known = set(model.encoder.vocabularies.get(self._vocabulary, ()))
+        self.ids: list[Any] = ids + sorted(known - set(ids))
         self._index = {item: index for index, item in enumerate(self.ids)}
         self.rows = _complete_rows(snapshot, schema.item, self.ids)
         self.timestamps = _seconds(self.rows[EVENT_TIMESTAMP])

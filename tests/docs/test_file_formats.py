@@ -5,11 +5,12 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from common.paths import ROOT
 from common.stage_report import StageReport
-from features.encoding.encoder import Encoder
+from features.encoding.encoder import METADATA, Encoder
 from features.encoding.target_scale import TargetScale
 from features.encoding.tensors import Tensors
 from features.schema import Column, Schema, Task, View
@@ -43,7 +44,7 @@ def test_a_document_has_the_fields_of_its_class(heading: str, kind: type) -> Non
 
 
 def test_the_encoder_has_the_keys_that_are_written(tmp_path: Path) -> None:
-    """Every key of encoder.json is a row."""
+    """Every key of the metadata of encoder.parquet is a row."""
     Encoder(
         scenario="scenario",
         scenarios=("home",),
@@ -54,8 +55,10 @@ def test_the_encoder_has_the_keys_that_are_written(tmp_path: Path) -> None:
         targets={"watched": TargetScale(1.0, 2.0, 0.0)},
         buckets={"user_id": 8},
         capped=("user_id",),
-    ).write(tmp_path / "encoder.json")
-    assert sorted(listed("Encoder")) == sorted(json.loads((tmp_path / "encoder.json").read_text()))
+    ).write(tmp_path / "encoder.parquet")
+    assert sorted(listed("Encoder")) == sorted(
+        json.loads(pq.read_schema(tmp_path / "encoder.parquet").metadata[METADATA])
+    )
 
 
 def test_the_tensors_are_the_arrays_that_are_opened() -> None:

@@ -29,13 +29,13 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         join(schema=Path("schema.json"), validated=Path("validated"), features=Path("features"), out=Path("training"))
         paths = {"schema": "schema.json", "views": "features/views.json", "training": "training"}
-        encode(**{k: Path(v) for k, v in paths.items()}, encoder=Path("encoder.json"), out=Path("tensors"))  # type: ignore[arg-type]
+        encode(**{k: Path(v) for k, v in paths.items()}, encoder=Path("encoder.parquet"), out=Path("tensors"))  # type: ignore[arg-type]
     return folder
 
 
 def test_the_tensors_of_the_stage_are_the_rows_encoded(encoded: Path) -> None:
     """For each split: as many rows as the Parquet file, equal to encoding it at once, with labels and ids."""
-    encoder = Encoder.read(encoded / "encoder.json")
+    encoder = Encoder.read(encoded / "encoder.parquet")
     for split in SPLITS:
         table = pq.read_table(encoded / "training" / f"{split}.parquet")
         tensors, expected = open_tensors(encoded / "tensors" / split), encoder.encode(table)
@@ -54,7 +54,7 @@ def test_the_encoder_is_fitted_on_training_rows_only(encoded: Path) -> None:
         SCHEMA, read_views(encoded / "features" / "views.json"), Encode(**world.section("encode")).sources
     )
     again = fit_encoder(SCHEMA, columns, encoded / "training" / "train.parquet", 3)
-    assert again == Encoder.read(encoded / "encoder.json")
+    assert again == Encoder.read(encoded / "encoder.parquet")
 
 
 def test_tables_are_capped_and_hashed_by_params(encoded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_tables_are_capped_and_hashed_by_params(encoded: Path, monkeypatch: pyte
     world.write_params(tmp_path, encode__maximum_values=limits, encode__hash_buckets=buckets)
     monkeypatch.chdir(tmp_path)
     paths = {"schema": "schema.json", "views": "features/views.json", "training": "training"}
-    encode(**{k: encoded / v for k, v in paths.items()}, encoder=Path("encoder.json"), out=Path("tensors"))  # type: ignore[arg-type]
-    plain, encoder = Encoder.read(encoded / "encoder.json"), Encoder.read(tmp_path / "encoder.json")
+    encode(**{k: encoded / v for k, v in paths.items()}, encoder=Path("encoder.parquet"), out=Path("tensors"))  # type: ignore[arg-type]
+    plain, encoder = Encoder.read(encoded / "encoder.parquet"), Encoder.read(tmp_path / "encoder.parquet")
     assert (encoder.buckets, encoder.capped, len(encoder.vocabularies["item_id"])) == ({"item_id": 2}, ("item_id",), 4)
     assert encoder.vocabularies["user_id"] == plain.vocabularies["user_id"]
     column = [c.name for c in encoder.columns if c.kind is Kind.CATEGORICAL].index("item_id")

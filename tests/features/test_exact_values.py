@@ -93,7 +93,7 @@ def check_training_set(schema: Schema, accepted: dict[str, list[Row]]) -> None:
 
 def check_encoder(schema: Schema, accepted: dict[str, list[Row]]) -> None:
     """Each value of the training rows has its own id, and a request is encoded like the row of the training set."""
-    training, path = DATA / "training", Path("encoder.json")
+    training, path = DATA / "training", Path("encoder.parquet")
     encode(schema=SCHEMA, views=FEATURES / "views.json", training=training, encoder=path, out=DATA / "tensors")
     encoder, rows = Encoder.read(path), read(training / "train.parquet")
     for name in ("context_category", "context_text", "user", "item", "user_category", "item_text"):

@@ -22,7 +22,7 @@ def data(project: Path, tmp_path: Path) -> Path:
     for name in ("training", "tensors"):
         shutil.copytree(project / "data" / name, tmp_path / name)
     shutil.copy(project / "data" / "schema.json", tmp_path)
-    shutil.copy(project / "artifacts" / "encoder.json", tmp_path)
+    shutil.copy(project / "artifacts" / "encoder.parquet", tmp_path)
     return tmp_path
 
 
@@ -33,7 +33,11 @@ def test_a_wrong_value_closes_the_quality_gate(data: Path) -> None:
     folders = {name: Path(name) for name in ("training", "tensors")}
     with contextlib.chdir(data), pytest.raises(ValidationError, match=r"test: not finite.*user_impressions_7d"):
         inspect_tensors(
-            schema=Path("schema.json"), encoder=Path("encoder.json"), **folders, report=Path("i.json"), docs=Path("i")
+            schema=Path("schema.json"),
+            encoder=Path("encoder.parquet"),
+            **folders,
+            report=Path("i.json"),
+            docs=Path("i"),
         )
     (fault,) = json.loads((data / "i.json").read_text())["tables"]["test"]["failed"]
     assert fault["examples"] == [{"input": "user_impressions_7d", "not finite": 1}]

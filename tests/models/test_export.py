@@ -84,13 +84,14 @@ def write_folder(root: Path, name: str, seed: int = 0, calibration: Calibration 
     """A model folder of the network called `name`, of the project's sizes, for the events of the tiny world."""
     pq.write_table(pa.Table.from_pandas(world.tables()["events"]), root / "train.parquet")
     encoder = fit_encoder(SCHEMA, inputs(SCHEMA, ()), root / "train.parquet", 1)
-    encoder.write(root / "encoder.json")
+    encoder.write(root / "encoder.parquet")
     (root / "schema.json").write_text(to_json(SCHEMA))
     (root / "views.json").write_text(to_json(()))
     (root / "reference.json").write_text("{}")
     arguments = arguments_of(name, encoder.layout, SCHEMA.tasks, params.load().train)
     network = random_network(name, arguments, seed)
-    files = {part: root / f"{part}.json" for part in ("schema", "views", "encoder", "reference")}
+    files = {part: root / f"{part}.json" for part in ("schema", "views", "reference")}
+    files["encoder"] = root / "encoder.parquet"
     written = {"summary": {}, "curves": [], "profile": {}, "calibration": calibration, **files}
     write_model(root / name, model_name=name, network=network, arguments=arguments, **written)
     return root / name

@@ -38,14 +38,15 @@ SUMMARY = {"best_epoch": 2, "valid_mean_auc": 0.75}
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """schema.json, views.json and encoder.json of the tiny world."""
+    """schema.json, views.json and encoder.parquet of the tiny world."""
     folder = tmp_path_factory.mktemp("sources")
     pq.write_table(pa.Table.from_pandas(world.tables()["events"]), folder / "train.parquet")
-    fit_encoder(SCHEMA, inputs(SCHEMA, ()), folder / "train.parquet", 1).write(folder / "encoder.json")
+    fit_encoder(SCHEMA, inputs(SCHEMA, ()), folder / "train.parquet", 1).write(folder / "encoder.parquet")
     (folder / "schema.json").write_text(to_json(SCHEMA))
     (folder / "views.json").write_text(to_json(()))
     (folder / "reference.json").write_text("{}")
-    return {name: folder / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
+    plain = {name: folder / f"{name}.json" for name in ("schema", "views", "reference")}
+    return plain | {"encoder": folder / "encoder.parquet"}
 
 
 def written(

@@ -63,7 +63,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             schema=schema,
             views=features / "views.json",
             training=Path("training"),
-            encoder=Path("encoder.json"),
+            encoder=Path("encoder.parquet"),
             out=Path("tensors"),
         )
     return folder
@@ -82,7 +82,7 @@ def test_classes_and_choices_pass_the_quality_gates(built: Path) -> None:
         training=training,
         by_time=False,
     )
-    encoder = Encoder.read(built / "encoder.json")
+    encoder = Encoder.read(built / "encoder.parquet")
     encoded = check_tensors(SCHEMA, encoder, settings, training=training, tensors=built / "tensors")
     assert not [fault.rule.name for suite in (*joined, *encoded) for fault in suite.faults]
 

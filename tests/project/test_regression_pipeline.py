@@ -62,7 +62,7 @@ def test_labels_and_weights_are_those_of_the_log(built: Path) -> None:
     assert np.isnan(expected).any()
     assert tensors.weight is not None
     np.testing.assert_array_equal(tensors.weight, np.where(np.array(rows["device"].to_pylist()) == "ios", 3, 1))
-    encoder = Encoder.read(built / "artifacts/encoder.json")
+    encoder = Encoder.read(built / "artifacts/encoder.parquet")
     assert not {"counted", WATCH} & {column.name for column in encoder.columns}
     train = pq.read_table(built / "data/training/train.parquet")[WATCH].drop_null().to_numpy().astype(float)
     assert encoder.targets[WATCH] == pytest.approx((train.mean(), train.std(), 0))
@@ -87,7 +87,7 @@ def test_the_model_has_learned_the_expected_watch_time(built: Path) -> None:
     report, schema = report_of(built, "metrics.json")["hinet_plus"], read_schema(built / "data/schema.json")
     cells = {(cell["scenario"], cell["task"]): cell for cell in report["cells"]}
     predictions = pq.read_table(built / "predictions/hinet_plus.parquet").to_pandas()
-    scale = Encoder.read(built / "artifacts/encoder.json").targets[WATCH]
+    scale = Encoder.read(built / "artifacts/encoder.parquet").targets[WATCH]
     for scenario in schema.scenarios:
         cell = cells[scenario, WATCH]
         assert cell["metric"] == "xauc"

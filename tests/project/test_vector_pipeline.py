@@ -71,7 +71,10 @@ def test_a_broken_vector_is_in_quarantine_with_its_rule(built: Path) -> None:
 
 def test_vectors_are_numbers_of_the_tensors_and_pass_their_gate(built: Path) -> None:
     """The last numbers of a row: those of the impression, the user, the item, each with its flag where nullable."""
-    encoder, settings = Encoder.read(built / "artifacts" / "encoder.json"), params.load(built / "params.yaml").inspect
+    encoder, settings = (
+        Encoder.read(built / "artifacts" / "encoder.parquet"),
+        params.load(built / "params.yaml").inspect,
+    )
     training, tensors = built / "data" / "training", built / "data" / "tensors"
     assert encoder.layout.vectors == (3, 4, 4)  # a profile is nullable, since a user may not be known yet
     suites = check_tensors(schema_of(built), encoder, settings, training=training, tensors=tensors)
@@ -89,7 +92,7 @@ def test_the_position_is_an_array_of_its_own_and_no_input(built: Path) -> None:
     training, tensors = built / "data" / "training", built / "data" / "tensors"
     rows = pq.read_table(training / "test.parquet")
     assert open_tensors(tensors / "test").position.tolist() == rows["rank"].to_pylist()
-    assert "rank" not in {column.name for column in Encoder.read(built / "artifacts" / "encoder.json").columns}
+    assert "rank" not in {column.name for column in Encoder.read(built / "artifacts" / "encoder.parquet").columns}
 
 
 def test_the_stores_hold_the_vectors_of_the_log(built: Path) -> None:

@@ -78,9 +78,9 @@ def test_another_model_in_the_bento_rejects_the_challenger(root: Path, capsys: p
 
 def test_another_encoder_rejects_the_challenger(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The fitted encoder is not the one in the model folder."""
-    ENCODER.write_text(ENCODER.read_text() + "\n")
+    ENCODER.write_bytes(ENCODER.read_bytes() + b"\n")
     (sentence,) = rejected_by(capsys)
-    assert "the served encoder is the trained one, artifacts/encoder.json: it differs" in sentence
+    assert "the served encoder is the trained one, artifacts/encoder.parquet: it differs" in sentence
 
 
 def test_missing_files_are_an_error(root: Path) -> None:

@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 def champion(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Another model than the project's, with smaller vocabularies."""
     root = tmp_path_factory.mktemp("champion")
-    known = Encoder.read(project / "artifacts/encoder.json")
+    known = Encoder.read(project / "artifacts/encoder.parquet")
     fewer = {name: values[: len(values) // 2] for name, values in known.vocabularies.items()}
     encoder = Encoder(known.scenario, known.scenarios, known.columns, fewer, known.scales)
     return read_model(tiny_project.write_model_of(encoder, project, root, seed=3))

@@ -64,7 +64,7 @@ def impressions(pairs: pd.DataFrame, timestamp: datetime) -> pa.Table:
 
 def test_the_served_encoder_is_the_trained_one(project: Path) -> None:
     """The encoder in the model folder is that of `encode`, byte for byte, and turns the test rows into its tensors."""
-    trained, served = project / "artifacts" / "encoder.json", project / tiny_project.MODEL / "encoder.json"
+    trained, served = project / "artifacts" / "encoder.parquet", project / tiny_project.MODEL / "encoder.parquet"
     assert served.read_bytes() == trained.read_bytes()
     batch = read_model(project / tiny_project.MODEL).encoder.encode(
         pq.read_table(project / "data/training/test.parquet")

@@ -18,7 +18,7 @@ INPUTS = {
     "training": "data/training",
     "tensors": "data/tensors",
     "truth": "data/truth",
-    "encoder": "artifacts/encoder.json",
+    "encoder": "artifacts/encoder.parquet",
     "reference": "artifacts/reference.json",
     "online": "artifacts/online.db",
     "model": "artifacts/models/hinet_plus",
@@ -45,7 +45,7 @@ WORDS = {
 OTHERWISE = {  # where a name means something else in one command
     ("features.ingest", "schema"): "new/schema.json",
     ("features.ingest", "truth"): "new/truth",
-    ("features.encode", "encoder"): "new/encoder.json",
+    ("features.encode", "encoder"): "new/encoder.parquet",
     ("features.materialize", "online"): "new/online.db",
     ("models.train", "model"): "hinet",
     ("monitoring.drift", "reference"): "artifacts/models/hinet_plus",

@@ -149,7 +149,7 @@ def write_world(folder: Path, rows: int = 900) -> None:
         files["tensors"]: "data/tensors",
         files["training"] / "train.parquet": "data/training/train.parquet",
         files["training"] / "valid.parquet": "data/training/valid.parquet",
-        files["encoder"]: "artifacts/encoder.json",
+        files["encoder"]: "artifacts/encoder.parquet",
         files["reference"]: "artifacts/reference.json",
     }
     for source, name in moves.items():

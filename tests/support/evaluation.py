@@ -87,7 +87,7 @@ def write_project(folder: Path) -> None:
     world.write_params(folder)
     for name, declared in (("schema", SCHEMA), ("views", VIEWS)):
         (folder / f"{name}.json").write_text(to_json(declared))
-    ENCODER.write(folder / "encoder.json")
+    ENCODER.write(folder / "encoder.parquet")
     test, truth = encoded_rows()
     (folder / "tensors" / "test").mkdir(parents=True)
     for name, column in vars(test).items():
@@ -108,6 +108,6 @@ def write_project(folder: Path) -> None:
             profile={},
             schema=folder / "schema.json",
             views=folder / "views.json",
-            encoder=folder / "encoder.json",
+            encoder=folder / "encoder.parquet",
             reference=folder / "schema.json",
         )

@@ -141,7 +141,7 @@ def run_stages(folder: Path, given: Names, tables: Mapping[str, pd.DataFrame]) -
     training = folder / "training.parquet"
     pq.write_table(join(schema, views, folder), training)
     encoder = fit_encoder(schema, inputs(schema, views), training, 2)
-    encoder.write(folder / "encoder.json")
+    encoder.write(folder / "encoder.parquet")
     batch = encoder.encode(pq.read_table(training))
     histograms = fit_reference(training, schema, encoder)
     plain = {new: old for old, new in given.scenarios.items()}

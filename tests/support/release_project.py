@@ -25,7 +25,7 @@ from serving.ranking.request import request_type
 from serving.service import model_folder
 from tests.support import tiny_project, world
 
-RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.json")
+RELEASES, BENTO, ENCODER = Path("artifacts/releases"), Path("artifacts/bento"), Path("artifacts/encoder.parquet")
 LENIENT = {"minimum_gain": -1.0, "guard": 0.99, "calibration": 1e9, "sample": 12}  # weights are random here
 REQUESTS = (
     {"user_id": 1, "scenario": "search", "candidates": [3, 1, 2, 8]},

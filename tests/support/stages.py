@@ -23,7 +23,7 @@ from tests.support.tiny_project import MODEL, ONLINE
 
 DATA, SCHEMA, FEATURES = Path("data"), Path("data/schema.json"), Path("data/features")
 VALIDATED, TRAINING, TENSORS = DATA / "validated", DATA / "training", DATA / "tensors"
-VIEWS, ENCODER, REFERENCE = FEATURES / "views.json", Path("artifacts/encoder.json"), Path("artifacts/reference.json")
+VIEWS, ENCODER, REFERENCE = FEATURES / "views.json", Path("artifacts/encoder.parquet"), Path("artifacts/reference.json")
 
 
 @contextlib.contextmanager

@@ -54,16 +54,16 @@ def build(
             schema=schema,
             views=views,
             training=data / "training",
-            encoder=artifacts / "encoder.json",
+            encoder=artifacts / "encoder.parquet",
             out=data / "tensors",
         )
         reference = artifacts / "reference.json"
-        summarize(schema=schema, encoder=artifacts / "encoder.json", training=data / "training", out=reference)
+        summarize(schema=schema, encoder=artifacts / "encoder.parquet", training=data / "training", out=reference)
         write_random_model(
             root / MODEL,
             schema=schema,
             views=views,
-            encoder=artifacts / "encoder.json",
+            encoder=artifacts / "encoder.parquet",
             reference=reference,
             valid=data / "tensors" / "valid",
         )
@@ -99,7 +99,7 @@ def write_random_model(
 
 def write_model_of(encoder: Encoder, project: Path, root: Path, *, seed: int = 0) -> Path:
     """A random model with another encoder than that of `project`, in `root`; the model folder."""
-    encoder.write(root / "encoder.json")
+    encoder.write(root / "encoder.parquet")
     write_tensors(encoder, world.schema(), project / "data/training/valid.parquet", root / "valid")
     shutil.copyfile(project / "params.yaml", root / "params.yaml")
     with contextlib.chdir(root):
@@ -107,7 +107,7 @@ def write_model_of(encoder: Encoder, project: Path, root: Path, *, seed: int = 0
             root / "model",
             schema=project / "data/schema.json",
             views=project / "data/features/views.json",
-            encoder=root / "encoder.json",
+            encoder=root / "encoder.parquet",
             reference=project / "artifacts/reference.json",
             valid=root / "valid",
             seed=seed,

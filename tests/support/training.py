@@ -114,7 +114,7 @@ def train_settings(**changes: Any) -> Train:
 def encoded_world(folder: Path, rows: int) -> dict[str, Path]:
     """The arguments of the stage `train` for a tiny world with so many rows, two thirds of them training rows.
 
-    Writes schema.json, views.json, encoder.json, reference.json, train.parquet, valid.parquet and tensors into
+    Writes schema.json, views.json, encoder.parquet, reference.json, train.parquet, valid.parquet and tensors into
     `folder`.
     """
     schema, events = world.schema(), world.tables(rows=rows)["events"]
@@ -123,9 +123,10 @@ def encoded_world(folder: Path, rows: int) -> dict[str, Path]:
     encoder = fit_encoder(schema, inputs(schema, ()), folder / "train.parquet", 1)
     for name in ("train", "valid"):
         write_tensors(encoder, schema, folder / f"{name}.parquet", folder / "tensors" / name)
-    encoder.write(folder / "encoder.json")
+    encoder.write(folder / "encoder.parquet")
     (folder / "schema.json").write_text(to_json(schema))
     (folder / "views.json").write_text(to_json(()))
     fit_reference(folder / "train.parquet", schema, encoder).write(folder / "reference.json")
-    files = {name: folder / f"{name}.json" for name in ("schema", "views", "encoder", "reference")}
+    files = {name: folder / f"{name}.json" for name in ("schema", "views", "reference")}
+    files["encoder"] = folder / "encoder.parquet"
     return {**files, "training": folder, "tensors": folder / "tensors"}

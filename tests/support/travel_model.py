@@ -74,9 +74,9 @@ def write_tensors_of(folder: Path) -> pd.DataFrame:
         joined = frames["events"].merge(frames["users"]).merge(frames["items"]).sort_values("event_id")
         pq.write_table(pa.Table.from_pandas(joined, stored, preserve_index=False), folder / f"{split}.parquet")
         if split == "train":
-            fit_encoder(SCHEMA, columns, folder / "train.parquet", 1).write(folder / "encoder.json")
+            fit_encoder(SCHEMA, columns, folder / "train.parquet", 1).write(folder / "encoder.parquet")
         write_tensors(
-            Encoder.read(folder / "encoder.json"), SCHEMA, folder / f"{split}.parquet", folder / "tensors" / split
+            Encoder.read(folder / "encoder.parquet"), SCHEMA, folder / f"{split}.parquet", folder / "tensors" / split
         )
     return truth
 
@@ -87,7 +87,7 @@ def write_fitted(folder: Path) -> None:
     small = settings.hinet.model_copy(update=SMALL)
     arguments = arguments_of(
         "hinet",
-        Encoder.read(folder / "encoder.json").layout,
+        Encoder.read(folder / "encoder.parquet").layout,
         SCHEMA.tasks,
         settings.model_copy(update={"hinet": small, "embedding_width": 8}),
     )
@@ -113,5 +113,6 @@ def write_fitted(folder: Path) -> None:
         curves=curves_of(fitted, SCHEMA),
         profile={},
         reference=folder / "schema.json",
-        **{name: folder / f"{name}.json" for name in ("schema", "views", "encoder")},
+        **{name: folder / f"{name}.json" for name in ("schema", "views")},
+        encoder=folder / "encoder.parquet",
     )

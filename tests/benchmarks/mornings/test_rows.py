@@ -35,7 +35,7 @@ def test_a_morning_has_the_rows_of_the_days_before(tmp_path: Path) -> None:
     assert days == {"train": [5, 6, 7, 8], "valid": [9], "test": [10]}
     assert all(part["timestamp"].is_monotonic_increasing for part in rows.values())
     assert [len(part) for part in rows.values()] == [4 * ROWS, ROWS_AFTERWARDS, ROWS_AFTERWARDS]
-    assert 77 not in Encoder.read(out / "encoder.json").vocabularies["item_id"]
+    assert 77 not in Encoder.read(out / "encoder.parquet").vocabularies["item_id"]
     train = open_tensors(out / "tensors" / "train")
     assert np.array_equal(train.event_id, rows["train"]["event_id"])
 

@@ -93,14 +93,14 @@ def test_an_unknown_scenario_is_an_error(tmp_path: Path) -> None:
         encoder.encode(rows(item_id=[1], scenario=["nowhere"]))
 
 
-def test_an_encoder_is_the_same_after_json(tmp_path: Path) -> None:
+def test_an_encoder_is_the_same_after_it_is_written(tmp_path: Path) -> None:
     """Written and read back, an encoder is equal, encodes the same, and is written to the same bytes again."""
     table = rows(item_id=[1, 2, 2], city=["a", "b", None], price=[0.1, 0.3, 0.7], tags=[["x"], ["y"], []])
     encoder = fit(tmp_path, table)
-    encoder.write(tmp_path / "a.json")
-    read = Encoder.read(tmp_path / "a.json")
-    read.write(tmp_path / "b.json")
+    encoder.write(tmp_path / "a.parquet")
+    read = Encoder.read(tmp_path / "a.parquet")
+    read.write(tmp_path / "b.parquet")
     assert read == encoder
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     for name, encoded in vars(read.encode(table)).items():
         np.testing.assert_array_equal(encoded, getattr(encoder.encode(table), name))

@@ -48,8 +48,8 @@ def test_every_value_is_encoded_exactly(tmp_path, rows):
     table = pa.Table.from_pylist([{**row, "scenario": "feed"} for row in rows], arrow_schema((*COLUMNS, *SCENARIO)))
     pq.write_table(table, tmp_path / "train.parquet")
     fitted = fit_encoder(world.schema(), COLUMNS, tmp_path / "train.parquet", 1)
-    fitted.write(tmp_path / "encoder.json")
-    encoder = Encoder.read(tmp_path / "encoder.json")
+    fitted.write(tmp_path / "encoder.parquet")
+    encoder = Encoder.read(tmp_path / "encoder.parquet")
     assert encoder == fitted
     for column in COLUMNS:
         if column.kind is not Kind.NUMERIC:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from common.errors import ParameterError
 from features.encoding.bins import UNKNOWN
-from features.encoding.encoder import Encoder
+from features.encoding.encoder import METADATA, Encoder
 from features.encoding.fitting import fit_encoder
 from features.encoding.hash_buckets import bucket_of
 from features.encoding.held_out import count_held_out
@@ -133,23 +133,18 @@ def test_rows_of_a_table_and_of_a_request_are_hashed_alike(row: tuple, buckets: 
         np.testing.assert_array_equal(getattr(own, name), values, err_msg=name)
 
 
-def test_an_encoder_with_and_without_buckets_is_the_same_after_json(tmp_path: Path) -> None:
+def test_an_encoder_with_and_without_buckets_is_the_same_after_it_is_written(tmp_path: Path) -> None:
     """Read back it is equal; one without limits and buckets, or with 0 of them, has the bytes that it always had."""
     rows = table([1, 1, 2, 3], ["a", "a", "b", None], [None] * 4)
     plain = fit(tmp_path, rows)
-    plain.write(tmp_path / "plain.json")
-    fit(tmp_path, rows, maximum_values={"item_id": 3}, hash_buckets={"city": 0}).write(tmp_path / "zero.json")
-    assert (tmp_path / "zero.json").read_bytes() == (tmp_path / "plain.json").read_bytes()
-    assert set(json.loads((tmp_path / "plain.json").read_text())) == {
-        "scenario",
-        "scenarios",
-        "columns",
-        "scales",
-        "tables",
-    }
+    plain.write(tmp_path / "plain.parquet")
+    fit(tmp_path, rows, maximum_values={"item_id": 3}, hash_buckets={"city": 0}).write(tmp_path / "zero.parquet")
+    assert (tmp_path / "zero.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+    fitted = json.loads(pq.read_schema(tmp_path / "plain.parquet").metadata[METADATA])
+    assert set(fitted) == {"scenario", "scenarios", "columns", "scales"}
     hashed = fit(tmp_path, rows, maximum_values={"item_id": 2}, hash_buckets={"item_id": 5})
-    hashed.write(tmp_path / "hashed.json")
-    assert Encoder.read(tmp_path / "hashed.json") == hashed
+    hashed.write(tmp_path / "hashed.parquet")
+    assert Encoder.read(tmp_path / "hashed.parquet") == hashed
     assert (hashed.capped, hashed.buckets, hashed.layout.table_rows) == (("item_id",), {"item_id": 5}, (8, 3))
 
 

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 IDS, FREQUENT, BUCKETS = 10_000_000, 100_000, 50_000
 COMMAND = (
-    "features.encode --schema schema.json --views views.json --training training --encoder encoder.json --out tensors"
+    "features.encode --schema schema.json --views views.json --training training --encoder encoder.parquet "
+    "--out tensors"
 )
 
 
@@ -52,7 +53,7 @@ def test_ten_million_ids_are_encoded_in_bounded_memory(tmp_path: Path) -> None:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     megabytes = int(done.stdout.split("peak memory ")[1].split()[0].replace(",", ""))
     print(f"{IDS:,} ids: {usage.ru_utime + usage.ru_stime:.0f} CPU seconds, {megabytes} MB at the peak")
-    encoder = Encoder.read(tmp_path / "encoder.json")
+    encoder = Encoder.read(tmp_path / "encoder.parquet")
     assert encoder.vocabularies["item_id"] == list(range(FREQUENT))
     assert encoder.layout.table_rows[list(encoder.vocabularies).index("item_id")] == 1 + FREQUENT + BUCKETS
     ids = np.load(tmp_path / "tensors/train/categorical.npy", mmap_mode="r")[:, 1]

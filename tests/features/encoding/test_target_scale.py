@@ -83,8 +83,8 @@ def test_it_is_fitted_on_the_training_labels(tmp_path: Path, minimum: float | No
     pq.write_table(pa.table({"watch": pa.array([1.0, 3.0, None, 8.0], pa.float32())}), tmp_path / "train.parquet")
     encoder = fit_encoder(schema, (), tmp_path / "train.parquet", 1)
     assert encoder.targets["watch"] == pytest.approx((4, np.std([1, 3, 8]), floor))
-    encoder.write(tmp_path / "encoder.json")
-    assert Encoder.read(tmp_path / "encoder.json") == encoder
+    encoder.write(tmp_path / "encoder.parquet")
+    assert Encoder.read(tmp_path / "encoder.parquet") == encoder
     other = fit_encoder(tiny, (), tmp_path / "train.parquet", 1)
     other.write(tmp_path / "other.json")
     assert "targets" not in (tmp_path / "other.json").read_text()

@@ -68,11 +68,11 @@ def test_a_missing_vector_is_the_mean_with_its_flag_and_numbers_are_clipped(tmp_
 def test_it_is_equal_after_json_and_a_data_set_without_vectors_has_no_such_key(tmp_path: Path) -> None:
     """The artefacts of who has no vector stay as they were."""
     encoder = fit(tmp_path)
-    encoder.write(tmp_path / "encoder.json")
-    assert Encoder.read(tmp_path / "encoder.json") == encoder
+    encoder.write(tmp_path / "encoder.parquet")
+    assert Encoder.read(tmp_path / "encoder.parquet") == encoder
     plain = fit_encoder(SCHEMA, (PRICE,), tmp_path / "train.parquet", 1)
-    plain.write(tmp_path / "plain.json")
-    assert "vectors" not in (tmp_path / "plain.json").read_text()
+    plain.write(tmp_path / "plain.parquet")
+    assert b"vectors" not in (tmp_path / "plain.parquet").read_bytes()
     assert "vectors" not in plain.layout.plain()
 
 

@@ -58,7 +58,7 @@ def run_gates(reports: Path) -> None:
         inspect_training(
             schema=schema, validated=validated, features=features, training=training, **paths("inspection/training")
         )
-    encoder, tensors = artifacts / "encoder.json", data / "tensors"
+    encoder, tensors = artifacts / "encoder.parquet", data / "tensors"
     inspect_tensors(schema=schema, encoder=encoder, training=training, tensors=tensors, **paths("inspection/tensors"))
     online = artifacts / "online.db"
     inspect_online(schema=schema, features=features, online=online, **paths("inspection/online"))

@@ -30,13 +30,13 @@ def data(project: Path, tmp_path: Path) -> Path:
     for name in ("training", "tensors"):
         shutil.copytree(project / "data" / name, tmp_path / name)
     shutil.copy(project / "data" / "schema.json", tmp_path)
-    shutil.copy(project / "artifacts" / "encoder.json", tmp_path)
+    shutil.copy(project / "artifacts" / "encoder.parquet", tmp_path)
     return tmp_path
 
 
 def check(data: Path) -> list[SuiteResult]:
     """The suites on what lies in `data`."""
-    encoder = Encoder.read(data / "encoder.json")
+    encoder = Encoder.read(data / "encoder.parquet")
     return check_tensors(world.schema(), encoder, SETTINGS, training=data / "training", tensors=data / "tensors")
 
 
@@ -75,7 +75,7 @@ FAULTS: dict[str, list[Fault]] = {
 
 def test_clean_tensors_pass(project: Path) -> None:
     """Every rule holds on what encode wrote; the suites count its rows."""
-    encoder = Encoder.read(project / "artifacts" / "encoder.json")
+    encoder = Encoder.read(project / "artifacts" / "encoder.parquet")
     folder = project / "data"
     suites = check_tensors(world.schema(), encoder, SETTINGS, training=folder / "training", tensors=folder / "tensors")
     assert not failed(suites)
@@ -116,7 +116,7 @@ def test_blocks_change_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
     edit_array(data, "train", "labels", set_value((slice(100, 133), 0), 7))
     for module in (tensors_gate, tensor_labels):
         monkeypatch.setattr(module, "BLOCK_ROWS", 7)
-    arrays, encoder = open_tensors(data / "tensors" / "train"), Encoder.read(data / "encoder.json")
+    arrays, encoder = open_tensors(data / "tensors" / "train"), Encoder.read(data / "encoder.parquet")
     ids = tensors_gate._ids(encoder, arrays, SETTINGS).rows
     width = arrays.categorical.shape[1]
     assert ids["lowest"].to_pylist()[:width] == arrays.categorical.min(axis=0).tolist()

@@ -27,7 +27,7 @@ OUTSIDE = [2000, 2001, 2002, 2003]  # in neither vocabulary nor snapshot
 def ranker(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     """A ranker of a model that has a row for half of the values of the tiny project, and buckets for the others."""
     root = tmp_path_factory.mktemp("hashed")
-    known = Encoder.read(project / "artifacts/encoder.json")
+    known = Encoder.read(project / "artifacts/encoder.parquet")
     fewer = {
         name: values[: len(values) // 2] if name in BUCKETS else values for name, values in known.vocabularies.items()
     }
@@ -68,7 +68,7 @@ def test_a_hashed_value_is_served_as_it_is_trained(ranker: Ranker, user: int, ov
 def test_what_has_no_row_of_its_own_is_flagged(ranker: Ranker) -> None:
     """A hashed user, item, feature or list is unknown in the answer; what the vocabularies have is not."""
     vocabularies = ranker.loaded.model.encoder.vocabularies
-    known_user, known_items = vocabularies["user_id"][0], vocabularies["item_id"]
+    known_user, known_items = vocabularies["user_id"][0], list(vocabularies["item_id"])
     plain = rank(ranker, user_id=known_user, candidates=[*known_items, 8, *OUTSIDE])
     assert (plain.unknown_user, sorted(plain.unknown_items)) == (False, [8, *OUTSIDE])
     city, tag = vocabularies["city"][0], vocabularies["tags"][0]

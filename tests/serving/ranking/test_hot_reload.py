@@ -41,7 +41,7 @@ def other_model(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
             folder,
             schema=data / "schema.json",
             views=data / "features/views.json",
-            encoder=project / "artifacts/encoder.json",
+            encoder=project / "artifacts/encoder.parquet",
             reference=project / "artifacts/reference.json",
             valid=data / "tensors/valid",
             seed=1,
