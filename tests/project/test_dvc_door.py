@@ -15,6 +15,7 @@ import pytest
 from common.paths import ROOT
 from common.yaml_file import dump_yaml, read_yaml
 from tests.support.dvc_project import (
+    S3_KEYS,
     commands,
     commit,
     environment,
@@ -28,7 +29,6 @@ from tests.support.dvc_project import (
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 LIVE = Path("artifacts/live/shared_bottom")
 
 
@@ -49,20 +49,20 @@ def test_s3_as_remote_pushes_pulls_and_collects(tmp_path: Path) -> None:
     _, pull, push, collect = commands("Share data and models")
     folder, port = tiny_project(tmp_path / "own"), free_port()
     with s3_server(port) as address:
-        typed(push.replace("http://127.0.0.1:9000", address), folder, **KEYS)
+        typed(push.replace("http://127.0.0.1:9000", address), folder, **S3_KEYS)
         commit(folder)
         first = objects(address)
         shutil.rmtree(folder / ".dvc" / "cache")
         (folder / "copied").unlink()
-        typed(pull, folder, **KEYS)
+        typed(pull, folder, **S3_KEYS)
         assert (folder / "copied").read_text() == "1\n"
 
         (folder / "raw").write_text("of no commit\n")
-        typed("dvc repro; dvc push; git checkout --quiet .; dvc checkout", folder, **KEYS)
+        typed("dvc repro; dvc push; git checkout --quiet .; dvc checkout", folder, **S3_KEYS)
         assert len(objects(address)) > len(first) > 0
-        typed(collect, folder, **KEYS)
+        typed(collect, folder, **S3_KEYS)
         assert data_of(objects(address)) == data_of(first)
-        typed(f"rm -rf .dvc/cache copied; {pull}", folder, **KEYS)
+        typed(f"rm -rf .dvc/cache copied; {pull}", folder, **S3_KEYS)
         assert (folder / "copied").read_text() == "1\n"
 
 

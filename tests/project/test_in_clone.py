@@ -3,19 +3,16 @@
 import os
 import random
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from common.paths import ROOT
 from common.yaml_file import read_yaml
-from tests.project.test_dvc_door import KEYS
-from tests.support.dvc_project import commit, environment, free_port, s3_server, tiny_project, typed
+from tests.support.clone_runs import output_of, started
+from tests.support.dvc_project import S3_KEYS, commit, free_port, s3_server, tiny_project, typed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
-SCRIPT = ROOT / "deploy" / "kubernetes" / "base" / "in-clone.sh"
 
 
 @pytest.fixture
@@ -25,30 +22,6 @@ def origin(tmp_path: Path) -> Path:
     typed("git branch -M main; git rm --quiet --cached dvc.lock; rm -r dvc.lock .dvc/cache", folder)
     commit(folder)
     return folder
-
-
-def started(tmp_path: Path, number: int, *command: str, **others: str) -> "subprocess.Popen[str]":
-    """A run of `command` in clone `number`; remote and state are folders beside the origin."""
-    variables = {
-        "GIT_REPOSITORY": str(tmp_path / "own"),
-        "DVC_REMOTE": str(tmp_path / "remote"),
-        "STATE": str(tmp_path / "state"),
-        "PROJECT": str(tmp_path / f"clone{number}"),
-    }
-    return subprocess.Popen(
-        [SCRIPT, *command],
-        env=environment(**variables | others),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def output_of(process: "subprocess.Popen[str]") -> str:
-    """What a run printed; the test fails where the run does."""
-    printed, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, printed
-    return printed
 
 
 def test_the_next_run_goes_on_where_the_last_one_ended(origin: Path, tmp_path: Path) -> None:
@@ -82,7 +55,7 @@ def test_data_lies_in_a_bucket(origin: Path, tmp_path: Path) -> None:
     commit(origin)
     port = free_port()
     with s3_server(port) as address:
-        bucket = {"DVC_REMOTE": "s3://hinet/dvc", "DVC_ENDPOINT": address, **KEYS}
+        bucket = {"DVC_REMOTE": "s3://hinet/dvc", "DVC_ENDPOINT": address, **S3_KEYS}
         output_of(started(tmp_path, 1, "dvc", "repro", **bucket))
         again = output_of(started(tmp_path, 2, "dvc", "repro", **bucket))
     assert "Running stage" not in again

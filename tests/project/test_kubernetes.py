@@ -1,12 +1,7 @@
 """deploy/kubernetes: what Kustomize makes of it is valid, has few rights, and fits the service and the pipeline."""
 
-import functools
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -19,47 +14,22 @@ from common.settings import Settings, read_settings, variable
 from common.yaml_file import read_yaml
 from serving.bento import image
 from serving.http.middleware import PROBES, READY
-from tests.flows.ops.test_work_pools import job
+from tests.support.manifests import (
+    KUBERNETES,
+    OVERLAYS,
+    containers,
+    every_pod,
+    of_key,
+    of_kind,
+    open_ports,
+    pods,
+    rendered,
+)
+from tests.support.work_pools import job
 
-KUBERNETES = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("overlays/single", "overlays/team", "training")
 VERSIONS = ("1.28.0", "1.37.0")  # both ends of what clusters run
 PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
 pytestmark = pytest.mark.unit
-
-
-@functools.cache
-def rendered(overlay: str) -> list[dict[str, Any]]:
-    """The objects that `kubectl apply -k` would send; do not change them."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("there is no kubectl to render the manifests: https://kubernetes.io/docs/tasks/tools")
-    command = ["kubectl", "kustomize", str(KUBERNETES / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), "an error, or a warning of something deprecated"
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
-    """The objects of these kinds by name."""
-    return {one["metadata"]["name"]: one for one in rendered(overlay) if one["kind"] in kinds}
-
-
-def pods(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The pods that are made of the objects, by the name of the object."""
-    for name, one in of_kind(overlay, "Deployment", "StatefulSet", "Job", "CronJob").items():
-        spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
-        yield name, spec["template"]
-
-
-def every_pod() -> list[Any]:
-    """Each pod of each overlay, and that of a run of a flow."""
-    made = [(overlay, name, pod) for overlay in OVERLAYS for name, pod in pods(overlay)]
-    return [*made, ("team", "run", job("clone").job_manifest["spec"]["template"])]
-
-
-def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    """The containers of a pod, the initial ones, too."""
-    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -184,16 +154,6 @@ def test_every_named_object_exists(overlay: str) -> None:
         assert pod["spec"].get("serviceAccountName", "default") in {"default", *of_kind(overlay, "ServiceAccount")}
 
 
-def of_key(value: Any, key: str) -> list[Any]:
-    """The values of `key` at any depth."""
-    if isinstance(value, list):
-        return [one for part in value for one in of_key(part, key)]
-    if not isinstance(value, dict):
-        return []
-    own = [value[key]] if key in value else []
-    return own + [one for part in value.values() for one in of_key(part, key)]
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_selector_selects(overlay: str) -> None:
     """Services, budgets and policies select pods, services and policies by ports that these have."""
@@ -213,11 +173,6 @@ def test_every_selector_selects(overlay: str) -> None:
         rules = spec["ports"] if one["kind"] == "Service" else of_key(spec.get("ingress", []), "ports")
         for port in rules if one["kind"] == "Service" else [port for rule in rules for port in rule]:
             assert port.get("targetPort", port["port"]) in ports, name
-
-
-def open_ports(container: dict[str, Any]) -> set[Any]:
-    """The ports of a container by name and by number."""
-    return {value for port in container.get("ports", []) for value in (port["name"], port["containerPort"])}
 
 
 def test_the_first_snapshot_is_that_of_the_image() -> None:

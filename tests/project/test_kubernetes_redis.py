@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.project.test_kubernetes import KUBERNETES, of_kind
 from tests.support.dvc_project import free_port
+from tests.support.manifests import KUBERNETES, of_kind
 from tests.support.redis_cluster import needs_cluster
 from tests.support.redis_process import RedisProcess
 from tests.support.waiting import wait_until

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.test_in_clone import output_of, started
-from tests.project.test_kubernetes import of_kind
+from tests.support.clone_runs import output_of, started
 from tests.support.dvc_project import free_port, training_project, typed
+from tests.support.manifests import of_kind
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 

@@ -21,6 +21,7 @@ from tests.support.waiting import wait_until
 
 PAGE = ROOT / "docs" / "how-to" / "experiments-with-dvc.md"
 CODE = ("common", "features", "models", ".dvc", ".dvcignore", "params.yaml", "data/warm_start")
+S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 128, "device": "cpu"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from common.errors import ParameterError
 from common.settings import CLUSTER
 from features.store.online_store import StoreUnavailableError
-from tests.features.store.test_bulk_writes import check_read, opened, rows, write
+from tests.support.bulk_rows import check_read, opened, rows, write
 from tests.support.redis_cluster import NODES, RedisClusterProcesses, needs_cluster
 from tests.support.redis_process import RedisProcess, refresh_redis
 

@@ -13,25 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.paths import ROOT
 from features.quality import gate
 from features.store.item_snapshot import item_snapshot_path
 from features.store.online_store import state_dir
 from serving.ranking.model_sources import ModelSources
-from serving.ranking.ranker import Ranker, open_ranker
-from serving.ranking.request import request_type
-from serving.ranking.result import RankingResult
+from serving.ranking.ranker import Ranker
 from serving.ranking.scorer import as_probabilities, forward
 from tests.support import tiny_project, world
+from tests.support.rankers import UNKNOWN_USER, USERS, rank, ranker_on
 from tests.support.redis_process import RedisProcess, needs_redis, refresh_redis
 from tests.support.sqlite_lock import locked_by_another_process
 from tests.support.waiting import wait_until
-
-UNKNOWN_USER = 1000
-
-
-USERS = (*range(12), UNKNOWN_USER)  # all of the tiny world, and one more
-
 
 ITEM_COLUMNS = {column.name for column in world.schema().items} | {
     f"item_{name}_{window}" for name in ("impressions", "click_rate", "order_rate") for window in ("7d", "all")
@@ -54,12 +46,6 @@ def filled(project: Path, redis_server: RedisProcess, tmp_path_factory: pytest.T
     return folder
 
 
-def ranker_on(project: Path, sources: ModelSources, **store: Any) -> Ranker:
-    """A ranker whose circuit breaker opens after two failures and tries again after 50 ms."""
-    store = {"failures": 2, "pause_seconds": 0.05} | store
-    return open_ranker(sources, tiny_project.with_read_timeout(project, store=store))
-
-
 @pytest.fixture
 def on_redis(project: Path, redis_server: RedisProcess, filled: Path, tmp_path: Path) -> Ranker:
     """A ranker whose online store is Redis, with a read timeout of half a second."""
@@ -78,12 +64,6 @@ def online(project: Path, tmp_path: Path) -> Path:
 def on_sqlite(project: Path, online: Path, **store: Any) -> Ranker:
     """A ranker whose online store is the SQLite file `online`."""
     return ranker_on(project, ModelSources(project / tiny_project.MODEL, online, online.parent / "r.db"), **store)
-
-
-def rank(ranker: Ranker, user: int = 1, scenario: str = "search") -> RankingResult:
-    """All items for a user."""
-    accepted = request_type(ranker.loaded.schema, tiny_project.with_read_timeout(ROOT))
-    return ranker.rank(accepted(user_id=user, scenario=scenario, candidates="all"))
 
 
 def wait_until_recovered(ranker: Ranker, user: int = 1) -> None:

@@ -9,8 +9,8 @@ from common.settings import CLUSTER
 from features.quality import gate
 from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker
-from tests.serving.ranking.test_feature_client import USERS, rank, ranker_on
 from tests.support import tiny_project
+from tests.support.rankers import USERS, rank, ranker_on
 from tests.support.redis_cluster import RedisClusterProcesses, needs_cluster
 from tests.support.redis_process import refresh_redis
 
