@@ -94,6 +94,16 @@ class Engine(Section):
     conf: dict[str, str | bool | int | float]
 
 
+class SessionFeatures(Section):
+    """Features of a user's newest events: how many, the windows in which they are counted, and when they are seen."""
+
+    events: Annotated[int, Field(ge=0, le=1000)]
+    recent_items: Positive = 10
+    windows_seconds: list[Positive] = Field(default=[300, 3600, 86_400])
+    lag_seconds: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+    outcome_delay_seconds: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+
+
 class Aggregate(Section):
     """Daily statistics: windows in days, smoothing, length of the history, delay."""
 
@@ -101,6 +111,7 @@ class Aggregate(Section):
     prior_impressions: Annotated[float, Field(ge=0)]
     recent_items: Positive
     delay_minutes: Annotated[int, Field(ge=0, le=10_000_000)]
+    session: SessionFeatures = SessionFeatures(events=0)
 
 
 class Materialize(Section):

@@ -12,6 +12,7 @@ def aggregate(*, schema: Path, validated: Path, out: Path) -> None:
     from features.engine.daily_statistics import open_events, write_view
     from features.engine.engines import open_engine
     from features.engine.feature_views import feature_views
+    from features.session.offline import write_states
 
     declared, parameters = read_schema(schema), params.load()
     settings = parameters.aggregate
@@ -20,7 +21,11 @@ def aggregate(*, schema: Path, validated: Path, out: Path) -> None:
         (partial / "views.json").write_text(to_json(views), encoding="utf-8")
         open_events(engine, declared, validated)
         for view in views:
-            rows = write_view(engine, declared, view, settings, partial / f"{view.name}.parquet")
+            path = partial / f"{view.name}.parquet"
+            if view.session is None:
+                rows = write_view(engine, declared, view, settings, path)
+            else:
+                rows = write_states(declared, view, events=validated / "events", out=path, scratch=partial / "spill")
             print(f"{view.name}: {rows:,} snapshots of {len(view.columns)} features", flush=True)
 
 

@@ -71,6 +71,7 @@ def check_parity(model: Model, candidate: Candidate, settings: Params) -> Iterat
         offline = predict_offline(store, model, events, Path(scratch) / "rows.parquet")
         sources = ModelSources(candidate.bento_model, copy, Path(scratch) / "served.db", redis)
         ranker = open_ranker(sources, with_read_timeout(settings.serve, TIMEOUT_MS))
+        ranker.clock = as_of.timestamp
         online = serve(ranker, events, request_type(model.schema, settings.serve, model.views))
         yield compare_probabilities(offline, online, model)
 

@@ -98,6 +98,7 @@ class ServedDay:
             online, registry = copy_online(self.online, Path(scratch), redis=redis), Path(scratch) / "registry.db"
             sources = ModelSources(folder, online, registry, redis)
             ranker = open_ranker(sources, with_read_timeout(self.settings.serve, TIMEOUT_MS))
+            ranker.clock = self.as_of.replace(tzinfo=UTC).timestamp
             accepted = request_type(schema, self.settings.serve, champion.views)
             answers = serve(ranker, table.take(sample), accepted)
             rule = compare_probabilities(probabilities[sample], answers, champion)

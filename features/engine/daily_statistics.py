@@ -17,7 +17,8 @@ import pyarrow as pa
 from common.params import Aggregate
 from features.engine import sql
 from features.engine.arrow_types import TYPES, arrow_schema
-from features.engine.feature_views import engagement, window_columns, windows
+from features.engine.feature_columns import engagement
+from features.engine.feature_views import window_columns, windows
 from features.engine.protocol import Engine
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 

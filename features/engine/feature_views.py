@@ -1,4 +1,4 @@
-"""The feature views that the pipeline computes: users, items, and users in a scenario."""
+"""The feature views that the pipeline computes: users, items, users in a scenario, and sessions."""
 
 import dataclasses
 import re
@@ -6,13 +6,23 @@ from collections.abc import Iterable, Iterator
 
 from common.errors import SchemaError
 from common.params import Aggregate
+from features.engine.feature_columns import engagement, item_sequence, number
+from features.engine.session_view import session_view
 from features.schema import Column, DType, Kind, Role, Schema, View, newest_day, refuse_equal
 
 WHOLE_PAST = 100_000  # days: a window longer than any log
 
 
 def feature_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
-    """The views of users, items and users in a scenario, with their columns: profile, statistics, recent items."""
+    """The views of users, items and users in a scenario, with their columns: profile, statistics, recent items.
+
+    The view of sessions comes last, where the settings let it see events.
+    """
+    session = session_view(schema, settings.session)
+    return (*_daily_views(schema, settings), *(() if session is None else (session,)))
+
+
+def _daily_views(schema: Schema, settings: Aggregate) -> tuple[View, ...]:
     user, item = schema.user, schema.item
     return (
         View(
@@ -43,7 +53,7 @@ def check_names(schema: Schema) -> None:
     A statistic over any number of days is meant: the windows are a parameter that may change.
     """
     settings = Aggregate(windows=[1], prior_impressions=0, recent_items=1, delay_minutes=0)
-    statistics = (_statistics(schema, view.name, settings) for view in feature_views(schema, settings))
+    statistics = (_statistics(schema, view.name, settings) for view in _daily_views(schema, settings))
     derived = [column.name for columns in (_recent_items(schema, settings), *statistics) for column in columns]
     refuse_equal(f"data set {schema.name}, the statistics of its tasks", derived)
     kept = {name.casefold() for name in derived}
@@ -63,9 +73,9 @@ def windows(settings: Aggregate) -> Iterator[tuple[str, int]]:
 
 def window_columns(schema: Schema, prefix: str, window: str) -> Iterator[Column]:
     """The statistics of a view over one window: impressions, then the rate (of a number: the mean) of each task."""
-    yield _number(f"{prefix}_impressions_{window}", DType.INT64, log=True)
+    yield number(f"{prefix}_impressions_{window}", DType.INT64, log=True)
     for task in schema.averaged:
-        yield _number(statistic_name(schema, prefix, task, window), DType.FLOAT32, log=task in schema.regressed)
+        yield number(statistic_name(schema, prefix, task, window), DType.FLOAT32, log=task in schema.regressed)
 
 
 def statistic_name(schema: Schema, prefix: str, task: str, window: str) -> str:
@@ -93,25 +103,11 @@ def history_days(schema: Schema, views: Iterable[View]) -> dict[str, int]:
     return days
 
 
-def engagement(schema: Schema) -> str | None:
-    """The task whose positives are engagement: the first rated one; without one, every impression is engagement."""
-    return next(iter(schema.rated), None)
-
-
 def _recent_items(schema: Schema, settings: Aggregate) -> tuple[Column, Column]:
     """The user's recent items, and the day of the newest of them."""
-    item = next(column for column in schema.items if column.role is Role.ITEM)
     task = engagement(schema)
-    recent = Column(
-        name="user_recent_items",
-        role=Role.FEATURE,
-        dtype=DType.INT64_LIST if item.dtype is DType.INT64 else DType.STRING_LIST,
-        kind=Kind.SEQUENCE,
-        nullable=True,
-        domain=schema.item,
-        length=settings.recent_items,
-        desc=f"items of the newest impressions{f' with {task} = 1' if task else ''}, newest last",
-    )
+    desc = f"items of the newest impressions{f' with {task} = 1' if task else ''}, newest last"
+    recent = item_sequence(schema, "user_recent_items", settings.recent_items, desc)
     newest = Column(
         name=newest_day(recent.name),
         role=Role.NEWEST_DAY,
@@ -129,7 +125,3 @@ def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:
 
 def _statistics(schema: Schema, prefix: str, settings: Aggregate) -> tuple[Column, ...]:
     return tuple(column for window, _ in windows(settings) for column in window_columns(schema, prefix, window))
-
-
-def _number(name: str, dtype: DType, *, log: bool = False) -> Column:
-    return Column(name=name, role=Role.FEATURE, dtype=dtype, kind=Kind.NUMERIC, nullable=True, log=log)

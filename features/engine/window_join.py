@@ -54,3 +54,12 @@ def join_view(rows: str, names: Iterable[str], timestamp: str, view: View) -> st
             from __both)
         select {sql.columns(names)}, {", ".join(f"__newest.{name} as {name}" for name in features)}
         from __filled where __side = 1"""
+
+
+def join_by_event(engine: Engine, rows: str, view: View, event_id: str, path: Path) -> str:
+    """Define the relation `rows` with the columns of a view by event id in the file `path`; returns its name."""
+    source, joined, key = f"__rows_of_{view.name}", f"__with_{view.name}", sql.column(event_id)
+    engine.read(source, path)
+    columns = ", ".join(f"{source}.{sql.column(column.name)}" for column in view.columns)
+    engine.define(joined, f"select {rows}.*, {columns} from {rows} left join {source} on {rows}.{key} = {source}.{key}")
+    return joined

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from features.engine import sql
 from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
+from features.engine.session_view import stored_views
 from features.quality import gate
 from features.quality.datadocs import QualityGate
 from features.quality.gate import Measurements, SuiteResult
@@ -71,7 +72,7 @@ def check_online(
     """
     context, suites = quiet_context(), []
     keys = {column.name: column for column in schema.events}
-    for view in views:
+    for view in stored_views(schema, views):
         offline = _newest(view, [keys[name] for name in view.keys], features, sample, as_of)
         entities = offline.select(view.keys).to_pylist()
         online = _read(store, view, entities)
@@ -193,7 +194,9 @@ def _compare(column: Column, entities: Entities, offline: list[Any], online: lis
 
 
 def _nan_as_null(value: Any) -> Any:
-    """The value; None for NaN, which means the same in both stores."""
+    """The value, or the elements of a list; None for NaN, which means the same in both stores."""
+    if isinstance(value, list):
+        return [_nan_as_null(element) for element in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

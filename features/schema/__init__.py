@@ -12,6 +12,7 @@ from features.schema.columns import (
 )
 from features.schema.names import INNER, check_name, free_name, refuse_equal
 from features.schema.schema import SPLITS, Schema, inputs, inputs_from, read_schema, read_views, to_json
+from features.schema.session import Session
 from features.schema.targets import LARGEST_TARGET, Task, TaskKind, mean_title, output_slices, tasks_of
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Kind",
     "Role",
     "Schema",
+    "Session",
     "Task",
     "TaskKind",
     "View",

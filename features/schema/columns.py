@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from common.errors import SchemaError
+from features.schema.session import Session
 from features.schema.values import check_declaration
 
 
@@ -147,12 +148,14 @@ class View:
     """A table of features by entity and timestamp: `<name>.parquet`, one wide view per set of join keys.
 
     `keys` are the names of the event columns that identify the entity; every row has `event_timestamp`, the time from
-    which its values are known.
+    which its values are known. The columns of a view with a `session` are computed from the user's newest events, for
+    each impression; its table holds these events (features/engine/session_view.py).
     """
 
     name: str
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
+    session: Session | None = None
 
 
 def newest_day(sequence: str) -> str:

@@ -8,14 +8,16 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from common.errors import SchemaError
 from features.schema.columns import FEATURE_ROLES, Column, DType, Role, View
 from features.schema.names import check_name, check_text, refuse_derived, refuse_equal
+from features.schema.session import Session
 from features.schema.targets import LARGEST_TARGET, Task, TaskKind
 from features.schema.values import check_types
 
@@ -242,9 +244,16 @@ def inputs_from(schema: Schema, views: Iterable[View], sources: Collection[str])
 
 
 def to_json(declaration: Schema | tuple[View, ...]) -> str:
-    """A schema or its views as JSON, always the same bytes; the kind of a binary task, the default, is left out."""
+    """A schema or its views as JSON, always the same bytes.
+
+    The kind of a binary task, the default, is left out, and so is the session of a view that has none.
+    """
     if not isinstance(declaration, Schema):
-        return json.dumps([dataclasses.asdict(view) for view in declaration], indent=1) + "\n"
+        views = [dataclasses.asdict(view) for view in declaration]
+        for view in views:
+            if view["session"] is None:
+                del view["session"]
+        return json.dumps(views, indent=1) + "\n"
     plain = dataclasses.asdict(declaration)
     for task in plain["tasks"]:
         if task["kind"] is TaskKind.BINARY:
@@ -262,7 +271,13 @@ def read_schema(path: Path) -> Schema:
 
 def read_views(path: Path) -> tuple[View, ...]:
     """The views in the JSON file that `aggregate` wrote."""
-    return tuple(
-        View(name=view["name"], keys=tuple(view["keys"]), columns=tuple(Column.of(c) for c in view["columns"]))
-        for view in json.loads(path.read_text(encoding="utf-8"))
+    return tuple(_view_of(view) for view in json.loads(path.read_text(encoding="utf-8")))
+
+
+def _view_of(plain: Mapping[str, Any]) -> View:
+    return View(
+        name=plain["name"],
+        keys=tuple(plain["keys"]),
+        columns=tuple(Column.of(column) for column in plain["columns"]),
+        session=Session.of(plain["session"]) if "session" in plain else None,
     )

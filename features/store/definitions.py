@@ -11,6 +11,7 @@ from feast.repo_config import RepoConfig
 from feast.types import Array, FeastType, Float32, Int64, String
 
 from common.yaml_file import read_yaml
+from features.engine.session_view import stored_view
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 from features.store.feast_names import feast_name
 from features.store.online_settings import ENGINE, online_settings
@@ -18,7 +19,7 @@ from features.store.sqlite_timestamps import set_utc_timestamps
 
 Definition = Entity | FeatureView | FeatureService
 
-SERVICE = "ranking"
+SERVICE = "ranking"  # all features but the newest events of users, which are no features yet
 _TYPES: dict[DType, FeastType] = {
     DType.INT64: Int64,
     DType.FLOAT32: Float32,
@@ -91,12 +92,15 @@ def _register(store: FeatureStore, defined: Iterable[Definition]) -> None:
 
 
 def definitions(schema: Schema, views: tuple[View, ...], features: Path) -> Iterator[Definition]:
-    """The definitions: one entity per join key, one feature view per view, one feature service for all."""
+    """The definitions: one entity per join key, one feature view per view, a service for all but those of sessions."""
     entities = {key.name: _entity(key) for key in _keys(schema, views)}
     yield from entities.values()
-    feature_views = [_feature_view(view, [entities[key] for key in view.keys], features) for view in views]
-    yield from feature_views
-    yield FeatureService(name=SERVICE, features=[*feature_views], description=f"all features of {schema.name}")
+    defined = {
+        view: _feature_view(stored_view(schema, view), [entities[key] for key in view.keys], features) for view in views
+    }
+    yield from defined.values()
+    daily = [one for view, one in defined.items() if view.session is None]
+    yield FeatureService(name=SERVICE, features=[*daily], description=f"all features of {schema.name}")
 
 
 def _keys(schema: Schema, views: tuple[View, ...]) -> tuple[Column, ...]:

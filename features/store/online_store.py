@@ -16,6 +16,7 @@ from common.errors import ParameterError, StoreError
 from common.exit_status import LOCKED
 from common.files import exclusive_lock, sha256_of
 from common.settings import read_settings, variable
+from features.engine.session_view import stored_views
 from features.schema import Schema, View, read_schema, read_views
 from features.store.definitions import open_store
 from features.store.ibis_backend import set_ibis_backend
@@ -86,6 +87,7 @@ class OnlineStore:
     def __init__(self, *, schema: Path, features: Path, online: Path, overlap: timedelta) -> None:
         self.schema: Schema = read_schema(schema)
         self.views: tuple[View, ...] = read_views(features / "views.json")
+        self.stored = stored_views(self.schema, self.views)
         self.features, self.online, self.overlap, self.state_dir = features, online, overlap, state_dir(online)
         self.declared = sha256_of(features / "views.json")
         self.watermark = Watermark.read(self.state_dir / WATERMARK)
@@ -121,9 +123,9 @@ class OnlineStore:
         with TemporaryDirectory() as folder:
             scratch = Path(folder)
             set_ibis_backend(scratch)
-            counts = {view.name: self._select(view, scratch, as_of) for view in self.views}
+            counts = {view.name: self._select(view, scratch, as_of) for view in self.stored}
             store = self.open(scratch, scratch)
-            for view in self.views:
+            for view in self.stored:
                 started = time.perf_counter()
                 if counts[view.name].written:
                     with self._name_full_store(view, counts[view.name].written):

@@ -158,12 +158,16 @@ def _metadata(references: list[str], entities: pd.DataFrame | str, timestamp: st
     )
 
 
-def _read(source: DataSource, _: str) -> Any:
-    """The table of a Parquet file, its columns under their names in Feast."""
-    assert isinstance(source, FileSource)
+def read_table(path: Path, timestamp: str = EVENT_TIMESTAMP) -> Table:
+    """The table of a Parquet file, its columns but the timestamp of a view's row under their names in Feast."""
     _ignore_deprecations()
-    table = ibis.read_parquet(as_pattern(Path(source.path)), hive_partitioning=False)
-    return table.rename({feast_name(name): name for name in table.columns if name != source.timestamp_field})
+    table = ibis.read_parquet(as_pattern(path), hive_partitioning=False)
+    return table.rename({feast_name(name): name for name in table.columns if name != timestamp})
+
+
+def _read(source: DataSource, _: str) -> Any:
+    assert isinstance(source, FileSource)
+    return read_table(Path(source.path), source.timestamp_field)
 
 
 def _ignore_deprecations() -> None:

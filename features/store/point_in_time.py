@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +20,15 @@ from feast.infra.offline_stores.ibis import IbisRetrievalJob
 from common.errors import JoinError
 from features.engine import sql
 from features.engine.arrow_types import arrow_schema
+from features.engine.session_view import stored_view
 from features.schema import EVENT_TIMESTAMP, Schema, View
+from features.session.events import from_lists
+from features.session.features import session_features
+from features.session.states import to_states
 from features.store.definitions import SERVICE, open_store
 from features.store.feast_names import feast_name
 from features.store.ibis_backend import set_ibis_backend
+from features.store.parquet_store import read_table
 
 BATCH_ROWS = 50_000  # of a row group, before the split
 MEMORY_SHARE = 3 / 4  # of DuckDB, while it joins and sorts: it takes more than its limit for the last blocks
@@ -30,11 +36,11 @@ MEMORY_SHARE = 3 / 4  # of DuckDB, while it joins and sorts: it takes more than 
 
 @contextmanager
 def feast_join(
-    schema: Schema, views: tuple[View, ...], *, events: Path, features: Path
+    schema: Schema, views: tuple[View, ...], *, events: Path, features: Path, sessions: Iterable[Path] = ()
 ) -> Iterator[Iterable[pa.RecordBatch]]:
     """The impressions under `events` with their features, in the order of their event ids, columns as declared.
 
-    The log is one query, no part of it is ever a data frame, and DuckDB sorts on disk what exceeds its memory.
+    The files `sessions` hold the columns of session views by event id. The log is one query, no part of it is ever a data frame, and DuckDB sorts on disk what exceeds its memory.
     """
     with TemporaryDirectory() as scratch:
         set_ibis_backend(Path(scratch), share=MEMORY_SHARE)
@@ -44,7 +50,10 @@ def feast_join(
         job = store.get_historical_features(_log_query(schema, events), store.get_feature_service(SERVICE))
         assert isinstance(job, IbisRetrievalJob)  # of the store in feature_store.yaml
         columns = (*schema.events, *(column for view in views for column in view.columns))
-        ordered = job.table.order_by(feast_name(schema.event_id))[[feast_name(column.name) for column in columns]]
+        joined = job.table
+        for path in sessions:
+            joined = joined.left_join(read_table(path), feast_name(schema.event_id))
+        ordered = joined.order_by(feast_name(schema.event_id))[[feast_name(column.name) for column in columns]]
         yield ordered.to_pyarrow_batches(chunk_size=BATCH_ROWS)
 
 
@@ -69,11 +78,28 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
     if not joined[event_id].combine_chunks().equals(impressions[schema.event_id].combine_chunks()):
         raise lost(impressions.num_rows, joined.num_rows, pc.count_distinct(joined[event_id]).as_py())
     features = tuple(column for view in views for column in view.columns)
-    columns = [impressions[column.name] for column in schema.events] + [
-        joined[feast_name(column.name)] for column in features
-    ]
+    columns = {column.name: impressions[column.name] for column in schema.events}
+    for view in views:
+        if view.session is None:
+            columns |= {column.name: joined[feast_name(column.name)] for column in view.columns}
+        else:
+            columns |= _join_session(store, schema, view, entities, impressions)
     types = arrow_schema((*schema.events, *features))
-    return pa.table(columns, names=types.names).cast(types)
+    return pa.table(columns).cast(types)
+
+
+def _join_session(
+    store: FeatureStore, schema: Schema, view: View, entities: pd.DataFrame, impressions: pa.Table
+) -> dict[str, pa.Array]:
+    """The features of a session view, from the newest events that the offline store has as of each impression."""
+    stored = stored_view(schema, view).columns
+    references = [f"{view.name}:{column.name}" for column in stored]
+    job = store.get_historical_features(entities, references)
+    rows = job.to_arrow().sort_by(feast_name(schema.event_id))
+    lists = {column.name: rows[column.name].combine_chunks() for column in stored}
+    at = impressions[schema.timestamp].cast(pa.int64()).to_numpy()
+    events = from_lists(lists, np.arange(len(at)), schema)
+    return session_features(schema, view, to_states(events, len(at)), at)
 
 
 def _entities(schema: Schema, views: tuple[View, ...], impressions: pa.Table) -> pd.DataFrame:

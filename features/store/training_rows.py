@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,10 @@ from features.engine import sql
 from features.engine.arrow_types import arrow_schema
 from features.engine.blocks import blocks
 from features.engine.engines import open_engine
-from features.engine.window_join import define_training_rows
+from features.engine.session_view import session_views
+from features.engine.window_join import define_training_rows, join_by_event
 from features.schema import SPLITS, Schema, View
+from features.session.offline import write_features
 from features.store.point_in_time import BATCH_ROWS, feast_join, lost
 from features.store.splits import assign_splits
 
@@ -58,14 +61,24 @@ def write_training_set(
 def _joined(
     schema: Schema, views: tuple[View, ...], engine: params.Engine, *, events: Path, features: Path, scratch: Path
 ) -> Iterator[Iterable[pa.RecordBatch]]:
-    """The impressions with their features in the order of their event ids: by Feast on DuckDB, or by Spark."""
-    if engine.name == "duckdb":
-        with feast_join(schema, views, events=events, features=features) as joined:
-            yield joined
-    else:
-        with open_engine(engine, scratch) as opened:
-            rows = define_training_rows(opened, schema, views, events=events, features=features)
-            yield opened.batches(f"select * from {rows} order by {sql.column(schema.event_id)}")
+    """The impressions with their features in the order of their event ids: by Feast on DuckDB, or by Spark.
+
+    Session features are computed in this process in either case, from a log that DuckDB sorts.
+    """
+    with TemporaryDirectory(dir=scratch.parent) as folder:
+        sessions = {view: Path(folder) / f"{view.name}.parquet" for view in session_views(views)}
+        for view, path in sessions.items():
+            write_features(schema, view, events=events, out=path, scratch=Path(folder) / "spill")
+        if engine.name == "duckdb":
+            with feast_join(schema, views, events=events, features=features, sessions=sessions.values()) as joined:
+                yield joined
+        else:
+            with open_engine(engine, scratch) as opened:
+                daily = tuple(view for view in views if view.session is None)
+                rows = define_training_rows(opened, schema, daily, events=events, features=features)
+                for view, path in sessions.items():
+                    rows = join_by_event(opened, rows, view, schema.event_id, path)
+                yield opened.batches(f"select * from {rows} order by {sql.column(schema.event_id)}")
 
 
 def _checked(joined: Iterable[pa.RecordBatch], event_id: str, types: pa.Schema, expected: int) -> Iterator[pa.Table]:

@@ -21,6 +21,7 @@ from feast.type_map import feast_value_type_to_python_type
 
 from common.errors import ModelError
 from common.serve_params import Serve, ServeStore
+from features.engine.session_view import stored_view
 from features.schema import DType, Schema, View
 from features.store.feast_names import feast_name
 from features.store.redis_errors import other_kind
@@ -31,10 +32,14 @@ MMAP_BYTES = 1 << 31
 
 @dataclass(frozen=True)
 class UserRow:
-    """Values by column, and by view the timestamp of its row (seconds since 1970); a view without a row is absent."""
+    """Values by column, and by view the timestamp of its row (seconds since 1970); a view without a row is absent.
+
+    `events` are the columns of a session view's table by view: the user's newest events (serving/ranking/sessions.py).
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     timestamps: dict[str, int] = field(default_factory=dict)
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class UserFeatures:
@@ -51,7 +56,7 @@ class UserFeatures:
         self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
         self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
         self.columns = {
-            view.name: {name: feast_name(name) for name in sorted(names & _names(view))} for view in self.views
+            view.name: {name: feast_name(name) for name in _stored_names(schema, view, names)} for view in self.views
         }
         self._feast_views = {view.name: store.get_feature_view(view.name) for view in self.views}
         self._integers = {column.name for column in schema.events if column.dtype is DType.INT64}
@@ -120,7 +125,8 @@ class UserFeatures:
             )
             if values is not None and timestamp is not None and timestamp.timestamp():  # Redis: 1970 without a row
                 row.timestamps[view.name] = int(timestamp.timestamp())
-                row.values.update(
+                read = row.values if view.session is None else row.events.setdefault(view.name, {})
+                read.update(
                     (name, feast_value_type_to_python_type(values.get(stored, Value())))
                     for name, stored in columns.items()
                 )
@@ -180,6 +186,12 @@ def _refuse_pairs(schema: Schema, views: tuple[View, ...], names: frozenset[str]
             f"view {pairs[0].name}: the model reads features by {pairs[0].keys}, which would cost a read per item: "
             "they cannot be served; leave them out of the views and train again"
         )
+
+
+def _stored_names(schema: Schema, view: View, names: frozenset[str]) -> list[str]:
+    """The columns to read of a view's table: those of `names`, of a session all that it holds of the events."""
+    stored = _names(stored_view(schema, view))
+    return sorted(stored & names if view.session is None else stored)
 
 
 def _names(view: View) -> frozenset[str]:

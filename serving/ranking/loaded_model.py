@@ -18,6 +18,7 @@ from common.serve_params import Serve
 from features.encoding.encoder import Batch
 from features.encoding.request_encoder import RequestEncoder
 from features.engine.arrow_types import arrow_schema
+from features.engine.session_view import session_views
 from features.schema import Column, Schema, newest_day
 from features.store.definitions import open_store
 from features.store.item_snapshot import item_snapshot_path, read_snapshot
@@ -29,6 +30,7 @@ from serving.ranking.model_sources import FileStamps, ModelSources, fitting_sour
 from serving.ranking.request import features_of
 from serving.ranking.request_selection import seen_columns
 from serving.ranking.scorer import Scorer
+from serving.ranking.sessions import Sessions
 from serving.ranking.unknown_values import UnknownValues
 
 _LOGGER = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class LoadedModel:
     catalogue: ItemCatalogue
     scorer: Scorer
     users: UserFeatures
+    sessions: Sessions
     encoder: RequestEncoder
     fallback: FallbackScores
     unknown: UnknownValues
@@ -123,6 +126,7 @@ def load_model(sources: ModelSources, settings: Serve, previous: LoadedModel | N
         model=model,
         catalogue=catalogue,
         scorer=Scorer(model, catalogue, megabytes=settings.partial_activations_megabytes),
+        sessions=Sessions(model.schema, session_views(model.views)),
         users=_reusable_users(model, fitting, stamps, previous) or _open_users(model, fitting, settings),
         encoder=RequestEncoder(model.encoder, _names(model) - set(catalogue.rows.column_names)),
         fallback=FallbackScores(model, folder, catalogue),

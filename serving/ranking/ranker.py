@@ -65,6 +65,7 @@ class Ranker:
     def __init__(self, loaded: LoadedModel, settings: Serve) -> None:
         self.loaded = loaded
         self.observers: list[RankingObserver] = []
+        self.clock = time.time  # s since 1970: as of when the features of a request are
         self.max_age = None if settings.outdated_hours is None else settings.outdated_hours * 3600  # s
 
     def rank(self, request: RankRequest) -> RankingResult:
@@ -89,6 +90,7 @@ class Ranker:
         clock = [time.perf_counter()]
         keys = {loaded.schema.user: request.user_id, loaded.schema.scenario: request.scenario}
         row, fault = loaded.users.row(keys)
+        row = loaded.sessions.added_to(row, self.clock())
         candidates = select_candidates(loaded, request, row.values)
         clock.append(time.perf_counter())
         encoded = _encode(loaded, request, candidates, keys, row=row, fault=fault)

@@ -16,6 +16,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def session_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project whose model reads session features, of the newest five events. Read it, do not change it."""
+    from tests.support.tiny_project import build
+
+    return build(tmp_path_factory.mktemp("sessions"), aggregate__session={"events": 5})
+
+
+@pytest.fixture(scope="session")
 def client(project: Path) -> Iterator[Any]:
     """A client of the service on `project`, in this process; one per session: BentoML's metrics exist once."""
     from tests.support.tiny_project import open_client

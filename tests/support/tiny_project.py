@@ -44,7 +44,7 @@ def build(
     """
     data, artifacts = root / "data", root / "artifacts"
     data.mkdir(parents=True)
-    world.write_features(data, tables or world.tables(rows=rows), declared)
+    world.write_features(data, tables or world.tables(rows=rows), declared, **changes)
     world.write_params(root, encode__minimum_count=2, **changes)
     features, views, schema = data / "features", data / "features" / "views.json", data / "schema.json"
     materialize(schema=schema, features=features, online=root / ONLINE)

@@ -131,13 +131,18 @@ def write_engine(folder: Path, engine: dict[str, object]) -> None:
     path.write_text(dump_yaml({**read_yaml(path), "engine": engine}), encoding="utf-8")
 
 
-def write_features(folder: Path, tables: dict[str, pd.DataFrame], declared: Schema | None = None) -> Path:
-    """Write `tables` as validated data with their schema, and run `aggregate` on them; returns the folder."""
+def write_features(
+    folder: Path, tables: dict[str, pd.DataFrame], declared: Schema | None = None, **changes: object
+) -> Path:
+    """Write `tables` as validated data with their schema, and run `aggregate` on them; returns the folder.
+
+    `changes` are those of `write_params`.
+    """
     from features.aggregate import aggregate  # DuckDB, which the schema alone does not need
 
     write_validated(folder / "validated", tables)
     (folder / "schema.json").write_text(to_json(declared or schema()))
-    write_params(folder)
+    write_params(folder, **changes)
     with contextlib.chdir(folder):
         aggregate(schema=Path("schema.json"), validated=Path("validated"), out=Path("features"))
     return folder
