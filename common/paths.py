@@ -41,6 +41,7 @@ BENTOML = ARTIFACTS / "bentoml"  # BENTOML_HOME: the store of BentoML, and what 
 ONLINE_STORE = ARTIFACTS / "online.db"  # made by `dvc repro`
 ITEM_SNAPSHOT = ARTIFACTS / "online.items.parquet"  # beside it
 SERVING_STORE = ARTIFACTS / "serving" / "online.db"  # kept up to date by the flow `materialize`
+EVENTS = ARTIFACTS / "events"  # the queue of POST /events, and the sessions that they change
 RELEASES = ARTIFACTS / "releases"
 CHAMPION = RELEASES / "champion"  # a link to the release in use
 CHAMPION_MODEL = CHAMPION / "model"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import ParameterError
-from common.paths import MODEL, ONLINE_STORE
+from common.paths import EVENTS, MODEL, ONLINE_STORE
 
 PREFIX = "HINET_"
 KEY_LENGTH = 16  # letters of an API key, at least
@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     model: Path = Field(default=MODEL, description="Folder of the model that the service ranks with")
     online_store: Path = Field(
         default=ONLINE_STORE, description="SQLite file of the online store; the item snapshot lies beside it"
+    )
+    events: Path = Field(
+        default=EVENTS,
+        description="Folder of the queue of `POST /events`, and of the sessions that its consumer keeps where no Redis "
+        "does; service and consumer write there",
     )
     redis: Annotated[OptionalText, AfterValidator(_check_redis)] = Field(
         default=None,

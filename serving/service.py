@@ -96,7 +96,7 @@ class RankingService:
         self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
         self.tracing = open_tracing(serve.tracing)
         shadow = shadow_settings(serve.shadow, settings)
-        self.shadow = open_shadow(shadow, ROOT, online=sources.online, redis=sources.redis)
+        self.shadow = open_shadow(shadow, ROOT, sources=sources)
         self.reloader = Reloader(ranker, sources, serve)
         metrics = ServiceMetrics(schema.scenarios, self.log, self.reloader, self.shadow)
         observers = (self.log, self.shadow, metrics, self.tracing)
@@ -217,7 +217,7 @@ def model_sources(settings: Settings, *, registry: Path) -> ModelSources:
     model, online = model_folder(settings), ROOT / settings.online_store
     if settings.redis is None and released_store(model.resolve()) is None:
         _existing(online, "online_store")
-    return ModelSources(model, online, registry, settings.redis)
+    return ModelSources(model, online, registry, settings.redis, ROOT / settings.events)
 
 
 def _existing(path: Path, field: str) -> Path:

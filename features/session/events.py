@@ -80,7 +80,7 @@ def from_lists(lists: Mapping[str, pa.Array], users: NDArray[np.int64], schema: 
     """The events in the columns of the table of a session view, whose rows are of the users `users` [U]."""
     items = lists[ITEMS]
     counts = pc.fill_null(pc.list_value_length(items), 0).to_numpy()
-    outcomes = [lists[outcome_column(task)].flatten().to_numpy() for task in schema.averaged]
+    outcomes = [_outcomes(items, lists[outcome_column(task)]).to_numpy() for task in schema.averaged]
     return Events(
         users=np.repeat(users, counts),
         timestamps=lists[TIMESTAMPS].flatten().to_numpy(),
@@ -89,3 +89,14 @@ def from_lists(lists: Mapping[str, pa.Array], users: NDArray[np.int64], schema: 
         scenarios=lists[SCENARIOS].flatten().to_numpy(),
         outcomes=np.stack([*outcomes], axis=1) if outcomes else np.empty((int(counts.sum()), 0), np.float32),
     )
+
+
+def _outcomes(items: pa.Array, outcomes: pa.Array) -> pa.Array:
+    """The outcomes of all events, NaN where a user's list has another length: it was written without this task."""
+    counts = pc.fill_null(pc.list_value_length(items), 0)
+    same = pc.equal(counts, pc.fill_null(pc.list_value_length(outcomes), 0))
+    if pc.all(same).as_py():
+        return outcomes.flatten()
+    ends = np.cumsum([0, *counts.to_pylist()])
+    unknown = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(np.full(ends[-1], np.nan, np.float32)))
+    return pc.if_else(same, outcomes, unknown).flatten()

@@ -79,8 +79,7 @@ def _newest(mask: Mask, count: int) -> Mask:
 def _last(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
     """Row numbers, the position of the last true element of each row, and whether it has one [B]."""
     newest: NDArray[np.int64] = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
-    some: Mask = mask.any(axis=1)
-    return np.arange(len(mask), dtype=np.int64), newest, some
+    return np.arange(len(mask), dtype=np.int64), newest, np.asarray(mask.any(axis=1))
 
 
 def _lists(values: NDArray[Any], mask: Mask) -> pa.Array:

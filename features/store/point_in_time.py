@@ -40,7 +40,8 @@ def feast_join(
 ) -> Iterator[Iterable[pa.RecordBatch]]:
     """The impressions under `events` with their features, in the order of their event ids, columns as declared.
 
-    The files `sessions` hold the columns of session views by event id. The log is one query, no part of it is ever a data frame, and DuckDB sorts on disk what exceeds its memory.
+    The files `sessions` hold the columns of session views by event id. The log is one query, no part of it is ever a
+    data frame, and DuckDB sorts on disk what exceeds its memory.
     """
     with TemporaryDirectory() as scratch:
         set_ibis_backend(Path(scratch), share=MEMORY_SHARE)

@@ -37,7 +37,7 @@ def register(store: FeatureStore, defined: Iterable[Definition]) -> None:
     views = [one for one in objects if isinstance(one, FeatureView)]
     contents = RepoContents(
         projects=[Project(name=store.project)],
-        data_sources=[view.batch_source for view in views if view.batch_source is not None],
+        data_sources=[source for view in views for source in (view.batch_source, view.stream_source) if source],
         feature_views=views,
         on_demand_feature_views=[],
         stream_feature_views=[],

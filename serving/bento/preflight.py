@@ -24,7 +24,7 @@ def check_sources(sources: ModelSources) -> str | None:
     folder = sources.model.resolve()
     check_model_files(folder)
     schema, views = read_schema(folder / SCHEMA), read_views(folder / VIEWS)
-    resolved = ModelSources(folder, sources.online, sources.registry, sources.redis)
+    resolved = ModelSources(folder, sources.online, sources.registry, sources.redis, sources.events)
     fitting, reason = fitting_sources(resolved, schema, views)
     return None if reason is None else f"the online store of the release is read, {fitting.online}: {reason}"
 

@@ -11,7 +11,7 @@ from features.store.online_settings import ENGINE
 from models.model_folder import NETWORKS
 from serving.shadow.client import WORKER
 
-SERVICE = "serving.service"
+SERVICE, CONSUMER = "serving.service", "serving.consume"
 STORE_SETTINGS = Path("features/store/feature_store.yaml")
 PACKAGES = (
     "cyclopts",
@@ -43,11 +43,11 @@ PACKAGES = (
 def copy_source(target: Path, *, network: str) -> None:
     """Copy to `target` every module of the project that the service can import, and the settings.
 
-    Some are imported by name only: the shadow model's process, the network called `network` in NETWORKS, and the
-    classes that the settings of the feature store name.
+    Some are imported by name only: the processes of the shadow model and of the events, the network called `network`
+    in NETWORKS, and the classes that the settings of the feature store name.
     """
     finder = ModuleFinder(path=[str(ROOT)])
-    for module in (SERVICE, WORKER, NETWORKS[network].split(":")[0], *_store_modules()):
+    for module in (SERVICE, WORKER, CONSUMER, NETWORKS[network].split(":")[0], *_store_modules()):
         finder.import_hook(module)
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
     names = {Path(path).relative_to(ROOT) for path in files if path} | {PARAMS, STORE_SETTINGS}

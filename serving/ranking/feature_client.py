@@ -14,6 +14,7 @@ from typing import Any
 
 from feast import FeatureStore
 from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -21,7 +22,7 @@ from feast.type_map import feast_value_type_to_python_type
 
 from common.errors import ModelError
 from common.serve_params import Serve, ServeStore
-from features.engine.session_view import stored_view
+from features.engine.session_view import session_views, stored_view
 from features.schema import DType, Schema, View
 from features.store.feast_names import feast_name
 from features.store.redis_errors import other_kind
@@ -34,34 +35,74 @@ MMAP_BYTES = 1 << 31
 class UserRow:
     """Values by column, and by view the timestamp of its row (seconds since 1970); a view without a row is absent.
 
-    `events` are the columns of a session view's table by view: the user's newest events (serving/ranking/sessions.py).
+    `events` are the user's newest events by session view: the columns of its table, once for each store that has some
+    (serving/ranking/sessions.py).
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     timestamps: dict[str, int] = field(default_factory=dict)
-    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+class _Table:
+    """The table of a view in one online store, which Feast's reader of this kind of store reads.
+
+    get_online_features around the reader takes twice its time.
+    """
+
+    def __init__(
+        self, store: FeatureStore, online: OnlineStore, schema: Schema, view: View, names: frozenset[str]
+    ) -> None:
+        self.view, self._config, self._online = view, store.config, online
+        self.columns = {name: feast_name(name) for name in _stored_names(schema, view, names)}
+        self._feast_view = store.get_feature_view(view.name)
+
+    def read_into(self, row: UserRow, entity: EntityKey) -> None:
+        """Add what the table has of an entity to `row`."""
+        ((timestamp, values),) = self._online.online_read(
+            self._config, self._feast_view, [entity], list(self.columns.values())
+        )
+        if values is None or timestamp is None or not timestamp.timestamp():  # Redis: 1970 without a row
+            return
+        read = {
+            name: feast_value_type_to_python_type(values.get(stored, Value())) for name, stored in self.columns.items()
+        }
+        if self.view.session is None:
+            row.values.update(read)
+        else:
+            row.events.setdefault(self.view.name, []).append(read)
+        row.timestamps[self.view.name] = max(int(timestamp.timestamp()), row.timestamps.get(self.view.name, 0))
 
 
 class UserFeatures:
     """Reads the newest features of users, of the columns `names` that the encoder reads.
 
+    `live` is the store of the events since the log, if there are session views (features/store/live_sessions.py).
     Raises ModelError for features by the item and another key: they would cost a read per item.
     """
 
     def __init__(
-        self, store: FeatureStore, schema: Schema, views: tuple[View, ...], names: frozenset[str], settings: ServeStore
+        self,
+        store: FeatureStore,
+        schema: Schema,
+        views: tuple[View, ...],
+        names: frozenset[str],
+        settings: ServeStore,
+        *,
+        live: FeatureStore | None = None,
     ) -> None:
         _refuse_pairs(schema, views, names)
         self.store = store
         self.views = [view for view in views if schema.item not in view.keys and names & _names(view)]
         self.keys = tuple(dict.fromkeys(key for view in self.views for key in view.keys))
-        self.columns = {
-            view.name: {name: feast_name(name) for name in _stored_names(schema, view, names)} for view in self.views
-        }
-        self._feast_views = {view.name: store.get_feature_view(view.name) for view in self.views}
         self._integers = {column.name for column in schema.events if column.dtype is DType.INT64}
         self._online = get_online_store_from_config(store.config.online_store)
-        connection = self._sqlite_connection(settings.timeout_ms)
+        connection = _sqlite_connection(self._online, store, settings.timeout_ms)
+        self.tables = [_Table(store, self._online, schema, view, names) for view in self.views]
+        if live is not None:
+            newest = get_online_store_from_config(live.config.online_store)
+            _sqlite_connection(newest, live, settings.timeout_ms)
+            self.tables += [_Table(live, newest, schema, view, names) for view in session_views(self.views)]
         self._transaction: AbstractContextManager[Any] = _Transactions(connection) if connection else nullcontext()
         self._breaker = CircuitBreaker(
             self._read,
@@ -92,44 +133,22 @@ class UserFeatures:
         """Start no further read."""
         self._breaker.close()
 
-    def _sqlite_connection(self, milliseconds: float) -> sqlite3.Connection | None:
-        """Feast's connection where the store is SQLite, with the lock timeout of a request; else None.
-
-        It maps the file into memory (up to SQLite's limit of 2 GB): a user who is not in its page cache costs half.
-        """
-        if not isinstance(self._online, SqliteOnlineStore):
-            return None
-        connection: sqlite3.Connection = self._online._get_conn(self.store.config)  # Feast has no setting for it
-        connection.execute(f"pragma busy_timeout = {milliseconds:.0f}")
-        connection.execute(f"pragma mmap_size = {MMAP_BYTES}")
-        return connection
-
     def _read(self, keys: tuple[Any, ...]) -> UserRow:
         try:
             with self._transaction:
-                return self._read_views(keys)
+                return self._read_tables(keys)
         except Exception as error:
             reason = other_kind(error, getattr(self.store.config.online_store, "connection_string", ""))
             raise error if reason is None else UnavailableError(reason) from error
 
-    def _read_views(self, keys: tuple[Any, ...]) -> UserRow:
-        """Read by Feast's reader of this store: get_online_features around it takes twice its time."""
+    def _read_tables(self, keys: tuple[Any, ...]) -> UserRow:
         row = UserRow()
-        for view in self.views:
+        for table in self.tables:
+            names = table.view.keys
             entity = EntityKey(
-                join_keys=map(feast_name, view.keys), entity_values=[self._value(key, keys) for key in view.keys]
+                join_keys=map(feast_name, names), entity_values=[self._value(name, keys) for name in names]
             )
-            columns = self.columns[view.name]
-            ((timestamp, values),) = self._online.online_read(
-                self.store.config, self._feast_views[view.name], [entity], list(columns.values())
-            )
-            if values is not None and timestamp is not None and timestamp.timestamp():  # Redis: 1970 without a row
-                row.timestamps[view.name] = int(timestamp.timestamp())
-                read = row.values if view.session is None else row.events.setdefault(view.name, {})
-                read.update(
-                    (name, feast_value_type_to_python_type(values.get(stored, Value())))
-                    for name, stored in columns.items()
-                )
+            table.read_into(row, entity)
         return row
 
     def _value(self, key: str, keys: tuple[Any, ...]) -> Value:
@@ -146,6 +165,19 @@ class UserFeatures:
             self._remembered.move_to_end(keys)
             if len(self._remembered) > self._limit:
                 self._remembered.popitem(last=False)
+
+
+def _sqlite_connection(online: OnlineStore, store: FeatureStore, milliseconds: float) -> sqlite3.Connection | None:
+    """Feast's connection where the store is SQLite, with the lock timeout of a request; else None.
+
+    It maps the file into memory (up to SQLite's limit of 2 GB): a user who is not in its page cache costs half.
+    """
+    if not isinstance(online, SqliteOnlineStore):
+        return None
+    connection: sqlite3.Connection = online._get_conn(store.config)  # Feast has no setting for it
+    connection.execute(f"pragma busy_timeout = {milliseconds:.0f}")
+    connection.execute(f"pragma mmap_size = {MMAP_BYTES}")
+    return connection
 
 
 class _Transactions:

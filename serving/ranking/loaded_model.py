@@ -20,8 +20,9 @@ from features.encoding.request_encoder import RequestEncoder
 from features.engine.arrow_types import arrow_schema
 from features.engine.session_view import session_views
 from features.schema import Column, Schema, newest_day
-from features.store.definitions import open_store
+from features.store.definitions import FeatureStore, open_store
 from features.store.item_snapshot import item_snapshot_path, read_snapshot
+from features.store.live_sessions import open_live_store
 from models.model_folder import Model, read_model
 from serving.ranking.fallback import FallbackScores
 from serving.ranking.feature_client import UserFeatures
@@ -170,7 +171,7 @@ def _reusable_users(
     """The previous access to the user features, if it reads the same store for the same columns."""
     if previous is None or previous.stamps[2] != stamps[2] or previous.model.views != model.views:
         return None
-    if (previous.sources.online, previous.sources.redis) != (sources.online, sources.redis):
+    if any(getattr(previous.sources, name) != getattr(sources, name) for name in ("online", "redis", "events")):
         return None
     return previous.users if _names(previous.model) == _names(model) else None
 
@@ -187,7 +188,16 @@ def _open_users(model: Model, sources: ModelSources, settings: Serve) -> UserFea
         reads=True,
     )
     names = _names(model) | {day.name for day in _newest_days(model)} | set(_histories(model))
-    return UserFeatures(store, model.schema, model.views, names, settings.store)
+    return UserFeatures(store, model.schema, model.views, names, settings.store, live=_open_live(model, sources))
+
+
+def _open_live(model: Model, sources: ModelSources) -> FeatureStore | None:
+    """The store of the events since the log; None where the model reads no sessions, or no events are kept."""
+    views = session_views(model.views)
+    if not views or sources.events is None:
+        return None
+    registry = sources.registry.with_name("live.db")
+    return open_live_store(model.schema, views[0], folder=sources.events, registry=registry, redis=sources.redis)
 
 
 def _names(model: Model) -> frozenset[str]:

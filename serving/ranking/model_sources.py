@@ -24,13 +24,14 @@ class ModelSources:
     """Where a model is loaded from: its folder (or a link to it), the online store, and a file for Feast's registry.
 
     The item snapshot lies in the folder of `online`. With `redis`, Redis is the online store, and `online` only names
-    that folder.
+    that folder. In the folder `events` are the events since the log, if any are read (features/store/live_sessions.py).
     """
 
     model: Path
     online: Path
     registry: Path
     redis: str | None = None
+    events: Path | None = None
 
     def stamps(self) -> tuple[FileStamps, FileStamps, FileStamps]:
         """The file stamps of the model, the snapshot and the online store; equal while no file is replaced.

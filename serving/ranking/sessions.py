@@ -10,7 +10,7 @@ import pyarrow as pa
 from features.engine.arrow_types import arrow_schema
 from features.engine.session_view import stored_view
 from features.schema import Schema, View
-from features.session.events import Events, from_lists
+from features.session.events import Events, concatenate, from_lists, merge
 from features.session.features import SECOND, session_features
 from features.session.states import to_states
 from serving.ranking.feature_client import UserRow
@@ -27,14 +27,14 @@ class Sessions:
         """The row with the features of its events as of `at` (seconds since 1970); no events are a session, too."""
         if not self.views:
             return row
-        values = [self._values(view, row.events.get(view.name, {}), at) for view in self.views]
+        values = [self._values(view, row.events.get(view.name, []), at) for view in self.views]
         return dataclasses.replace(row, values=dict(row.values, **{k: v for part in values for k, v in part.items()}))
 
-    def _values(self, view: View, lists: Mapping[str, Any], at: float) -> dict[str, Any]:
-        types = self._types[view.name]
-        events = self._events(types, lists)
-        states = to_states(events, 1)
-        columns = session_features(self.schema, view, states, np.array([round(at * SECOND)]))
+    def _values(self, view: View, stored: Sequence[Mapping[str, Any]], at: float) -> dict[str, Any]:
+        assert view.session is not None  # of a session view
+        events = [self._events(self._types[view.name], lists) for lists in (stored or [{}])]
+        merged = events[0] if len(events) == 1 else merge(concatenate(events), view.session.kept)
+        columns = session_features(self.schema, view, to_states(merged, 1), np.array([round(at * SECOND)]))
         return {name: column[0].as_py() for name, column in columns.items()}
 
     def _events(self, types: pa.Schema, lists: Mapping[str, Any]) -> Events:

@@ -21,6 +21,7 @@ from pathlib import Path
 from common.serve_params import ServeShadow
 from common.settings import Settings
 from serving.ranking.ab_split import CHALLENGER
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult, ScoredCandidates
 from serving.shadow.protocol import WRITE_AND_END, encode_line
@@ -111,14 +112,15 @@ def shadow_settings(params: ServeShadow, settings: Settings) -> ServeShadow:
     return params.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
 
-def open_shadow(settings: ServeShadow, root: Path, *, online: Path, redis: str | None) -> ShadowClient | None:
+def open_shadow(settings: ServeShadow, root: Path, *, sources: ModelSources) -> ShadowClient | None:
     """The client of the shadow model that `settings` name, or None; a relative folder is under `root`.
 
-    The shadow model reads the online store of the service.
+    The shadow model reads the online store and the events of the service, whose `sources` are given.
     """
     if settings.model is None:
         return None
-    command = [sys.executable, "-m", WORKER, "--model", str(root / settings.model), "--online", str(online)]
-    command += ["--redis", redis] if redis else []
+    command = [sys.executable, "-m", WORKER, "--model", str(root / settings.model), "--online", str(sources.online)]
+    command += ["--redis", sources.redis] if sources.redis else []
+    command += ["--events", str(sources.events)] if sources.events else []
     command += ["--folder", str(root / settings.folder)] if settings.folder else []
     return ShadowClient(command, settings.share, root=root)

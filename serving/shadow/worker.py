@@ -65,7 +65,9 @@ class ShadowWorker:
         return comparison
 
 
-def shadow(*, model: Path, online: Path, redis: str | None = None, folder: Path | None = None) -> None:
+def shadow(
+    *, model: Path, online: Path, redis: str | None = None, events: Path | None = None, folder: Path | None = None
+) -> None:
     """Compare the model in `model` with the answers on standard input, until it ends.
 
     Both answers are kept in `folder`. SIGTERM and SIGINT are ignored: whoever stops the service may signal the whole
@@ -76,7 +78,7 @@ def shadow(*, model: Path, online: Path, redis: str | None = None, folder: Path 
         signal.signal(stop, signal.SIG_IGN)
     settings = with_read_timeout(params.load(ROOT / PARAMS).serve, READ_TIMEOUT)
     with TemporaryDirectory(prefix="hinet-shadow-") as scratch:
-        sources = ModelSources(model, online, Path(scratch) / "registry.db", redis)
+        sources = ModelSources(model, online, Path(scratch) / "registry.db", redis, events)
         ranker = open_ranker(sources, settings)
         reloader, log = Reloader(ranker, sources, settings), _open_log(settings, folder)
         reloader.start()

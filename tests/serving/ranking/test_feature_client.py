@@ -97,7 +97,8 @@ def test_a_user_row_equals_what_feast_reads(
     redis = store == "redis"
     ranker = request.getfixturevalue("on_redis") if redis else tiny_project.ranker(project, tmp_path / "registry.db")
     users, schema = ranker.loaded.users, ranker.loaded.schema
-    features = [f"{view}:{name}" for view, names in users.columns.items() for name in names]
+    columns = {table.view.name: table.columns for table in users.tables}
+    features = [f"{view}:{name}" for view, names in columns.items() for name in names]
     for user in USERS:
         for scenario in schema.scenarios:
             entity = {"user_id": user, "scenario": scenario}
@@ -105,7 +106,7 @@ def test_a_user_row_equals_what_feast_reads(
             expected = {name: value for name, (value,) in response.to_dict(include_event_timestamps=True).items()}
             row, degraded = users.row(entity)
             assert degraded is None
-            for view, names in users.columns.items():
+            for view, names in columns.items():
                 assert row.timestamps.get(view, 0) == expected[f"{next(iter(names))}__ts"]
                 assert {name: row.values.get(name) for name in names} == {name: expected[name] for name in names}
 

@@ -9,9 +9,14 @@ import pytest
 from common.paths import ROOT
 from features.engine.session_view import session_views
 from features.store.definitions import open_store
+from features.store.live_sessions import LiveSessions, open_live_store
 from models.model_folder import read_model
 from release.parity import compare_probabilities, predict_offline, sample_events, serve
-from serving.ranking.ranker import Ranker
+from serving.events.consumer import Consumer
+from serving.events.event_queue import EventQueue
+from serving.events.event_request import event_type
+from serving.ranking.model_sources import ModelSources
+from serving.ranking.ranker import Ranker, open_ranker
 from serving.ranking.request import request_type
 from tests.support import tiny_project, world
 
@@ -72,3 +77,37 @@ def test_an_explanation_names_the_session(ranker: Ranker) -> None:
     explanation = ranker.rank(request(ranker, explain=True)).explanation
     assert explanation is not None
     assert abs(explanation.contributions["session"]["click"]).max() > 0
+
+
+def test_an_event_changes_the_next_ranking(session_project: Path, tmp_path: Path) -> None:
+    """From the queue through the consumer: other probabilities and another order, of this user and of no other."""
+    sources = ModelSources(
+        session_project / tiny_project.MODEL,
+        session_project / tiny_project.ONLINE,
+        tmp_path / "r.db",
+        events=tmp_path / "events",
+    )
+    ranker = open_ranker(sources, tiny_project.with_read_timeout(session_project))
+    ranker.clock = (END + timedelta(minutes=1)).timestamp
+    (view,) = session_views(ranker.loaded.model.views)
+    store = open_live_store(world.schema(), view, folder=tmp_path / "events", registry=tmp_path / "l.db")
+    queue = EventQueue(tmp_path / "events")
+    consumer = Consumer(queue, LiveSessions(store, world.schema(), view), world.schema())
+    before, other = ranker.rank(request(ranker)), ranker.rank(request(ranker, user_id=2))
+    put(queue, user_id=1, labels={"click": 1})
+    assert ranker.rank(request(ranker)).items == before.items  # it is in the queue only
+    assert len(consumer.step()) == 5
+    after = ranker.rank(request(ranker))
+    assert (after.degraded, after.items != before.items) == (None, True)
+    assert ranker.rank(request(ranker, user_id=2)).scores.tolist() == other.scores.tolist()
+
+
+def put(queue: EventQueue, **changes: Any) -> None:
+    """Five events of a user, one a second."""
+    accepted = event_type(world.schema())
+    for index in range(5):
+        event = accepted(
+            **{"event_id": 10_000 + index, "item_id": index, "scenario": "feed"} | changes,
+            timestamp=END + timedelta(seconds=index),
+        )
+        queue.put([(event.event_id, event.line())])

@@ -12,6 +12,7 @@ from common import params
 from common.errors import ParameterError
 from common.serve_params import ServeShadow
 from common.settings import read_settings
+from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker
 from serving.ranking.request import RankRequest
 from serving.ranking.result import RankingResult
@@ -119,12 +120,17 @@ def test_a_process_that_ends_is_started_again(
     wait_until(lost_two)
 
 
+def sources_of(project: Path, redis: str | None = None) -> ModelSources:
+    """What the service of a project reads."""
+    return ModelSources(project / "model", project / "online.db", project / "registry.db", redis)
+
+
 def test_a_shadow_opens_only_with_a_model(project: Path) -> None:
     """By default there is none; with a model, its process reads the online store of the service."""
     settings = params.load(project / "params.yaml").serve.shadow
-    assert open_shadow(settings, project, online=project / "online.db", redis=None) is None
+    assert open_shadow(settings, project, sources=sources_of(project)) is None
     chosen = settings.model_copy(update={"model": "artifacts/models/hinet_plus"})
-    client = open_shadow(chosen, project, online=project / "online.db", redis="127.0.0.1:1")
+    client = open_shadow(chosen, project, sources=sources_of(project, redis="127.0.0.1:1"))
     assert client is not None
     assert client.command[1:3] == ["-m", "serving.shadow.worker"]
     assert client.command[-1] == "127.0.0.1:1"

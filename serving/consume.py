@@ -1,0 +1,55 @@
+"""Command: apply the events of the queue to the sessions of users, as they come; one process beside the service.
+
+It reads what the service reads: the model's folder (HINET_MODEL), the folder of the events (HINET_EVENTS) and the Redis
+(HINET_REDIS). It ends by SIGTERM, and may be killed at any time: what it did not record it does again.
+"""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from common import stage
+from common.errors import StoreError
+from common.exit_status import LOCKED
+from common.files import exclusive_lock
+from common.paths import ROOT
+from common.settings import read_settings
+
+LOCK = "consumer.lock"
+
+
+class ConsumerRunningError(StoreError):
+    """Another consumer applies the events of the folder."""
+
+    exit_status = LOCKED
+
+
+def consume(*, host: str = "127.0.0.1", port: int = 3010) -> None:
+    """Apply events until SIGTERM or SIGINT; metrics for Prometheus are at http://HOST:PORT/metrics (port 0: any)."""
+    settings, stop = read_settings(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    folder = ROOT / settings.events
+    try:
+        with exclusive_lock(folder / LOCK):
+            _apply(ROOT / settings.model, folder, redis=settings.redis, stop=stop, address=(host, port))
+    except BlockingIOError:
+        raise ConsumerRunningError(f"{folder} has a consumer already: one process applies its events") from None
+
+
+def _apply(model: Path, folder: Path, *, redis: str | None, stop: threading.Event, address: tuple[str, int]) -> None:
+    from serving.events.running import Applier
+    from serving.telemetry.event_metrics import EventMetrics
+
+    metrics = EventMetrics()
+    with TemporaryDirectory(prefix="hinet-events-") as scratch:
+        applier = Applier(model, folder, registry=Path(scratch) / "live.db", redis=redis)
+        page = f"http://{address[0]}:{metrics.serve(*address)}/metrics"
+        print(f"applying the events of {folder}; metrics: {page}", file=sys.stderr, flush=True)
+        applier.run(stop, metrics)
+
+
+if __name__ == "__main__":
+    stage.run(consume, summary=False)

@@ -1,0 +1,75 @@
+"""The consumer of events: reads the queue in order, and merges what it reads into the states of the users.
+
+What is applied is recorded in the store of the states, after the states themselves. A consumer that is killed in
+between applies the same entries again, which changes nothing: states merge. A store that is made anew gets all that the
+queue has.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+
+from features.schema import Schema
+from features.session.events import Events
+from serving.events.event_queue import Entry, EventQueue
+
+BATCH = 2000  # entries that are read at once
+
+
+class StateStore(Protocol):
+    """Where the states of users are kept, and up to which entry of the queue they are complete."""
+
+    def merge(self, users: Sequence[Any], events: Events) -> None:
+        """Merge events into the states of `users`, to whose indices the codes of the events refer."""
+
+    def applied(self, queue: str) -> int:
+        """The number of the last entry of a queue that was applied; 0 at the beginning."""
+
+    def set_applied(self, queue: str, number: int) -> None:
+        """Record it."""
+
+
+class Consumer:
+    """Applies a queue to the states of a store; `observed` gets the entries of each batch that has been applied."""
+
+    def __init__(self, queue: EventQueue, store: StateStore, schema: Schema) -> None:
+        self.queue, self.store, self.schema = queue, store, schema
+        self.position = store.applied(queue.identity)
+
+    def step(self) -> list[Entry]:
+        """Apply the next entries, BATCH at most; returns them."""
+        entries = self.queue.after(self.position, BATCH)
+        if entries:
+            self.store.merge(*parse(entries, self.schema))
+            self.position = entries[-1].number
+            self.store.set_applied(self.queue.identity, self.position)
+        return entries
+
+    @property
+    def depth(self) -> int:
+        """How many entries wait."""
+        return self.queue.behind(self.position)
+
+    def forget(self, days: float) -> int:
+        """Remove applied entries that were received more than so many days ago; returns how many."""
+        return self.queue.forget(self.position, time.time() - days * 86_400)
+
+
+def parse(entries: Sequence[Entry], schema: Schema) -> tuple[list[Any], Events]:
+    """The users of the entries, each once, and the events, whose codes are indices of these users."""
+    lines = [orjson.loads(entry.body) for entry in entries]
+    users = list(dict.fromkeys(user for _, _, user, *_ in lines))
+    codes, scenarios = ({value: code for code, value in enumerate(values)} for values in (users, schema.scenarios))
+    items = [item for _, _, _, item, *_ in lines]
+    labels = [[known.get(task, np.nan) for task in schema.averaged] for *_, known in lines]
+    return users, Events(
+        users=np.array([codes[user] for _, _, user, *_ in lines], np.int64),
+        timestamps=np.array([timestamp for _, timestamp, *_ in lines], np.int64),
+        event_ids=np.array([event_id for event_id, *_ in lines], np.int64),
+        items=np.array(items, np.int64 if isinstance(items[0], int) else object),
+        scenarios=np.array([scenarios[scenario] for *_, scenario, _ in lines], np.int64),
+        outcomes=np.array(labels, np.float32).reshape(len(lines), len(schema.averaged)),
+    )
