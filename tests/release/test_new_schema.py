@@ -22,7 +22,8 @@ from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import open_ranker
 from serving.ranking.request import request_type
 from tests.support import tiny_project, world
-from tests.support.redis_process import NEWEST, RedisProcess, needs_redis
+from tests.support.redis_cluster import RedisClusterProcesses, needs_cluster
+from tests.support.redis_process import NEWEST, RedisProcess
 from tests.support.release_project import (
     BENTO,
     ENCODER,
@@ -77,10 +78,10 @@ def test_the_first_challenger_of_a_new_schema_is_compared_with_chance(
     assert "against the champion" in capsys.readouterr().out
 
 
-@pytest.fixture
-def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a Redis that is the online store in use."""
-    server = RedisProcess(tmp_path)
+@pytest.fixture(params=[RedisProcess, RedisClusterProcesses])
+def redis(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Redis, or of a cluster, that is the online store in use."""
+    server = request.param(tmp_path)
     monkeypatch.setenv(variable("redis"), server.address)
     monkeypatch.setenv(variable("online_store"), str(LIVE))
     yield server.address
@@ -112,7 +113,7 @@ def pack_snapshot() -> None:
     shutil.copyfile(snapshot, BENTO / "src" / snapshot)
 
 
-@needs_redis
+@needs_cluster
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_data_docs")

@@ -29,12 +29,16 @@ class RedisClusterProcesses:
         subprocess.run(
             ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes"], check=True, stdout=subprocess.DEVNULL
         )
-        wait_until(lambda: all(node.client.cluster("info")["cluster_state"] == "ok" for node in self.nodes))
+        wait_until(self.is_whole)
 
     @property
     def address(self) -> str:
         """The value of HINET_REDIS: the cluster by its first node."""
         return f"{CLUSTER}{self.nodes[0].address}"
+
+    def is_whole(self) -> bool:
+        """Whether every node knows that all slots are served."""
+        return all(node.client.cluster("info")["cluster_state"] == "ok" for node in self.nodes)
 
     def keys(self) -> list[int]:
         """How many keys each node holds."""

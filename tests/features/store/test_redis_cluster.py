@@ -10,6 +10,7 @@ from features.store.online_store import StoreUnavailableError
 from tests.support.bulk_rows import check_read, opened, rows, write
 from tests.support.redis_cluster import NODES, RedisClusterProcesses, needs_cluster
 from tests.support.redis_process import RedisProcess, refresh_redis
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs"), needs_cluster]
 
@@ -84,3 +85,16 @@ def test_a_cluster_out_of_reach_can_be_refreshed_later(project: Path, tmp_path: 
     """No node answers: the exit status means, run the same command later."""
     with pytest.raises(StoreUnavailableError, match="the Redis of HINET_REDIS"):
         refresh_redis(project, tmp_path, f"{CLUSTER}127.0.0.1:9")
+
+
+def test_a_refresh_without_one_of_the_nodes_can_be_run_later(
+    project: Path, redis_cluster: RedisClusterProcesses, tmp_path: Path
+) -> None:
+    """The exit status says so; with the node back, the same command writes the rest."""
+    redis_cluster.nodes[1].stop()
+    with pytest.raises(StoreUnavailableError, match="the Redis of HINET_REDIS"):
+        refresh_redis(project, tmp_path, redis_cluster.address)
+    redis_cluster.nodes[1].start()
+    wait_until(redis_cluster.is_whole)
+    report = refresh_redis(project, tmp_path, redis_cluster.address)
+    assert all(view["written"] for view in report["views"].values())
