@@ -137,6 +137,7 @@ class Train(Section):
     rare_id_rows: Annotated[float, Field(ge=0)]
     clip_gradient_norm: Annotated[float, Field(ge=0)]
     sparse_embeddings: bool
+    shard_embeddings: bool = False
     precision: Literal["float32", "bfloat16"]
     capture: bool
     checkpoint_seconds: Annotated[float, Field(ge=0)]

@@ -4,7 +4,7 @@ Letters: B rows, F categorical columns, L ids of all bags, P numbers, V vectors,
 features.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,6 +16,7 @@ from models.networks.data_spec import DataSpec
 from models.networks.interactions import CrossLayer
 from models.networks.neighbours import Neighbours
 
+Lookup = Callable[[Tensor, Tensor], Tensor]  # ids [B, C] and rows of a table -> [B, C, E]
 INITIAL_DEVIATION = 0.05  # of the embeddings; the unit deviation of nn.Embedding drowns the numbers
 
 
@@ -59,6 +60,7 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         starts, width = [0, *accumulate(data.table_rows)], config.embedding_width
         self.bag_lengths, self.sparse = list(data.bag_lengths), False  # see models/networks/sparse_embeddings.py
+        self.lookup: Lookup | None = None  # where `weight` has some of the rows: models/training/sharded_tables.py
         embedded, self.plain = len(data.categorical_tables) + len(data.bag_lengths), data.numeric - sum(data.vectors)
         self.vector_widths = list(data.vectors)
         self.fields = embedded + len(data.vectors) + (2 if config.neighbours else 0)
@@ -79,7 +81,11 @@ class FeatureEmbedding(nn.Module):
     def forward(self, categorical: Tensor, bags: Tensor, numeric: Tensor) -> Tensor:
         """Ids [B, F] in their tables, bag ids [B, L] padded with -1, numbers [B, P] -> [B, D]."""
         ids = torch.cat([categorical + self.offsets, bags.clamp(min=0) + self.bag_offsets], dim=1)  # [B, F + L]
-        embedded = F.embedding(ids, self.weight, sparse=self.sparse).to(numeric.dtype)  # [B, F + L, E]
+        if self.lookup is None:
+            embedded = F.embedding(ids, self.weight, sparse=self.sparse)  # [B, F + L, E]
+        else:
+            embedded = self.lookup(ids, self.weight)
+        embedded = embedded.to(numeric.dtype)
         single, several = embedded.tensor_split([categorical.shape[1]], dim=1)  # [B, F, E], [B, L, E]
         numeric, *vectors = self.split_numbers(numeric)
         fields = [single.flatten(1), *self._means(several, bags >= 0)]

@@ -89,11 +89,16 @@ def updated_rows(embedding: nn.Parameter) -> Tensor:
     return _gradient(embedding).indices()[0]
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> None:
-    """Clip all gradients together to the norm `limit`, as torch's clip_grad_norm_, which refuses sparse ones."""
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, norm: Tensor | None = None) -> None:
+    """Clip all gradients together to the norm `limit`, as torch's clip_grad_norm_, which refuses sparse ones.
+
+    `norm` is that of all of them, where other processes have some.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    dense = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
-    factor = (limit / (nn.utils.get_total_norm(dense) + 1e-6)).clamp(max=1.0)
+    if norm is None:
+        dense = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
+        norm = nn.utils.get_total_norm(dense)
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor)
 

@@ -146,9 +146,13 @@ class BatchLoader:
         return (self.read(rows) for rows in self.parts())
 
     def parts(self) -> list[slice]:
-        """The batches of SCORE_ROWS rows, in the order of the files, that this process scores."""
-        starts = range(0, self.count, SCORE_ROWS)[self.group.rank :: self.group.size]
-        return [slice(start, min(start + SCORE_ROWS, self.count)) for start in starts]
+        """The batches of SCORE_ROWS rows, in the order of the files, that this process scores.
+
+        All processes have as many of them: the last one can be empty.
+        """
+        starts = range(0, self.count, SCORE_ROWS)
+        padded = [*starts, *[self.count] * (-len(starts) % self.group.size)][self.group.rank :: self.group.size]
+        return [slice(start, min(start + SCORE_ROWS, self.count)) for start in padded]
 
     def read(self, rows: slice) -> TensorBatch:
         """These rows, in the order of the files."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from common.files import replacing, sha256_of
 from common.paths import ROOT
+from models.training.sharded_tables import TableShard
 
 # What can change a step, or the choice of the epoch; the code of a peer is added by `code_of`.
 CODE = (
@@ -38,6 +39,12 @@ class Checkpoint:
     def __init__(self, folder: Path, key: str, seconds: float) -> None:
         self.path, self.seconds = folder / f"{key}.safetensors", seconds
         self._written = time.monotonic()
+        self.shards: Mapping[str, TableShard] = {}  # the tensors that are rows of this process, in a ShardedCheckpoint
+
+    @property
+    def together(self) -> bool:
+        """Whether all processes write: one of them has all that is to be written."""
+        return False
 
     def due(self) -> bool:
         """Whether it is time to write."""
@@ -47,6 +54,10 @@ class Checkpoint:
         """Replace the last tensors by these, atomically: after a kill the file holds the last ones or these."""
         with replacing(self.path) as partial:
             save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+        self.written()
+
+    def written(self) -> None:
+        """Count the seconds until the next one from now on."""
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Tensor] | None:

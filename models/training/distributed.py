@@ -112,6 +112,10 @@ class Group:
             dist.all_reduce(values)
         return values
 
+    def all(self, holds: bool, device: torch.device) -> bool:
+        """Whether something holds in all processes."""
+        return bool(self.sum(torch.tensor(float(holds), device=device)) == self.size)
+
     def check_same_step(self, step: int, device: torch.device) -> None:
         """Raise TrainingError unless all processes are at this step."""
         bounds = torch.tensor([step, -step], device=device)

@@ -65,6 +65,12 @@ def check_recipe(recipe: Recipe, device: torch.device) -> None:
         raise TrainingError(
             "train.capture excludes train.sparse_embeddings, whose rows differ from step to step: change one"
         )
+    if recipe.shard_embeddings and (recipe.sparse_embeddings or recipe.capture):
+        other = "sparse_embeddings" if recipe.sparse_embeddings else "capture"
+        raise TrainingError(
+            f"train.shard_embeddings excludes train.{other}: torch's DTensor has dense gradients only, and its shares "
+            "differ in size from step to step; set one of them to false"
+        )
     if recipe.precision == "bfloat16" and device.type == "cpu" and not ONEDNN_BFLOAT16:
         warnings.warn(
             "train.precision is bfloat16, which this processor only emulates, slower than float32: set it to float32",

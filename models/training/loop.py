@@ -2,7 +2,7 @@
 
 It reads no file and no params.yaml; the stage is models/train.py. Nothing in a step waits for the device: the rows are
 on it as tensors, one permutation shuffles an epoch, and the sum of the losses is fetched every LOSS_CHECK_STEPS
-steps, in a short epoch at least LOSS_CHECKS times.
+steps, in a short epoch at least LOSS_CHECKS times (models/training/progress.py).
 """
 
 import sys
@@ -37,10 +37,11 @@ from models.training.guards import (
 from models.training.loss import LossTerms, Target, relative, weighted_loss
 from models.training.optim import Recipe
 from models.training.position_bias import drop_positions, with_position_bias
+from models.training.progress import line_of, progress_bar, steps_of_a_check
 from models.training.rare_ids import RareIds, rare_ids
+from models.training.sharded_tables import by_sharding, gather_tables, shard_tables, sharded_norm, shards_of
 from models.training.train_state import EpochResult, LossPoint, TrainState, epoch_generator
 
-LOSS_CHECK_STEPS, LOSS_CHECKS = 50, 20
 Observer = Callable[[TrainState], None]  # called after each point of the loss and each epoch, in the main process
 
 
@@ -100,6 +101,8 @@ def fit(
     terms = terms or LossTerms()
     weights = torch.ones(len(scenarios), len(names)) if terms.cell_weights is None else terms.cell_weights
     trained = with_position_bias(network, train, scenarios=len(scenarios), tasks=declared)
+    if recipe.shard_embeddings and group.size > 1:
+        shard_tables(trained, group, resolve_device(device))
     state = TrainState(trained, recipe, resolve_device(device))
     loop = TrainingLoop(
         state,
@@ -112,10 +115,13 @@ def fit(
         targets=terms.targets,
         rare_ids=rare_ids(train, recipe.rare_id_rows, state.device),
     )
+    if checkpoint is not None:
+        checkpoint.shards = shards_of(trained, state.optimizers)
     loop.resume()
     loader = partial(BatchLoader, device=state.device, group=group, even=recipe.capture)
     _run_epochs(loop, loader(train), loader(valid), scenarios, auxiliary)
     trained.load_state_dict(state.best_weights)
+    gather_tables(trained, group)
     return FitResult(epochs=tuple(state.epochs), best=state.best, trained=trained)
 
 
@@ -156,6 +162,7 @@ class TrainingLoop:
         self.outputs = [task.outputs for task in self.tasks]
         self.targets = targets_of(self.tasks, targets or {})
         self.parameters = list(state.network.parameters())
+        self.replicated, self.sharded = by_sharding(state.network)
         first, end = group.cut(self.recipe.batch_size)
         full = end - first, (end - first) / self.recipe.batch_size
         self.run_step = CapturedStep(self.step, *full) if self.recipe.capture else self.step
@@ -170,8 +177,15 @@ class TrainingLoop:
 
     def save(self) -> None:
         """Write the checkpoint, in the main process; a state that is not finite is not saved."""
-        if self.checkpoint is not None and self.group.is_main and self.state.is_finite:
+        if self.checkpoint is None:
+            return
+        if self._agreed(self.state.is_finite) and (self.checkpoint.together or self.group.is_main):
             self.checkpoint.write(self.state.tensors())
+
+    def _agreed(self, holds: bool) -> bool:
+        """Whether something holds: in all processes, where all of them write the checkpoint."""
+        together = self.checkpoint is not None and self.checkpoint.together
+        return self.group.all(holds, self.state.device) if together else holds
 
     def observe(self) -> None:
         """Show the state to the observer, in the main process."""
@@ -190,7 +204,7 @@ class TrainingLoop:
     def train_epoch(self, rows: BatchLoader, progress: "tqdm[Any]") -> float:
         """The steps of an epoch; the mean loss of a batch. The order of rows depends on seed and epoch number only."""
         state, order = self.state, epoch_generator(self.recipe.seed, self.state.number, "cpu")
-        check_steps = _check_steps(rows.count, self.recipe.batch_size)
+        check_steps = steps_of_a_check(rows.count, self.recipe.batch_size)
         state.network.train()
         for share in rows.shares(self.recipe.batch_size, order, skip=state.steps):
             steps, draws = state.average.steps, Draws(state.mask_generator, share)
@@ -206,7 +220,7 @@ class TrainingLoop:
                 state.losses.append(LossPoint(state.average.steps, state.steps, self._mean_loss()))
                 progress.set_postfix(epoch=state.number, loss=f"{state.losses[-1].mean:.4f}", refresh=False)
                 self.observe()
-            if self.checkpoint is not None and self.checkpoint.due():
+            if self.checkpoint is not None and self._agreed(self.checkpoint.due()):
                 self.save()
         return self._mean_loss()
 
@@ -218,9 +232,10 @@ class TrainingLoop:
         loss = self.group.share(batch.weight, share) * loss
         self.state.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        loss = self.group.sum_gradients(self.parameters, loss.detach(), share)
+        loss = self.group.sum_gradients(self.replicated, loss.detach(), share)
         if self.recipe.clip_gradient_norm:
-            clip_gradients(self.parameters, self.recipe.clip_gradient_norm)
+            norm = sharded_norm(self.replicated, self.sharded, self.group) if self.sharded else None
+            clip_gradients(self.parameters, self.recipe.clip_gradient_norm, norm)
         self.state.optimizer_step()
         return loss
 
@@ -245,8 +260,8 @@ class TrainingLoop:
         labels, scenario, weight = (rows.column(name) for name in ("labels", "scenario", "weight"))
         logits = labels.new_zeros(rows.count, sum(self.outputs))  # [N, O]
         for part in rows.parts():
-            batch = rows.read(part)
-            logits[part] = network(*batch[:4], *batch.position.unbind(1))
+            batch = rows.read(part if part.start < part.stop else slice(0, 1))  # of a sharded table all look up
+            logits[part] = network(*batch[:4], *batch.position.unbind(1))[: part.stop - part.start]
         logits = self.group.sum(logits)
         loss = float(self.loss(logits, labels, scenario, relative(weight)))
         check_finite(loss, "the validation loss", self.recipe.learning_rate)
@@ -268,7 +283,7 @@ def _run_epochs(
 ) -> None:
     """Train until the state is finished; after each epoch a line on stderr, in the main process."""
     names = [task.name for task in loop.tasks]
-    with _progress_bar(loop.state, train.count, silent=not loop.group.is_main) as progress:
+    with progress_bar(loop.state, train.count, silent=not loop.group.is_main) as progress:
         while not loop.state.finished:
             epoch = loop.run_epoch(train, valid, progress)
             if epoch.number == 1:
@@ -276,20 +291,4 @@ def _run_epochs(
                 check_cells(epoch.valid_metrics[:, :measured], scenarios, names[:measured])
             loop.save()
             if loop.group.is_main:
-                progress.write(f"epoch {epoch.number}: {_line(epoch, mean_title(loop.tasks))}", file=sys.stderr)
-
-
-def _check_steps(rows: int, batch_size: int) -> int:
-    """The steps from one check of the loss to the next: they depend on the data only, so that a run repeats them."""
-    return min(LOSS_CHECK_STEPS, max(1, -(-rows // batch_size) // LOSS_CHECKS))
-
-
-def _progress_bar(state: TrainState, rows: int, *, silent: bool) -> "tqdm[Any]":
-    done = min(len(state.epochs) * rows + state.steps * state.recipe.batch_size, state.number * rows)
-    total = state.recipe.epochs * rows
-    disabled = {"disable": True} if silent else {}  # not False, which would override TQDM_DISABLE
-    return tqdm(total=total, initial=done, unit=" rows", unit_scale=True, mininterval=1, **disabled)
-
-
-def _line(epoch: EpochResult, mean: str) -> str:
-    return f"loss {epoch.train_loss:.4f}, validation loss {epoch.valid_loss:.4f}, {mean} {epoch.valid_mean:.4f}"
+                progress.write(f"epoch {epoch.number}: {line_of(epoch, mean_title(loop.tasks))}", file=sys.stderr)

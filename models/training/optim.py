@@ -33,6 +33,8 @@ class Recipe:
             for none.
         sparse_embeddings: a step updates only the rows of the embeddings that its batch contains
             (models/networks/sparse_embeddings.py).
+        shard_embeddings: of several processes each holds some of the rows of the embeddings
+            (models/training/sharded_tables.py).
         precision: of the matrix products in training, float32 or bfloat16 (torch.autocast). Weights, their average, the
             loss and the whole evaluation of an epoch are float32.
         capture: a step on a GPU is captured as a CUDA graph and replayed (models/training/cuda_graph.py).
@@ -51,6 +53,7 @@ class Recipe:
     clip_gradient_norm: float = 0.0
     final_learning_rate: float = 0.0
     sparse_embeddings: bool = False
+    shard_embeddings: bool = False
     precision: str = "float32"
     capture: bool = False
 

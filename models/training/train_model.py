@@ -174,5 +174,15 @@ def _checkpoints(
     checksums = {file: memo.sha256_of(file) for file in files}
     memo.write()
     keys = [checkpoint_key(known | more, files, code, checksums.__getitem__) for more in ({}, FINAL)]
-    first, final = (Checkpoint(folder / facts["model"], key, settings.checkpoint_seconds) for key in keys)
+    kind = _kind(settings)
+    first, final = (kind(folder / facts["model"], key, settings.checkpoint_seconds) for key in keys)
     return first, final
+
+
+def _kind(settings: Train) -> type[Checkpoint]:
+    """What a checkpoint is: one file, or with divided tables a folder."""
+    if not settings.shard_embeddings:
+        return Checkpoint
+    from models.training.sharded_checkpoint import ShardedCheckpoint
+
+    return ShardedCheckpoint
