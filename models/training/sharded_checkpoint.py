@@ -14,8 +14,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from models.training.checkpoint import Checkpoint
@@ -41,7 +44,7 @@ class ShardedCheckpoint(Checkpoint):
         folder = self.path / str(number)
         values = {name: self._distributed(name, value.detach()) for name, value in tensors.items()}
         with _quiet():
-            dcp.save(values, checkpoint_id=folder, no_dist=not self.together)
+            save(values, checkpoint_id=folder, no_dist=not self.together)
         if not self.together or dist.get_rank() == 0:
             for other in self.path.iterdir():
                 if other != folder:
@@ -55,13 +58,13 @@ class ShardedCheckpoint(Checkpoint):
         complete = self._complete()
         if not complete:
             return None
-        reader = dcp.FileSystemReader(complete[-1])
+        reader = FileSystemReader(complete[-1])
         try:
             known = reader.read_metadata().state_dict_metadata
             values = {name: self._empty(name, entry) for name, entry in known.items()}
             with _quiet():
-                dcp.load(values, storage_reader=reader, no_dist=not self.together)
-        except (dcp.api.CheckpointException, OSError, RuntimeError) as error:
+                load(values, storage_reader=reader, no_dist=not self.together)
+        except (CheckpointException, OSError, RuntimeError) as error:
             warnings.warn(f"{complete[-1]} cannot be read ({error}): training starts from the beginning", stacklevel=2)
             return None
         return {name: value.to_local() if isinstance(value, DTensor) else value for name, value in values.items()}
