@@ -91,7 +91,7 @@ class ShardedCheckpoint(Checkpoint):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warning of torch that there is one process only, which it gives where it has been told so, too."""
+    """Without the warning of torch that there is one process only, which `no_dist` does not switch off."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # half a second of imports, for a run that divides its tables
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam holds for every row
+ADAM_STATE = ("exp_avg", "exp_avg_sq")  # what Adam holds for every row
 
 
 class TableShard:
@@ -114,7 +114,7 @@ def shards_of(network: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -
             weight = f"{name}.weight" if name else "weight"
             number = next(i for i, parameter in enumerate(parameters) if parameter is module.weight)
             names = [f"{part}/{weight}" for part in ("network", "average", "best")]
-            shards |= dict.fromkeys([*names, *(f"adam0/{number}/{moment}" for moment in MOMENTS)], module.lookup)
+            shards |= dict.fromkeys([*names, *(f"adam0/{number}/{state}" for state in ADAM_STATE)], module.lookup)
     return shards
 
 
