@@ -6,9 +6,9 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from prefect_kubernetes import diagnostics, observer, worker
 from prefect_kubernetes.settings import KubernetesSettings
 
-from common import params
 from common.paths import ITEM_SNAPSHOT, ROOT
 from common.settings import Settings, read_settings, variable
 from common.yaml_file import read_yaml
@@ -182,16 +182,25 @@ def test_the_first_snapshot_is_that_of_the_image() -> None:
 
 
 def test_the_training_is_that_of_the_stage() -> None:
-    """Arguments as in dvc.yaml, as many nodes as pods, and DVC records its output."""
+    """The command of dvc.yaml after torchrun instead of Python, on as many nodes as pods; DVC records its output."""
     spec = of_kind("training", "Job")["training"]["spec"]
     (container,) = spec["template"]["spec"]["containers"]
-    script = container["args"][0].replace("\\\n", " ")
-    stage = read_yaml(ROOT / "dvc.yaml")["stages"]["train"]["do"]["cmd"]
-    start = params.load(ROOT / "params.yaml").train.warm_start
-    expected = stage.replace("${key}", "hinet_plus").replace("${item}", str(start)).replace('"', "").split()[1:]
-    torchrun, commit, _ = script.split("\n")
-    assert torchrun.split()[-len(expected) :] == expected
-    assert "dvc commit --force train@hinet_plus" in commit
+    script = container["args"][0]
+    assert read_yaml(ROOT / "dvc.yaml")["stages"]["train"]["do"]["cmd"].startswith("python -m models.train ")
+    assert script.rindex("${stage#python }") > script.index("--rdzv-endpoint training-0.training:29400")
+    assert "dvc commit --force train@hinet_plus" in script
     nodes = {one["name"]: one.get("value") for one in container["env"]}["NODES"]
     assert int(nodes) == spec["completions"] == spec["parallelism"]
-    assert "--rdzv-endpoint training-0.training:29400" in torchrun
+
+
+def test_the_worker_may_do_what_prefect_does_there() -> None:
+    """Its role has every call of the installed worker, but for those of secrets, which it is not set to make."""
+    verbs = {"read": "get", "list": "list", "create": "create", "delete": "delete", "patch": "patch"}
+    resources = {"job": "jobs", "pod": "pods", "pod_log": "pods/log"}
+    rules = of_kind("overlays/single", "Role")["prefect-worker"]["rules"]
+    allowed = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    source = "".join(Path(module.__file__).read_text() for module in (worker, observer, diagnostics))
+    calls = set(re.findall(r"\.(\w+?)_namespaced_(\w+)\(", source))
+    needed = {(resources[what], verbs[verb]) for verb, what in calls if what != "secret"}
+    assert ("jobs", "create") in needed
+    assert needed | {("pods", "watch"), ("jobs", "watch")} <= allowed
