@@ -29,7 +29,7 @@ from tests.support.work_pools import job
 
 VERSIONS = ("1.28.0", "1.37.0")  # both ends of what clusters run
 PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("version", VERSIONS)
