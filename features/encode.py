@@ -21,17 +21,26 @@ def encode(*, schema: Path, views: Path, training: Path, encoder: Path, out: Pat
         encoder: JSON file of the encoder that is written.
         out: Folder of the tensors that are written.
     """
-    from features.encoding.fitting import fit_encoder
+    from features.encoding.fitting import fit_encoder, fit_on
+    from features.encoding.mapped_tensors import encoded_rows
     from features.encoding.tensors import write_tensors
+    from features.engine.engines import open_engine
 
-    declared, settings = read_schema(schema), params.load().encode
+    declared, parameters = read_schema(schema), params.load()
+    settings, many = parameters.encode, parameters.engine.name == "spark"
     columns = inputs_from(declared, read_views(views), settings.sources)
-    fitted = fit_encoder(declared, columns, training / "train.parquet", settings.minimum_count, **settings.tables)
-    fitted.write(encoder)
-    print(_summary(fitted), flush=True)
-    with replacing_folder(out) as partial:
+    train, least = training / "train.parquet", settings.minimum_count
+    with replacing_folder(out) as partial, open_engine(parameters.engine, partial / "spill") as engine:
+        if many:
+            fitted = fit_on(engine, declared, columns, train, least, **settings.tables)
+        else:
+            fitted = fit_encoder(declared, columns, train, least, **settings.tables)
+        fitted.write(encoder)
+        print(_summary(fitted), flush=True)
         for split in SPLITS:
-            write_tensors(fitted, declared, training / f"{split}.parquet", partial / split)
+            rows = training / f"{split}.parquet"
+            encoded = encoded_rows(engine, fitted, declared, rows) if many else None
+            write_tensors(fitted, declared, rows, partial / split, encoded)
 
 
 def _summary(encoder: "Encoder") -> str:

@@ -1,10 +1,9 @@
-"""Fitting of the encoder on the training rows, in DuckDB."""
+"""Fitting of the encoder on the training rows, by portable statements."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import duckdb
 import pyarrow as pa
 
 from common.errors import ParameterError
@@ -14,12 +13,38 @@ from features.encoding.target_scale import TargetScale
 from features.encoding.vocabulary import Vocabulary
 from features.engine import sql
 from features.engine.connection import connect
+from features.engine.engines import DuckDBEngine
+from features.engine.protocol import Engine
 from features.schema import Column, Kind, Role, Schema
 
+STATEMENT_COLUMNS = 100  # whose scales are one statement
 NONE: Mapping[str, int] = MappingProxyType({})
 
 
 def fit_encoder(
+    schema: Schema,
+    columns: tuple[Column, ...],
+    training: Path,
+    minimum_count: int,
+    *,
+    maximum_values: Mapping[str, int] = NONE,
+    hash_buckets: Mapping[str, int] = NONE,
+) -> Encoder:
+    """An encoder fitted by DuckDB, in one thread, so that sums have one order; the arguments are those of fit_on."""
+    with connect(threads=1) as connection:
+        return fit_on(
+            DuckDBEngine(connection),
+            schema,
+            columns,
+            training,
+            minimum_count,
+            maximum_values=maximum_values,
+            hash_buckets=hash_buckets,
+        )
+
+
+def fit_on(
+    engine: Engine,
     schema: Schema,
     columns: tuple[Column, ...],
     training: Path,
@@ -33,6 +58,7 @@ def fit_encoder(
     Raises ParameterError where a limit or buckets are for a vocabulary that no column has.
 
     Args:
+        engine: Where the statements run.
         schema: Declaration of the data set.
         columns: The columns that the model sees.
         training: Parquet file of the training rows.
@@ -43,19 +69,18 @@ def fit_encoder(
     names = dict.fromkeys(column.vocabulary for column in columns if column.has_vocabulary)
     for parameter, given in (("maximum_values", maximum_values), ("hash_buckets", hash_buckets)):
         _check_names(parameter, given, names)
-    with connect(threads=1) as connection:  # one thread: sums in one order
-        connection.execute(f"create view training as select * from {sql.parquet(training)}")
-        vocabularies, capped = {}, []
-        for name in names:
-            limit = maximum_values.get(name)
-            values = _vocabulary(connection, counted_columns(columns, name), minimum_count, limit)
-            vocabularies[name] = values if limit is None else values[:limit].sort()
-            capped += [name] if limit is not None and len(values) > limit else []
-        scales = {c.name: _scale(connection, c) for c in columns if c.kind is Kind.NUMERIC}
-        vectors = {c.name: _vector_scale(connection, c) for c in columns if c.is_vector}
-        targets = {
-            c.name: _target_scale(connection, c) for c in schema.by_role(Role.LABEL) if c.name in schema.regressed
-        }
+    engine.read("training", training)
+    vocabularies, capped = {}, []
+    for name in names:
+        limit = maximum_values.get(name)
+        values = _vocabulary(engine, counted_columns(columns, name), minimum_count, limit)
+        vocabularies[name] = values if limit is None else values[:limit].sort()
+        capped += [name] if limit is not None and len(values) > limit else []
+    labels = [c for c in schema.by_role(Role.LABEL) if c.name in schema.regressed]
+    scales = _scales(engine, [c for c in columns if c.kind is Kind.NUMERIC])
+    vectors = {c.name: _vector_scale(engine, c) for c in columns if c.is_vector}
+    of_labels = _scales(engine, labels)
+    targets = {label.name: _target_scale(label, *of_labels[label.name]) for label in labels}
     return Encoder(
         scenario=schema.scenario,
         scenarios=schema.scenarios,
@@ -83,46 +108,64 @@ def counted_columns(columns: tuple[Column, ...], name: str) -> list[Column]:
     return [column for column in members if not column.is_list] or members
 
 
-def _vocabulary(
-    connection: duckdb.DuckDBPyConnection, counted: list[Column], minimum_count: int, limit: int | None
-) -> pa.Array:
+def _vocabulary(engine: Engine, counted: list[Column], minimum_count: int, limit: int | None) -> pa.Array:
     """Values that occur at least `minimum_count` times in the columns, sorted.
 
     With a `limit` they are sorted by frequency, and there is one more than that where there are more.
     """
     parts = (f"select {'unnest' if c.is_list else ''}({sql.column(c.name)}) as value from training" for c in counted)
-    order = "value" if limit is None else f"count(*) desc, value limit {limit + 1}"
-    rows = connection.execute(
-        f"select value from ({' union all '.join(parts)}) where value is not null "
-        f"group by value having count(*) >= {minimum_count} order by {order}"
-    ).to_arrow_table()
-    return pa.concat_arrays(rows["value"].chunks) if rows.num_rows else pa.array([])
+    order = "value" if limit is None else f"__rows desc, value limit {limit + 1}"
+    batches = engine.batches(
+        f"select value from (select value, count(*) as __rows from ({' union all '.join(parts)}) "
+        f"where value is not null group by value) where __rows >= {minimum_count} order by {order}"
+    )
+    values = [batch.column(0) for batch in batches if len(batch)]
+    return pa.concat_arrays(values) if values else pa.array([])
 
 
-def _target_scale(connection: duckdb.DuckDBPyConnection, label: Column) -> TargetScale:
+def _target_scale(label: Column, mean: float, deviation: float) -> TargetScale:
     """The scale of a regression target; its floor is the declared minimum, where training labels lie above it."""
-    mean, deviation = _scale(connection, label)
     floor = label.minimum if label.minimum is not None and mean > label.minimum else None
     return TargetScale(mean, deviation, floor)
 
 
-def _scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[float, float]:
+def _scales(engine: Engine, columns: list[Column]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of the finite training values; (0, 1) where there is nothing to measure."""
+    scales: dict[str, tuple[float, float]] = {}
+    for start in range(0, len(columns), STATEMENT_COLUMNS):
+        part = columns[start : start + STATEMENT_COLUMNS]
+        values = [_finite(column) for column in part]
+        statistics = ", ".join(f"avg({value}), stddev_pop({value})" for value in values)
+        ((*numbers,),) = engine.rows(f"select {statistics} from training")
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        scales |= {
+            column.name: (mean or 0.0, deviation or 1.0) for column, (mean, deviation) in zip(part, pairs, strict=True)
+        }
+    return scales
+
+
+def _finite(column: Column) -> str:
+    """SQL: the number that is scaled, null where it is not finite."""
     value = f"{sql.column(column.name)}::double"
-    finite = f"from training where isfinite({value})"
-    value = signed_log_sql(value) if column.log else value
-    row = connection.execute(f"select avg({value}), stddev_pop({value}) {finite}").fetchone()
-    mean, deviation = row or (None, None)
-    return (mean or 0.0, deviation or 1.0)
+    scaled = signed_log_sql(value) if column.log else value
+    return f"case when {_is_finite(value)} then {scaled} end"
 
 
-def _vector_scale(connection: duckdb.DuckDBPyConnection, column: Column) -> tuple[list[float], list[float]]:
+def _vector_scale(engine: Engine, column: Column) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of the finite training values of each dimension; (0, 1) where there are none."""
     vector = sql.column(column.name)
-    rows = connection.execute(
-        f"select dimension, avg(value), stddev_pop(value) from (select unnest({vector})::double as value, "
-        f"generate_subscripts({vector}, 1) as dimension from training) where isfinite(value) group by dimension"
-    ).fetchall()
+    number = f"lambda __d: struct_pack(__dimension := __d, __value := list_extract({vector}, __d)::double)"
+    numbers = f"unnest(list_transform(generate_series(1, {column.length}), {number})) as __number"
+    rows = engine.rows(
+        "select __number.__dimension, avg(__number.__value), stddev_pop(__number.__value) "
+        f"from (select {numbers} from training where {vector} is not null) "
+        f"where {_is_finite('__number.__value')} group by __number.__dimension"
+    )
     scales = {dimension: (mean, deviation) for dimension, mean, deviation in rows}
     fitted = [scales.get(dimension, (0.0, 1.0)) for dimension in range(1, (column.length or 0) + 1)]
     return [mean for mean, _ in fitted], [deviation or 1.0 for _, deviation in fitted]
+
+
+def _is_finite(value: str) -> str:
+    """SQL: whether a number is neither missing, nor NaN, which is larger than all numbers, nor infinite."""
+    return f"abs({value}) < 'infinity'::double"

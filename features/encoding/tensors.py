@@ -1,5 +1,6 @@
 """Encoded rows as .npy files: written batch by batch, read memory-mapped."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from features.schema import Schema, Task
 
 BATCH_ROWS = 100_000
 CHOICE_SET, POSITION, WEIGHT = "choice_set", "position", "weight"  # files of arrays that only some schemas have
+
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,28 @@ class Tensors(Batch):
     weight: NDArray[np.float32] | None = None
 
 
-def write_tensors(encoder: Encoder, schema: Schema, rows: Path, out: Path) -> None:
-    """Encode the Parquet file `rows` batch by batch into .npy files under `out`, to be memory-mapped."""
+def write_tensors(
+    encoder: Encoder, schema: Schema, rows: Path, out: Path, encoded: Iterable[Arrays] | None = None
+) -> None:
+    """Encode the Parquet file `rows` batch by batch into .npy files under `out`, to be memory-mapped.
+
+    `encoded` are its rows in their order where they have been encoded elsewhere: the arrays of one batch after another.
+    """
     out.mkdir(parents=True)
     file = pq.ParquetFile(rows)
     total, done = file.metadata.num_rows, 0
-    files: dict[str, NDArray[Any]] = {}
+    if encoded is None:
+        tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BATCH_ROWS))
+        encoded = (encode_rows(encoder, schema, table) for table in tables)
+    files: Arrays = {}
     with tqdm(total=total, desc=f"encode {out.name}", unit="row", unit_scale=True, mininterval=1) as progress:
-        for batch in file.iter_batches(BATCH_ROWS):
-            table = pa.Table.from_batches([batch])
-            for name, values in _tensors(encoder, schema, table).items():
+        for arrays in encoded:
+            for name, values in arrays.items():
                 if name not in files:
                     files[name] = _open(out / f"{name}.npy", values.dtype, (total, *values.shape[1:]))
                 files[name][done : done + len(values)] = values
-            done += len(table)
-            progress.update(len(table))
+            done += len(arrays["event_id"])
+            progress.update(len(arrays["event_id"]))
     for name, column in (("user", schema.user), (CHOICE_SET, schema.choice_set)):
         if column is not None:
             codes = file.read([column])[column].combine_chunks().dictionary_encode().indices
@@ -67,7 +78,8 @@ def open_tensors(folder: Path) -> Tensors:
     return Tensors(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*names, *present)})
 
 
-def _tensors(encoder: Encoder, schema: Schema, rows: pa.Table) -> dict[str, NDArray[Any]]:
+def encode_rows(encoder: Encoder, schema: Schema, rows: pa.Table) -> Arrays:
+    """The arrays of rows by name, but for the codes of users and choice sets, which depend on all rows."""
     labels = [labels_of(task, rows[task.name]) for task in schema.tasks]
     position = {} if schema.position is None else {POSITION: position_index(rows[schema.position].to_numpy())}
     weight = {} if schema.weight is None else {WEIGHT: rows[schema.weight].to_numpy()}

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from common import params
 from features.engine import sql
 from features.engine.connection import connect
-from features.engine.protocol import Engine, Row
+from features.engine.protocol import Engine, MapBatches, Row
 
 
 class DuckDBEngine:
@@ -45,6 +46,10 @@ class DuckDBEngine:
         copied = self._connection.execute(f"copy ({query}) to {sql.literal(out)} (format parquet)").fetchone()
         assert copied is not None  # DuckDB returns the number of rows
         return int(copied[0])
+
+    def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
+        """See Engine."""
+        return function(pq.ParquetFile(path).iter_batches())
 
 
 @contextmanager

@@ -23,6 +23,7 @@ _TYPES = {
     *(exp.DataType.Type.DECIMAL, exp.DataType.Type.DATE, exp.DataType.Type.TIMESTAMPNTZ, exp.DataType.Type.VARCHAR),
     *(exp.DataType.Type.TEXT, exp.DataType.Type.BOOLEAN),
 }
+_RENAMED = {"list_extract": "TRY_ELEMENT_AT"}  # what sqlglot does not know; of both, the first element has index 1
 _AGGREGATES = (exp.Sum, exp.Count, exp.Min, exp.Max, exp.Avg, exp.StddevPop, exp.ArrayAgg)
 
 
@@ -34,13 +35,15 @@ def to_spark(statement: str) -> str:
             f"a statement is not portable to Spark: {'; '.join(faults)}. Write it with the functions and types of "
             f"features/engine/portable_sql.py. It begins with: {' '.join(statement.split())[:200]}"
         )
+    for node in tree.find_all(exp.Anonymous):
+        node.set("this", _RENAMED[node.name.lower()])
     return tree.sql(dialect="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
 
 
 def _faults(tree: exp.Expr) -> Iterator[str]:
     """What sqlglot would leave as it is, or lose."""
     for node in tree.walk():
-        if isinstance(node, exp.Func) and not isinstance(node, _FUNCTIONS):
+        if isinstance(node, exp.Func) and not isinstance(node, _FUNCTIONS) and node.name.lower() not in _RENAMED:
             yield f"function {node.sql(dialect='duckdb')[:60]}"
         elif isinstance(node, exp.DataType) and node.this not in _TYPES:
             yield f"type {node.sql(dialect='duckdb')}"
@@ -48,6 +51,8 @@ def _faults(tree: exp.Expr) -> Iterator[str]:
             yield f"order in an aggregate, which would be lost: {node.sql(dialect='duckdb')[:60]}"
         elif isinstance(node, exp.ArraySort) and node.args.get("asc") == exp.false():
             yield f"direction of a sort: {node.sql(dialect='duckdb')[:60]}"
+        elif isinstance(node, exp.Bracket):
+            yield f"index, which would be from 0 on: {node.sql(dialect='duckdb')[:60]} (write list_extract)"
         elif isinstance(node, exp.Join) and node.method.lower() in ("asof", "positional"):
             yield f"{node.method} join"
         elif isinstance(node, exp.Explode | exp.Unnest) and not isinstance(node.parent, exp.Alias | exp.Select):

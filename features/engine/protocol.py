@@ -4,13 +4,14 @@ There is one text of each statement, in the part of DuckDB's SQL that Spark has 
 An engine keeps named relations, runs statements over them, and gives the same rows in the same order as any other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 Row = tuple[Any, ...]
+MapBatches = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 class Engine(Protocol):
@@ -33,3 +34,9 @@ class Engine(Protocol):
 
     def write(self, query: str, types: pa.Schema, out: Path) -> int:
         """Write the rows of an ordered query to the Parquet file `out`; returns their number."""
+
+    def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
+        """What `function` makes of the batches of a Parquet file, wherever, in the order of its first column.
+
+        That is the order of the file, too. The function and what it holds travel to other processes.
+        """

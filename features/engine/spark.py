@@ -22,11 +22,12 @@ from common.paths import ROOT
 from common.settings import read_settings
 from features.engine.blocks import blocks
 from features.engine.portable_sql import to_spark
-from features.engine.protocol import Row
+from features.engine.protocol import MapBatches, Row
 
 try:
     from pyspark import StorageLevel
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.pandas.types import from_arrow_schema
 except ImportError as missing:
     raise EngineError(
         "engine.name in params.yaml is spark, but pyspark is not installed here. Install the extra, "
@@ -86,6 +87,11 @@ class SparkEngine:
                 file.write_table(block.cast(types))
                 rows += block.num_rows
         return rows
+
+    def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """See Engine; the function runs in Python processes of the executors, which have this project."""
+        result = self.frame([path]).mapInArrow(function, from_arrow_schema(types))
+        return self.gathered(result.orderBy(types.names[0]))
 
     def query(self, statement: str) -> DataFrame:
         """The result of a portable statement as a data frame."""

@@ -18,6 +18,7 @@ import pytest
 from common.paths import ROOT
 from features.aggregate import aggregate
 from features.datasets.simulation import dataset as simulation
+from features.encode import encode
 from features.join import join
 from features.schema import SPLITS, Column, DType, Role, Schema, Task, TaskKind, to_json
 from tests.support import rich_world, world
@@ -110,6 +111,17 @@ def run(folder: Path, engine: dict[str, Any], validated: str = "validated") -> P
         world.write_engine(folder, engine)
         aggregate(schema=Path("schema.json"), validated=Path(validated), out=out / "features")
         join(schema=Path("schema.json"), validated=Path(validated), features=out / "features", out=out / "training")
+    return folder / out
+
+
+def run_encode(folder: Path, engine: dict[str, Any], training: Path) -> Path:
+    """Run encode on a training set in `folder`; returns the folder of what it wrote."""
+    out = Path(engine["name"])
+    with contextlib.chdir(folder):
+        world.write_engine(folder, engine)
+        views = Path("duckdb/features/views.json")
+        paths = {"training": training, "encoder": out / "encoder.parquet", "out": out / "tensors"}
+        encode(schema=Path("schema.json"), views=views, **paths)
     return folder / out
 
 

@@ -6,11 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from common.errors import EngineError
+from common.params import Engine
+from features.encoding.encoder import Encoder
+from features.encoding.mapped_tensors import encoded_rows
+from features.encoding.tensors import Tensors, open_tensors, write_tensors
+from features.engine.engines import open_engine
+from features.schema import SPLITS
 from tests.support import named_world, simulation_log, spark, world
 from tests.support.examples import examples
 
@@ -56,6 +64,41 @@ def test_ten_thousand_impressions_are_equal(tmp_path: Path, session: Any) -> Non
     folder = spark.write_world(tmp_path, *log)
     with spark.compiled(session):
         assert_equal(folder)
+
+
+@pytest.mark.usefixtures("session")
+def test_encoder_and_tensors_are_those_of_duckdb(tmp_path: Path) -> None:
+    """Vocabularies are equal, means and deviations to 12 digits; of one encoder, every tensor is equal to the bit."""
+    tables = spark.numbers_tables(rows=400, seed=2)
+    hashed = {"encode__hash_buckets": {"user_id": 4}, "encode__maximum_values": {"item_id": 5}}
+    folder = spark.write_world(tmp_path, spark.numbers_schema(), tables, **hashed)
+    training = spark.run(folder, spark.DUCKDB) / "training"
+    one, other = (spark.run_encode(folder, engine, training) for engine in (spark.DUCKDB, spark.SPARK))
+    expected, actual = (Encoder.read(out / "encoder.parquet") for out in (one, other))
+    assert actual.vocabularies == expected.vocabularies
+    assert sum(map(len, expected.vocabularies.values())) > 30
+    assert actual.capped == expected.capped == ("item_id",)
+    for name in ("scales", "vector_scales", "targets"):
+        numbers = [np.array(list(getattr(encoder, name).values()), object) for encoder in (actual, expected)]
+        assert len(numbers[0]), name
+        first, second = (np.array(pd.Series(part.ravel()).explode().dropna(), float) for part in numbers)
+        np.testing.assert_allclose(first, second, rtol=1e-12)
+    for split in SPLITS:
+        assert_close(open_tensors(other / "tensors" / split), open_tensors(one / "tensors" / split))
+    schema, rows = spark.numbers_schema(), training / "train.parquet"
+    with open_engine(Engine.model_validate(spark.SPARK), tmp_path / "spill") as engine:
+        encoded = encoded_rows(engine, expected, schema, rows)
+        write_tensors(expected, schema, rows, tmp_path / "train", encoded)
+    for file in (one / "tensors" / "train").iterdir():
+        assert file.read_bytes() == (tmp_path / "train" / file.name).read_bytes(), file.name
+
+
+def assert_close(actual: Tensors, expected: Tensors) -> None:
+    """All arrays are equal but the scaled numbers, which may differ in their last bit."""
+    for name, values in vars(expected).items():
+        if values is not None:
+            compare = np.testing.assert_allclose if name == "numeric" else np.testing.assert_array_equal
+            compare(getattr(actual, name), values, **({"rtol": 1e-6, "atol": 1e-7} if name == "numeric" else {}))
 
 
 def assert_equal(folder: Path) -> None:
