@@ -43,7 +43,7 @@ table: $(READY) ## the result of the last run
 	@python -m models.evaluation.results_table --metrics reports/metrics.json
 
 serve: $(READY) ## the ranking service on the model just trained: http://127.0.0.1:3000
-	bentoml serve
+	@python -m serving.consume & trap "kill $$! 2> /dev/null" EXIT; bentoml serve
 
 release: $(READY) ## promote the model just trained to champion, if the promotion policy accepts it
 	@python -m release.promote
@@ -53,9 +53,11 @@ rollback: $(READY) ## roll back to the previous champion
 
 champion: $(READY) ## the ranking service on the champion: http://127.0.0.1:3000
 	@test -e artifacts/releases/champion || { echo "there is no release yet: make release"; exit 1; }
-	HINET_MODEL="$(CURDIR)/artifacts/releases/champion/model" \
-	HINET_ONLINE_STORE="$${HINET_ONLINE_STORE:-$(CURDIR)/artifacts/online.db}" \
-	  bentoml serve "$$(realpath artifacts/releases/champion)/bento"
+	@export HINET_MODEL="$(CURDIR)/artifacts/releases/champion/model"; \
+	export HINET_ONLINE_STORE="$${HINET_ONLINE_STORE:-$(CURDIR)/artifacts/online.db}"; \
+	export HINET_EVENTS="$${HINET_EVENTS:-$(CURDIR)/artifacts/events}"; \
+	python -m serving.consume & trap "kill $$! 2> /dev/null" EXIT; \
+	bentoml serve "$$(realpath artifacts/releases/champion)/bento"
 
 schedule: $(READY) ## Prefect server, automations and all deployments in one process
 	@python -m flows.ops.schedule

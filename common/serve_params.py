@@ -21,6 +21,7 @@ class ServeLimits(Section):
 
     candidates: Positive
     batch: Positive
+    events: Positive
     body_bytes: Positive
     concurrent: Positive
     seconds: Annotated[float, Field(gt=0)]

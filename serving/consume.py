@@ -16,8 +16,10 @@ from common.exit_status import LOCKED
 from common.files import exclusive_lock
 from common.paths import ROOT
 from common.settings import read_settings
+from features.engine.session_view import session_views
+from features.schema import read_views
 
-LOCK = "consumer.lock"
+LOCK, VIEWS = "consumer.lock", "views.json"
 
 
 class ConsumerRunningError(StoreError):
@@ -27,14 +29,20 @@ class ConsumerRunningError(StoreError):
 
 
 def consume(*, host: str = "127.0.0.1", port: int = 3010) -> None:
-    """Apply events until SIGTERM or SIGINT; metrics for Prometheus are at http://HOST:PORT/metrics (port 0: any)."""
+    """Apply events until SIGTERM or SIGINT; metrics for Prometheus are at http://HOST:PORT/metrics (port 0: any).
+
+    It ends at once where the model reads no session features.
+    """
     settings, stop = read_settings(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    folder = ROOT / settings.events
+    model, folder = ROOT / settings.model, ROOT / settings.events
+    if (model / VIEWS).is_file() and not session_views(read_views(model / VIEWS)):
+        print(f"{model} reads no session features (aggregate.session.events): no events are applied", flush=True)
+        return
     try:
         with exclusive_lock(folder / LOCK):
-            _apply(ROOT / settings.model, folder, redis=settings.redis, stop=stop, address=(host, port))
+            _apply(model, folder, redis=settings.redis, stop=stop, address=(host, port))
     except BlockingIOError:
         raise ConsumerRunningError(f"{folder} has a consumer already: one process applies its events") from None
 
@@ -45,7 +53,8 @@ def _apply(model: Path, folder: Path, *, redis: str | None, stop: threading.Even
 
     metrics = EventMetrics()
     with TemporaryDirectory(prefix="hinet-events-") as scratch:
-        applier = Applier(model, folder, registry=Path(scratch) / "live.db", redis=redis)
+        applier = Applier(model, folder, scratch=Path(scratch), redis=redis)
+        applier.warm_up()
         page = f"http://{address[0]}:{metrics.serve(*address)}/metrics"
         print(f"applying the events of {folder}; metrics: {page}", file=sys.stderr, flush=True)
         applier.run(stop, metrics)

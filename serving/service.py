@@ -77,6 +77,7 @@ class RankingService:
         From then on a changed model or snapshot is taken into use.
         """
         # feast and torch take seconds to import: not in the process that only watches the workers
+        from serving.http.event_intake import open_intake
         from serving.http.model_info import describe_model
         from serving.ranking.ab_test import ABRanker, open_challenger
         from serving.ranking.hot_reload import Reloader
@@ -93,6 +94,8 @@ class RankingService:
         schema, accepted = accepted_requests(settings, text=text_limit(known))
         requests = [accepted(**example_request(schema) | changes) for changes in WARM_UP]
         ranker.warm_up(ranker.loaded, requests)
+        views, text = ranker.loaded.model.views, text_limit(known)
+        self.events = open_intake(schema, views, sources.events, limit=serve.limits.events, text=text)
         self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
         self.tracing = open_tracing(serve.tracing)
         shadow = shadow_settings(serve.shadow, settings)
@@ -114,6 +117,7 @@ class RankingService:
             key=settings.api_key,
             metrics=metrics,
             tracing=self.tracing,
+            events=self.events,
         )
         describe_methods(accepted, serve)
         GracefulStop(api).install()
@@ -148,7 +152,7 @@ class RankingService:
         self.ranker.loaded.users.close()
         if self.shadow is not None:
             self.shadow.close(SHADOW_SECONDS)
-        for part in (self.log, self.tracing):
+        for part in (self.log, self.tracing, self.events):
             if part is not None:
                 part.close()
         self.scratch.cleanup()

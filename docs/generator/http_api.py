@@ -10,6 +10,7 @@ from common import params
 from docs.generator.markdown import code, table, type_of
 from features import datasets
 from features.engine.feature_views import feature_views
+from serving.events.event_request import event_type
 from serving.http.openapi import describe
 from serving.ranking.request import RankRequest, request_type
 
@@ -17,7 +18,9 @@ from serving.ranking.request import RankRequest, request_type
 @functools.cache
 def description(root: Path) -> dict[str, Any]:
     """The OpenAPI description of a service without a key, for the data set that params.yaml in `root` names."""
-    return describe(accepted_type(root), params.load(root / "params.yaml").serve, secured=False)
+    settings = params.load(root / "params.yaml")
+    events = event_type(datasets.declare(settings.dataset))
+    return describe(accepted_type(root), settings.serve, secured=False, events=events)
 
 
 def accepted_type(root: Path) -> type[RankRequest]:

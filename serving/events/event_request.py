@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 import pydantic
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -27,7 +27,7 @@ class Event(BaseModel):
 
     model_config = STRICT
 
-    event_id: Annotated[int, Field(ge=-LONG, le=LONG - 1)]
+    event_id: Annotated[int, Field(ge=-LONG, le=LONG - 1, description="Its id, under which its labels follow")]
     user_id: Any
     item_id: Any
     scenario: Any
@@ -82,13 +82,20 @@ def example_event(schema: Schema) -> dict[str, Any]:
 def _label(types: ValueTypes, column: Column) -> Any:
     """The type of a label, or null where it is not known yet."""
     if column.values is not None:
-        return Literal[column.values] | None
+        return Annotated[Literal[column.values], BeforeValidator(_refuse_bool)] | None
     if column.dtype is DType.STRING:
         return types.of(column.dtype) | None
     kind = float if column.dtype is DType.FLOAT32 else int
     least = -FLOAT32 if column.minimum is None else column.minimum
     most = FLOAT32 if column.maximum is None else column.maximum
     return Annotated[kind, Field(ge=least, le=most)] | None
+
+
+def _refuse_bool(label: Any) -> Any:
+    """A literal type takes true for 1."""
+    if isinstance(label, bool):
+        raise PydanticCustomError("label", "Input should be a label, not true or false")
+    return label
 
 
 def _as_utc(timestamp: datetime) -> datetime:

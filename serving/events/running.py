@@ -6,13 +6,14 @@ import threading
 import time
 from pathlib import Path
 
+import orjson
 import redis
 
 from features.engine.session_view import session_views
-from features.schema import Schema, View, read_schema, read_views
+from features.schema import DType, Role, Schema, View, read_schema, read_views
 from features.store.live_sessions import LiveSessions, open_live_store
-from serving.events.consumer import Consumer
-from serving.events.event_queue import EventQueue
+from serving.events.consumer import Consumer, parse
+from serving.events.event_queue import Entry, EventQueue
 from serving.telemetry.event_metrics import EventMetrics
 
 IDLE_SECONDS, FAULT_SECONDS, FOLLOW_SECONDS, FORGET_SECONDS = 0.02, 1.0, 5.0, 3600.0
@@ -21,22 +22,34 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Applier:
-    """Applies the events in `folder` to the sessions that the model in the folder `model` reads."""
+    """Applies the events in `folder` to the sessions that the model in the folder `model` reads.
 
-    def __init__(self, model: Path, folder: Path, *, registry: Path, redis: str | None) -> None:
-        self.model, self.folder, self.registry, self.redis = model, folder, registry, redis
+    `scratch` is a folder for the registry of Feast, and for the store of the warm-up.
+    """
+
+    def __init__(self, model: Path, folder: Path, *, scratch: Path, redis: str | None) -> None:
+        self.model, self.folder, self.scratch, self.redis = model, folder, scratch, redis
         self.queue = EventQueue(folder)
         self._declared = _declared(model)
 
+    def warm_up(self) -> None:
+        """Apply an event to a store that nobody reads: the first push of a process takes most of a second."""
+        schema, views = self._declared
+        keys = (schema.by_role(role)[0] for role in (Role.USER, Role.ITEM))
+        ids = ["0" if key.dtype is DType.STRING else 0 for key in keys]
+        line = orjson.dumps([0, 0, *ids, schema.scenarios[0], {}])
+        for view in session_views(views):
+            store = open_live_store(schema, view, folder=self.scratch / "none", registry=self.scratch / "none.db")
+            LiveSessions(store, schema, view).merge(*parse([Entry(1, 0.0, line)], schema))
+
     def run(self, stop: threading.Event, metrics: EventMetrics) -> None:
-        """Apply events until `stop` is set; of a model without session features there is nothing to apply."""
+        """Apply events until `stop` is set, or the model is one that reads no session features."""
         while not stop.is_set():
             try:
                 consumer = self._open()
                 if consumer is None:
-                    self._wait_for_another_model(stop)
-                else:
-                    self._apply(consumer, stop, metrics)
+                    break
+                self._apply(consumer, stop, metrics)
             except (redis.RedisError, sqlite3.OperationalError) as fault:
                 _LOGGER.warning("events wait: %s; the next attempt is in %g s", fault, FAULT_SECONDS)
                 stop.wait(FAULT_SECONDS)
@@ -49,7 +62,7 @@ class Applier:
         if not (sessions := session_views(views)):
             return None
         (view, *_) = sessions
-        store = open_live_store(schema, view, folder=self.folder, registry=self.registry, redis=self.redis)
+        store = open_live_store(schema, view, folder=self.folder, registry=self.scratch / "live.db", redis=self.redis)
         return Consumer(self.queue, LiveSessions(store, schema, view), schema)
 
     def _apply(self, consumer: Consumer, stop: threading.Event, metrics: EventMetrics) -> None:
@@ -68,11 +81,6 @@ class Applier:
                 consumer.forget(KEPT_DAYS)
             if not entries:
                 stop.wait(IDLE_SECONDS)
-
-    def _wait_for_another_model(self, stop: threading.Event) -> None:
-        _LOGGER.warning("%s reads no session features: events wait (aggregate.session.events)", self.model)
-        while not stop.wait(FOLLOW_SECONDS) and _declared(self.model) == self._declared:
-            pass
 
 
 def _declared(model: Path) -> tuple[Schema, tuple[View, ...]]:

@@ -6,6 +6,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from common.serve_params import Serve
+from serving.events.event_request import Event
+from serving.http.event_intake import EventsResponse
 from serving.http.model_info import ModelInfo
 from serving.http.problem_details import MEDIA_TYPE, Problem
 from serving.http.response import RankingResponse
@@ -47,8 +49,13 @@ BODY_PROBLEMS = (400, 408, 413, 415, 422, 429)
 PROBES = {"/livez": "Is the process alive?", "/healthz": "The same", "/readyz": "Can it answer?"}
 
 
-def describe(accepted: type[RankRequest], settings: Serve, *, secured: bool) -> dict[str, Any]:
-    """The document of a service that answers requests of the type `accepted`; `secured`: with an API key."""
+def describe(
+    accepted: type[RankRequest], settings: Serve, *, secured: bool, events: type[Event] | None = None
+) -> dict[str, Any]:
+    """The document of a service that answers requests of the type `accepted`; `secured`: with an API key.
+
+    `events` is the type of what POST /events takes; None: it takes nothing.
+    """
     listed = accepted.model_json_schema()["example"]
     many = {"type": "array", "minItems": 1, "maxItems": settings.limits.batch, "items": _reference("RankRequest")}
     rankings = {"type": "array", "items": _reference("RankingResponse")}
@@ -76,6 +83,7 @@ def describe(accepted: type[RankRequest], settings: Serve, *, secured: bool) -> 
                     rankings,
                 )
             },
+            **({} if events is None else {"/events": {"post": _events(events, settings)}}),
             "/model": {
                 "get": _get("model", "Which model answers, and what a request may name", _reference("ModelInfo")),
                 "post": _post(
@@ -90,7 +98,7 @@ def describe(accepted: type[RankRequest], settings: Serve, *, secured: bool) -> 
             "/metrics": {"get": _get("metrics", "For Prometheus", {"type": "string"}, "text/plain")},
         }
         | {path: {"get": _probe(path, summary)} for path, summary in PROBES.items()},
-        "components": {"schemas": _schemas(accepted)},
+        "components": {"schemas": _schemas(accepted, events)},
     }
     return document | _security(document) if secured else document
 
@@ -103,6 +111,19 @@ def _post(name: str, summary: str, body: Any, examples: dict[str, Any], answer: 
         "requestBody": {"required": True, "content": content},
         "responses": _ok(answer) | _problems(*PROBLEMS),
     }
+
+
+def _events(events: type[Event], settings: Serve) -> dict[str, Any]:
+    example = events.model_json_schema()["example"]
+    clicked = example | {"event_id": example["event_id"] + 1}
+    several = {"type": "array", "minItems": 1, "maxItems": settings.limits.events, "items": _reference("Event")}
+    return _post(
+        "events",
+        "What was shown to users, and what is known of it: in their features at the next request",
+        {"anyOf": [_reference("Event"), several]},
+        {"one": example, "two": [example, clicked]},
+        _reference("EventsResponse"),
+    )
 
 
 def _get(name: str, summary: str, answer: Any, media_type: str = "application/json") -> dict[str, Any]:
@@ -131,8 +152,10 @@ def _problems(*statuses: int) -> dict[str, Any]:
     }
 
 
-def _schemas(accepted: type[RankRequest]) -> dict[str, Any]:
+def _schemas(accepted: type[RankRequest], events: type[Event] | None) -> dict[str, Any]:
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(accepted, "validation")]
+    if events is not None:
+        models += [(events, "validation"), (EventsResponse, "serialization")]
     models += [(model, "serialization") for model in (RankingResponse, Problem, ModelInfo)]
     schemas: dict[str, Any] = models_json_schema(models, ref_template=REFERENCE)[1]["$defs"]
     return schemas

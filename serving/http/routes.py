@@ -1,4 +1,4 @@
-"""The routes of the service: POST /rank, /rank_batch and /model, GET /model, /metrics, /docs.json and /."""
+"""The routes of the service: POST /rank, /rank_batch, /events and /model, GET /model, /metrics, /docs.json and /."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ from starlette.routing import Route
 from typing_extensions import TypedDict
 
 from common.serve_params import Serve
+from serving.http.event_intake import EventIntake
 from serving.http.limits import CLOSE, RETRY_AFTER, AdmissionControl
 from serving.http.openapi import INDEX, describe
 from serving.http.problem_details import ProblemError, validation_problem
@@ -52,6 +53,7 @@ class RankingApi:
         self.routes = [
             Route("/rank", self._post(self._rank), methods=["POST"]),
             Route("/rank_batch", self._post(self._rank_batch), methods=["POST"]),
+            Route("/events", self._post(self._events), methods=["POST"]),
             Route(
                 "/model", self._by_method(self._get(self._model), self._post(self._post_model)), methods=["GET", "POST"]
             ),
@@ -74,6 +76,7 @@ class RankingApi:
         key: str | None = None,
         metrics: ServiceMetrics | None = None,
         tracing: Tracing | None = None,
+        events: EventIntake | None = None,
     ) -> None:
         """Answer requests from now on.
 
@@ -85,12 +88,14 @@ class RankingApi:
             key: the API key that every request but the probes needs; None: no key.
             metrics: counts the responses, and is the answer of GET /metrics; None: 404 there.
             tracing: joins requests to the traces of their callers; None: it does not.
+            events: takes the bodies of POST /events; None: 404 there.
         """
         self.ranker, self.model_info = ranker, model_info
         self.one, self.many = TypeAdapter(accepted), TypeAdapter(batch_type(accepted, settings))
-        self.page = orjson.dumps(describe(accepted, settings, secured=key is not None))
+        described = None if events is None else events.accepted
+        self.page = orjson.dumps(describe(accepted, settings, secured=key is not None, events=described))
         self.admission, self.key = AdmissionControl(settings.limits), key.encode() if key else None
-        self.metrics, self.tracing = metrics, tracing
+        self.metrics, self.tracing, self.events = metrics, tracing, events
         self.ready, self.stopping = True, False
 
     def stop(self) -> None:
@@ -104,7 +109,7 @@ class RankingApi:
 
     def close(self) -> None:
         """Answer every request with 503 from now on."""
-        self.ready, self.key, self.metrics, self.tracing = False, None, None, None
+        self.ready, self.key, self.metrics, self.tracing, self.events = False, None, None, None, None
         self.stopping = False
 
     def _get(self, answer: Callable[[], Awaitable[Response]]) -> Endpoint:
@@ -167,6 +172,16 @@ class RankingApi:
         requests, since = _validate(self.many, body), asyncio.get_running_loop().time()
         answers = [(await self._take_turn(request.of_size(len(body)), since))[1] for request in requests]
         return Response(b"[" + b",".join(answers) + b"]", media_type=JSON)
+
+    async def _events(self, body: bytes) -> Response:
+        """Events wait for the disk in a thread, so that rankings go on meanwhile."""
+        if self.events is None:
+            detail = "the model reads no session features, so no events are taken: see aggregate.session.events"
+            raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        taken = await asyncio.to_thread(self.events.take, body)
+        if self.metrics is not None:
+            self.metrics.received(taken.accepted, taken.duplicates)
+        return Response(orjson.dumps(taken.model_dump()), media_type=JSON)
 
     async def _take_turn(self, request: RankRequest, since: float) -> tuple[RankingResult, bytes]:
         """One ranking and its JSON; each ranking of a batch waits for a turn, so that it does not delay others."""

@@ -22,14 +22,17 @@ class EventMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.events = Counter("hinet_events_applied", "Entries applied to sessions", registry=self.registry)
+        self.events = Counter(
+            "hinet_events_applied", "Entries of the queue that were applied to sessions", [], registry=self.registry
+        )
         self.lag = Histogram(
             "hinet_event_lag_seconds",
-            "From the answer to POST /events to the feature",
+            "From the answer of POST /events to the feature",
+            [],
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.depth = Gauge("hinet_event_queue_depth", "Entries that wait", registry=self.registry)
+        self.depth = Gauge("hinet_event_queue_depth", "Entries of the queue that wait", [], registry=self.registry)
 
     def applied(self, entries: Sequence[Received], depth: int) -> None:
         """Count entries that were applied just now; `depth` entries wait."""

@@ -90,6 +90,7 @@ class ServiceMetrics:
         self.requests = counter("hinet_requests", "Answers", ["path", "status"])
         self.request_seconds = histogram("hinet_request_seconds", "Until the answer", ["path"], buckets=SECONDS)
         self.log_requests = counter("hinet_log_requests", "Of the scored-impression log", ["outcome"])
+        self.events = counter("hinet_events", "Of POST /events", ["outcome"])
         self.shadow_requests = counter("hinet_shadow_requests", "Of the shadow model", ["outcome"])
         self.ab_rankings = counter("hinet_ab_rankings", "Of an A/B test, by the user's arm", [*by, "arm", "outcome"])
         self.ab_seconds = histogram("hinet_ab_seconds", "Of a ranking in an A/B test", ["arm"], buckets=SECONDS)
@@ -131,6 +132,11 @@ class ServiceMetrics:
         """Count an HTTP response that began at `started` (perf_counter)."""
         self.requests.labels(path, status).inc()
         self.request_seconds.labels(path).observe(time.perf_counter() - started)
+
+    def received(self, accepted: int, duplicates: int) -> None:
+        """Count the events of a request."""
+        self.events.labels("accepted").inc(accepted)
+        self.events.labels("duplicate").inc(duplicates)
 
     def page(self) -> bytes:
         """The metrics of all workers in the text format of Prometheus."""

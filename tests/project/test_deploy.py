@@ -11,6 +11,7 @@ import pytest
 from common.paths import ROOT
 from common.yaml_file import read_yaml
 from serving.shadow.comparison import ShadowMetrics
+from serving.telemetry.event_metrics import EventMetrics
 from serving.telemetry.prometheus import ServiceMetrics
 
 pytestmark = pytest.mark.unit
@@ -23,7 +24,7 @@ COMPOSE = read_yaml(DEPLOY / "compose.serving.yaml")
 def exposed() -> dict[str, set[str]]:
     """The names of the service's samples, with their labels."""
     names: dict[str, set[str]] = {}
-    registries = (ServiceMetrics(["feed"]).registry, ShadowMetrics().registry)
+    registries = (ServiceMetrics(["feed"]).registry, ShadowMetrics().registry, EventMetrics().registry)
     for metric in (metric for registry in registries for metric in registry._collector_to_names):
         kind, name, labels = metric._type, metric._name, set(metric._labelnames)
         endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[kind]

@@ -1,12 +1,8 @@
 """The consumer as a process: kill -9 at any time loses nothing and counts nothing twice; there is one at a time."""
 
-import contextlib
-import os
 import re
 import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +18,7 @@ from serving.events.consumer import parse
 from serving.events.event_queue import EventQueue
 from serving.events.event_request import event_type
 from tests.support import tiny_project, world
+from tests.support.consumer_process import COMMAND, consumer
 from tests.support.serving import sample
 from tests.support.waiting import wait_until
 
@@ -36,20 +33,6 @@ def folder(session_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HINET_MODEL", str(session_project / tiny_project.MODEL))
     monkeypatch.setenv("HINET_EVENTS", str(tmp_path / "events"))
     return tmp_path / "events"
-
-
-@contextlib.contextmanager
-def consumer() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A consumer on a free port, and the address of its metrics; killed at the end."""
-    command = [sys.executable, "-m", "serving.consume", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
-    try:
-        assert process.stderr is not None
-        started = next(line for line in process.stderr if "metrics: " in line)
-        yield process, started.split("metrics: ")[1].strip()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def put(queue: EventQueue, first: int, count: int, random: np.random.Generator) -> None:
@@ -70,20 +53,20 @@ def put(queue: EventQueue, first: int, count: int, random: np.random.Generator) 
 
 
 def test_kill_9_loses_no_event_and_doubles_none(session_project: Path, folder: Path, tmp_path: Path) -> None:
-    """Killed twice while events come: in the end the sessions are those of every event once, and nothing waits."""
+    """Killed while events come: in the end the sessions are those of every event once, and nothing waits."""
     (view,) = session_views(read_views(session_project / "data/features/views.json"))
     live = LiveSessions(open_live_store(SCHEMA, view, folder=folder, registry=tmp_path / "l.db"), SCHEMA, view)
     queue, random, sent = EventQueue(folder), np.random.default_rng(0), 0
-    for killed in (True, True, False):
-        for _ in range(5):
+    for killed in (True, False):
+        for _ in range(8):
             put(queue, sent, 40, random)
             sent += 40
         with consumer() as (process, metrics):
             if killed:
-                wait_until(lambda: queue.behind(live.applied(queue.identity)) < 200)
+                wait_until(lambda: queue.behind(live.applied(queue.identity)) < 320)
                 process.kill()
                 continue
-            refused = subprocess.run([sys.executable, "-m", "serving.consume"], stderr=subprocess.PIPE, text=True)
+            refused = subprocess.run(COMMAND, stderr=subprocess.PIPE, text=True)
             assert refused.returncode == LOCKED
             assert re.search("events has a consumer already", refused.stderr)
             wait_until(lambda: queue.behind(live.applied(queue.identity)) == 0)
@@ -108,3 +91,10 @@ def test_what_was_applied_leaves_the_queue(tmp_path: Path) -> None:
     assert queue.forget(number, datetime.now(UTC).timestamp() + 1) == 4
     assert [entry.number for entry in queue.after(0, 100)] == list(range(number + 1, number + 7))
     assert queue.behind(number) == 6
+
+
+def test_without_session_features_there_is_nothing_to_apply(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The consumer says so and ends: `make serve` starts it whatever the model reads."""
+    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
+    done = subprocess.run(COMMAND, stdout=subprocess.PIPE, text=True, check=True)
+    assert "reads no session features" in done.stdout

@@ -22,7 +22,7 @@ from tests.support import travel_log, world
 
 PARAMS = params.load(ROOT / "params.yaml")
 LOG = ServeLog(folder=None, sample=1.0, rows_per_file=10, seconds=1.0)
-LIMITS = ServeLimits(candidates=5, batch=2, body_bytes=10_000, concurrent=4, seconds=1.0)
+LIMITS = ServeLimits(candidates=5, batch=2, events=3, body_bytes=10_000, concurrent=4, seconds=1.0)
 THOUSAND = LIMITS.model_copy(update={"candidates": 1000})
 
 pytestmark = pytest.mark.unit
