@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common import stage
-from common.errors import StoreError
+from common.errors import ModelError, StoreError
 from common.exit_status import LOCKED
 from common.files import exclusive_lock
 from common.paths import ROOT
-from common.settings import read_settings
+from common.settings import read_settings, variable
 from features.engine.session_view import session_views
 from features.schema import read_views
 
@@ -37,7 +37,9 @@ def consume(*, host: str = "127.0.0.1", port: int = 3010) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     model, folder = ROOT / settings.model, ROOT / settings.events
-    if (model / VIEWS).is_file() and not session_views(read_views(model / VIEWS)):
+    if not (model / VIEWS).is_file():
+        raise ModelError(f"{model} does not exist: run `dvc repro`, or set {variable('model')} to where the model is")
+    if not session_views(read_views(model / VIEWS)):
         print(f"{model} reads no session features (aggregate.session.events): no events are applied", flush=True)
         return
     try:
