@@ -1,8 +1,8 @@
 """The queue of events: what POST /events has acknowledged, in a SQLite file, until it is kept elsewhere.
 
-A request is one transaction, which is on the disk before it is acknowledged. An event is known by its id and what is
-said of it: said twice, it is counted as a duplicate and kept once. Several processes may add events; one reads them in
-order.
+A request is on the disk before it is acknowledged; requests that arrive while the disk is busy share the next
+transaction. An event is known by its id and what is said of it: said twice, it is counted as a duplicate and kept once.
+Several processes may add events; one reads them in order.
 """
 
 import sqlite3
@@ -28,6 +28,19 @@ _TABLES = """
     );"""
 
 
+_INSERT = "insert or ignore into events (event_id, digest, received, body) values (?, ?, ?, ?)"
+
+
+class _Request:
+    """The rows of a request that waits for its transaction; then how many were not known yet, or what went wrong."""
+
+    def __init__(self, events: Sequence[tuple[int, bytes]]) -> None:
+        received = time.time()
+        self.rows = [(event_id, blake2b(body, digest_size=16).digest(), received, body) for event_id, body in events]
+        self.accepted, self.ended = 0, False
+        self.fault: Exception | None = None
+
+
 @dataclass(frozen=True)
 class Entry:
     """An event as it was acknowledged: its `number` in the queue, when it was `received` (seconds since 1970), JSON."""
@@ -42,7 +55,8 @@ class EventQueue:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._lock, self._turn, self._writing = threading.Lock(), threading.Condition(), False
+        self._waiting: list[_Request] = []
         self._connection = sqlite3.connect(
             folder / FILE, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -56,21 +70,40 @@ class EventQueue:
 
         Raises sqlite3.OperationalError where the file is locked for too long or the disk is full.
         """
-        received = time.time()
-        rows = [(event_id, blake2b(body, digest_size=16).digest(), received, body) for event_id, body in events]
-        with self._lock:
-            before = self._connection.total_changes
-            self._connection.execute("begin immediate")
+        request, group = _Request(events), list[_Request]()
+        with self._turn:
+            self._waiting.append(request)
+            self._turn.wait_for(lambda: request.ended or not self._writing)
+            if not request.ended:  # else another thread has committed it with its own
+                group, self._waiting, self._writing = self._waiting, [], True
+        if group:
             try:
-                self._connection.executemany(
-                    "insert or ignore into events (event_id, digest, received, body) values (?, ?, ?, ?)", rows
-                )
+                self._commit(group)
+            finally:
+                with self._turn:
+                    self._writing = False
+                    self._turn.notify_all()
+        if request.fault is not None:
+            raise request.fault
+        return request.accepted
+
+    def _commit(self, group: list[_Request]) -> None:
+        """Commit requests in one transaction; each gets its count, or all get the fault."""
+        with self._lock:
+            try:
+                self._connection.execute("begin immediate")
+                for request in group:
+                    before = self._connection.total_changes
+                    self._connection.executemany(_INSERT, request.rows)
+                    request.accepted = self._connection.total_changes - before
                 self._connection.execute("commit")
-            except BaseException:
+            except Exception as fault:  # whoever waits must get it
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
-                raise
-            return self._connection.total_changes - before
+                for request in group:
+                    request.fault = fault
+        for request in group:
+            request.ended = True
 
     def after(self, number: int, limit: int) -> list[Entry]:
         """The first `limit` entries behind the one with this number."""
