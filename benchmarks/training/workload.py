@@ -13,9 +13,10 @@ from models.networks.data_spec import DataSpec
 from models.networks.hinet import HiNet, HiNetConfig
 from models.training.batches import BatchLoader, Draws, TensorBatch
 from models.training.device import make_deterministic
-from models.training.distributed import SINGLE_PROCESS
+from models.training.distributed import SINGLE_PROCESS, Group
 from models.training.loop import TrainingLoop
 from models.training.optim import Recipe
+from models.training.sharded_tables import shard_tables
 from models.training.train_state import TrainState
 
 FIELDS, WIDTH, TASKS = 8, 16, 2
@@ -66,7 +67,14 @@ class Workload:
 
     @classmethod
     def of(
-        cls, shape: dict[str, Any], rows: int, *, ids: int | None = None, device: str = "cpu", **recipe: Any
+        cls,
+        shape: dict[str, Any],
+        rows: int,
+        *,
+        ids: int | None = None,
+        device: str = "cpu",
+        group: Group = SINGLE_PROCESS,
+        **recipe: Any,
     ) -> "Workload":
         """The workload of a size.
 
@@ -75,14 +83,18 @@ class Workload:
             rows: the number of rows.
             ids: the number of ids of the FIELDS categorical fields together; default: the first of IDS.
             device: cpu or cuda.
+            group: the processes that train together.
             **recipe: hyperparameters other than those of RECIPE.
         """
         ids = ids or IDS[0]
         make_deterministic(1)
-        state = TrainState(HiNet(*arguments(shape, ids)), dataclasses.replace(RECIPE, **recipe), torch.device(device))
-        loader = BatchLoader(random_rows(rows, ids // FIELDS, shape["scenarios"]), state.device)
+        network, changed = HiNet(*arguments(shape, ids)), dataclasses.replace(RECIPE, **recipe)
+        if changed.shard_embeddings and group.size > 1:
+            shard_tables(network, group, torch.device(device))
+        state = TrainState(network, changed, torch.device(device))
+        loader = BatchLoader(random_rows(rows, ids // FIELDS, shape["scenarios"]), state.device, group=group)
         cell_weights = torch.ones(shape["scenarios"], TASKS, device=device)
-        return cls(loader, TrainingLoop(state, cell_weights, None, SINGLE_PROCESS))
+        return cls(loader, TrainingLoop(state, cell_weights, None, group))
 
     @property
     def resident(self) -> TensorBatch:
