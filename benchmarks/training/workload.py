@@ -89,7 +89,7 @@ class Workload:
         ids = ids or IDS[0]
         make_deterministic(1)
         network, changed = HiNet(*arguments(shape, ids)), dataclasses.replace(RECIPE, **recipe)
-        if changed.shard_embeddings and group.size > 1:
+        if changed.shard_embeddings:
             shard_tables(network, group, torch.device(device))
         state = TrainState(network, changed, torch.device(device))
         loader = BatchLoader(random_rows(rows, ids // FIELDS, shape["scenarios"]), state.device, group=group)

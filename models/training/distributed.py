@@ -144,10 +144,11 @@ def local_processes() -> int:
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
     """The group of this process, joined: over NCCL with a GPU for each process, over gloo on CPUs."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _die_with_parent()
     if not launched():
         yield SINGLE_PROCESS
         return
-    _die_with_parent()
     if device.type == "cuda":
         _select_gpu(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

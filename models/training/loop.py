@@ -8,7 +8,6 @@ steps, in a short epoch at least LOSS_CHECKS times (models/training/progress.py)
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,8 @@ Observer = Callable[[TrainState], None]  # called after each point of the loss a
 class FitResult:
     """The results of all epochs, and of the one whose weights the network has now.
 
-    `trained` is the network, with the bias of positions where the rows have any.
+    `trained` is the network, with the bias of positions where the rows have any. Tables that were divided are whole in
+    the main process; the others keep their rows.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -77,8 +77,7 @@ def fit(
     The mean is over each cell's own metric: AUC of a binary task, accuracy of a multi-class one, hit rate at 1 of a
     choice, XAUC of a regression; weighted, where rows have weights. Call `make_deterministic` before the network is
     created to make a run repeatable to the bit. Raises TrainingError where there is nothing to learn from or no cell to
-    choose an epoch by, and on a loss that is not finite; warns of scenarios and cells that cannot be learned or
-    measured.
+    choose an epoch by, and on a loss that is not finite; warns of what cannot be learned or measured.
 
     Args:
         network: any network of models/networks or models/peers.
@@ -95,18 +94,16 @@ def fit(
         observe: what follows the run: it gets the state where the run starts or resumes, and whenever there is more.
     """
     declared = tasks_of(tasks)
-    names = [task.name for task in declared]
-    check_rows(train, valid, scenarios, names)
+    check_rows(train, valid, scenarios, [task.name for task in declared])
     check_recipe(recipe, resolve_device(device))
     terms = terms or LossTerms()
-    weights = torch.ones(len(scenarios), len(names)) if terms.cell_weights is None else terms.cell_weights
     trained = with_position_bias(network, train, scenarios=len(scenarios), tasks=declared)
-    if recipe.shard_embeddings and group.size > 1:
+    if recipe.shard_embeddings:
         shard_tables(trained, group, resolve_device(device))
     state = TrainState(trained, recipe, resolve_device(device))
     loop = TrainingLoop(
         state,
-        weights.to(state.device),
+        terms.weights_of(len(scenarios), len(declared)).to(state.device),
         checkpoint,
         group,
         tasks=declared,
@@ -115,11 +112,8 @@ def fit(
         targets=terms.targets,
         rare_ids=rare_ids(train, recipe.rare_id_rows, state.device),
     )
-    if checkpoint is not None:
-        checkpoint.shards = shards_of(trained, state.optimizers)
     loop.resume()
-    loader = partial(BatchLoader, device=state.device, group=group, even=recipe.capture)
-    _run_epochs(loop, loader(train), loader(valid), scenarios, auxiliary)
+    _run_epochs(loop, loop.loader(train), loop.loader(valid), scenarios, auxiliary)
     trained.load_state_dict(state.best_weights)
     gather_tables(trained, group)
     return FitResult(epochs=tuple(state.epochs), best=state.best, trained=trained)
@@ -167,11 +161,17 @@ class TrainingLoop:
         full = end - first, (end - first) / self.recipe.batch_size
         self.run_step = CapturedStep(self.step, *full) if self.recipe.capture else self.step
 
+    def loader(self, rows: Tensors) -> BatchLoader:
+        """The batches of the rows, of each the share of this process."""
+        return BatchLoader(rows, self.state.device, group=self.group, even=self.recipe.capture)
+
     def resume(self) -> None:
         """Restore the checkpoint, if there is one; raises TrainingError where the processes read different ones."""
-        saved = None if self.checkpoint is None else self.checkpoint.read()
-        if saved is not None:
-            self.state.restore(saved)
+        if self.checkpoint is not None:
+            self.checkpoint.shards = shards_of(self.state.network, self.state.optimizers)
+            saved = self.checkpoint.read()
+            if saved is not None:
+                self.state.restore(saved)
         self.group.check_same_step(self.state.average.steps, self.state.device)
         self.observe()
 

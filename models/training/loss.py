@@ -31,6 +31,10 @@ class LossTerms:
     cell_weights: Tensor | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
 
+    def weights_of(self, scenarios: int, tasks: int) -> Tensor:
+        """The lambdas [M, T]."""
+        return torch.ones(scenarios, tasks) if self.cell_weights is None else self.cell_weights
+
 
 def weighted_loss(
     logits: Tensor,

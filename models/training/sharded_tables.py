@@ -74,9 +74,9 @@ class TableShard:
 
 
 def shard_tables(network: nn.Module, group: Group, device: torch.device) -> None:
-    """Leave each process its rows of the network's tables; one whose rows are its own already is left as it is."""
+    """Leave each of several processes its rows of the network's tables, where it has all of them."""
     for module in _embeddings(network):
-        if module.lookup is None:
+        if group.size > 1 and module.lookup is None:
             shard = TableShard(_mesh(device.type, group.size), module.weight.shape)
             module.weight = nn.Parameter(module.weight.detach()[shard.rows(group.rank)].clone())
             module.lookup = shard

@@ -51,7 +51,7 @@ def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BLOCK_ROWS", 90)
     plain = BatchLoader.__init__
     monkeypatch.setattr(
-        BatchLoader, "__init__", lambda self, tensors, **of: plain(self, tensors, resident_bytes=3 * 90 * 40, **of)
+        BatchLoader, "__init__", lambda self, *rows, **of: plain(self, *rows, resident_bytes=3 * 90 * 40, **of)
     )
 
 
