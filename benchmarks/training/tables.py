@@ -18,7 +18,11 @@ from typing import Any
 from common import stage
 from common.files import write_text
 
-KINDS = {"dense": {}, "sparse": {"sparse_embeddings": True}, "sharded": {"shard_embeddings": True}}
+KINDS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "sparse": {"sparse_embeddings": True},
+    "sharded": {"shard_embeddings": True},
+}
 NUMBERS = {"dense": 6, "sparse": 4.5, "sharded": 6}  # of float32 for each number of a table, at the peak of a step
 WIDTH, FREE = 16, 0.5  # of an embedding; share of the free memory that a run may take
 WARM_UP = 2
@@ -62,10 +66,10 @@ def memory_of(kind: str, rows: int, processes: int) -> float:
 
 def measure(run: dict[str, Any], steps: int) -> dict[str, float]:
     """Milliseconds and CPU milliseconds of a step, and memory in MB: the medians over the processes."""
-    import torch.multiprocessing as mp
+    from torch.multiprocessing.spawn import spawn
 
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_member, args=(run, steps, folder), nprocs=run["processes"])
+        spawn(_member, args=(run, steps, folder), nprocs=run["processes"])  # type: ignore[no-untyped-call]
         results = [jsonlib.loads(file.read_text()) for file in Path(folder).glob("*.json")]
     return {name: round(statistics.median(result[name] for result in results), 1) for name in results[0]}
 
