@@ -41,6 +41,7 @@ class Simulation(Section):
     world_seed: Seed | None = None
     image_length: Annotated[int, Field(ge=0, le=4096)] = 0
     position_effect: Annotated[float, Field(ge=0, le=5)] = 0
+    session_effect: Annotated[float, Field(ge=0, le=5)] = 0
     watch_time: bool = False
     shift: Shift
 

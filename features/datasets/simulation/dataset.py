@@ -14,8 +14,8 @@ nearby, flash_sale and late_night. An item that attracts clicks in one pair gets
 attracts clicks is ordered less often after one. Profiles are noisy views of the latents, and one distance in a hundred
 is missing in the log. With `image_length` items have a vector, too, from which flavour and quality can be read; it
 changes nothing else. With `position_effect` popular items are shown on top, and what is on top is clicked more often;
-the true probabilities are those of an average position. The numbers are in design.py; shifts.py can change the platform
-from one day on.
+the true probabilities are those of an average position. `session_effect`: see visits.py. The numbers are in design.py;
+shifts.py can change the platform from one day on.
 Deterministic by seed; drawn in chunks, so that memory does not grow with the impressions.
 """
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from common.params import Dataset, Simulation
 from features.datasets.log import Counts, Log, seconds_of
-from features.datasets.simulation import clock, shifts
+from features.datasets.simulation import clock, shifts, visits
 from features.datasets.simulation.clock import Integers
 from features.datasets.simulation.design import (
     AGES,
@@ -37,7 +37,6 @@ from features.datasets.simulation.design import (
     DEVICES,
     IMAGE_MISSING_RATE,
     IMAGE_NOISE,
-    POSITION_NOISE,
     POSITIONS,
     SCENARIOS,
     TAGS,
@@ -51,6 +50,7 @@ from features.datasets.simulation.platform import (
     watch_means,
 )
 from features.datasets.simulation.population import Floats, Items, Users
+from features.datasets.simulation.positions import draw_positions, position_effects
 from features.datasets.simulation.shifts import Conditions
 from features.schema import Column, DType, Kind, Role, Schema, Task, TaskKind
 
@@ -245,11 +245,17 @@ def _impressions(
     scenario = random.choice(len(SCENARIOS), rows, p=today.shares)
     shown = draw_impressions(random, today.platform, scenario, midnight, today.devices)
     shown = shifts.redirect_to_new_items(random.spawn(1)[0], today, shown)
+    if size.session_effect:
+        shown = visits.gathered(random.spawn(1)[0], shown, midnight)
     logit = logits(today.platform, shown)
+    positions = draw_positions(random.spawn(1)[0], today.platform, shown) if size.position_effect else None
+    offset = 0.0 if positions is None else position_effects(positions, size.position_effect)
+    drawn = random.random((3, rows))
+    if size.session_effect:
+        logit[0] += visits.visit_effects(today.platform, shown, logit[0] + offset, drawn[0], size.session_effect)
     click, order = sigmoid(logit)
-    positions = _positions(random.spawn(1)[0], today, shown) if size.position_effect else None
-    as_shown = click if positions is None else sigmoid(logit[0] + _effects(positions, size.position_effect))
-    clicked, ordered, missing = (random.random(rows) < rate for rate in (as_shown, order, MISSING_DISTANCE_RATE))
+    rates = (sigmoid(logit[0] + offset), order, MISSING_DISTANCE_RATE)
+    clicked, ordered, missing = (numbers < rate for numbers, rate in zip(drawn, rates, strict=True))
     recorded = shifts.record(today, shown)
     watched = _watched(random.spawn(1)[0], today, shown, logit[0]) if size.watch_time else {}
     return pd.DataFrame(
@@ -270,21 +276,6 @@ def _impressions(
             **watched,
         }
     )
-
-
-def _positions(random: np.random.Generator, today: Conditions, shown: Impressions) -> Integers:
-    """The position of each impression [N], from 1: popular items are on top, with noise."""
-    popularity = today.platform.items.popularity[shown.item]
-    order = np.argsort(np.argsort(-popularity + POSITION_NOISE * random.normal(size=len(popularity))))
-    positions: Integers = 1 + order * POSITIONS // max(len(order), 1)
-    return positions
-
-
-def _effects(positions: Integers, strength: float) -> Floats:
-    """The effects of positions on the logit of a click [N]: -strength x log(position), less its mean over positions."""
-    effects = -strength * np.log(np.arange(1, POSITIONS + 1))
-    of_rows: Floats = (effects - effects.mean())[positions - 1]
-    return of_rows
 
 
 def _watched(

@@ -64,6 +64,9 @@ WATCH_SECONDS = 8.0  # typical watch time of an item's video,
 WATCH_INTEREST = 0.35  # times e to this for each unit of a click's logit above that of the scenario; around that,
 WATCH_SPREAD = 0.80  # the standard deviation of its logarithm
 
+VISIT_GAP_SECONDS = 40.0  # mean time between two impressions of a visit
+INTEREST, FATIGUE, FATIGUE_SHOWN = 2.0, 0.5, 3  # of the cuisine clicked before; of each one shown in vain, so many
+
 DIMENSIONS = 3  # of tastes and flavours
 BRANDS = 150
 NEW_SHARE = 0.08  # of the users and items: those that join within the days of the log
