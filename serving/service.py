@@ -95,7 +95,7 @@ class RankingService:
         requests = [accepted(**example_request(schema) | changes) for changes in WARM_UP]
         ranker.warm_up(ranker.loaded, requests)
         views, text = ranker.loaded.model.views, text_limit(known)
-        self.events = open_intake(schema, views, sources.events, limit=serve.limits.events, text=text)
+        self.events = open_intake(schema, views, sources, limit=serve.limits.events, text=text)
         self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
         self.tracing = open_tracing(serve.tracing)
         shadow = shadow_settings(serve.shadow, settings)

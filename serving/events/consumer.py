@@ -14,9 +14,32 @@ import orjson
 
 from features.schema import Schema
 from features.session.events import Events
-from serving.events.event_queue import Entry, EventQueue
+from serving.events.event_queue import Entry
 
 BATCH = 2000  # entries that are read at once
+
+
+class Queue(Protocol):
+    """Where events wait: a file or a Redis."""
+
+    @property
+    def identity(self) -> str:
+        """A name that no other queue has."""
+
+    def put(self, events: Sequence[tuple[int, bytes]]) -> int:
+        """Add events, each its id and its JSON; returns how many were not known yet."""
+
+    def after(self, number: int, limit: int) -> list[Entry]:
+        """The first `limit` entries behind the one with this number."""
+
+    def behind(self, number: int) -> int:
+        """How many entries are behind the one with this number."""
+
+    def forget(self, number: int, received_before: float) -> int:
+        """Remove entries up to a number that were received before a time; returns how many."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class StateStore(Protocol):
@@ -35,17 +58,19 @@ class StateStore(Protocol):
 class Consumer:
     """Applies a queue to the states of a store; `observed` gets the entries of each batch that has been applied."""
 
-    def __init__(self, queue: EventQueue, store: StateStore, schema: Schema) -> None:
+    def __init__(self, queue: Queue, store: StateStore, schema: Schema) -> None:
         self.queue, self.store, self.schema = queue, store, schema
-        self.position = store.applied(queue.identity)
+        self._identity, self.position = "", 0
 
     def step(self) -> list[Entry]:
-        """Apply the next entries, BATCH at most; returns them."""
+        """Apply the next entries, BATCH at most; returns them. A new queue is read from its beginning."""
+        if (identity := self.queue.identity) != self._identity:
+            self._identity, self.position = identity, self.store.applied(identity)
         entries = self.queue.after(self.position, BATCH)
         if entries:
             self.store.merge(*parse(entries, self.schema))
             self.position = entries[-1].number
-            self.store.set_applied(self.queue.identity, self.position)
+            self.store.set_applied(identity, self.position)
         return entries
 
     @property

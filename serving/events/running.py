@@ -13,7 +13,8 @@ from features.engine.session_view import session_views
 from features.schema import DType, Role, Schema, View, read_schema, read_views
 from features.store.live_sessions import LiveSessions, open_live_store
 from serving.events.consumer import Consumer, parse
-from serving.events.event_queue import Entry, EventQueue
+from serving.events.event_queue import Entry
+from serving.events.queues import open_queue
 from serving.telemetry.event_metrics import EventMetrics
 
 IDLE_SECONDS, FAULT_SECONDS, FOLLOW_SECONDS, FORGET_SECONDS = 0.02, 1.0, 5.0, 3600.0
@@ -29,7 +30,7 @@ class Applier:
 
     def __init__(self, model: Path, folder: Path, *, scratch: Path, redis: str | None) -> None:
         self.model, self.folder, self.scratch, self.redis = model, folder, scratch, redis
-        self.queue = EventQueue(folder)
+        self.queue = open_queue(folder, redis)
         self._declared = _declared(model)
 
     def warm_up(self) -> None:

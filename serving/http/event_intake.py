@@ -3,18 +3,20 @@
 import sqlite3
 from collections.abc import Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import NoReturn
 
 import pydantic
 from pydantic import BaseModel, Field, TypeAdapter
+from redis import RedisError
 
 from features.engine.session_view import session_views
 from features.schema import Schema, View
-from serving.events.event_queue import EventQueue
+from serving.events.consumer import Queue
 from serving.events.event_request import Event, batch_type, event_type
+from serving.events.queues import open_queue
 from serving.http.limits import RETRY_AFTER
 from serving.http.problem_details import ProblemError, validation_problem
+from serving.ranking.model_sources import ModelSources
 
 
 class EventsResponse(BaseModel):
@@ -25,12 +27,12 @@ class EventsResponse(BaseModel):
 
 
 class EventIntake:
-    """Takes events of `schema`, of a model whose ids have at most `text` characters, into the queue in `folder`."""
+    """Takes events of `schema` into a queue, `limit` of them at once; an id has at most `text` characters."""
 
-    def __init__(self, schema: Schema, folder: Path, *, limit: int, text: int) -> None:
+    def __init__(self, schema: Schema, queue: Queue, *, limit: int, text: int) -> None:
         self.accepted = event_type(schema, text=text)
         self.one, self.many = TypeAdapter(self.accepted), TypeAdapter(batch_type(self.accepted, limit))
-        self.queue = EventQueue(folder)
+        self.queue = queue
 
     def take(self, body: bytes) -> EventsResponse:
         """Put the events of a body into the queue: all or none. It waits for the disk.
@@ -40,7 +42,7 @@ class EventIntake:
         events = self._events(body)
         try:
             accepted = self.queue.put([(event.event_id, event.line()) for event in events])
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, RedisError) as error:
             _refuse(error)
         return EventsResponse(accepted=accepted, duplicates=len(events) - accepted)
 
@@ -58,14 +60,14 @@ class EventIntake:
 
 
 def open_intake(
-    schema: Schema, views: Sequence[View], folder: Path | None, *, limit: int, text: int
+    schema: Schema, views: Sequence[View], sources: ModelSources, *, limit: int, text: int
 ) -> EventIntake | None:
     """The intake of a model with these views; None where it reads no session features, or no folder is for events."""
-    if folder is None or not session_views(views):
+    if sources.events is None or not session_views(views):
         return None
-    return EventIntake(schema, folder, limit=limit, text=text)
+    return EventIntake(schema, open_queue(sources.events, sources.redis), limit=limit, text=text)
 
 
-def _refuse(error: sqlite3.OperationalError) -> NoReturn:
+def _refuse(error: Exception) -> NoReturn:
     detail = f"the queue of events cannot be written ({error}): nothing was taken, send the request again"
     raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER) from error

@@ -23,8 +23,8 @@ from features.store.ibis_backend import set_ibis_backend
 from features.store.incremental import BEGINNING
 from features.store.live_sessions import LiveSessions, open_live_store
 from serving.events.consumer import Consumer
-from serving.events.event_queue import EventQueue
 from serving.events.event_request import event_type
+from serving.events.queues import open_queue
 from serving.ranking.feature_client import UserFeatures
 from serving.ranking.sessions import Sessions
 from tests.support import session_log, world
@@ -103,7 +103,7 @@ def arrivals(events: pd.DataFrame, data: st.DataObject) -> list[dict[str, Any]]:
 def consume(folder: Path, view: View, reports: list[dict[str, Any]], data: st.DataObject, redis: Any) -> None:
     """Put all reports into the queue, in requests of any size, and apply them by consumers that are started again."""
     live = LiveSessions(live_store(folder, view, redis), SCHEMA, view)
-    with closing(EventQueue(folder / "events")) as queue:
+    with closing(open_queue(folder / "events", None if redis is None else redis.address)) as queue:
         while reports:
             size = data.draw(st.integers(1, len(reports)))
             batch = [ACCEPTED.model_validate_json(json.dumps(report)) for report in reports[:size]]

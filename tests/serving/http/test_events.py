@@ -15,6 +15,7 @@ from serving.http.event_intake import EventIntake, open_intake
 from serving.http.middleware import ApiMiddleware
 from serving.http.openapi import describe
 from serving.http.routes import RankingApi
+from serving.ranking.model_sources import ModelSources
 from tests.support import world
 from tests.support.serving import ACCEPTED, SERVE, VALID, StubRanker, call, problem_of
 
@@ -34,7 +35,7 @@ EVENT: dict[str, Any] = {
 def app(tmp_path: Path) -> ApiMiddleware:
     """The HTTP layer of a service that takes events into a folder, ten at a time."""
     api = RankingApi()
-    intake = EventIntake(world.schema(), tmp_path, limit=10, text=100)
+    intake = EventIntake(world.schema(), EventQueue(tmp_path), limit=10, text=100)
     api.open(StubRanker(), ACCEPTED, SERVE, model_info=dict, events=intake)
     return ApiMiddleware(api=api)
 
@@ -139,7 +140,8 @@ def test_a_queue_that_cannot_be_written_requests_another_attempt(
 
 def test_a_model_without_session_features_takes_no_events(tmp_path: Path) -> None:
     """404 that says why; the API description has no such path, and no file is made."""
-    assert open_intake(world.schema(), (), tmp_path, limit=1, text=1) is None
+    sources = ModelSources(tmp_path / "model", tmp_path / "online.db", tmp_path / "r.db", events=tmp_path)
+    assert open_intake(world.schema(), (), sources, limit=1, text=1) is None
     api = RankingApi()
     api.open(StubRanker(), ACCEPTED, SERVE, model_info=dict)
     assert "aggregate.session.events" in problem_of(post(ApiMiddleware(api=api), EVENT), 404)["detail"]
