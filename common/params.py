@@ -92,6 +92,7 @@ class Engine(Section):
 
     name: Literal["duckdb", "spark"]
     master: Annotated[str, Field(min_length=1)]
+    storage: Annotated[str, Field(pattern=r"^file:///.*[^/]$")] | None = None
     conf: dict[str, str | bool | int | float]
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from common.errors import ReleaseError
+from common.stored_files import read_batches, read_schema, read_table
 from features.encoding.histograms import Histograms
 from features.encoding.tensors import BATCH_ROWS, Tensors, labels_of
 from features.engine.arrow_types import arrow_schema
@@ -79,7 +79,7 @@ def first_unseen_day(challenger: Path, champion: Path) -> date | None:
 def score(model: Model, rows: Path) -> NDArray[Any]:
     """The logits [N, O] of the Parquet file `rows` by the model's own encoder, batch by batch; calibrated, if it is."""
     names = dict.fromkeys([model.schema.scenario, *(column.name for column in model.encoder.columns)])
-    batches = pq.ParquetFile(rows).iter_batches(BATCH_ROWS, columns=list(names))
+    batches = read_batches(rows, BATCH_ROWS, list(names))
     outputs = len(model.schema.output_names)
     parts = [_score(model, pa.Table.from_batches([batch])) for batch in batches]
     return np.concatenate(parts or [np.empty((0, outputs), np.float32)])
@@ -94,7 +94,7 @@ class LabelledRows:
     def __init__(self, schema: Schema, rows: Path, since: date | None = None) -> None:
         self.schema = schema
         names = (schema.scenario, *schema.task_names, *filter(None, [schema.choice_set, schema.weight]))
-        table = pq.read_table(rows, columns=list(names))
+        table = read_table(rows, list(names))
         self.selected = np.ones(table.num_rows, bool) if since is None else _from_day(rows, schema, since)
         table = table.filter(pa.array(self.selected))
         labels = [labels_of(task, table[task.name]) for task in schema.tasks]
@@ -164,7 +164,7 @@ class LabelledRows:
 
 def _from_day(rows: Path, schema: Schema, since: date) -> NDArray[np.bool_]:
     """Which rows are of the day `since` (UTC) or later [N]; raises ReleaseError where none is."""
-    timestamps = pq.read_table(rows, columns=[schema.timestamp])[schema.timestamp].to_numpy()
+    timestamps = read_table(rows, [schema.timestamp])[schema.timestamp].to_numpy()
     selected: NDArray[np.bool_] = timestamps >= np.datetime64(since, "us")
     if len(timestamps) and not selected.any():
         raise ReleaseError(
@@ -184,7 +184,7 @@ def _check_comparable(challenger: Model, champion: Model, rows: Path) -> None:
             f"challenger {challenger.tag} {schema.task_names} in {schema.scenarios}: they cannot be "
             f"compared; {ANEW}"
         )
-    present, expected = pq.read_schema(rows), arrow_schema(champion.encoder.columns)
+    present, expected = read_schema(rows), arrow_schema(champion.encoder.columns)
     present = pa.schema([field for field in present if field.name in expected.names])
     differing = [field.name for field in expected if field.name not in present.names]
     differing += [field.name for field in present if field.type != expected.field(field.name).type]

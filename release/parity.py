@@ -24,6 +24,7 @@ from scipy.special import logit
 from common.params import Params
 from common.paths import SERVING_STORE
 from common.settings import read_settings
+from common.stored_files import read_table
 from features.encoding.tensors import open_tensors
 from features.engine.arrow_types import arrow_schema
 from features.quality.online_store import check_online, check_snapshot
@@ -131,7 +132,7 @@ def check_encoder(model: Model, candidate: Candidate) -> Rule:
     text = f"the served encoder is the trained one, {candidate.encoder}"
     if (candidate.model / "encoder.parquet").read_bytes() != candidate.encoder.read_bytes():
         return Rule(name="encoder", passed=False, sentence=f"{text}: it differs; run `dvc repro`")
-    encoded = model.encoder.encode(pq.read_table(candidate.test_rows))
+    encoded = model.encoder.encode(read_table(candidate.test_rows))
     tensors = open_tensors(candidate.tensors / "test")
     differing = [name for name, values in vars(encoded).items() if not np.array_equal(values, getattr(tensors, name))]
     reason = f": it makes other tensors of {candidate.test_rows}: {', '.join(differing)}" if differing else ""
@@ -155,7 +156,7 @@ def check_features(store: FeatureStore, model: Model, candidate: Candidate, samp
 def sample_events(schema: Schema, rows: Path, sample: int, as_of: datetime) -> pa.Table:
     """The events of up to `sample` of the rows, evenly spaced, with the timestamp `as_of` and new ids."""
     types = arrow_schema(schema.events)
-    events = pq.read_table(rows, columns=types.names).select(types.names)
+    events = read_table(rows, types.names).select(types.names)
     taken = events.take(np.linspace(0, events.num_rows - 1, min(sample, events.num_rows)).astype(np.int64))
     timestamp = as_of.astimezone(UTC).replace(tzinfo=None)
     new = {schema.timestamp: [timestamp] * taken.num_rows, schema.event_id: range(taken.num_rows)}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from common.errors import SchemaError
+from common.stored_files import is_stored
 from features.encoding.bins import MISSING, OTHER, UNKNOWN, Bins, Measure, fit_bins
 from features.encoding.encoder import Encoder
 from features.encoding.held_out import count_held_out
@@ -50,7 +51,7 @@ def files_of(rows: Path) -> list[Path]:
 
 def select_rows(rows: Path, schema: Schema, days: Days | None = None) -> str:
     """SQL: the rows of the Parquet file(s) `rows` (a path or a pattern), all or those of some days."""
-    source = sql.parquet(rows) if rows.exists() else sql.parquet(rows.parent, rows.name)
+    source = sql.parquet(rows) if rows.exists() or is_stored(rows) else sql.parquet(rows.parent, rows.name)
     query = f"select * from {source}"
     if days is None:
         return query

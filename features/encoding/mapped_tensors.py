@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from common.stored_files import read_batches
 from features.encoding.encoder import Encoder
 from features.encoding.tensors import Arrays, encode_rows
 from features.engine.protocol import Engine
@@ -19,7 +19,7 @@ _EVENT_ID = "event_id"  # the name of that array, whatever the column is called
 
 def encoded_rows(engine: Engine, encoder: Encoder, schema: Schema, rows: Path) -> Iterator[Arrays]:
     """The arrays of the Parquet file `rows`, whose order is that of its event ids, batch by batch."""
-    for first in pq.ParquetFile(rows).iter_batches(1):
+    for first in read_batches(rows, 1):
         shapes = {
             name: (values.dtype, values.shape[1:])
             for name, values in encode_rows(encoder, schema, pa.Table.from_batches([first])).items()

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from common.errors import SchemaError
+from common.stored_files import read_batches, read_table, row_count
 from features.encoding.encoder import Batch, Encoder, stack_columns
 from features.encoding.positions import position_index
 from features.schema import Schema, Task
@@ -51,10 +51,9 @@ def write_tensors(
     `encoded` are its rows in their order where they have been encoded elsewhere: the arrays of one batch after another.
     """
     out.mkdir(parents=True)
-    file = pq.ParquetFile(rows)
-    total, done = file.metadata.num_rows, 0
+    total, done = row_count(rows), 0
     if encoded is None:
-        tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BATCH_ROWS))
+        tables = (pa.Table.from_batches([batch]) for batch in read_batches(rows, BATCH_ROWS))
         encoded = (encode_rows(encoder, schema, table) for table in tables)
     files: Arrays = {}
     with tqdm(total=total, desc=f"encode {out.name}", unit="row", unit_scale=True, mininterval=1) as progress:
@@ -67,7 +66,7 @@ def write_tensors(
             progress.update(len(arrays["event_id"]))
     for name, column in (("user", schema.user), (CHOICE_SET, schema.choice_set)):
         if column is not None:
-            codes = file.read([column])[column].combine_chunks().dictionary_encode().indices
+            codes = read_table(rows, [column])[column].combine_chunks().dictionary_encode().indices
             np.save(out / f"{name}.npy", codes.to_numpy().astype(np.int64))
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from common import params
+from common.stored_files import read_batches
 from features.engine import sql
 from features.engine.connection import connect
 from features.engine.protocol import Engine, MapBatches, Row
+
+MAPPED_ROWS = 65_536  # of a batch
 
 
 class DuckDBEngine:
@@ -49,7 +51,7 @@ class DuckDBEngine:
 
     def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
         """See Engine."""
-        return function(pq.ParquetFile(path).iter_batches())
+        return function(read_batches(path, MAPPED_ROWS))
 
 
 @contextmanager

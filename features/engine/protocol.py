@@ -6,11 +6,14 @@ An engine keeps named relations, runs statements over them, and gives the same r
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 Row = tuple[Any, ...]
+Group = Callable[[pa.Table], NDArray[np.integer]]  # rows [N] to the index of the group of each [N]
 MapBatches = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -39,4 +42,20 @@ class Engine(Protocol):
         """What `function` makes of the batches of a Parquet file, wherever, in the order of its first column.
 
         That is the order of the file, too. The function and what it holds travel to other processes.
+        """
+
+
+@runtime_checkable
+class StoringEngine(Engine, Protocol):
+    """An engine whose rows may lie under a URL; a manifest stands for them in the workspace."""
+
+    def write_groups(self, query: str, group_of: Group, types: pa.Schema, outs: list[Path], *, order: str) -> list[int]:
+        """Write the rows of a query in groups to the storage; returns the number of rows of each.
+
+        Args:
+            query: The rows; their order is of no importance.
+            group_of: The group of each row of a table; it travels to other processes.
+            types: Columns and types of the rows.
+            outs: The Parquet file that each group would be in the workspace.
+            order: Column by which each group is sorted.
         """

@@ -7,12 +7,15 @@ without a zone in the zone of its session, so in another one features of the fut
 import os
 import re
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,9 +23,10 @@ from common import params
 from common.errors import EngineError
 from common.paths import ROOT
 from common.settings import read_settings
+from common.stored_files import add_to_manifest, files_of
 from features.engine.blocks import blocks
 from features.engine.portable_sql import to_spark
-from features.engine.protocol import MapBatches, Row
+from features.engine.protocol import Group, MapBatches, Row
 
 try:
     from pyspark import StorageLevel
@@ -44,19 +48,21 @@ _FIXED = {  # without which Spark computes other values than DuckDB
 }
 _EPOCH = "select unix_micros(timestamp_ltz '1970-01-01 00:00:00')"  # 0 in UTC
 _FILE_ROWS = 122_880  # of a row group, as DuckDB has them
+_GROUP = "__group"
+_FILE = "file://"
 _PART = re.compile(r"part-(\d+)-")
 
 
 class SparkEngine:
     """A Spark session; results lie under `scratch` until they are gathered, so executors have to see that folder."""
 
-    def __init__(self, session: SparkSession, scratch: Path) -> None:
-        self._session, self._scratch = session, scratch
+    def __init__(self, session: SparkSession, scratch: Path, storage: str | None) -> None:
+        self._session, self._scratch, self._storage = session, scratch, storage
         self._kept: dict[str, DataFrame] = {}
 
     def read(self, name: str, path: Path, pattern: str | None = None) -> None:
         """See Engine."""
-        files = [path] if pattern is None else sorted(path.glob(pattern))
+        files = [Path(file) for file in files_of(path)] if pattern is None else sorted(path.glob(pattern))
         self.frame(files).createOrReplaceTempView(name)
 
     def frame(self, files: list[Path]) -> DataFrame:
@@ -80,7 +86,11 @@ class SparkEngine:
         return [tuple(row) for row in self.query(query).collect()]
 
     def write(self, query: str, types: pa.Schema, out: Path) -> int:
-        """See Engine."""
+        """See Engine; where there is a storage, the rows lie there, and `out` is in the manifest of its folder."""
+        if self._storage is not None:
+            url = f"{self._storage}/{uuid.uuid4()}/{out.name}"
+            self.query(query).write.parquet(url)
+            return add_to_manifest(out, _parts(url))
         rows = 0
         with pq.ParquetWriter(out, types) as file:
             for block in blocks(self.batches(query), _FILE_ROWS):
@@ -90,8 +100,18 @@ class SparkEngine:
 
     def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterator[pa.RecordBatch]:
         """See Engine; the function runs in Python processes of the executors, which have this project."""
-        result = self.frame([path]).mapInArrow(function, from_arrow_schema(types))
-        return self.gathered(result.orderBy(types.names[0]))
+        result = self.frame(list(map(Path, files_of(path)))).mapInArrow(function, from_arrow_schema(types))
+        return self.gathered(result.orderBy(quoted(types.names[0])))
+
+    def write_groups(self, query: str, group_of: Group, types: pa.Schema, outs: list[Path], *, order: str) -> list[int]:
+        """See StoringEngine."""
+        columns = from_arrow_schema(types.append(pa.field(_GROUP, pa.int32())))
+        grouped = self.query(query).mapInArrow(partial(_with_group, group_of, types), columns)
+        url = f"{self._storage}/{uuid.uuid4()}/{outs[0].parent.name}"
+        grouped.orderBy(_GROUP, quoted(order)).write.partitionBy(_GROUP).parquet(url)
+        folders = [f"{url}/{_GROUP}={index}" for index in range(len(outs))]
+        groups = [_parts(folder) or [_write_empty(folder, types)] for folder in folders]
+        return [add_to_manifest(out, group) for out, group in zip(outs, groups, strict=True)]
 
     def query(self, statement: str) -> DataFrame:
         """The result of a portable statement as a data frame."""
@@ -105,9 +125,8 @@ class SparkEngine:
         """The rows of an ordered data frame in their order, by way of files that the executors write at once."""
         parts = self._scratch / "parts"
         frame.write.parquet(_as_path(parts), mode="overwrite")
-        files = {int(match[1]): path for path in parts.iterdir() if (match := _PART.match(path.name))}
-        for _, path in sorted(files.items()):
-            yield from pq.ParquetFile(path).iter_batches()
+        for url in _parts(_as_path(parts)):
+            yield from pq.ParquetFile(url.removeprefix(_FILE)).iter_batches()
         rmtree(parts)
 
     def close(self) -> None:
@@ -115,6 +134,14 @@ class SparkEngine:
         for frame in self._kept.values():
             frame.unpersist()
         rmtree(self._scratch, ignore_errors=True)
+
+
+def _with_group(group_of: Group, types: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches with the index of the group of each row."""
+    for batch in batches:
+        table = pa.Table.from_batches([batch]).cast(types)
+        groups = pa.array(group_of(table), pa.int32())
+        yield from table.append_column(_GROUP, groups).combine_chunks().to_batches()
 
 
 @contextmanager
@@ -128,7 +155,7 @@ def open_spark(settings: params.Engine, scratch: Path) -> Iterator[SparkEngine]:
     session = _start(settings, scratch.absolute())
     try:
         _check_zone(session)
-        engine = SparkEngine(session, scratch.absolute())
+        engine = SparkEngine(session, scratch.absolute(), settings.storage)
         yield engine
         engine.close()
     finally:
@@ -186,10 +213,33 @@ def _check_zone(session: SparkSession) -> None:
         )
 
 
+def quoted(name: str) -> str:
+    """A column name as data frames take it: a dot is a letter."""
+    return "`" + name.replace("`", "``") + "`"
+
+
 def _as_pattern(path: Path) -> str:
     """The pattern that only this path matches: Spark takes what it reads for a pattern."""
     return re.sub(r"([*?\[\]{}\\,])", r"\\\1", _as_path(path))
 
 
 def _as_path(path: Path) -> str:
-    return f"file://{path.absolute().as_posix()}"
+    return f"{_FILE}{path.absolute().as_posix()}"
+
+
+def _write_empty(url: str, types: pa.Schema) -> str:
+    """Write a file without rows under a URL, for a group that has none; returns its URL."""
+    name = f"{url}/part-00000-empty.parquet"
+    with fsspec.open(name, "wb", auto_mkdir=True) as file:
+        pq.write_table(types.empty_table(), file)
+    return name
+
+
+def _parts(url: str) -> list[str]:
+    """The files that executors wrote under a URL, in the order of their rows."""
+    storage, path = fsspec.url_to_fs(url)
+    if not storage.exists(path):  # of a group without rows
+        return []
+    numbers = {name: _PART.match(name.rsplit("/", 1)[-1]) for name in storage.ls(path, detail=False)}
+    parts = sorted((int(match[1]), name) for name, match in numbers.items() if match)
+    return [storage.unstrip_protocol(name) for _, name in parts]

@@ -6,6 +6,8 @@ Names that a statement itself gives begin with `__` (features/schema/names.py), 
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.stored_files import files_of
+
 
 def column(name: str) -> str:
     """A column or table name as a quoted identifier."""
@@ -28,7 +30,7 @@ def parquet(path: Path, pattern: str | None = None) -> str:
 
     Folder names give no columns, and `*`, `?` and `[` in `path` stand for themselves.
     """
-    files = [path] if pattern is None else sorted(path.glob(pattern))
+    files = [Path(file) for file in files_of(path)] if pattern is None else sorted(path.glob(pattern))
     names = [literal(as_pattern(file)) for file in files] or [literal(path / str(pattern))]  # DuckDB's error names it
     return f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
 

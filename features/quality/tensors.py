@@ -13,9 +13,9 @@ from typing import Any
 import great_expectations.expectations as gxe
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from common.params import Inspect
+from common.stored_files import read_batches, row_count
 from features.encoding.encoder import LIMIT, PADDING, UNKNOWN, Encoder, Layout
 from features.encoding.tensors import Tensors, open_tensors
 from features.engine.connection import connect
@@ -64,7 +64,7 @@ def _measure(
 
 
 def _count(rows: Path) -> int:
-    return int(pq.read_metadata(rows).num_rows)
+    return row_count(rows)
 
 
 def _arrays(schema: Schema, layout: Layout, folder: Path, rows: int) -> Measurements:
@@ -114,7 +114,7 @@ def _events(schema: Schema, rows: Path, tensors: Tensors) -> Measurements:
     """The event ids against those of the Parquet file, row by row."""
     first: list[int] = []
     other = start = 0
-    for batch in pq.ParquetFile(rows).iter_batches(BLOCK_ROWS, columns=[schema.event_id]):
+    for batch in read_batches(rows, BLOCK_ROWS, [schema.event_id]):
         ids = tensors.event_id[start : start + len(batch)]
         differing = ids[ids != batch.column(0).to_numpy()]
         first, other, start = [*first, *differing[: gate.SHOWN]], other + len(differing), start + len(batch)

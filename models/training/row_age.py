@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from common.errors import ParameterError, TrainingError
+from common.stored_files import read_table
 from common.train_params import Train
 from features.encoding.tensors import Tensors
 
@@ -53,7 +53,7 @@ def age_rows(rows: Tensors, training: Path | None, timestamp: str, settings: Tra
 
 def _ages(file: Path, timestamp: str, expected: int) -> NDArray[np.float64]:
     """Days from each row [N] of the Parquet file to the newest one."""
-    timestamps = pq.read_table(file, columns=[timestamp])[timestamp].to_numpy()
+    timestamps = read_table(file, [timestamp])[timestamp].to_numpy()
     if len(timestamps) != expected:
         raise TrainingError(
             f"{file} has {len(timestamps)} rows, but the tensors have {expected}: expected the rows that were encoded; "

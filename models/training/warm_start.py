@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.errors import ParameterError, TrainingError
 from common.paths import FROM_NOTHING
+from common.stored_files import read_table
 from features.encoding.encoder import Encoder
 from features.schema import Schema, Task
 from models.model_folder import LAST_DAY, MODEL, NETWORKS, Model, last_day, read_arguments, read_model
@@ -100,7 +100,7 @@ def final_day(recipe: Recipe, training: Path | None, schema: Schema) -> dict[str
 
 def days_of(rows: Path, schema: Schema) -> tuple[datetime.date, datetime.date]:
     """The days (UTC) of the first and the last impression of a Parquet file."""
-    timestamps = pq.read_table(rows, columns=[schema.timestamp])[schema.timestamp]
+    timestamps = read_table(rows, [schema.timestamp])[schema.timestamp]
     ends = pc.min_max(timestamps).as_py()
     return ends["min"].date(), ends["max"].date()
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from common import stored_files as stored
 from common.paths import ROOT
 from features.aggregate import aggregate
 from features.datasets.simulation import dataset as simulation
@@ -104,13 +105,13 @@ def write_world(folder: Path, schema: Schema, tables: dict[str, pd.DataFrame], *
     return folder
 
 
-def run(folder: Path, engine: dict[str, Any], validated: str = "validated") -> Path:
+def run(folder: Path, engine: dict[str, Any]) -> Path:
     """Run aggregate and join on the data in `folder`; returns the folder of what they wrote."""
-    out = Path(engine["name"])
+    out, validated = Path(engine["name"]), Path("validated")
     with contextlib.chdir(folder):
         world.write_engine(folder, engine)
-        aggregate(schema=Path("schema.json"), validated=Path(validated), out=out / "features")
-        join(schema=Path("schema.json"), validated=Path(validated), features=out / "features", out=out / "training")
+        aggregate(schema=Path("schema.json"), validated=validated, out=out / "features")
+        join(schema=Path("schema.json"), validated=validated, features=out / "features", out=out / "training")
     return folder / out
 
 
@@ -129,8 +130,9 @@ def differences(first: Path, second: Path, files: list[str]) -> dict[str, list[s
     """By file, the columns whose values or types differ; NaN equals NaN, and floats are compared to the bit."""
     differing = {}
     for file in files:
-        one, other = (pq.read_table(folder / file) for folder in (first, second))
-        assert one.schema.equals(other.schema), file
+        one, other = (stored.read_table(folder / file) for folder in (first, second))
+        types = [[(field.name, field.type) for field in table.schema] for table in (one, other)]
+        assert types[0] == types[1], file
         columns = [name for name in one.column_names if not _same(one[name], other[name])]
         differing |= {file: columns} if columns or one.num_rows != other.num_rows else {}
     return differing

@@ -1,5 +1,7 @@
 """The stages on Spark: equal to those on DuckDB, in UTC or not at all."""
 
+import contextlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +14,20 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from common import stored_files as stored
 from common.errors import EngineError
 from common.params import Engine
 from features.encoding.encoder import Encoder
 from features.encoding.mapped_tensors import encoded_rows
 from features.encoding.tensors import Tensors, open_tensors, write_tensors
 from features.engine.engines import open_engine
+from features.inspect_online import inspect_online
+from features.inspect_training import inspect_training
+from features.materialize import materialize
 from features.schema import SPLITS
 from tests.support import named_world, simulation_log, spark, world
 from tests.support.examples import examples
+from tests.support.stages import no_data_docs
 
 pytestmark = [pytest.mark.integration, spark.needs_spark]
 ZONE = "spark.sql.session.timeZone"
@@ -91,6 +98,40 @@ def test_encoder_and_tensors_are_those_of_duckdb(tmp_path: Path) -> None:
         write_tensors(expected, schema, rows, tmp_path / "train", encoded)
     for file in (one / "tensors" / "train").iterdir():
         assert file.read_bytes() == (tmp_path / "train" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.usefixtures("session")
+def test_rows_may_lie_elsewhere(tmp_path: Path) -> None:
+    """With a storage the workspace has manifests; every later stage reads the rows, and sees an exchanged file."""
+    folder = spark.write_world(tmp_path / "world", world.schema(), world.tables(rows=300), join__split="random")
+    expected = spark.run(folder, spark.DUCKDB)
+    engine = {**spark.SPARK, "storage": f"file://{tmp_path / 'bucket [a]*'}"}
+    actual = spark.run(folder, engine)
+    assert spark.differences(expected, actual, spark.AGGREGATED + spark.JOINED) == {}
+    files = sorted(str(path.relative_to(actual)) for path in actual.rglob("*") if path.is_file())
+    assert files == ["features/manifest.json", "features/views.json", "training/manifest.json"]
+    reports = {out: read_by_duckdb(folder, out) for out in (expected, actual)}
+    assert reports[actual] == reports[expected]
+    one = spark.run_encode(folder, spark.DUCKDB, expected / "training")
+    other = spark.run_encode(folder, engine, actual / "training")
+    for split in SPLITS:
+        assert_close(open_tensors(other / "tensors" / split), open_tensors(one / "tensors" / split))
+    exchanged = stored.files_of(actual / "training" / "train.parquet")[0]
+    shutil.copy(expected / "training" / "valid.parquet", exchanged)
+    with pytest.raises(EngineError, match=r"part-.*is not the file that .*training/manifest\.json is of: expected"):
+        spark.run_encode(folder, spark.DUCKDB, actual / "training")
+
+
+def read_by_duckdb(folder: Path, out: Path) -> list[str]:
+    """What the stages on DuckDB make of features and training set in `out`: their reports, as text."""
+    world.write_engine(folder, spark.DUCKDB)
+    paths = {"schema": Path("schema.json"), "features": out / "features"}
+    training = {"validated": Path("validated"), "training": out / "training"}
+    with contextlib.chdir(folder), no_data_docs():
+        inspect_training(**paths, **training, report=out / "report.json", docs=out / "docs")
+        materialize(**paths, online=out / "online.db")
+        inspect_online(**paths, online=out / "online.db", report=out / "online.json", docs=out / "docs")
+    return [(out / name).read_text() for name in ("report.json", "online.json")]
 
 
 def assert_close(actual: Tensors, expected: Tensors) -> None:
