@@ -65,12 +65,12 @@ def test_names_and_folders_may_be_any(tmp_path: Path) -> None:
 
 
 def test_ten_thousand_impressions_are_equal(tmp_path: Path, session: Any) -> None:
-    """The simulated platform, on a session that compiles its queries as those of users do."""
+    """The simulated platform, with session features, on a session that compiles its queries as those of users do."""
     size = {"impressions": 10_000, "users": 300, "items": 100, "days": 14}
     log = spark.simulated(simulation_log.dataset(**size))
-    folder = spark.write_world(tmp_path, *log)
+    folder = spark.write_world(tmp_path, *log, aggregate__session={"events": 5})
     with spark.compiled(session):
-        assert_equal(folder)
+        assert_equal(folder, "features/session.parquet")
 
 
 @pytest.mark.usefixtures("session")
@@ -142,10 +142,10 @@ def assert_close(actual: Tensors, expected: Tensors) -> None:
             compare(getattr(actual, name), values, **({"rtol": 1e-6, "atol": 1e-7} if name == "numeric" else {}))
 
 
-def assert_equal(folder: Path) -> None:
+def assert_equal(folder: Path, *more: str) -> None:
     """The stages in `folder` write the same rows on both engines, and leave nothing else."""
     expected, actual = spark.run(folder, spark.DUCKDB), spark.run(folder, spark.SPARK)
-    assert spark.differences(expected, actual, spark.AGGREGATED + spark.JOINED) == {}
+    assert spark.differences(expected, actual, [*spark.AGGREGATED, *spark.JOINED, *more]) == {}
     files = [sorted(path.relative_to(out) for path in out.rglob("*")) for out in (expected, actual)]
     assert files[0] == files[1]
 
