@@ -36,13 +36,13 @@ def open_live_store(
     Args:
         schema: Declaration of the data set.
         view: The session view.
-        folder: Folder of the SQLite file.
+        folder: Folder of the SQLite file; with a Redis it is not touched.
         registry: File of Feast's definitions.
         redis: As `open_store` has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     online = folder / FILE
     if redis is None:
+        folder.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(online)) as connection:
             connection.execute("pragma journal_mode = wal")  # readers see the last complete write, and never wait
     return open_store(

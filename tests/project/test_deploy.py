@@ -1,5 +1,6 @@
 """The files of deploy/ match the service: every metric of a panel or an alert is one that it exposes."""
 
+import inspect
 import json
 import re
 import shutil
@@ -10,6 +11,8 @@ import pytest
 
 from common.paths import ROOT
 from common.yaml_file import read_yaml
+from serving.bento.source import CONSUMER
+from serving.consume import consume
 from serving.shadow.comparison import ShadowMetrics
 from serving.telemetry.event_metrics import EventMetrics
 from serving.telemetry.prometheus import ServiceMetrics
@@ -83,8 +86,9 @@ def test_compose_mounts_existing_files_and_opens_ports_of_this_machine_only() ->
                 assert (DEPLOY / source).exists(), volume
             elif not source.startswith("../artifacts/"):
                 assert source in COMPOSE["volumes"]
-    targets: Any = read_yaml(DEPLOY / "prometheus.yml")["scrape_configs"][0]["static_configs"]
-    assert targets[0]["targets"][0].split(":")[0] in COMPOSE["services"]
+    for job in read_yaml(DEPLOY / "prometheus.yml")["scrape_configs"]:
+        targets: Any = job["static_configs"]
+        assert targets[0]["targets"][0].split(":")[0] in COMPOSE["services"]
 
 
 def test_the_ranking_service_runs_with_the_fewest_rights() -> None:
@@ -95,6 +99,18 @@ def test_the_ranking_service_runs_with_the_fewest_rights() -> None:
     assert (ranking["cap_drop"], ranking["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
     assert "/readyz" in ranking["healthcheck"]["test"][-1]
     assert all(volume.endswith(":ro") for volume in ranking["volumes"])
+
+
+def test_the_consumer_of_events_runs_as_the_service_does() -> None:
+    """The same image with the same rights, on the same Redis; its port is that which Prometheus reads."""
+    ranking, events = COMPOSE["services"]["ranking"], COMPOSE["services"]["events"]
+    for name in ("build", "read_only", "tmpfs", "cap_drop", "security_opt"):
+        assert events[name] == ranking[name], name
+    for name in ("HINET_REDIS", "HINET_EVENTS"):
+        assert events["environment"][name] == ranking["environment"][name], name
+    assert events["command"][:3] == ["python", "-m", CONSUMER]
+    targets = read_yaml(DEPLOY / "prometheus.yml")["scrape_configs"][1]["static_configs"][0]["targets"]
+    assert targets == [f"events:{inspect.signature(consume).parameters['port'].default}"]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
