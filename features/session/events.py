@@ -1,6 +1,7 @@
 """Events of users as arrays, and how they are merged: commutative, associative and idempotent."""
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.engine.session_view import EVENT_IDS, ITEMS, SCENARIOS, TIMESTAMPS, outcome_column
-from features.schema import Schema
+from features.schema import DType, Role, Schema
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,33 @@ def from_lists(lists: Mapping[str, pa.Array], users: NDArray[np.int64], schema: 
         scenarios=lists[SCENARIOS].flatten().to_numpy(),
         outcomes=np.stack([*outcomes], axis=1) if outcomes else np.empty((int(counts.sum()), 0), np.float32),
     )
+
+
+def from_values(values: Mapping[str, Any], schema: Schema) -> Events:
+    """The events in the columns of one row of such a table, as Python values; their user has the code 0."""
+    items = np.array(values[ITEMS] or [], np.int64 if _item_type(schema) is DType.INT64 else object)
+    outcomes = np.full((len(items), len(schema.averaged)), np.nan, np.float32)
+    for index, task in enumerate(schema.averaged):
+        known = values[outcome_column(task)] or []
+        if len(known) == len(items):  # else it was written without this task
+            outcomes[:, index] = known
+    return Events(
+        users=np.zeros(len(items), np.int64),
+        timestamps=np.array(values[TIMESTAMPS] or [], np.int64),
+        event_ids=np.array(values[EVENT_IDS] or [], np.int64),
+        items=items,
+        scenarios=np.array(values[SCENARIOS] or [], np.int64),
+        outcomes=outcomes,
+    )
+
+
+def no_events(schema: Schema) -> Events:
+    """The events of a user of whom there are none."""
+    return from_values(defaultdict(list), schema)
+
+
+def _item_type(schema: Schema) -> DType:
+    return schema.by_role(Role.ITEM)[0].dtype
 
 
 def _outcomes(items: pa.Array, outcomes: pa.Array) -> pa.Array:

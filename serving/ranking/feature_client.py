@@ -24,6 +24,7 @@ from common.errors import ModelError
 from common.serve_params import Serve, ServeStore
 from features.engine.session_view import session_views, stored_view
 from features.schema import DType, Schema, View
+from features.session.events import Events, from_values
 from features.store.feast_names import feast_name
 from features.store.redis_errors import other_kind
 from serving.ranking.circuit_breaker import CircuitBreaker, UnavailableError
@@ -35,13 +36,12 @@ MMAP_BYTES = 1 << 31
 class UserRow:
     """Values by column, and by view the timestamp of its row (seconds since 1970); a view without a row is absent.
 
-    `events` are the user's newest events by session view: the columns of its table, once for each store that has some
-    (serving/ranking/sessions.py).
+    `events` are the user's newest events by session view, of each store that has some (serving/ranking/sessions.py).
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     timestamps: dict[str, int] = field(default_factory=dict)
-    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    events: dict[str, list[Events]] = field(default_factory=dict)
 
 
 class _Table:
@@ -53,7 +53,7 @@ class _Table:
     def __init__(
         self, store: FeatureStore, online: OnlineStore, schema: Schema, view: View, names: frozenset[str]
     ) -> None:
-        self.view, self._config, self._online = view, store.config, online
+        self.view, self._schema, self._config, self._online = view, schema, store.config, online
         self.columns = {name: feast_name(name) for name in _stored_names(schema, view, names)}
         self._feast_view = store.get_feature_view(view.name)
 
@@ -70,7 +70,7 @@ class _Table:
         if self.view.session is None:
             row.values.update(read)
         else:
-            row.events.setdefault(self.view.name, []).append(read)
+            row.events.setdefault(self.view.name, []).append(from_values(read, self._schema))
         row.timestamps[self.view.name] = max(int(timestamp.timestamp()), row.timestamps.get(self.view.name, 0))
 
 

@@ -1,16 +1,13 @@
-"""The session features of a request: the user's newest events as the store has them, as of the time of the request."""
+"""The session features of a request: the newest events that the stores have, as of the time of the request."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from features.engine.arrow_types import arrow_schema
-from features.engine.session_view import stored_view
 from features.schema import Schema, View
-from features.session.events import Events, concatenate, from_lists, merge
+from features.session.events import Events, concatenate, merge, no_events
 from features.session.features import SECOND, session_features
 from features.session.states import to_states
 from serving.ranking.feature_client import UserRow
@@ -21,22 +18,20 @@ class Sessions:
 
     def __init__(self, schema: Schema, views: Sequence[View]) -> None:
         self.schema, self.views = schema, views
-        self._types = {view.name: arrow_schema(stored_view(schema, view).columns) for view in views}
 
     def added_to(self, row: UserRow, at: float) -> UserRow:
         """The row with the features of its events as of `at` (seconds since 1970); no events are a session, too."""
         if not self.views:
             return row
-        values = [self._values(view, row.events.get(view.name, []), at) for view in self.views]
-        return dataclasses.replace(row, values=dict(row.values, **{k: v for part in values for k, v in part.items()}))
+        values = dict(row.values)
+        for view in self.views:
+            values |= self._values(view, row.events.get(view.name, []), at)
+        return dataclasses.replace(row, values=values)
 
-    def _values(self, view: View, stored: Sequence[Mapping[str, Any]], at: float) -> dict[str, Any]:
+    def _values(self, view: View, stored: Sequence[Events], at: float) -> dict[str, Any]:
+        """The columns of a view from the events that one store or two have of the user."""
         assert view.session is not None  # of a session view
-        events = [self._events(self._types[view.name], lists) for lists in (stored or [{}])]
-        merged = events[0] if len(events) == 1 else merge(concatenate(events), view.session.kept)
+        events = concatenate(list(stored)) if stored else no_events(self.schema)
+        merged = merge(events, view.session.kept) if len(stored) > 1 else events
         columns = session_features(self.schema, view, to_states(merged, 1), np.array([round(at * SECOND)]))
         return {name: column[0].as_py() for name, column in columns.items()}
-
-    def _events(self, types: pa.Schema, lists: Mapping[str, Any]) -> Events:
-        columns = {field.name: pa.array([lists.get(field.name) or []], field.type) for field in types}
-        return from_lists(columns, np.zeros(1, np.int64), self.schema)
