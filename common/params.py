@@ -9,14 +9,14 @@ from pydantic import Field
 from common.errors import ParameterError
 from common.params_section import LARGEST, Day, Days, FilePath, Hours, Positive, Section, Seed, Share
 from common.paths import PARAMS
-from common.serve_params import Release, Serve
+from common.serve_params import Feedback, Release, Serve
 from common.train_params import Train
 from common.yaml_file import line_of, read_utf8, read_yaml
 
 LONGEST_SHOWN = 120  # letters of a wrong value that the message has
 
 
-SOURCE = r"^(simulation|movielens-1m|kuairand-pure|tenrec-qk-video|declared|\w+(\.\w+)+)$"  # or an import path
+SOURCE = r"^(simulation|movielens-1m|kuairand-pure|tenrec-qk-video|declared|feedback|\w+(\.\w+)+)$"  # or an import path
 
 
 class Shift(Section):
@@ -210,6 +210,7 @@ class Params(Section):
     evaluate: Evaluate
     drift: Drift
     serve: Serve
+    feedback: Feedback
     release: Release
     flows: Flows
 

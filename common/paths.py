@@ -25,6 +25,8 @@ FEATURES = DATA / "features"
 VIEWS = FEATURES / "views.json"
 TRAINING = DATA / "training"
 TENSORS = DATA / "tensors"
+FEEDBACK = DATA / "feedback"  # what the flow `feedback` collects
+FEEDBACK_LOG = FEEDBACK / "log"  # of it the part that ingest reads: dataset.path
 
 ARTIFACTS = Path("artifacts")
 ENCODER = ARTIFACTS / "encoder.parquet"

@@ -1,4 +1,4 @@
-"""Types of the sections `serve` and `release` of params.yaml."""
+"""Types of the sections `serve`, `feedback` and `release` of params.yaml."""
 
 from typing import Annotated, Literal
 
@@ -85,3 +85,10 @@ class Release(Section):
     sample: Positive
     keep: Annotated[int, Field(ge=2)]
     branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Feedback(Section):
+    """How events become a log: the impression that each belongs to, and when its labels are final."""
+
+    match_minutes: Annotated[float, Field(ge=0, le=527_040)]
+    outcome_hours: Annotated[Hours, Field(ge=0)]

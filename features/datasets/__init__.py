@@ -33,6 +33,7 @@ SOURCES = {
     "kuairand-pure": "features.datasets.kuairand",
     "tenrec-qk-video": "features.datasets.tenrec",
     "declared": "features.datasets.declared",
+    "feedback": "features.datasets.feedback",
 }
 
 

@@ -35,8 +35,11 @@ class Queue(Protocol):
     def behind(self, number: int) -> int:
         """How many entries are behind the one with this number."""
 
+    def acknowledge(self, reader: str, number: int) -> None:
+        """Record that `reader` needs no entry up to a number."""
+
     def forget(self, number: int, received_before: float) -> int:
-        """Remove entries up to a number that were received before a time; returns how many."""
+        """Remove entries up to a number, received before a time, that no reader needs; returns how many."""
 
     def close(self) -> None:
         """Close it."""

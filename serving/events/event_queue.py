@@ -25,7 +25,8 @@ _TABLES = """
         received real not null,
         body blob not null,
         unique (event_id, digest)
-    );"""
+    );
+    create table if not exists readers (name text primary key, number integer not null);"""
 
 
 _INSERT = "insert or ignore into events (event_id, digest, received, body) values (?, ?, ?, ?)"
@@ -117,9 +118,16 @@ class EventQueue:
             (last,) = self._connection.execute("select coalesce(max(number), 0) from events").fetchone()
         return max(int(last) - number, 0)
 
+    def acknowledge(self, reader: str, number: int) -> None:
+        """Record that `reader` needs no entry up to a number: from its first call on, what it needs is not removed."""
+        with self._lock:
+            self._connection.execute("insert or replace into readers values (?, ?)", (reader, number))
+
     def forget(self, number: int, received_before: float) -> int:
-        """Remove entries up to a number that were received before a time; returns how many."""
-        query = "delete from events where number <= ? and received < ?"
+        """Remove entries up to a number that were received before a time and that no reader needs; returns how many."""
+        query = """
+            delete from events where received < ?2 and number <= ?1
+            and number <= (select coalesce(min(number), ?1) from readers)"""
         with self._lock:
             return self._connection.execute(query, (number, received_before)).rowcount
 

@@ -17,6 +17,7 @@ from serving.events.event_queue import Entry
 
 KEYS = "{hinet_events}:"  # one slot of a cluster, as a script needs it
 STREAM, COUNTER, IDENTITY = f"{KEYS}stream", f"{KEYS}number", f"{KEYS}identity"
+READERS = f"{KEYS}readers"  # a hash: what each has read
 KNOWN_SECONDS = 7 * 86_400  # for which a report is known again at least, and twice that at most
 _PUT = """
 local accepted = 0
@@ -76,8 +77,13 @@ class RedisEventQueue:
         """How many entries are behind the one with this number."""
         return max(int(self._client.get(COUNTER) or 0) - number, 0)
 
+    def acknowledge(self, reader: str, number: int) -> None:
+        """Record that `reader` needs no entry up to a number: from its first call on, what it needs is not removed."""
+        self._client.hset(READERS, reader, number)
+
     def forget(self, number: int, received_before: float) -> int:
-        """Remove entries up to a number that were received before a time; returns how many, 10,000 at most."""
+        """Remove entries up to a number, received before a time, that no reader needs: 10,000 at most; how many."""
+        number = min([number, *map(int, self._client.hvals(READERS))])
         oldest = self.after(0, 10_000)
         removed = [entry for entry in oldest if entry.number <= number and entry.received < received_before]
         if removed:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.process
 COMMANDS = command_line.all_commands()
 STAGES = {name: command for name, command in COMMANDS.items() if not name.startswith(("flows", "benchmarks"))}
 LOCKS = {"lock", ".lock"}
-WITHOUT_INPUT = ("features.ingest", "monitoring.index")  # the simulation needs none; an index of no report is empty
+# The simulation needs no input; an index of no report is empty; without events there is nothing to collect.
+WITHOUT_INPUT = ("features.ingest", "monitoring.index", "serving.collect")
 
 
 @pytest.fixture(scope="module")

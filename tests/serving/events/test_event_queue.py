@@ -73,6 +73,18 @@ def test_entries_are_numbered_and_leave_in_order(tmp_path: Path, address: str | 
         assert [(entry.number > 10, entry.body) for entry in queue.after(10, 9)] == [(True, b"10")]
 
 
+def test_what_a_reader_needs_stays(tmp_path: Path, address: str | None) -> None:
+    """From its first acknowledgement on, an entry is removed only when every reader has it."""
+    with closing(open_queue(tmp_path, address)) as queue:
+        queue.put([(event, b"%d" % event) for event in range(10)])
+        queue.acknowledge("one", 3)
+        queue.acknowledge("other", 5)
+        assert queue.forget(10, received_before=2e9) == 3
+        queue.acknowledge("one", 7)
+        assert queue.forget(10, received_before=2e9) == 2
+        assert queue.forget(4, received_before=2e9) == 0
+
+
 @needs_redis
 def test_a_redis_that_was_emptied_has_another_queue(redis_server: Any) -> None:
     """A consumer that runs on then begins with the first entry of the new one."""
