@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     )
     memory: Annotated[str, AfterValidator(_check_memory)] = Field(
         default="2GB",
-        description="Memory of DuckDB in a stage, such as `512MB` or `8GB`; what exceeds it is sorted on disk. "
-        "Python, Arrow and the libraries need some 0.5 GB besides",
+        description="Memory of DuckDB in a stage, and of Spark's driver, such as `512MB` or `8GB`; what exceeds it is "
+        "sorted on disk. Python, Arrow and the libraries need some 0.5 GB besides",
     )
     workers: int = Field(default=1, ge=1, description="Processes of the service")
     api_key: Annotated[str, AfterValidator(_check_key)] | None = Field(
