@@ -4,9 +4,12 @@ from pathlib import Path
 
 from serving.events.consumer import Queue
 from serving.events.event_queue import EventQueue
-from serving.events.redis_queue import RedisEventQueue
 
 
 def open_queue(folder: Path, redis: str | None) -> Queue:
     """The queue in the Redis at an address, or in a file of the folder `folder`, which is made where there is none."""
-    return EventQueue(folder) if redis is None else RedisEventQueue(redis)
+    if redis is None:
+        return EventQueue(folder)
+    from serving.events.redis_queue import RedisEventQueue  # feast, which the process that watches workers never needs
+
+    return RedisEventQueue(redis)

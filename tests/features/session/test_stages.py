@@ -1,6 +1,7 @@
 """The stages of a project with session features: what each writes of them, and the quality gates."""
 
 import contextlib
+from datetime import UTC
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from features.schema import SPLITS, View, read_views
 from features.store.definitions import open_store
 from features.store.point_in_time import join_features
 from tests.support import session_log, tiny_project, world
+from tests.support.refreshed_store import LAST, copy_offline_store, update
 
 pytestmark = pytest.mark.integration
 
@@ -73,3 +75,15 @@ def test_without_events_there_is_no_view(project: Path) -> None:
     assert not session_views(read_views(project / "data/features/views.json"))
     assert not (project / "data/features/session.parquet").exists()
     assert "session" not in (project / "data/features/views.json").read_text()
+
+
+def test_the_refresh_of_a_store_in_use_writes_them(session_project: Path, tmp_path: Path) -> None:
+    """As of a day within the log only the users without later events have a row; as of its end all of them."""
+    copy_offline_store(session_project, tmp_path)
+    world.write_params(tmp_path, aggregate__session={"events": 5})
+    newest = EVENTS.groupby("user_id")["timestamp"].max()
+    within = (newest.min() + pd.Timedelta(seconds=1)).to_pydatetime().replace(tzinfo=UTC)
+    first, last = update(tmp_path, within), update(tmp_path, LAST)
+    assert first["views"]["session"]["written"] == (newest < pd.Timestamp(within).tz_localize(None)).sum() > 0
+    assert first["views"]["session"]["written"] + last["views"]["session"]["written"] == len(newest)
+    assert last["compared"]["session"] == len(newest)
