@@ -1,6 +1,7 @@
 """Several processes in one group over gloo, forked from the test, which has torch imported already."""
 
 import multiprocessing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ def together(size: int, folder: Path, function: Callable[[Group], Any]) -> list[
     context = multiprocessing.get_context("fork")
     groups = [Group(rank, size) for rank in range(size)]
     processes = [context.Process(target=_member, args=(folder, group, function)) for group in groups]
-    for process in processes:
-        process.start()
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*multi-threaded", category=DeprecationWarning
+        )  # from Python 3.12 on
+        for process in processes:
+            process.start()
     for process in processes:
         process.join(SECONDS)
         process.kill()  # one that waits for another

@@ -41,6 +41,15 @@ def test_steps_on_fixed_buffers_are_the_steps() -> None:
         assert torch.equal(one, other)
 
 
+def test_only_shares_of_a_full_batch_are_replayed() -> None:
+    """Of two processes one has 16 rows of a full batch, and 16 of a last one of 31: that step is no replay."""
+    loop, batch = new_loop(), next(one_epoch())
+    step, rows = CapturedStep(loop.step, 16, 0.5, make_replay=Replay), batch.select(torch.arange(16))
+    for share in (0.5, 16 / 31, 0.5):
+        step(rows, share)
+    assert step.steps == 2
+
+
 def test_a_capture_without_a_gpu_is_refused() -> None:
     """On a CPU there is nothing to capture: the message says what to set."""
     with pytest.raises(TrainingError, match=r"train\.capture .* on the CPU: set it to false"):

@@ -147,7 +147,9 @@ def test_a_checkpoint_without_its_last_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "key" / "2").mkdir()
     (tmp_path / "key" / "2" / "__0_0.distcp").write_bytes(b"half")
     assert checkpoint.read()["weights"].tolist() == [0, 1, 2, 3, 4]
-    for file in (tmp_path / "key" / "1").glob("*.distcp"):
+    checkpoint.write({"weights": torch.arange(3.0), "none": torch.empty(0, 3)})
+    assert checkpoint.read()["weights"].tolist() == [0, 1, 2]
+    for file in (tmp_path / "key").glob("*/*.distcp"):
         file.write_bytes(b"")
     with pytest.warns(UserWarning, match="training starts from the beginning"):
         assert checkpoint.read() is None
