@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from common.errors import PipelineError, TrainingError
 
 MAX_RESTARTS = 3  # of all processes, each time from the checkpoint
+# Else torch 2.13 gives the processes of a restart the store of those before, where they find addresses of dead ones.
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,12 @@ def process_group(device: torch.device) -> Iterator[Group]:
     """The group of this process, joined: over NCCL with a GPU for each process, over gloo on CPUs."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _die_with_parent()
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        warnings.warn(
+            "torchrun reuses its store after a restart, which can then wait half an hour for processes that are dead: "
+            f"start it with {' '.join(map('='.join, OWN_STORE.items()))}",
+            stacklevel=3,
+        )
     if not launched():
         yield SINGLE_PROCESS
         return
@@ -164,6 +173,7 @@ def launch(function: Callable[..., None], processes: int, arguments: Mapping[str
     When a process dies all of them are restarted, from the checkpoint. Raises the PipelineError of a process at once,
     since a restart would not help, or TrainingError after MAX_RESTARTS.
     """
+    os.environ |= OWN_STORE
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -1,14 +1,18 @@
 """Several processes train one network as one process does; a process that dies is started again."""
 
+import datetime
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,7 +54,9 @@ def test_more_processes_than_gpus_are_refused() -> None:
 
 def run(command: list[str]) -> None:
     """Run to the end, in the current folder; one thread for each process."""
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, env=environment() | distributed.OWN_STORE, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -115,6 +121,25 @@ def ranks(stage: "subprocess.Popen[bytes]", checkpoints: Path, but: set[psutil.P
     before = written_at(checkpoints)
     wait_until(lambda: written_at(checkpoints) > before)
     return running()
+
+
+def join_late() -> None:
+    """Two processes join, the second dies; of the next two the first comes three seconds after the other."""
+    first, again = os.environ["RANK"] == "0", os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
+    if first and again:
+        time.sleep(3)
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=20))
+    dist.barrier()
+    if not first and not again:
+        os.kill(os.getpid(), signal.SIGKILL)
+    dist.barrier()
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_restart_does_not_wait_for_the_dead() -> None:
+    """A process that starts faster than another waits for it, and not at the address of the one that died."""
+    distributed.launch(join_late, 2, {})
 
 
 @pytest.mark.process

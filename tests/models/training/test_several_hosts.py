@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.train import train
+from models.training.distributed import OWN_STORE
 from tests.support.dvc_project import free_port
 from tests.support.training_process import (
     SMALL,
@@ -43,7 +44,7 @@ class Hosts:
         options += [f"--rdzv-endpoint=127.0.0.1:{port}", "--max-restarts=3", "--rdzv-conf=last_call_timeout=12"]
         for _ in range(2):
             launch = [sys.executable, "-m", "torch.distributed.run", *options, *command[1:]]
-            self.agents.append(subprocess.Popen(launch, env=environment(), stderr=subprocess.DEVNULL))
+            self.agents.append(subprocess.Popen(launch, env=environment() | OWN_STORE, stderr=subprocess.DEVNULL))
             wait_until(lambda: any(c.laddr.port == port and c.status == "LISTEN" for c in psutil.net_connections()))
 
     def worker(self, number: int) -> psutil.Process:
