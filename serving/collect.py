@@ -7,7 +7,8 @@ Redis of HINET_REDIS) and the scored-impression log (serve.log.folder, HINET_IMP
 `dataset.path` of `dataset.name: feedback`. Only what is new is read, and only the days that change are written. Killed
 at any time, it loses and doubles nothing: the same command goes on.
 
-Exit status: 0 done, or nothing to do; 1 failed, with a message; 75 another collector is at work.
+Exit status: 0 done, or nothing to do; 1 failed, with a message; 75 another collector is at work, or the
+queue is out of reach: run it later.
 """
 
 import dataclasses
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 LOCK, REPORT = "collector.lock", "feedback.json"
 
 
-class CollectorRunningError(StoreError):
-    """Another collector writes to the folder."""
+class CollectorWaitsError(StoreError):
+    """Another collector writes to the folder, or the queue is out of reach."""
 
     exit_status = LOCKED
 
@@ -55,6 +56,7 @@ def collect(
         as_of: time (UTC) as of which labels are final; by default now.
         report: the JSON file; by default feedback.json in `out`.
     """
+    from features.store.redis_errors import OUT_OF_REACH
     from serving.events.event_queue import FILE
     from serving.events.queues import open_queue
 
@@ -69,7 +71,9 @@ def collect(
         with exclusive_lock(out / LOCK), closing(open_queue(folder, settings.redis)) as queue:
             content = _run(_collector(queue, model, profiles, out), now)
     except BlockingIOError:
-        raise CollectorRunningError(f"another collector writes to {out}: run it later") from None
+        raise CollectorWaitsError(f"another collector writes to {out}: run it later") from None
+    except OUT_OF_REACH as error:
+        raise CollectorWaitsError(f"the queue in the Redis of {variable('redis')} is out of reach: {error}") from error
     return _finish(content, report)
 
 
@@ -111,7 +115,7 @@ def _finish(content: dict[str, Any], report: Path) -> None:
 
 
 def _sentence(content: dict[str, Any]) -> str:
-    lines = [f"{content['entries']:,} new entries, {len(content['days'])} days written"]
+    lines = [f"{content['entries']:,} new entries; days written: {len(content['days'])}"]
     for day, counts in content["days"].items():
         lacking = ", ".join(f"{count:,} lack a {what}" for what, count in counts["lacking"].items() if count)
         rest = f"; {lacking}" if lacking else ""

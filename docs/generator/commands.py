@@ -64,7 +64,11 @@ def statuses() -> str:
         (DRIFT, exit_status.UNREADABLE, "no verdict: the window cannot be read, it is not of the schema of the model"),
         ("`python -m release.promote`", exit_status.REJECTED, "the promotion policy keeps the champion"),
         ("`python -m features.refresh`", exit_status.LOCKED, "the online store is locked or unreachable: run it later"),
-        ("`python -m serving.collect`", exit_status.LOCKED, "another collector is at work: run it later"),
+        (
+            "`python -m serving.collect`",
+            exit_status.LOCKED,
+            "another collector is at work, or the queue is out of reach: run it later",
+        ),
     ]
     return table(["command", "status", "meaning"], ((command, str(status), text) for command, status, text in rows))
 

@@ -11,6 +11,7 @@ from common.run_identity import RunIdentity
 from flows.process.document import Document
 from flows.tasks.backtest_days import Figures, Timeline
 from flows.tasks.drift_report import Report
+from flows.tasks.feedback_log import Collected
 from flows.tasks.online_store import Summary
 from flows.tasks.promotion import Verdict
 
@@ -36,6 +37,13 @@ READERS: dict[type[Document], dict[int, dict[str, Any]]] = {
         REJECTED: {"tag": "abc", "passed": False, "rules": [RULE | {"passed": False}]},
     },
     Figures: {DONE: {"rows": 100, "mean": 0.7, "frozen": 0.6, "gain": {"value": 0.1, "low": 0.0, "high": 0.2}}},
+    Collected: {
+        DONE: {
+            "skipped": None,
+            "entries": 3,
+            "days": {"2026-01-17": {"received": 3, "matched": 2, "written": 2, "lacking": {"context": 1}}},
+        }
+    },
     Timeline: {DONE: {"sentence": "four days", "days": []}},
 }
 

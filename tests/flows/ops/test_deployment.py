@@ -116,7 +116,7 @@ def test_a_deployment_has_the_environment_of_the_machine_and_checks_parameters(
     """`prefect deploy --all` stores them with each; the server refuses a wrong value in a sentence."""
     set_here(redis="redis:6379", api_key=KEY)
     deployed = deploy()
-    assert set(deployed) == {"nightly", "hourly", "daily"}
+    assert set(deployed) == {"nightly", "hourly", "collected", "daily"}
     for one in deployed.values():
         assert one.job_variables == {"env": {"HINET_REDIS": "redis:6379"}}
         assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": FOLDER}}]
@@ -135,7 +135,7 @@ def test_a_machine_without_variables_deploys_as_well(
     """The environment of the job is empty, so that of the worker stays as it is."""
     set_here()
     deployed = deploy()
-    assert set(deployed) == {"nightly", "hourly", "daily"}
+    assert set(deployed) == {"nightly", "hourly", "collected", "daily"}
     assert all(one.job_variables == {"env": {}} for one in deployed.values())
 
 

@@ -26,7 +26,7 @@ def test_what_is_served_is_what_is_deployed() -> None:
     """Every deployment of prefect.yaml, with its schedule and its limit of one run at a time."""
     declared = {one["name"]: one for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
     served = {one.name: one for one in deployments()}
-    assert set(served) == set(declared) == {"nightly", "hourly", "daily"}
+    assert set(served) == set(declared) == {"nightly", "hourly", "collected", "daily"}
     for name, one in served.items():
         (schedule,) = one.schedules or []
         assert schedule.schedule.cron == declared[name]["schedules"][0]["cron"]  # type: ignore[union-attr]
@@ -52,7 +52,7 @@ def test_crashes_are_notified_only_where_there_is_a_block() -> None:
 @pytest.mark.process
 @pytest.mark.slow
 def test_one_process_schedules_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    """A server, the automations, three deployments with runs on their schedules; a signal ends all of it."""
+    """A server, the automations, four deployments with runs on their schedules; a signal ends all of it."""
     port = free_port()
     changed = {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": str(port), "PREFECT_API_URL": ""}
     process = subprocess.Popen(
