@@ -1,6 +1,8 @@
 """The queue of events: requests that share a transaction, each with its own count; faults reach whoever waits."""
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from common.paths import ROOT
 from features.session.events import Events
 from serving.events import event_queue
 from serving.events.consumer import Consumer
@@ -126,3 +129,28 @@ def test_a_queue_keeps_its_identity_and_another_one_has_another(tmp_path: Path) 
         with closing(EventQueue(tmp_path / name)) as queue:
             identities.append(queue.identity)
     assert identities[0] == identities[1] != identities[2]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from serving.events.event_queue import EventQueue
+queue = EventQueue(Path(sys.argv[1]))
+for event in range(1_000_000):
+    assert queue.put([(event, b"%d" % event)]) == 1
+    print(event, flush=True)
+"""
+
+
+def test_kill_9_of_the_service_loses_no_acknowledged_event(tmp_path: Path) -> None:
+    """A process that is killed while it adds events: each one that it has acknowledged is there, once, in order."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        acknowledged = [next(process.stdout) for _ in range(50)]
+        process.kill()
+        acknowledged += process.stdout.readlines()
+    with closing(EventQueue(tmp_path)) as queue:
+        kept = [int(entry.body) for entry in queue.after(0, 1_000_000)]
+    assert kept == list(range(len(kept)))
+    assert len(acknowledged) <= len(kept) <= len(acknowledged) + 1
