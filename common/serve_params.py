@@ -88,7 +88,9 @@ class Release(Section):
 
 
 class Feedback(Section):
-    """How events become a log: the impression that each belongs to, and when its labels are final."""
+    """How events become a log: the impression of each, when its labels are final, how features as served may differ."""
 
     match_minutes: Annotated[float, Field(ge=0, le=527_040)]
     outcome_hours: Annotated[Hours, Field(ge=0)]
+    sample: Positive
+    tolerance: Share

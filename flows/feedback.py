@@ -3,7 +3,7 @@
     python -m flows.feedback
 
 What is new in the queue is merged, and the days that change are written: a run that was killed, missed or started twice
-needs no repair.
+needs no repair. Where features as served differ from those recomputed offline, the run fails; the log is written.
 """
 
 import datetime
@@ -17,14 +17,14 @@ from prefect.states import Completed, Failed
 from flows.ops.command_line import parser_of, run_to_end
 from flows.ops.notify import notify_failure
 from flows.process.python_module import CommandError
-from flows.tasks.feedback_log import collect, page, sentence
+from flows.tasks.feedback_log import collect, compare, page, sentence
 from flows.tasks.online_store import utc
 from flows.workspace.lock import workspace_lock
 
 
 @flow(name="feedback", flow_run_name="feedback", on_failure=[notify_failure])
 async def feedback(as_of: datetime.datetime | None = None) -> State:
-    """Collect the events of the service into a log, and report the counts of each day.
+    """Collect the events of the service into a log, and compare its features as served with recomputed ones.
 
     Args:
         as_of: The time (UTC) as of which labels are final; None: the scheduled start of the run.
@@ -33,14 +33,13 @@ async def feedback(as_of: datetime.datetime | None = None) -> State:
     try:
         async with workspace_lock(log=get_run_logger().info):  # the pipeline reads the log that is written here
             collected = await collect(timestamp)
+            await acreate_markdown_artifact(key="feedback-log", markdown=page(collected), description="Events as a log")
+            compared = await compare(collected.days)
     except CommandError as error:
         return Failed(message=str(error))
-    await acreate_markdown_artifact(
-        key="feedback-log", markdown=page(collected), description="The events of the service"
-    )
     if collected.skipped:
         return Completed(name="Skipped", message=collected.skipped)
-    return Completed(message=sentence(collected))
+    return Completed(message=sentence(collected, compared))
 
 
 def main() -> int:

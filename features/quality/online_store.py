@@ -4,7 +4,6 @@ A sample of the entities of each view is read as the service reads it, and compa
 value, its type and its nulls, by name. The item snapshot that the service keeps in memory is compared in the same way.
 """
 
-import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from features.engine.session_view import stored_views
 from features.quality import gate
 from features.quality.datadocs import QualityGate
 from features.quality.gate import Measurements, SuiteResult
-from features.quality.results import quiet_context
+from features.quality.results import nan_as_null, quiet_context
 from features.quality.rule import Rule, expect, expect_zero
 from features.schema import EVENT_TIMESTAMP, Column, DType, Schema, View
 from features.store.feast_names import feast_name
@@ -179,7 +178,7 @@ def _values(view: View, offline: pa.Table, online: Values) -> Measurements:
 
 
 def _compare(column: Column, entities: Entities, offline: list[Any], online: list[Any]) -> dict[str, str | int | None]:
-    differing = [i for i in range(len(entities)) if _nan_as_null(offline[i]) != _nan_as_null(online[i])]
+    differing = [i for i in range(len(entities)) if nan_as_null(offline[i]) != nan_as_null(online[i])]
     mistyped = [value for value in online if not _has_type(column, value)]
     first = differing[0] if differing else None
     return {
@@ -191,13 +190,6 @@ def _compare(column: Column, entities: Entities, offline: list[Any], online: lis
         "online value of another type": len(mistyped),
         "first of another type": repr(mistyped[0]) if mistyped else None,
     }
-
-
-def _nan_as_null(value: Any) -> Any:
-    """The value, or the elements of a list; None for NaN, which means the same in both stores."""
-    if isinstance(value, list):
-        return [_nan_as_null(element) for element in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _has_type(column: Column, value: Any) -> bool:

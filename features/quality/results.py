@@ -172,6 +172,13 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
+def nan_as_null(value: Any) -> Any:
+    """The value, or the elements of a list; None for NaN, which means the same in both stores."""
+    if isinstance(value, list):
+        return [nan_as_null(element) for element in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def to_json(document: Any) -> str:
     """The document as JSON, the same bytes each time; raises ValueError at NaN and infinity."""
     return json.dumps(document, indent=1, allow_nan=False) + "\n"

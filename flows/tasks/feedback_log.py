@@ -1,18 +1,21 @@
-"""The feedback log, made of the service's events by `python -m serving.collect`."""
+"""The feedback log, made of the service's events by `python -m serving.collect`, and its features as served."""
 
 import datetime
+from collections.abc import Collection
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
 
-from common.paths import CHAMPION_MODEL, FEEDBACK, FLOWS, INGESTED, MODEL
+from common.paths import CHAMPION_MODEL, FEATURES, FEEDBACK, FLOWS, INGESTED, MODEL, SCHEMA, VIEWS
 from flows.ops.written_by import written_by
 from flows.process.document import Document, run_for_document, set_aside
 from flows.tasks.online_store import RETRY_SECONDS, store_is_locked
 
 OUT = FLOWS / "feedback"
 REPORT = "feedback.json"
+SERVED = FLOWS / "served"
+GATE_REPORT = "report.json"
 
 
 class DayCounts(BaseModel):
@@ -34,6 +37,18 @@ class Collected(Document):
     days: dict[datetime.date, DayCounts] = Field(default_factory=dict)
 
 
+class Suite(BaseModel):
+    """How many impressions were compared for a view."""
+
+    rows: int
+
+
+class Compared(Document):
+    """The content of report.json: the features as served against the recomputed ones, by view; the gate is open."""
+
+    tables: dict[str, Suite]
+
+
 @task(
     retries=len(RETRY_SECONDS),
     retry_delay_seconds=RETRY_SECONDS,
@@ -53,12 +68,34 @@ async def collect(as_of: datetime.datetime) -> Collected:
     return await run_for_document(Collected, "serving.collect", options, OUT / REPORT)
 
 
-def sentence(collected: Collected) -> str:
-    """New entries, the days that were written, their rows, and the events that are none yet."""
+@task(cache_policy=NO_CACHE)
+async def compare(days: Collection[datetime.date]) -> Compared | None:
+    """Compare the features as served on these days with those recomputed; None where there is nothing to compare.
+
+    Raises CommandError where more of them differ than params.yaml allows.
+    """
+    if not days or not VIEWS.exists():
+        return None
+    options = {
+        "--served": str(FEEDBACK / "served"),
+        "--schema": str(SCHEMA),
+        "--features": str(FEATURES),
+        "--first-day": str(min(days)),
+        "--last-day": str(max(days)),
+        "--out": str(SERVED),
+    }
+    set_aside(SERVED, GATE_REPORT)
+    return await run_for_document(Compared, "features.inspect_served", options, SERVED / GATE_REPORT)
+
+
+def sentence(collected: Collected, compared: Compared | None = None) -> str:
+    """New entries, the days that were written, their rows, events that are none yet, features that were compared."""
     days = collected.days.values()
     rows, waiting = sum(day.written for day in days), sum(sum(day.lacking.values()) for day in days)
     counts = f"{rows:,} impressions, {waiting:,} events are none yet"
-    return f"{collected.entries:,} new entries; days written: {len(days)} ({counts})"
+    text = f"{collected.entries:,} new entries; days written: {len(days)} ({counts})"
+    rows = max((suite.rows for suite in compared.tables.values()), default=0) if compared else 0
+    return f"{text}; features as served of {rows:,} impressions are as recomputed" if rows else text
 
 
 def page(collected: Collected) -> str:

@@ -10,10 +10,12 @@ import pytest
 from prefect import State
 
 from common.exit_status import FAILED, LOCKED
+from features import inspect_served
 from flows.feedback import feedback
 from flows.ops.notify import create_block
 from flows.process import python_module
 from flows.tasks import feedback_log
+from serving import collect
 from tests.support.flow_harness import newest_artifact
 from tests.support.notifications import webhook, write_params
 from tests.support.stub_modules import Stub, stub_modules
@@ -25,6 +27,8 @@ COUNTS = {"received": 1500, "matched": 1400, "written": 1234, "lacking": {"profi
 COLLECTED = Stub(
     documents={"--report": {"skipped": None, "entries": 2000, "users": 9, "items": 8, "days": {"2026-01-17": COUNTS}}}
 )
+SUITES = {"tables": {"user": {"rows": 36}, "item": {"rows": 36}}}
+COMPARED = Stub(documents={"artifacts/flows/served/report.json": SUITES})
 
 Run = Callable[..., tuple[State, list[list[str]]]]
 
@@ -79,10 +83,27 @@ def test_a_failure_is_notified(run: Run, workspace: Path) -> None:
     assert closer.startswith("look closer: python -m serving.collect --model artifacts/models/hinet_plus ")
 
 
+def test_features_as_served_are_compared_on_the_days_that_were_written(run: Run, workspace: Path) -> None:
+    """Where there is an offline store; a gate that closes fails the run, and the page has the counts."""
+    (workspace / "data/features").mkdir(parents=True)
+    (workspace / "data/features/views.json").write_text("[]")
+    state, commands = run(COLLECTED, COMPARED)
+    assert str(state.message).endswith("; features as served of 36 impressions are as recomputed")
+    _, (_, _, name, *words) = commands
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert options["--first-day"] == options["--last-day"] == "2026-01-17"
+    assert name == inspect_served.__name__
+    assert {word.removeprefix("--").replace("-", "_") for word in options} == set(
+        inspect.signature(inspect_served.inspect_served).parameters
+    )
+    state, _ = run(COLLECTED, Stub(status=FAILED, error="the quality gate is closed: no later stage runs."))
+    assert state.is_failed()
+    assert "features.inspect_served stopped: the quality gate is closed" in str(state.message)
+    assert "| 2026-01-17 |" in newest_artifact("feedback-log")
+
+
 def test_the_module_accepts_the_command(run: Run) -> None:
     """Every option is a keyword of `collect`, and every keyword is given."""
-    from serving import collect
-
     _, ((_, _, name, *words),) = run(COLLECTED)
     assert name == collect.__name__
     assert {word.removeprefix("--").replace("-", "_") for word in words[::2]} == set(

@@ -14,6 +14,7 @@ INPUTS = {
     "validated": "data/validated",
     "events": "data/validated/events",
     "features": "data/features",
+    "served": "data/feedback/served",
     "views": "data/features/views.json",
     "training": "data/training",
     "tensors": "data/tensors",

@@ -11,7 +11,7 @@ from common.run_identity import RunIdentity
 from flows.process.document import Document
 from flows.tasks.backtest_days import Figures, Timeline
 from flows.tasks.drift_report import Report
-from flows.tasks.feedback_log import Collected
+from flows.tasks.feedback_log import Collected, Compared
 from flows.tasks.online_store import Summary
 from flows.tasks.promotion import Verdict
 
@@ -44,6 +44,7 @@ READERS: dict[type[Document], dict[int, dict[str, Any]]] = {
             "days": {"2026-01-17": {"received": 3, "matched": 2, "written": 2, "lacking": {"context": 1}}},
         }
     },
+    Compared: {DONE: {"passed": True, "tables": {"user": {"passed": True, "rows": 36, "failed": []}}}},
     Timeline: {DONE: {"sentence": "four days", "days": []}},
 }
 
