@@ -1,8 +1,8 @@
 """The feedback log: what the service showed, and what came of it, as `python -m serving.collect` writes it.
 
 `dataset.path` is the folder that holds schema.json, users.parquet, items.parquet and events/day=YYYY-MM-DD/*.parquet.
-Its schema is that of the model that served, so that a model which is trained on it reads the same columns. Rows with
-one timestamp stay in the order of their event ids, which is that of the sessions in serving.
+Its schema is that of the model that served, so that a model which is trained on it reads the same columns. Events keep
+their ids: the sessions in serving know them by these, and the newest events of the log are merged with theirs.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from common.errors import SourceError
 from common.params import Dataset
 from features.datasets.log import Counts, Log
-from features.schema import Column, Role, Schema, read_schema
+from features.schema import Column, Schema, read_schema
 
 CHUNK = 131_072  # rows
 
@@ -47,13 +47,14 @@ def read(dataset: Dataset) -> Log:
         items=_frame(folder / "items.parquet", schema.items),
         chunks=lambda: _events(files, schema, counts),
         counts=counts,
+        has_event_ids=True,
         rows=sum(pq.read_metadata(file).num_rows for file in files),
         path=folder,
     )
 
 
 def _events(files: list[Path], schema: Schema, counts: Counts) -> Iterator[pd.DataFrame]:
-    names = [column.name for column in schema.events if column.role is not Role.EVENT_ID]
+    names = [column.name for column in schema.events]
     for file in files:
         with pq.ParquetFile(file) as opened:
             for batch in opened.iter_batches(CHUNK, columns=names):

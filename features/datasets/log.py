@@ -33,9 +33,10 @@ class Counts:
 class Log:
     """Users and items [one row each], and the events in chunks that fit into memory, in any order of time.
 
-    A chunk holds the declared columns of `events` without the event id (ingest assigns the ids). Two kinds of
-    additional columns are possible: `p_<task>`, the true probability where it is known, is written to the truth only;
-    where `_row` (ROW) is there, ingest keeps one of the rows that are equal in all their columns, this one included.
+    A chunk holds the declared columns of `events` without the event id, since ingest assigns the ids; where the log
+    `has_event_ids` it holds them, and they are kept. Two kinds of additional columns are possible: `p_<task>`, the true
+    probability where it is known, is written to the truth only; where `_row` (ROW) is there, ingest keeps one of the
+    rows that are equal in all their columns, this one included.
     """
 
     schema: Schema
@@ -43,6 +44,7 @@ class Log:
     items: pd.DataFrame
     chunks: Callable[[], Iterator[pd.DataFrame]]
     counts: Counts = field(default_factory=Counts)
+    has_event_ids: bool = False
     rows: int | None = None  # number of rows to read, where it is known in advance
     path: Path | None = None  # the file that is read, for messages
 

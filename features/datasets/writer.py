@@ -109,7 +109,7 @@ def _before(until: datetime.date | None, rows: pa.Table, log: Log) -> pa.Table:
 def _spilled(frame: pd.DataFrame, log: Log, position: int) -> pa.Table:
     """A chunk as it is spilled; a row without a timestamp would belong to no day and is an error."""
     schema, where = log.schema, log.called("events")
-    columns = tuple(column for column in schema.events if column.role is not Role.EVENT_ID)
+    columns = tuple(column for column in schema.events if column.role is not Role.EVENT_ID or log.has_event_ids)
     table = typed_table(frame, columns, where, first_row=position)
     if nulls := table[schema.timestamp].null_count:
         raise SourceError(f"{where}: {nulls} rows have no {schema.timestamp}; their reader must leave them out")
@@ -173,10 +173,11 @@ def _sorted_rows(schema: Schema, spill: Path) -> Iterator[pa.RecordBatchReader]:
 
 
 def _numbered(blocks: Iterator[pa.Table], truths: pq.ParquetWriter) -> Iterator[pa.Table]:
-    """Each block with its event ids, 0 to N - 1 over all; its true probabilities are written to `truths`."""
+    """Each block with its event ids, its own or 0 to N - 1 over all; its true probabilities are written to `truths`."""
     first, (event_id, *true) = 0, truths.schema.names
     for block in blocks:
-        block = block.append_column(event_id, pa.array(np.arange(first, first + block.num_rows)))
+        if event_id not in block.column_names:
+            block = block.append_column(event_id, pa.array(np.arange(first, first + block.num_rows)))
         first += block.num_rows
         if true:
             truths.write_table(block.select([event_id, *true]))

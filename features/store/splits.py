@@ -15,6 +15,7 @@ from features.engine import sql
 from features.engine.connection import connect
 from features.schema import Schema
 
+SPARSE, FEW = 10, 10_000_000  # ids for each event, beyond so many ids: what is drawn for each would not fit
 Assign = Callable[[pa.Table], NDArray[np.integer]]  # impressions [N] to 0, 1 or 2 [N]: train, valid or test
 
 
@@ -23,13 +24,19 @@ def assign_splits(events: Path, schema: Schema, settings: Join) -> Assign:
 
     `time`: test is the fewest whole last days that hold at least `test_share` of the rows, valid likewise before them.
     `random`: a draw by seed over all event ids; all candidates of a choice set have the split of its least event id.
-    Raises JoinError where a split by time leaves no day to train on.
+    Raises JoinError where a split by time leaves no day to train on, or one at random has ids that ingest did not give.
     """
     source = sql.parquet(events, "*/*.parquet")
     with connect() as connection:
         if settings.split == "random":
             event_id = sql.column(schema.event_id)
-            (newest,) = connection.execute(f"select max({event_id}) from {source}").fetchone() or (0,)
+            bounds = f"select min({event_id}), max({event_id}), count(*) from {source}"
+            least, newest, rows = connection.execute(bounds).fetchone() or (0, 0, 0)
+            if least < 0 or newest > max(SPARSE * rows, FEW):
+                raise JoinError(
+                    f"join.split random draws over the event ids 0 to N - 1 that ingest gives; found {rows:,} events "
+                    f"with ids of their own, from {least} to {newest}: set join.split to time"
+                )
             ids = int(newest) + 1
             first = None if schema.choice_set is None else _first_of_set(connection, source, schema, ids)
             return random_split(ids, schema, settings, first)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,11 @@ from common.files import exclusive_lock
 from common.paths import ROOT
 from common.yaml_file import dump_yaml, read_yaml
 from features.aggregate import aggregate
+from features.encode import encode
+from features.encoding.tensors import open_tensors
+from features.engine.session_view import EVENT_IDS
 from features.ingest import ingest
+from features.inspect_training import inspect_training
 from features.join import join
 from features.schema import SPLITS, to_json
 from features.validate import validate
@@ -29,7 +34,9 @@ from tests.support.feedback import LABELS, LATER, SCHEMA, log_impressions, put, 
 pytestmark = pytest.mark.process
 
 TABLES = world.tables(rows=300, days=4)
-EVENTS = TABLES["events"]
+IDS = np.random.default_rng(0).permutation(len(TABLES["events"])) * 10**15 - 10**17  # those of a client, in any order
+EVENTS = TABLES["events"].assign(event_id=IDS)
+BY_ID = EVENTS.sort_values("event_id", ignore_index=True)
 COLUMNS = [column.name for column in SCHEMA.events]
 
 
@@ -83,7 +90,7 @@ def test_killed_at_any_time_it_loses_and_doubles_nothing(root: Path) -> None:
     report = json.loads((root / "feedback" / REPORT).read_text())
     assert sum(day["written"] for day in report["days"].values()) == len(EVENTS)
     assert "2026-01-05: " in finished.stdout
-    pd.testing.assert_frame_equal(rows_of(root)[COLUMNS], EVENTS[COLUMNS], check_dtype=False)
+    pd.testing.assert_frame_equal(rows_of(root)[COLUMNS], BY_ID[COLUMNS], check_dtype=False)
 
 
 def test_one_collector_at_a_time(root: Path) -> None:
@@ -106,8 +113,12 @@ def test_without_a_queue_there_is_nothing_to_do(root: Path) -> None:
 
 @pytest.mark.usefixtures("without_data_docs")
 def test_the_log_goes_through_the_stages_like_any_log(root: Path) -> None:
-    """Ingest, validate, aggregate and join: the training set has the events that were shown, in their order."""
+    """Ingest, validate, aggregate and join: the training set has the events that were shown, with their own ids.
+
+    So have the lists of sessions, which the service merges with those of the queue.
+    """
     assert run(root).returncode == DONE
+    world.write_params(root, aggregate__session={"events": 5})
     plain = read_yaml(root / "params.yaml")
     plain["dataset"] |= {"name": "feedback", "path": str(root / "feedback/log")}
     (root / "params.yaml").write_text(dump_yaml(plain))
@@ -118,10 +129,21 @@ def test_the_log_goes_through_the_stages_like_any_log(root: Path) -> None:
         assert schema.read_text() == to_json(SCHEMA)
         quarantine, reports = data / "quarantine", {"report": root / "report.json", "docs": root / "docs"}
         validate(schema=schema, ingested=data / "again", out=validated, quarantine=quarantine, **reports)
+        assert json.loads((root / "report.json").read_text())["tables"]["events"]["quarantined"] == 0
         aggregate(schema=schema, validated=validated, out=features)
         join(schema=schema, validated=validated, features=features, out=data / "training")
+        inspect_training(schema=schema, validated=validated, features=features, training=data / "training", **reports)
+        views, encoder = features / "views.json", data / "encoder.parquet"
+        encode(schema=schema, views=views, training=data / "training", encoder=encoder, out=data / "tensors")
     rows = pd.concat([pq.read_table(data / "training" / f"{name}.parquet").to_pandas() for name in SPLITS])
     rows = rows.sort_values("event_id", ignore_index=True)
-    pd.testing.assert_frame_equal(rows[COLUMNS], EVENTS[COLUMNS], check_dtype=False)
+    pd.testing.assert_frame_equal(rows[COLUMNS], BY_ID[COLUMNS], check_dtype=False)
+    newest = pd.read_parquet(features / "session.parquet")[EVENT_IDS]
+    assert set(np.concatenate(newest)) <= set(IDS)
     assert json.loads((data / "again/counts.json").read_text())["rows_read"] == len(EVENTS)
-    assert json.loads((root / "report.json").read_text())["tables"]["events"]["quarantined"] == 0
+    assert open_tensors(data / "tensors" / "train").event_id[:9].tolist() == rows_of_split(data, "train")[:9]
+
+
+def rows_of_split(data: Path, name: str) -> list[int]:
+    """The event ids of a split, in order."""
+    return list(pq.read_table(data / "training" / f"{name}.parquet")["event_id"].to_pylist())

@@ -1,6 +1,7 @@
 """Splits of the impressions: by time at midnights, at random by seed, each with its share of the rows."""
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import JoinError
 from common.params import Join
-from features.store.splits import random_split, time_split
+from features.store.splits import assign_splits, random_split, time_split
 from tests.support import world
 
 pytestmark = pytest.mark.unit
@@ -38,6 +39,15 @@ def test_time_split_of_a_log_that_is_too_short_is_an_error() -> None:
     """With no day left to train on, the error names the days."""
     with pytest.raises(JoinError, match="at least three days with rows, found 2"):
         time_split([(date(2026, 1, 1), 5), (date(2026, 1, 2), 5)], SCHEMA, split())
+
+
+def test_random_split_refuses_ids_that_are_far_apart(tmp_path: Path) -> None:
+    """Those of a client, which the feedback log keeps: a number would be drawn for each id between them."""
+    events = world.tables(rows=30)["events"]
+    for ids in (events["event_id"] - 1, events["event_id"] * 10**9):
+        world.write_validated(tmp_path, world.tables(rows=30) | {"events": events.assign(event_id=ids)})
+        with pytest.raises(JoinError, match=r"30 events with ids of their own.*set join.split to time"):
+            assign_splits(tmp_path / "events", SCHEMA, split(split="random"))
 
 
 @settings(deadline=None)
