@@ -58,6 +58,7 @@ FILES = (WEIGHTS, SCHEMA, VIEWS, ENCODER, REFERENCE, CURVES, PROFILE) = (
     "curves.json",
     "behaviour.json",
 )
+OLD_ENCODER = "encoder.json"  # of models of earlier versions
 CALIBRATION = "calibration.json"  # of calibrated models only
 LAST_DAY = "last_day"  # in the summary of a model that has learned from its validation rows, too
 TAG_DIGITS = 12
@@ -159,7 +160,7 @@ def read_model(folder: Path) -> Model:
     description = _description(folder)
     for name, expected in description["sha256"].items():
         _verify(folder / name, expected)
-    schema, encoder = read_schema(folder / SCHEMA), Encoder.read(encoder_file(folder))
+    schema, encoder = read_schema(folder / SCHEMA), _encoder(folder, description)
     if schema.fingerprint() != description["schema"]:
         _differs(folder / SCHEMA, "a schema with fingerprint", description["schema"], schema.fingerprint())
     return Model(
@@ -175,6 +176,10 @@ def read_model(folder: Path) -> Model:
     )
 
 
+def _encoder(folder: Path, description: Mapping[str, Any]) -> Encoder:
+    return Encoder.read(folder / (OLD_ENCODER if OLD_ENCODER in description["sha256"] else ENCODER))
+
+
 def _tag(sha256: Mapping[str, str]) -> str:
     if CALIBRATION not in sha256:
         return sha256[WEIGHTS][:TAG_DIGITS]
@@ -187,12 +192,6 @@ def _calibration(folder: Path, schema: Schema) -> Calibration:
         return Calibration(json.loads(path.read_text()), scenarios=schema.scenarios, outputs=schema.output_names)
     except ValueError as error:
         raise ModelError(f"{path} is no calibration of this model ({error}): train again") from error
-
-
-def encoder_file(folder: Path) -> Path:
-    """The encoder of the model in `folder`, which models of earlier versions have as JSON."""
-    path = folder / ENCODER
-    return path if path.exists() else path.with_suffix(".json")
 
 
 def read_arguments(folder: Path) -> dict[str, Any]:
@@ -220,11 +219,15 @@ def _description(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not JSON ({error}): the folder is damaged; train again") from error
     _check_keys(path, "the keys", {"name", "arguments", "summary", "schema", "sha256"}, description)
     named = description["sha256"]
-    optional = {CALIBRATION} if isinstance(named, dict) and CALIBRATION in named else set()
-    encoder = {encoder_file(path.parent).name}
-    _check_keys(path, "sha256 of", {*FILES, *optional} - {ENCODER} | encoder, named)
+    _check_keys(path, "sha256 of", _expected_files(named), named)
     _check_keys(path, "arguments with the keys", {"data", "config"}, description["arguments"])
     return description
+
+
+def _expected_files(named: Any) -> set[str]:
+    """FILES, in a folder of an earlier version with OLD_ENCODER, and the calibration where it is among the `named`."""
+    optional = {OLD_ENCODER, CALIBRATION} & (named.keys() if isinstance(named, dict) else set())
+    return {*FILES} - ({ENCODER} if OLD_ENCODER in optional else set()) | optional
 
 
 def _check_keys(path: Path, what: str, expected: set[str], value: Any) -> None:

@@ -68,7 +68,7 @@ def run_stages(folder: Path, rows: int, names: list[str]) -> Iterator[tuple[str,
     }
     for name in names:
         yield name, measure(shlex.split(commands[name]), folder)
-    yield READ, measure(["python", "-m", "benchmarks.pipeline.read_events", "data/ingested/events"], folder)
+    yield READ, measure(["python", "-m", "benchmarks.pipeline.read_events", "--events", "data/ingested/events"], folder)
 
 
 def write_params(folder: Path, rows: int) -> None:

@@ -18,6 +18,7 @@ PACKAGES = (
     "duckdb",
     "feast[duckdb,redis]",
     "filelock",
+    "fsspec",
     "ibis-framework",
     "numpy",
     "opentelemetry-api",

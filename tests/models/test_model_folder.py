@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from common.errors import ModelError
+from common.files import sha256_of
 from common.params import load
-from features.encoding.encoder import Encoder
+from features.encoding.encoder import METADATA, Encoder
 from features.encoding.fitting import fit_encoder
 from features.schema import inputs, to_json
 from models.inference.exported import random_rows
 from models.model_folder import (
     CALIBRATION,
+    ENCODER,
     FILES,
     MODEL,
     NETWORKS,
@@ -176,6 +178,24 @@ def test_neighbours_are_refused(tmp_path: Path, sources: dict[str, Path]) -> Non
             **sources,
         )
     assert not (tmp_path / "other").exists()
+
+
+def test_a_model_of_an_earlier_version_is_read(tmp_path: Path, sources: dict[str, Path]) -> None:
+    """Its encoder is JSON: it is read, and its bytes are checked as before."""
+    folder, _ = written(tmp_path, sources)
+    expected, path = read_model(folder).encoder, folder / ENCODER
+    plain = json.loads(pq.read_schema(path).metadata[METADATA])
+    plain["tables"] = {name: list(values) for name, values in expected.vocabularies.items()}
+    old, description = path.with_suffix(".json"), json.loads((folder / MODEL).read_text())
+    path.unlink()
+    old.write_text(json.dumps(plain))
+    del description["sha256"][ENCODER]
+    description["sha256"][old.name] = sha256_of(old)
+    (folder / MODEL).write_text(json.dumps(description))
+    assert read_model(folder).encoder == expected
+    old.unlink()
+    with pytest.raises(ModelError, match=r"encoder\.json does not exist"):
+        read_model(folder)
 
 
 def test_a_description_that_is_no_json_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:

@@ -94,7 +94,7 @@ def test_unknown_ids_read_the_unknown_row_and_are_flagged(client: Any) -> None:
     ranking, again = (rank(client, user_id=user, candidates=items, objective=zeros) for user in UNKNOWN_USERS)
     assert (ranking["unknown_user"], ranking["unknown_items"]) == (True, [UNKNOWN_ITEM, UNKNOWN_ITEM + 1])
     first, known, second = ranking["probabilities"]["click"]
-    assert first == second != known
+    assert first == pytest.approx(second, rel=1e-6) != known  # a product rounds by the position of its row
     assert ranking == again
 
 

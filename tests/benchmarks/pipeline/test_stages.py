@@ -51,7 +51,7 @@ def test_a_row_costs_a_stage_a_limited_number_of_reads(tmp_path: Path, monkeypat
         write_params(folder, rows)
         monkeypatch.chdir(folder)
         costs = {name: cpu_seconds(functools.partial(run, name)) for name in LIMITS}
-    unit = min(cpu_seconds(lambda: read_events(Path("data/ingested/events"))) for _ in range(10))
+    unit = min(cpu_seconds(lambda: read_events(events=Path("data/ingested/events"))) for _ in range(10))
     reads = {name: round(cost / unit) for name, cost in costs.items()}
     assert {name: number for name, number in reads.items() if number > LIMITS[name]} == {}
 

@@ -86,5 +86,5 @@ def test_it_is_fitted_on_the_training_labels(tmp_path: Path, minimum: float | No
     encoder.write(tmp_path / "encoder.parquet")
     assert Encoder.read(tmp_path / "encoder.parquet") == encoder
     other = fit_encoder(tiny, (), tmp_path / "train.parquet", 1)
-    other.write(tmp_path / "other.json")
-    assert "targets" not in (tmp_path / "other.json").read_text()
+    other.write(tmp_path / "other.parquet")
+    assert b"targets" not in (tmp_path / "other.parquet").read_bytes()
