@@ -62,8 +62,9 @@ class ScenarioUnits(nn.Module):
     """The shared unit W x + b and the own scenario's B_s A_s x + b_s, kept apart.
 
     >>> units = ScenarioUnits(scenarios=3, inputs=4, outputs=2, rank=1)
-    >>> [part.shape for part in units(torch.zeros(5, 4), torch.zeros(5).int())]
-    [torch.Size([5, 2]), torch.Size([5, 2])]
+    >>> shared, specific = units(torch.zeros(5, 4), torch.zeros(5).int())
+    >>> tuple(shared.shape), tuple(specific.shape)
+    ((5, 2), (5, 2))
     """
 
     def __init__(self, *, scenarios: int, inputs: int, outputs: int, rank: int) -> None:

@@ -1,6 +1,10 @@
 """The site: its configuration, and what it loads."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -45,3 +49,13 @@ def test_a_warning_ends_the_build() -> None:
     """Broken links, anchors and pages outside of the navigation are warnings, which `--strict` turns into errors."""
     assert set(CONFIG["validation"]["links"].values()) == {"warn"}
     assert CONFIG["validation"]["nav"]["omitted_files"] == "warn"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Links, cross references and docstrings are right: `make docs` is strict."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "site" / "index.html").is_file()
