@@ -11,27 +11,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common import stage
-from common.errors import ModelError, StoreError
-from common.exit_status import LOCKED
+from common.errors import ModelError
 from common.files import exclusive_lock
 from common.paths import ROOT
 from common.settings import read_settings, variable
 from features.engine.session_view import session_views
 from features.schema import read_views
+from serving.events.consumer_lock import ConsumerRunningError
 
 LOCK, VIEWS = "consumer.lock", "views.json"
 
 
-class ConsumerRunningError(StoreError):
-    """Another consumer applies the events of the folder."""
-
-    exit_status = LOCKED
-
-
-def consume(*, host: str = "127.0.0.1", port: int = 3010) -> None:
+def consume(*, host: str = "127.0.0.1", port: int = 3010, stay: bool = False) -> None:
     """Apply events until SIGTERM or SIGINT; metrics for Prometheus are at http://HOST:PORT/metrics (port 0: any).
 
-    It ends at once where the model reads no session features.
+    Where the model reads no session features it ends at once, or waits for the signal (`--stay`): Kubernetes starts
+    whatever ends again.
     """
     settings, stop = read_settings(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -41,12 +36,21 @@ def consume(*, host: str = "127.0.0.1", port: int = 3010) -> None:
         raise ModelError(f"{model} does not exist: run `dvc repro`, or set {variable('model')} to where the model is")
     if not session_views(read_views(model / VIEWS)):
         print(f"{model} reads no session features (aggregate.session.events): no events are applied", flush=True)
+        if stay:
+            _stay(stop, address=(host, port))
         return
     try:
         with exclusive_lock(folder / LOCK):
             _apply(model, folder, redis=settings.redis, stop=stop, address=(host, port))
     except BlockingIOError:
         raise ConsumerRunningError(f"{folder} has a consumer already: one process applies its events") from None
+
+
+def _stay(stop: threading.Event, *, address: tuple[str, int]) -> None:
+    from serving.telemetry.event_metrics import EventMetrics
+
+    print(f"metrics: http://{address[0]}:{EventMetrics().serve(*address)}/metrics", file=sys.stderr, flush=True)
+    stop.wait()
 
 
 def _apply(model: Path, folder: Path, *, redis: str | None, stop: threading.Event, address: tuple[str, int]) -> None:

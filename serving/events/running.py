@@ -13,6 +13,7 @@ from features.engine.session_view import session_views
 from features.schema import DType, Role, Schema, View, read_schema, read_views
 from features.store.live_sessions import LiveSessions, open_live_store
 from serving.events.consumer import Consumer, parse
+from serving.events.consumer_lock import ConsumerLock
 from serving.events.event_queue import Entry
 from serving.events.queues import open_queue
 from serving.telemetry.event_metrics import EventMetrics
@@ -30,7 +31,7 @@ class Applier:
 
     def __init__(self, model: Path, folder: Path, *, scratch: Path, redis: str | None) -> None:
         self.model, self.folder, self.scratch, self.redis = model, folder, scratch, redis
-        self.queue = open_queue(folder, redis)
+        self.queue, self.lock = open_queue(folder, redis), ConsumerLock(redis)
         self._declared = _declared(model)
 
     def warm_up(self) -> None:
@@ -44,9 +45,13 @@ class Applier:
             LiveSessions(store, schema, view).merge(*parse([Entry(1, 0.0, line)], schema))
 
     def run(self, stop: threading.Event, metrics: EventMetrics) -> None:
-        """Apply events until `stop` is set, or the model is one that reads no session features."""
+        """Apply events until `stop` is set, or the model is one that reads no session features.
+
+        Raises ConsumerRunningError where another consumer applies the events of the Redis.
+        """
         while not stop.is_set():
             try:
+                self.lock.wait(stop)
                 consumer = self._open()
                 if consumer is None:
                     break
@@ -54,6 +59,7 @@ class Applier:
             except (redis.RedisError, sqlite3.OperationalError) as fault:
                 _LOGGER.warning("events wait: %s; the next attempt is in %g s", fault, FAULT_SECONDS)
                 stop.wait(FAULT_SECONDS)
+        self.lock.release()
         self.queue.close()
 
     def _open(self) -> Consumer | None:
@@ -67,9 +73,9 @@ class Applier:
         return Consumer(self.queue, LiveSessions(store, schema, view), schema)
 
     def _apply(self, consumer: Consumer, stop: threading.Event, metrics: EventMetrics) -> None:
-        """Apply events until `stop` is set or the model is another one."""
+        """Apply events until `stop` is set, the model is another one, or another consumer has the lock."""
         followed = forgotten = time.monotonic()
-        while not stop.is_set():
+        while not stop.is_set() and self.lock.renew():
             entries = consumer.step()
             metrics.applied(entries, consumer.depth)
             now = time.monotonic()

@@ -1,11 +1,13 @@
 """deploy/kubernetes: what Kustomize makes of it is valid, has few rights, and fits the service and the pipeline."""
 
+import inspect
 import re
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
+from cyclopts import App
 from prefect_kubernetes import diagnostics, observer, worker
 from prefect_kubernetes.settings import KubernetesSettings
 
@@ -13,6 +15,8 @@ from common.paths import ITEM_SNAPSHOT, ROOT
 from common.settings import Settings, read_settings, variable
 from common.yaml_file import read_yaml
 from serving.bento import image
+from serving.bento.source import CONSUMER
+from serving.consume import consume
 from serving.http.middleware import PROBES, READY
 from tests.support.manifests import (
     KUBERNETES,
@@ -100,13 +104,16 @@ def test_the_probes_of_the_service_are_its_own() -> None:
     assert container["ports"][0]["containerPort"] == 3000  # of BentoML
 
 
+@pytest.mark.parametrize("deployment", ["ranking", "events"])
 @pytest.mark.parametrize("overlay", OVERLAYS[:2])
-def test_every_variable_is_one_of_the_project(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every HINET_ variable of the service is known, and has a value that it takes."""
+def test_every_variable_is_one_of_the_project(overlay: str, deployment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every HINET_ variable of service and consumer is known, and has a value that it takes."""
     for field in Settings.model_fields:
         monkeypatch.delenv(variable(field), raising=False)
-    ranking = of_kind(overlay, "Deployment")["ranking"]["spec"]["template"]["spec"]["containers"][0]
-    values = {one["name"]: one["value"] for one in ranking["env"]} | of_kind(overlay, "ConfigMap")["hinet"]["data"]
+    read = of_kind(overlay, "ConfigMap")["hinet"]["data"]
+    container = of_kind(overlay, "Deployment")[deployment]["spec"]["template"]["spec"]["containers"][0]
+    assert {"configMapRef": {"name": "hinet"}} in container["envFrom"]
+    values = {one["name"]: one["value"] for one in container["env"] if one["name"] != "PYTHONPATH"} | read
     assert set(values) <= {variable(field) for field in Settings.model_fields}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
@@ -115,6 +122,35 @@ def test_every_variable_is_one_of_the_project(overlay: str, monkeypatch: pytest.
     services = of_kind(overlay, "Service")
     assert hosts
     assert {host.split(".")[-1] for host in hosts} <= set(services)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[:2])
+def test_one_consumer_applies_the_events(overlay: str) -> None:
+    """One pod that no other overlaps, of the service's image; its command is one that the bento has, and takes."""
+    deployments = of_kind(overlay, "Deployment")
+    spec = deployments["events"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert not [one for one in of_kind(overlay, "HorizontalPodAutoscaler").values() if "events" in str(one)]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["image"] == deployments["ranking"]["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert container["args"][:3] == ["python", "-m", CONSUMER]
+    command, bound, _ = App(default_command=consume).parse_args(container["args"][3:], exit_on_error=False)
+    assert (command, bound.kwargs) == (consume, {"host": "0.0.0.0", "stay": True})
+    port = inspect.signature(consume).parameters["port"].default
+    assert [one["containerPort"] for one in container["ports"]] == [port]
+    assert {one["name"]: one["value"] for one in container["env"]}["PYTHONPATH"] == f"{image.HOME}/bento/src"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[:2])
+def test_service_and_consumer_reach_the_redis(overlay: str) -> None:
+    """The policy of each lets it out, and that of the Redis lets it in."""
+    policies = of_kind(overlay, "NetworkPolicy")
+    (allowed,) = of_key(policies["redis"]["spec"]["ingress"], "values")
+    for name in ("ranking", "events"):
+        (rule,) = policies[name]["spec"]["egress"]
+        assert of_key(rule, "matchLabels") == [{"app.kubernetes.io/name": "redis"}]
+        assert rule["ports"] == [{"port": 6379}]
+        assert name in allowed
 
 
 def test_the_settings_of_the_worker_are_those_of_prefect(monkeypatch: pytest.MonkeyPatch) -> None:

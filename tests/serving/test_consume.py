@@ -98,3 +98,12 @@ def test_without_session_features_there_is_nothing_to_apply(project: Path, monke
     monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
     done = subprocess.run(COMMAND, stdout=subprocess.PIPE, text=True, check=True)
     assert "reads no session features" in done.stdout
+
+
+def test_with_stay_it_waits_for_the_signal(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where whatever ends is started again: its metrics are there for the probes, and SIGTERM ends it with 0."""
+    monkeypatch.setenv("HINET_MODEL", str(project / tiny_project.MODEL))
+    with consumer("--stay") as (process, metrics):
+        assert sample(urllib.request.urlopen(metrics).read(), "hinet_events_applied_total") == 0
+        process.terminate()
+        assert process.wait(30) == 0
