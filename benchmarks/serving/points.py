@@ -83,9 +83,10 @@ class RunningLoad:
         rate: float,
         seconds: float,
         connections: int = 256,
+        method: str = "rank",
         options: Sequence[str] = (),
     ) -> None:
-        """Send `bodies` to POST /rank of `server`, `rate` per second (0: closed loop).
+        """Send `bodies` to a method of `server`, POST /rank by default, `rate` per second (0: closed loop).
 
         Args:
             server: the server.
@@ -93,10 +94,11 @@ class RunningLoad:
             rate: requests per second; 0: each connection sends its next request after its answer.
             seconds: length of the load.
             connections: the most connections.
+            method: the path of the method.
             options: further options of the generator.
         """
         self.seconds, self.out = seconds, bodies.with_suffix(f".{time.monotonic_ns()}.npz")
-        command = [sys.executable, "-m", "benchmarks.serving.load", "--url", f"{server.url}/rank"]
+        command = [sys.executable, "-m", "benchmarks.serving.load", "--url", f"{server.url}/{method}"]
         command += ["--bodies", str(bodies), "--out", str(self.out), "--rate", str(rate), "--seconds", str(seconds)]
         command += ["--connections", str(connections), *options]
         variables = os.environ | ENVIRONMENT

@@ -1,4 +1,4 @@
-"""Servers as processes on free ports of 127.0.0.1: the service, the plain one, the constant one, and Redis.
+"""Servers as processes on free ports of 127.0.0.1: the service, its consumer of events, the plain one, the constant one, Redis.
 
 Each is ready when its context begins and gone, with all processes that it started, when it ends.
 """
@@ -98,6 +98,18 @@ def _command(kind: str, port: int, workers: int) -> list[str]:
         return [sys.executable, "-m", *application, "--workers", str(workers), "--log-level", "warning"]
     service = {OURS: "serving.service:RankingService", PLAIN: "benchmarks.serving.plain:Plain"}[kind]
     return [sys.executable, "-m", "bentoml", "serve", service, *listen]
+
+
+@contextmanager
+def consume_events(environment: Mapping[str, str]) -> Iterator[Server]:
+    """The consumer of events, ready; its metrics are at /metrics. `environment` names the model and the events."""
+    port = free_port()
+    command, url = [sys.executable, "-m", "serving.consume", "--port", str(port)], f"http://127.0.0.1:{port}"
+    with (
+        TemporaryDirectory(prefix="hinet-bench-") as scratch,
+        _started(command, ENVIRONMENT | environment, Path(scratch) / "log") as (process, log),
+    ):
+        yield Server(url, process, log, _wait_until_ready(url + "/metrics", process, log, READY_SECONDS))
 
 
 @contextmanager

@@ -1,0 +1,61 @@
+"""The benchmark of events: the quantiles of a histogram, and events that the service accepts."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from prometheus_client import start_http_server
+from psutil import Process
+
+from benchmarks.serving.event_load import APPLIED, lag, latencies, peak_megabytes, sample_events, samples
+from benchmarks.serving.servers import Server
+from models.model_folder import read_model
+from serving.events.event_queue import Entry
+from serving.events.event_request import event_type
+from serving.telemetry.event_metrics import EventMetrics
+from tests.support import tiny_project
+from tests.support.load_outcomes import outcomes
+
+pytestmark = pytest.mark.integration
+
+
+def test_quantiles_are_interpolated_within_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half within 0.05 s, all but 2 % within 0.1 s, these by 0.4 s: p50 and p99 as Prometheus computes them."""
+    metrics = EventMetrics()
+    monkeypatch.setattr("serving.telemetry.event_metrics.time.time", lambda: 100.0)
+    late = [0.03] * 50 + [0.08] * 48 + [0.4] * 2
+    metrics.applied([Entry(number, 100.0 - seconds, b"") for number, seconds in enumerate(late)], 0)
+    server, thread = start_http_server(0, addr="127.0.0.1", registry=metrics.registry)
+    values = samples(Server(f"http://127.0.0.1:{server.server_port}", Process(), Path(), 0.0))
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert values[APPLIED] == 100
+    figures = lag(values)
+    assert figures["p50"] == pytest.approx(50)
+    assert figures["p99"] == pytest.approx(400)  # half of the bucket from 0.3 to 0.5 s
+    assert figures["mean"] == pytest.approx(1e3 * sum(late) / 100)
+    assert [figures[f"within_{bound}_s"] for bound in ("0.1", "0.5", "1")] == pytest.approx([0.98, 1, 1])
+
+
+def test_figures_of_a_load_count_what_failed() -> None:
+    """A request without an answer is an error, one without a store degraded; latencies are those of all."""
+    figures = latencies(outcomes(latency=[1.0, 2.0, 3.0], status=[200, 503, 200], degraded=[True, False, False]))
+    assert figures == {"requests": 3, "errors": 1, "degraded": 1, "p50": 2.0, "p99": pytest.approx(2.98), "longest": 3}
+
+
+def test_events_are_accepted_and_all_are_different(project: Path) -> None:
+    """By the type that the service accepts; the second of each two has a label."""
+    model = read_model(project / tiny_project.MODEL)
+    accepted = event_type(model.schema)
+    parsed = [accepted.model_validate_json(orjson.dumps(event)) for event in sample_events(model, 40)]
+    assert [event.event_id for event in parsed] == list(range(40))
+    assert [len(event.labels) for event in parsed] == [0, 1] * 20
+    assert len({event.user_id for event in parsed}) > 5
+
+
+def test_the_peak_of_a_process_is_at_least_its_memory() -> None:
+    """In the same unit."""
+    process = Process()
+    server = Server("", process, Path(), 0.0)
+    assert server.megabytes()[str(process.pid)] <= peak_megabytes(server) < 1e5
