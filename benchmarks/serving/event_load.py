@@ -11,16 +11,23 @@ from typing import Any
 
 import numpy as np
 import orjson
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pipeline.small_project import clone, merged
 from benchmarks.serving.bodies import sample_requests, vocabulary, write_bodies
+from benchmarks.serving.event_figures import (
+    APPLIED,
+    Figures,
+    lag,
+    latencies,
+    peak_megabytes,
+    samples,
+    wait_until_applied,
+)
 from benchmarks.serving.machine import machine, report_progress, require
-from benchmarks.serving.points import Outcomes, RunningLoad, percentiles
-from benchmarks.serving.servers import OURS, Server, consume_events, end_servers_on_sigterm, get, serve
-from common.errors import PipelineError
+from benchmarks.serving.points import RunningLoad
+from benchmarks.serving.servers import OURS, Server, consume_events, end_servers_on_sigterm, serve
 from common.files import write_text
 from common.paths import MODEL, ONLINE_STORE, PARAMS
 from common.settings import variable
@@ -32,9 +39,7 @@ from serving.events.event_request import event_type
 SIMULATION = {"impressions": 20_000, "users": 2_000, "items": 200}
 CHANGES: dict[str, Any] = {"aggregate": {"session": {"events": 50}}, "dataset": {"simulation": SIMULATION}}
 CANDIDATES, PER_REQUEST, PER_PUT = 200, 50, 100  # events of a POST /events, and of a put into the queue
-WARM_SECONDS, DRAIN_SECONDS = 5.0, 120.0
-APPLIED, LAG = "hinet_events_applied_total", "hinet_event_lag_seconds"
-Figures = dict[str, float]
+WARM_SECONDS = 5.0
 
 
 def run(json: Path, *, project: Path | None, seconds: float, rate: float, rankings: float, backlog: int) -> None:
@@ -135,46 +140,6 @@ def sample_events(model: Model, count: int, seed: int = 1) -> list[dict[str, Any
         }
         for number in range(count)
     ]
-
-
-def wait_until_applied(consumer: Server, count: int, began: float) -> float:
-    """Wait until the consumer has applied `count` events; the seconds since `began`."""
-    while (applied := samples(consumer)[APPLIED]) < count:
-        if time.monotonic() - began > DRAIN_SECONDS + count / 100:
-            raise PipelineError(f"{consumer.url}: {applied:.0f} of {count} events are applied; see why it is slow")
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
-def samples(consumer: Server) -> Figures:
-    """The values at the consumer's /metrics by name; of buckets by name and upper bound."""
-    page = get(consumer.url + "/metrics").decode()
-    values = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
-    return {sample.name + sample.labels.get("le", ""): sample.value for sample in values}
-
-
-def lag(values: Figures) -> Figures:
-    """Milliseconds from the answer to the feature (p50, p99, mean), and the share within tenths of a second."""
-    name = f"{LAG}_bucket"
-    counts = {float(key.removeprefix(name)): value for key, value in values.items() if key.startswith(name)}
-    bounds = np.array(sorted(counts))
-    shares = np.array([counts[bound] for bound in bounds]) / values[f"{LAG}_count"]
-    p50, p99 = 1e3 * np.interp([0.5, 0.99], np.r_[0, shares[:-1]], np.r_[0, bounds[:-1]])  # as histogram_quantile
-    within = {f"within_{bound:g}_s": float(shares[bounds == bound][0]) for bound in (0.1, 0.5, 1.0)}
-    return {"p50": float(p50), "p99": float(p99), "mean": 1e3 * values[f"{LAG}_sum"] / values[f"{LAG}_count"]} | within
-
-
-def latencies(outcomes: Outcomes) -> Figures:
-    """Requests, errors, degraded answers and percentiles in ms."""
-    p50, _, p99, longest = percentiles(outcomes.latency)
-    counts = {"requests": len(outcomes.status), "errors": outcomes.errors, "degraded": int(outcomes.degraded.sum())}
-    return counts | {"p50": p50, "p99": p99, "longest": longest}
-
-
-def peak_megabytes(consumer: Server) -> float:
-    """The most resident memory of the consumer so far, by the kernel."""
-    lines = Path(f"/proc/{consumer.process.pid}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 def show(report: dict[str, Any]) -> None:

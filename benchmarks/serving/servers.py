@@ -1,4 +1,4 @@
-"""Servers as processes on free ports of 127.0.0.1: the service, its consumer of events, the plain one, the constant one, Redis.
+"""Servers as processes on free ports of 127.0.0.1: the service, its consumer, the plain one, the constant one, Redis.
 
 Each is ready when its context begins and gone, with all processes that it started, when it ends.
 """

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client import start_http_server
 from psutil import Process
 
-from benchmarks.serving.event_load import APPLIED, lag, latencies, peak_megabytes, sample_events, samples
+from benchmarks.serving.event_figures import APPLIED, lag, latencies, peak_megabytes, samples
+from benchmarks.serving.event_load import sample_events
 from benchmarks.serving.servers import Server
 from models.model_folder import read_model
 from serving.events.event_queue import Entry
