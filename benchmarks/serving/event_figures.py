@@ -19,7 +19,7 @@ def wait_until_applied(consumer: Server, count: int, began: float) -> float:
     """Wait until the consumer has applied `count` events; the seconds since `began`."""
     while (applied := samples(consumer)[APPLIED]) < count:
         if time.monotonic() - began > DRAIN_SECONDS + count / 100:
-            raise PipelineError(f"{consumer.url}: {applied:.0f} of {count} events are applied: lower --rate or --backlog")
+            raise PipelineError(f"{consumer.url}: {applied:.0f} of {count} events are applied: lower --rate")
         time.sleep(0.05)
     return time.monotonic() - began
 
