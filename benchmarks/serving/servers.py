@@ -107,7 +107,7 @@ def consume_events(environment: Mapping[str, str]) -> Iterator[Server]:
     command, url = [sys.executable, "-m", "serving.consume", "--port", str(port)], f"http://127.0.0.1:{port}"
     with (
         TemporaryDirectory(prefix="hinet-bench-") as scratch,
-        _started(command, ENVIRONMENT | environment, Path(scratch) / "log") as (process, log),
+        _started(command, ENVIRONMENT | dict(environment), Path(scratch) / "log") as (process, log),
     ):
         yield Server(url, process, log, _wait_until_ready(url + "/metrics", process, log, READY_SECONDS))
 
