@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import redis
+from redis.exceptions import RedisClusterException
 
 from features.engine.session_view import session_views
 from features.schema import DType, Role, Schema, View, read_schema, read_views
@@ -56,7 +57,7 @@ class Applier:
                 if consumer is None:
                     break
                 self._apply(consumer, stop, metrics)
-            except (redis.RedisError, sqlite3.OperationalError) as fault:
+            except (redis.RedisError, RedisClusterException, sqlite3.OperationalError) as fault:
                 _LOGGER.warning("events wait: %s; the next attempt is in %g s", fault, FAULT_SECONDS)
                 stop.wait(FAULT_SECONDS)
         self.lock.release()
