@@ -1,14 +1,21 @@
-"""Several processes in one group over gloo, forked from the test, which has torch imported already."""
+"""Several processes in one group over gloo, forked from a server that has torch imported already.
+
+Not from the test: what other tests have started in its process (threads, a JVM, connections) ends a forked one.
+"""
 
 import multiprocessing
-import warnings
+import multiprocessing.context
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import pytest
 import torch
 import torch.distributed as dist
 
+from common.paths import ROOT
 from models.training.distributed import Group
 
 SECONDS = 60
@@ -19,25 +26,32 @@ def together(size: int, folder: Path, function: Callable[[Group], Any]) -> list[
 
     `folder` is an empty one, where the processes meet. Fails where a process does.
     """
-    context = multiprocessing.get_context("fork")
-    groups = [Group(rank, size) for rank in range(size)]
-    processes = [context.Process(target=_member, args=(folder, group, function)) for group in groups]
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*multi-threaded", category=DeprecationWarning
-        )  # from Python 3.12 on
-        for process in processes:
-            process.start()
+    context = _server()
+    groups, pickled = [Group(rank, size) for rank in range(size)], cloudpickle.dumps(function)
+    processes = [context.Process(target=_member, args=(folder, group, pickled)) for group in groups]
+    for process in processes:
+        process.start()
     for process in processes:
         process.join(SECONDS)
         process.kill()  # one that waits for another
-    assert [process.exitcode for process in processes] == [0] * size
+    assert [process.exitcode for process in processes] == [0] * size, [process.exitcode for process in processes]
     return [torch.load(_result(folder, group)) for group in groups]
 
 
-def _member(folder: Path, group: Group, function: Callable[[Group], Any]) -> None:
+def _server() -> multiprocessing.context.ForkServerContext:
+    """The context of the server, which is started by the first call and imports what the processes need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.support.training", "torch.distributed.tensor"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # the server does not get the path of the test
+        forkserver.ensure_running()
+    return context
+
+
+def _member(folder: Path, group: Group, pickled: bytes) -> None:
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder / 'store'}", rank=group.rank, world_size=group.size)
-    torch.save(function(group), _result(folder, group))
+    torch.save(cloudpickle.loads(pickled)(group), _result(folder, group))
     dist.barrier()
     dist.destroy_process_group()
 
