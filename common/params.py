@@ -1,7 +1,7 @@
 """Types of params.yaml. Strict: an unknown key or a wrong value is an error that names it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 import pydantic
 from pydantic import Field
@@ -131,6 +131,13 @@ class Join(Section):
     seed: Seed
 
 
+class TableLimits(TypedDict):
+    """What bounds the tables, by table: see Encode."""
+
+    maximum_values: dict[str, int]
+    hash_buckets: dict[str, int]
+
+
 class Encode(Section):
     """The inputs of the model, and which values get an embedding of their own: by table where it has very many."""
 
@@ -140,7 +147,7 @@ class Encode(Section):
     hash_buckets: dict[str, Annotated[int, Field(ge=0, le=LARGEST)]] = Field(default={})
 
     @property
-    def tables(self) -> dict[str, dict[str, int]]:
+    def tables(self) -> TableLimits:
         """The limits and hash buckets that are set, by table: what fit_encoder takes."""
         limits = {table: limit for table, limit in self.maximum_values.items() if limit is not None}
         return {"maximum_values": limits, "hash_buckets": self.hash_buckets}

@@ -1,5 +1,6 @@
 """Stage: the training set -> encoder and memory-mapped tensors."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,10 @@ def encode(*, schema: Path, views: Path, training: Path, encoder: Path, out: Pat
         schema: Declaration of the data set.
         views: Declaration of the feature views.
         training: Folder of train.parquet, valid.parquet and test.parquet.
-        encoder: JSON file of the encoder that is written.
+        encoder: Parquet file of the encoder that is written.
         out: Folder of the tensors that are written.
     """
-    from features.encoding.fitting import fit_encoder, fit_on
+    from features.encoding.fitting import fit_encoder
     from features.encoding.mapped_tensors import encoded_rows
     from features.encoding.tensors import write_tensors
     from features.engine.engines import open_engine
@@ -30,16 +31,16 @@ def encode(*, schema: Path, views: Path, training: Path, encoder: Path, out: Pat
     settings, many = parameters.encode, parameters.engine.name == "spark"
     columns = inputs_from(declared, read_views(views), settings.sources)
     train, least = training / "train.parquet", settings.minimum_count
-    with replacing_folder(out) as partial, open_engine(parameters.engine, partial / "spill") as engine:
-        if many:
-            fitted = fit_on(engine, declared, columns, train, least, **settings.tables)
-        else:
-            fitted = fit_encoder(declared, columns, train, least, **settings.tables)
+    with (
+        replacing_folder(out) as partial,
+        open_engine(parameters.engine, partial / "spill") if many else nullcontext() as engine,
+    ):
+        fitted = fit_encoder(declared, columns, train, least, **settings.tables, engine=engine)
         fitted.write(encoder)
         print(_summary(fitted), flush=True)
         for split in SPLITS:
             rows = training / f"{split}.parquet"
-            encoded = encoded_rows(engine, fitted, declared, rows) if many else None
+            encoded = None if engine is None else encoded_rows(engine, fitted, declared, rows)
             write_tensors(fitted, declared, rows, partial / split, encoded)
 
 

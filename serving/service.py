@@ -91,10 +91,11 @@ class RankingService:
         sources = model_sources(settings, registry=Path(self.scratch.name) / "registry.db")
         ranker = self.ranker = open_ranker(sources, serve)
         known = [*ranker.loaded.model.encoder.vocabularies.values(), ranker.loaded.catalogue.ids]
-        schema, accepted = accepted_requests(settings, text=text_limit(known))
+        text = text_limit(known)
+        schema, accepted = accepted_requests(settings, text=text)
         requests = [accepted(**example_request(schema) | changes) for changes in WARM_UP]
         ranker.warm_up(ranker.loaded, requests)
-        views, text = ranker.loaded.model.views, text_limit(known)
+        views = ranker.loaded.model.views
         self.events = open_intake(schema, views, sources, limit=serve.limits.events, text=text)
         self.log = open_impression_log(serve.log, ROOT, settings.impression_log)
         self.tracing = open_tracing(serve.tracing)

@@ -144,13 +144,9 @@ class Encoder:
     def _lists(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.is_list)
 
-    @cached_property
-    def _values(self) -> dict[str, pa.Array]:
-        return {name: values.array for name, values in self.vocabularies.items()}
-
     def _lookup(self, column: Column, values: pa.Array) -> NDArray[np.int32]:
         """The id of each value [N], UNKNOWN where it has none."""
-        known, ids = self._values[column.vocabulary], np.zeros(len(values), np.int32)
+        known, ids = self.vocabularies[column.vocabulary].array, np.zeros(len(values), np.int32)
         if len(known):
             index = pc.index_in(values.cast(known.type), value_set=known)
             ids = (pc.fill_null(index, -1).to_numpy() + 1).astype(np.int32)
@@ -235,8 +231,8 @@ class Encoder:
             **({"buckets": self.buckets} if self.buckets else {}),
             **({"capped": self.capped} if self.capped else {}),
         }
-        lists = [pa.LargeListArray.from_arrays([0, len(values)], values) for values in self._values.values()]
-        table = pa.Table.from_arrays(lists, names=list(self._values))
+        lists = [pa.LargeListArray.from_arrays([0, len(held)], held.array) for held in self.vocabularies.values()]
+        table = pa.Table.from_arrays(lists, names=list(self.vocabularies))
         metadata = {METADATA: json.dumps(plain, separators=(",", ":"))}
         with replacing(path) as partial:
             pq.write_table(table.replace_schema_metadata(metadata), partial, use_dictionary=False)

@@ -1,6 +1,7 @@
 """Fitting of the encoder on the training rows, by portable statements."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,57 +30,36 @@ def fit_encoder(
     *,
     maximum_values: Mapping[str, int] = NONE,
     hash_buckets: Mapping[str, int] = NONE,
-) -> Encoder:
-    """An encoder fitted by DuckDB, in one thread, so that sums have one order; the arguments are those of fit_on."""
-    with connect(threads=1) as connection:
-        return fit_on(
-            DuckDBEngine(connection),
-            schema,
-            columns,
-            training,
-            minimum_count,
-            maximum_values=maximum_values,
-            hash_buckets=hash_buckets,
-        )
-
-
-def fit_on(
-    engine: Engine,
-    schema: Schema,
-    columns: tuple[Column, ...],
-    training: Path,
-    minimum_count: int,
-    *,
-    maximum_values: Mapping[str, int] = NONE,
-    hash_buckets: Mapping[str, int] = NONE,
+    engine: Engine | None = None,
 ) -> Encoder:
     """An encoder fitted on the Parquet file `training`; memory does not grow with its rows.
 
     Raises ParameterError where a limit or buckets are for a vocabulary that no column has.
 
     Args:
-        engine: Where the statements run.
         schema: Declaration of the data set.
         columns: The columns that the model sees.
         training: Parquet file of the training rows.
         minimum_count: A value that occurs less often has no row of its own.
         maximum_values: By vocabulary, how many values have one at most: the most frequent; of equal ones the least.
         hash_buckets: By vocabulary, the rows that values without one of their own share by hash.
+        engine: Where the statements run; None: DuckDB in one thread, so that sums have one order.
     """
     names = dict.fromkeys(column.vocabulary for column in columns if column.has_vocabulary)
     for parameter, given in (("maximum_values", maximum_values), ("hash_buckets", hash_buckets)):
         _check_names(parameter, given, names)
-    engine.read("training", training)
-    vocabularies, capped = {}, []
-    for name in names:
-        limit = maximum_values.get(name)
-        values = _vocabulary(engine, counted_columns(columns, name), minimum_count, limit)
-        vocabularies[name] = values if limit is None else values[:limit].sort()
-        capped += [name] if limit is not None and len(values) > limit else []
     labels = [c for c in schema.by_role(Role.LABEL) if c.name in schema.regressed]
-    scales = _scales(engine, [c for c in columns if c.kind is Kind.NUMERIC])
-    vectors = {c.name: _vector_scale(engine, c) for c in columns if c.is_vector}
-    of_labels = _scales(engine, labels)
+    with _one_thread() if engine is None else nullcontext(engine) as opened:
+        opened.read("training", training)
+        vocabularies, capped = {}, []
+        for name in names:
+            limit = maximum_values.get(name)
+            values = _vocabulary(opened, counted_columns(columns, name), minimum_count, limit)
+            vocabularies[name] = values if limit is None else values[:limit].sort()
+            capped += [name] if limit is not None and len(values) > limit else []
+        scales = _scales(opened, [c for c in columns if c.kind is Kind.NUMERIC])
+        vectors = {c.name: _vector_scale(opened, c) for c in columns if c.is_vector}
+        of_labels = _scales(opened, labels)
     targets = {label.name: _target_scale(label, *of_labels[label.name]) for label in labels}
     return Encoder(
         scenario=schema.scenario,
@@ -92,6 +72,12 @@ def fit_on(
         buckets={name: buckets for name, buckets in hash_buckets.items() if buckets},
         capped=tuple(capped),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[Engine]:
+    with connect(threads=1) as connection:
+        yield DuckDBEngine(connection)
 
 
 def _check_names(parameter: str, given: Mapping[str, int], names: Mapping[str, None]) -> None:

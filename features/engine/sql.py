@@ -35,6 +35,12 @@ def parquet(path: Path, pattern: str | None = None) -> str:
     return f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
 
 
+def parquet_by_name(files: Iterable[Path]) -> str:
+    """A table function that reads Parquet files of which some lack columns: these are null there."""
+    names = ", ".join(literal(as_pattern(file)) for file in files)
+    return f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
+
+
 def as_pattern(path: Path) -> str:
     """The pattern that only this path matches: DuckDB takes every path that it reads for a pattern."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path.as_posix())

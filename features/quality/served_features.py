@@ -78,8 +78,7 @@ def check_served(
 def _drawn(schema: Schema, files: Sequence[Path], sample: int) -> pa.Table:
     """The features as served of a sample of events, in order of their ids: the same ones for the same events."""
     event_id = sql.column(schema.event_id)
-    names = ", ".join(sql.literal(sql.as_pattern(file)) for file in files)
-    log = f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
+    log = sql.parquet_by_name(files)
     query = f"select * from (from {log} order by md5({event_id}::text), {event_id} limit {sample}) order by {event_id}"
     with connect() as connection:
         return connection.execute(query).to_arrow_table()

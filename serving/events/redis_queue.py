@@ -9,11 +9,10 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 from features.store.redis_client import redis_client
-from serving.events.event_queue import Entry
+from serving.events.event_queue import Entry, digest_of
 
 KEYS = "{hinet_events}:"  # one slot of a cluster, as a script needs it
 STREAM, COUNTER, IDENTITY = f"{KEYS}stream", f"{KEYS}number", f"{KEYS}identity"
@@ -61,11 +60,7 @@ class RedisEventQueue:
         now = time.time()
         period = int(now // KNOWN_SECONDS)
         known = [f"{KEYS}known:{number}" for number in (period, period - 1)]
-        reports = [
-            part
-            for event_id, body in events
-            for part in (b"%d:" % event_id + blake2b(body, digest_size=16).digest(), body)
-        ]
+        reports = [part for event_id, body in events for part in (b"%d:" % event_id + digest_of(body), body)]
         return int(self._put([COUNTER, STREAM, *known], [now, 2 * KNOWN_SECONDS, *reports]))
 
     def after(self, number: int, limit: int) -> list[Entry]:

@@ -1,14 +1,11 @@
 """The loop of the consumer: it waits for events, goes on after faults of the store, and follows the model."""
 
 import logging
-import sqlite3
 import threading
 import time
 from pathlib import Path
 
 import orjson
-import redis
-from redis.exceptions import RedisClusterException
 
 from features.engine.session_view import session_views
 from features.schema import DType, Role, Schema, View, read_schema, read_views
@@ -16,7 +13,7 @@ from features.store.live_sessions import LiveSessions, open_live_store
 from serving.events.consumer import Consumer, parse
 from serving.events.consumer_lock import ConsumerLock
 from serving.events.event_queue import Entry
-from serving.events.queues import open_queue
+from serving.events.queues import FAULTS, open_queue
 from serving.telemetry.event_metrics import EventMetrics
 
 IDLE_SECONDS, FAULT_SECONDS, FOLLOW_SECONDS, FORGET_SECONDS = 0.02, 1.0, 5.0, 3600.0
@@ -57,7 +54,7 @@ class Applier:
                 if consumer is None:
                     break
                 self._apply(consumer, stop, metrics)
-            except (redis.RedisError, RedisClusterException, sqlite3.OperationalError) as fault:
+            except FAULTS as fault:
                 _LOGGER.warning("events wait: %s; the next attempt is in %g s", fault, FAULT_SECONDS)
                 stop.wait(FAULT_SECONDS)
         self.lock.release()

@@ -98,13 +98,11 @@ class Partitions:
         files = self._impressions(day)
         if not files:
             return
-        names = [sql.literal(sql.as_pattern(path)) for path in files]
-        log = f"read_parquet([{', '.join(names)}], union_by_name = true, hive_partitioning = false)"
         event_id, timestamp = sql.column(self.schema.event_id), sql.column(self.schema.timestamp)
         keys = map(sql.column, (self.schema.user, self.schema.item, self.schema.scenario))
         query = f"""
             select __events.{event_id}, __served.*
-            from {self._events(received)} as __events asof join {log} as __served
+            from {self._events(received)} as __events asof join {sql.parquet_by_name(files)} as __served
             on {" and ".join(f"__events.{key} = __served.{key}" for key in keys)}
             and __events.{timestamp} >= __served.{SERVED_AT}
             where __served.{SERVED_AT} >= __events.{timestamp} - interval '{self._match_microseconds} microseconds'"""

@@ -1,19 +1,17 @@
 """The intake of POST /events: validates one event or several, and puts them into the queue."""
 
-import sqlite3
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NoReturn
 
 import pydantic
 from pydantic import BaseModel, Field, TypeAdapter
-from redis import RedisError
 
 from features.engine.session_view import session_views
 from features.schema import Schema, View
 from serving.events.consumer import Queue
 from serving.events.event_request import Event, batch_type, event_type
-from serving.events.queues import open_queue
+from serving.events.queues import FAULTS, open_queue
 from serving.http.limits import RETRY_AFTER
 from serving.http.problem_details import ProblemError, validation_problem
 from serving.ranking.model_sources import ModelSources
@@ -42,7 +40,7 @@ class EventIntake:
         events = self._events(body)
         try:
             accepted = self.queue.put([(event.event_id, event.line()) for event in events])
-        except (sqlite3.OperationalError, RedisError) as error:
+        except FAULTS as error:
             _refuse(error)
         return EventsResponse(accepted=accepted, duplicates=len(events) - accepted)
 

@@ -13,6 +13,7 @@ import redis
 
 from features.refresh import refresh
 from tests.support.dvc_project import free_port
+from tests.support.stages import no_data_docs
 
 NEWEST = datetime(2026, 1, 11, 1, tzinfo=UTC)  # of the features of the tiny world
 PROGRAM = shutil.which("redis-server")
@@ -65,3 +66,10 @@ def refresh_redis(project: Path, folder: Path, address: str, as_of: datetime = N
             out=folder / "out",
         )
     return json.loads((folder / "out/refresh.json").read_text())
+
+
+def filled_folder(project: Path, folder: Path, address: str) -> Path:
+    """Fill the Redis with the features of a project; returns `folder`, which holds the item snapshot."""
+    with no_data_docs():
+        refresh_redis(project, folder, address)
+    return folder

@@ -13,6 +13,7 @@ from common.paths import ROOT
 from common.yaml_file import dump_yaml, read_yaml
 
 SMALL: dict[str, Any] = {"epochs": 25, "patience": 25, "batch_size": 64, "device": "cpu", "checkpoint_seconds": 0.03}
+BRIEF: dict[str, Any] = {**SMALL, "epochs": 3, "checkpoint_seconds": 1000}
 
 
 def write_train_params(folder: Path, changes: dict[str, Any]) -> None:

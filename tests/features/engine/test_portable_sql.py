@@ -14,7 +14,7 @@ import sqlglot
 
 from common.errors import EngineError
 from common.params import Aggregate
-from features.encoding.fitting import fit_on
+from features.encoding.fitting import fit_encoder
 from features.engine.daily_statistics import open_events, write_view
 from features.engine.engines import DuckDBEngine
 from features.engine.feature_views import feature_views
@@ -76,7 +76,7 @@ def test_every_statement_is_portable_and_joins_as_feast_does(name: str, tmp_path
             write_view(engine, schema, view, SETTINGS, folder / f"{view.name}.parquet")
         rows = define_training_rows(engine, schema, views, events=folder / "validated" / "events", features=folder)
         engine.write(f"select * from {rows} order by event_id", pa.schema([]), folder / "training.parquet")
-        fit_on(engine, schema, inputs(schema, views), folder / "training.parquet", 2)
+        fit_encoder(schema, inputs(schema, views), folder / "training.parquet", 2, engine=engine)
     assert len(engine.statements) >= 20
     parts = [pq.read_table(expected / file) for file in spark.JOINED]
     assert repr(pq.read_table(folder / "training.parquet").to_pylist()) == repr(pa.concat_tables(parts).to_pylist())

@@ -21,6 +21,7 @@ from models.train import train
 from models.training import distributed
 from models.training.distributed import Group
 from tests.support.training_process import (
+    BRIEF,
     SMALL,
     contents,
     environment,
@@ -32,7 +33,6 @@ from tests.support.training_process import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LONG = {**SMALL, "processes": 2, "epochs": 20, "patience": 20}
-BRIEF = {**SMALL, "epochs": 3, "checkpoint_seconds": 1000}
 
 
 @pytest.mark.unit

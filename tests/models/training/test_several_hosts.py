@@ -16,6 +16,7 @@ from models.train import train
 from models.training.distributed import OWN_STORE
 from tests.support.dvc_project import free_port
 from tests.support.training_process import (
+    BRIEF,
     SMALL,
     contents,
     environment,
@@ -26,7 +27,6 @@ from tests.support.training_process import (
 )
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-BRIEF = {**SMALL, "epochs": 3, "checkpoint_seconds": 1000}
 LONG = {**SMALL, "epochs": 30, "patience": 30}
 SECONDS = 180
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
+from redis import RedisError
+from redis.exceptions import RedisClusterException
 
 from serving.events.event_queue import FILE, EventQueue
 from serving.http.event_intake import EventIntake, open_intake
@@ -124,13 +126,21 @@ def test_rankings_go_on_while_events_wait_for_the_disk(app: ApiMiddleware, tmp_p
     assert (ranking.status_code, event.status_code) == (200, 200)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        sqlite3.OperationalError("database or disk is full"),
+        RedisError("no answer"),
+        RedisClusterException("no node can be reached"),
+    ],
+)
 def test_a_queue_that_cannot_be_written_requests_another_attempt(
-    app: ApiMiddleware, monkeypatch: pytest.MonkeyPatch
+    app: ApiMiddleware, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """503 with Retry-After."""
 
     def full(*_: Any) -> int:
-        raise sqlite3.OperationalError("database or disk is full")
+        raise fault
 
     monkeypatch.setattr(EventQueue, "put", full)
     response = post(app, EVENT)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.quality import gate
 from features.store.item_snapshot import item_snapshot_path
 from features.store.online_store import state_dir
 from serving.ranking.model_sources import ModelSources
@@ -21,7 +20,7 @@ from serving.ranking.ranker import Ranker
 from serving.ranking.scorer import as_probabilities, forward
 from tests.support import tiny_project, world
 from tests.support.rankers import UNKNOWN_USER, USERS, rank, ranker_on
-from tests.support.redis_process import RedisProcess, needs_redis, refresh_redis
+from tests.support.redis_process import RedisProcess, filled_folder, needs_redis, refresh_redis
 from tests.support.sqlite_lock import locked_by_another_process
 from tests.support.waiting import wait_until
 
@@ -39,11 +38,7 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("without_data_docs")]
 @pytest.fixture(scope="module")
 def filled(project: Path, redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the item snapshot of the Redis, which holds the features of the tiny project."""
-    folder = tmp_path_factory.mktemp("filled")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate.datadocs, "build", lambda *values, **named: None)
-        refresh_redis(project, folder, redis_server.address)
-    return folder
+    return filled_folder(project, tmp_path_factory.mktemp("filled"), redis_server.address)
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from common.settings import CLUSTER
-from features.quality import gate
 from serving.ranking.model_sources import ModelSources
 from serving.ranking.ranker import Ranker
 from tests.support import tiny_project
 from tests.support.rankers import USERS, rank, ranker_on
 from tests.support.redis_cluster import RedisClusterProcesses, needs_cluster
-from tests.support.redis_process import refresh_redis
+from tests.support.redis_process import filled_folder
 
 pytestmark = [pytest.mark.process, needs_cluster]
 
@@ -20,11 +19,7 @@ pytestmark = [pytest.mark.process, needs_cluster]
 @pytest.fixture(scope="module")
 def filled(project: Path, redis_cluster: RedisClusterProcesses, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the item snapshot of the cluster, which holds the features of the tiny project."""
-    folder = tmp_path_factory.mktemp("filled")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate.datadocs, "build", lambda *values, **named: None)
-        refresh_redis(project, folder, redis_cluster.address)
-    return folder
+    return filled_folder(project, tmp_path_factory.mktemp("filled"), redis_cluster.address)
 
 
 def ranker_at(project: Path, filled: Path, address: str) -> Ranker:
