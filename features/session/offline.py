@@ -24,6 +24,7 @@ from features.session.states import States
 
 BATCH_ROWS = 20_000
 _AT, _SCENARIO, _INDEX, _BEFORE = "__at", "__scenario", "__index", "__before"
+_EVENT, _SORTED = "__event", "__sorted"
 
 
 def write_features(schema: Schema, view: View, *, events: Path, out: Path, scratch: Path) -> None:
@@ -53,15 +54,18 @@ def write_states(schema: Schema, view: View, *, events: Path, out: Path, scratch
     values = {EVENT_IDS: event_id, TIMESTAMPS: f"epoch_us({timestamp})", ITEMS: sql.column(schema.item)}
     values |= {SCENARIOS: _scenario(schema)} | {outcome_column(task): _outcome(task) for task in schema.averaged}
     columns = stored_view(schema, view).columns
-    lists = ", ".join(
-        f"list({values[c.name]} order by {timestamp}, {event_id}) as {sql.column(c.name)}" for c in columns
-    )
+    record = ", ".join(f"{sql.column(c.name)} := {values[c.name]}" for c in columns)
+    lists = ", ".join(f"[event.{sql.column(c.name)} for event in {_SORTED}] as {sql.column(c.name)}" for c in columns)
     newest = f"""
-        select * from {sql.parquet(events, "*/*.parquet")} qualify
+        select {user}, {timestamp}, struct_pack({_AT} := {timestamp}, {_INDEX} := {event_id}, {record}) as {_EVENT}
+        from {sql.parquet(events, "*/*.parquet")} qualify
         row_number() over (partition by {user} order by {timestamp} desc, {event_id} desc) <= {view.session.kept}"""
+    of_users = f"""
+        select {user}, max({timestamp}) as {EVENT_TIMESTAMP}, list_sort(list({_EVENT})) as {_SORTED}
+        from ({newest}) group by {user}"""  # an ordered list for each column needs several times the memory
     with connect(scratch) as connection:
         connection.execute(
-            f"copy (select {user}, max({timestamp}) as {EVENT_TIMESTAMP}, {lists} from ({newest}) group by {user} "
+            f"copy (select {user}, {EVENT_TIMESTAMP}, {lists} from ({of_users}) "
             f"order by {EVENT_TIMESTAMP}, {user}) to {sql.literal(out)} (format parquet)"
         )
     return int(pq.read_metadata(out).num_rows)

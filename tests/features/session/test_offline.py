@@ -1,5 +1,8 @@
 """Session features of a log: equal to a plain loop over the past, in batches of any size."""
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -33,3 +36,17 @@ def test_every_impression_sees_the_newest_events_of_its_past(
     for event in events.itertuples():
         expected = session_log.slow_features(events, event.user_id, event.timestamp, view)
         assert rows[event.event_id] == {"event_id": event.event_id} | expected
+
+
+def test_the_states_of_many_users_need_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8,000 users with 20 events each, in 256 MB: a sorted list for each column and user needs more than twice that."""
+    users, each = 8000, 20
+    events = world.tables(rows=users * each, users=users)["events"].assign(user_id=np.repeat(np.arange(users), each))
+    world.write_validated(tmp_path, {**world.tables(rows=1), "events": events})
+    monkeypatch.setenv("HINET_MEMORY", "256MB")
+    view, out = session_log.view_of(SessionFeatures(events=each)), tmp_path / "out.parquet"
+    arguments = {"events": tmp_path / "events", "out": out, "scratch": tmp_path / "spill"}
+    assert offline.write_states(session_log.SCHEMA, view, **arguments) == users
+    newest = pq.read_table(out).sort_by("user_id")["session_event_ids"].to_pylist()
+    in_order = events.sort_values(["user_id", "timestamp", "event_id"])["event_id"].to_numpy().reshape(users, each)
+    np.testing.assert_array_equal(newest, in_order)
