@@ -17,8 +17,10 @@ from common.settings import Settings, variable
 from docs.generator.commands import PACKAGES, TARGET, commands
 from docs.generator.http_api import accepted_type
 from docs.generator.metrics import declared
+from features import datasets
 from models.model_folder import NETWORKS
 from monitoring.report.wording import KINDS
+from serving.events.event_request import event_type
 from serving.ranking.request import batch_type
 
 pytestmark = pytest.mark.unit
@@ -129,12 +131,13 @@ def test_a_link_leads_to_a_file(page: Path) -> None:
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "quickstart.md"], ids=["README", "quickstart"])
 def test_each_curl_is_a_valid_request(page: Path) -> None:
     """The bodies of the curls are accepted by the service's own types for the embedded data set."""
-    settings = params.load(ROOT / "params.yaml").serve
-    one = accepted_type(ROOT)
-    bodies = re.findall(r"3000/(\w+) -H 'Content-Type: application/json' \\\n *-d '(.*?)'\n", page.read_text())
+    settings = params.load(ROOT / "params.yaml")
+    one, event = accepted_type(ROOT), event_type(datasets.declare(settings.dataset))
+    text = page.read_text().replace("'$(date -u +%FT%TZ)'", "2026-01-18T12:00:00Z")
+    bodies = re.findall(r"3000/(\w+) -H 'Content-Type: application/json' \\\n *-d '(.*?)'\n", text)
     assert bodies
     for path, body in bodies:
-        kind = {"rank": one, "rank_batch": batch_type(one, settings)}[path]
+        kind = {"rank": one, "rank_batch": batch_type(one, settings.serve), "events": event}[path]
         pydantic.TypeAdapter(kind).validate_json(body)
 
 
