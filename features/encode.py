@@ -1,6 +1,5 @@
 """Stage: the training set -> encoder and memory-mapped tensors."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +24,13 @@ def encode(*, schema: Path, views: Path, training: Path, encoder: Path, out: Pat
     from features.encoding.fitting import fit_encoder
     from features.encoding.mapped_tensors import encoded_rows
     from features.encoding.tensors import write_tensors
-    from features.engine.engines import open_engine
+    from features.engine.engines import open_cluster
 
     declared, parameters = read_schema(schema), params.load()
-    settings, many = parameters.encode, parameters.engine.name == "spark"
+    settings = parameters.encode
     columns = inputs_from(declared, read_views(views), settings.sources)
     train, least = training / "train.parquet", settings.minimum_count
-    with (
-        replacing_folder(out) as partial,
-        open_engine(parameters.engine, partial / "spill") if many else nullcontext() as engine,
-    ):
+    with replacing_folder(out) as partial, open_cluster(parameters.engine, partial / "spill") as engine:
         fitted = fit_encoder(declared, columns, train, least, **settings.tables, engine=engine)
         fitted.write(encoder)
         print(_summary(fitted), flush=True)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from common import stage
+from common import params, stage
+from common.files import partial_of
 from features.schema import read_schema
 
 
@@ -17,8 +18,10 @@ def summarize(*, schema: Path, encoder: Path, training: Path, out: Path) -> None
     """
     from features.encoding.encoder import Encoder
     from features.encoding.histogram_counts import fit_reference
+    from features.engine.engines import open_cluster
 
-    reference = fit_reference(training / "train.parquet", read_schema(schema), Encoder.read(encoder))
+    with open_cluster(params.load().engine, partial_of(out)) as engine:
+        reference = fit_reference(training / "train.parquet", read_schema(schema), Encoder.read(encoder), engine)
     reference.write(out)
     print(
         f"reference: {int(reference.rows.sum()):,} rows of {reference.first_day} to {reference.last_day}, "

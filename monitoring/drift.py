@@ -9,10 +9,11 @@ every verdict.
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from common import params, stage
 from common.exit_status import DONE, NO_VERDICT, VERDICTS
-from common.files import write_text
+from common.files import partial_of, write_text
 from common.run_identity import this_run
 
 EXPECTATIONS = "expectations/index.html"  # relative to the page
@@ -46,6 +47,7 @@ def drift(
     """
     import torch
 
+    from features.engine.engines import open_cluster
     from models.model_folder import read_model
     from monitoring.detection import drift_report, suite
     from monitoring.detection.drift_tests import run_tests
@@ -55,9 +57,10 @@ def drift(
     for name in REPORTS:
         (out / name).unlink(missing_ok=True)  # those of an earlier run: where this one fails there are none
     torch.set_num_threads(stage.threads())
-    limits, model = params.load().drift, read_model(reference)
-    days = drift_report.days_of(first_day, last_day)
-    comparison = drift_report.compare(current, model, reference, limits, days=days)
+    parameters, model = params.load(), read_model(reference)
+    limits, days = parameters.drift, drift_report.days_of(first_day, last_day)
+    with open_cluster(parameters.engine, partial_of(out)) as engine:
+        comparison = drift_report.compare(current, model, reference, limits, days=days, engine=engine)
     tests = run_tests(comparison, limits)
     more = {"quality": drift_report.quality_of(validation), "expectations": EXPECTATIONS}
     report = drift_report.rounded({**with_verdict(comparison, tests, limits), **more})
@@ -74,12 +77,17 @@ def drift(
     )
     write(report, out / "index.html")
     write_text(out / "drift.json", json.dumps(report, indent=1, allow_nan=False) + "\n")  # last: the report is whole
-    for finding in report["findings"][:SHOWN]:
-        print(f"  {finding['verdict']}: {finding['sentence']}")
-    print(f"{report['verdict']}: {report['reason']} {report['next_step']}", flush=True)
+    _print(report)
     if report["verdict"] == NOTHING_TESTED and not report_only:
         raise NoVerdictError(f"{current}: {report['reason']} {report['next_step']}")
     return DONE if report_only else VERDICTS[report["verdict"]]
+
+
+def _print(report: dict[str, Any]) -> None:
+    """The first findings, and the verdict with the next step."""
+    for finding in report["findings"][:SHOWN]:
+        print(f"  {finding['verdict']}: {finding['sentence']}")
+    print(f"{report['verdict']}: {report['reason']} {report['next_step']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from common import params, stage
 from common.params import Params
 from common.paths import SCHEMA, TRAINING
 from features.encoding.fitting import fit_encoder
-from features.encoding.histogram_counts import count_histograms, day_span, fit_reference, select_rows
+from features.encoding.histogram_counts import count_histograms, fit_reference
+from features.encoding.window_rows import day_span, select_rows
 from features.schema import Schema, View, inputs_from, read_schema, read_views
 from monitoring.detection.comparison import compare_windows
 from monitoring.detection.verdict import evaluate

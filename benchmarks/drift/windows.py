@@ -22,8 +22,9 @@ from typing import Any
 from common import stage
 from common.errors import PipelineError
 from features.encoding.fitting import fit_encoder
-from features.encoding.histogram_counts import count_histograms, fit_reference, select_rows
+from features.encoding.histogram_counts import count_histograms, fit_reference
 from features.encoding.histograms import Days
+from features.encoding.window_rows import select_rows
 from features.engine.connection import connect
 from features.schema import Column, DType, Kind, Role, Schema, Task, inputs
 from monitoring.detection.comparison import Comparison

@@ -6,19 +6,20 @@ vocabulary) or outside the range of training (a number).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from features.encoding.encoder import Encoder
 from features.engine import sql
+from features.engine.protocol import Engine
 from features.schema import Column, Kind, newest_day
 
 QUANTILES = 10  # inner bins of a number
+STATEMENT_COLUMNS = 100  # whose numbers are counted in one statement
 COMMONEST = 24  # categories with a separate bin: enough for the hours of the day
 MISSING, UNKNOWN, OTHER = 0, 1, 2  # the first bins of categories
 BELOW = 1  # of numbers: the second bin is below the least value of training, the last above the largest
@@ -71,25 +72,26 @@ class Bins:
         numbers = {
             Measure.VALUE: sql.column(self.column),
             Measure.POSITION: sql.column(self.column),
-            Measure.LENGTH: f"len({sql.column(self.column)})",
+            Measure.LENGTH: f"array_length({sql.column(self.column)})",
             Measure.AGE: f"__date - {sql.column(newest_day(self.column))}",
-            Measure.NORM: self._of_vector("sqrt(list_dot_product({0}, {0}))"),
-            Measure.COSINE: self._of_vector(
-                "list_dot_product({0}, {1}) / nullif(sqrt(list_dot_product({0}, {0})) * {2}, 0)"
-            ),
+            Measure.NORM: self._of_vector("sqrt({squares})"),
+            Measure.COSINE: self._of_vector("{products} / nullif(sqrt({squares}) * {norm}, 0)"),
         }
         return f"({numbers[self.measure]})::double"
 
     def _of_vector(self, formula: str) -> str:
-        """SQL: a number of a vector {0} and the centroid {1} of norm {2}, null where the vector is not whole.
-
-        DuckDB's functions fail at a null or another length in any row, whether it is asked for or not.
-        """
+        """SQL: a number of a vector's products with itself and the centroid, null where the vector is not whole."""
         vector, length = sql.column(self.column), len(self.centroid)
-        known = f"list_transform(list_resize({vector}, {length}), lambda __x: coalesce(__x, 0)::double)"
-        whole = f"list_count({vector}) = {length} and len({vector}) = {length}"
-        number = formula.format(known, f"{list(self.centroid)}::double[]", math.hypot(*self.centroid))
-        return f"case when {whole} then {number} end"
+        value, centroid = f"list_extract({vector}, __d)::double", ", ".join(map(sql.number, self.centroid))
+        products = (
+            f"list_reduce(list_transform(generate_series(1, {length}), lambda __d: {value} * {factor}), "
+            "lambda __sum, __x: __sum + __x, 0e0)"
+            for factor in (value, f"list_extract([{centroid}], __d)")
+        )
+        names = zip(("squares", "products"), products, strict=True)
+        number = formula.format(**dict(names), norm=sql.number(math.hypot(*self.centroid)))
+        known = f"array_length(list_filter({vector}, lambda __x: __x is not null))"
+        return f"case when {known} = {length} and array_length({vector}) = {length} then {number} end"
 
     @property
     def source_column(self) -> str:
@@ -135,16 +137,16 @@ class Bins:
         return plain if self.centroid else {name: value for name, value in plain.items() if name != "centroid"}
 
 
-def fit_bins(connection: duckdb.DuckDBPyConnection, encoder: Encoder, position: str | None = None) -> tuple[Bins, ...]:
-    """Bins of every column of the encoder, and of `position`, fitted on the relation `training` of the connection.
+def fit_bins(engine: Engine, encoder: Encoder, present: set[str], position: str | None = None) -> tuple[Bins, ...]:
+    """Bins of every column of the encoder, and of `position`, fitted on the relation `training`.
 
-    It has `__date`, the day of the impression since 1970.
+    It has the columns `present`, and `__date`, the day of the impression since 1970.
     """
-    present = {name for name, *_ in connection.execute("describe training").fetchall()}
     unfitted = [bins for column in encoder.columns for bins in _of_column(column, encoder, present)]
     if position is not None:
         unfitted.append(Bins(name=position, column=position, kind=Kind.NUMERIC, measure=Measure.POSITION))
-    return tuple(_fitted(connection, encoder, bins) for bins in unfitted)
+    fitted = iter(fit_numbers(engine, [bins for bins in unfitted if bins.numeric]))
+    return tuple(next(fitted) if b.numeric else replace(b, values=_commonest(engine, encoder, b)) for b in unfitted)
 
 
 def _of_column(column: Column, encoder: Encoder, present: set[str]) -> Iterator[Bins]:
@@ -163,32 +165,46 @@ def _of_column(column: Column, encoder: Encoder, present: set[str]) -> Iterator[
         yield Bins(name=f"{name}: age", column=name, kind=kind, measure=Measure.AGE)
 
 
-def _fitted(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> Bins:
-    if bins.numeric:
-        return fit_number(connection, bins)
-    return replace(bins, values=_commonest(connection, encoder, bins))
+def fit_numbers(engine: Engine, unfitted: Sequence[Bins]) -> list[Bins]:
+    """The bins of numbers, with the edges of their values in the relation `training`."""
+    finite = [f"abs({bins.number}) < 'infinity'::double" for bins in unfitted]
+    counts: list[int] = []
+    for start in range(0, len(finite), STATEMENT_COLUMNS):
+        part = ", ".join(f"count(case when {one} then 1 end)" for one in finite[start : start + STATEMENT_COLUMNS])
+        counts += engine.rows(f"select {part} from training")[0]
+    edges = (
+        _edges(engine, f"select {bins.number} as value from training where {one}", count)
+        for bins, one, count in zip(unfitted, finite, counts, strict=True)
+    )
+    return [replace(bins, edges=own) for bins, own in zip(unfitted, edges, strict=True)]
 
 
-def fit_number(connection: duckdb.DuckDBPyConnection, bins: Bins) -> Bins:
-    """The bins of a number, with the edges of its values in the relation `training` of the connection."""
-    return replace(bins, edges=_edges(connection, bins.number))
+def _edges(engine: Engine, numbers: str, count: int) -> tuple[float, ...]:
+    """Least value, inner quantiles, largest value: distinct, at least two; a frequent value is one edge.
+
+    Args:
+        engine: Where the statement runs.
+        numbers: SQL of the finite numbers.
+        count: How many they are.
+    """
+    ranks = np.array([max(0, math.ceil(count * step / QUANTILES) - 1) for step in range(QUANTILES + 1)])
+    query = f"select value, count(*) as equal from ({numbers}) group by value order by value"
+    distinct, before = set(), 0
+    for batch in engine.batches(query) if count else ():
+        values, last = batch.column(0).to_numpy(), before + np.cumsum(batch.column(1).to_numpy())
+        positions = np.searchsorted(last, ranks[(ranks >= before) & (ranks < last[-1])], side="right")
+        distinct |= {float(value) + 0.0 for value in values[positions]}  # no negative zero
+        before = int(last[-1])
+    edges = sorted(distinct) or [0.0]
+    return tuple(edges if len(edges) > 1 else [edges[0], edges[0] + 1])
 
 
-def _edges(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, ...]:
-    """Least value, inner quantiles, largest value: distinct, at least two; a frequent value is one edge."""
-    finite = f"select {value} as value from training where isfinite({value})"
-    numbers = np.sort(np.asarray(connection.execute(finite).fetchnumpy()["value"]))  # quantile_disc: ten times as slow
-    ranks = (max(0, math.ceil(len(numbers) * step / QUANTILES) - 1) for step in range(QUANTILES + 1))
-    distinct = sorted({float(numbers[rank]) for rank in ranks}) if len(numbers) else [0.0]
-    return tuple(distinct if len(distinct) > 1 else [distinct[0], distinct[0] + 1])
-
-
-def _commonest(connection: duckdb.DuckDBPyConnection, encoder: Encoder, bins: Bins) -> tuple[str | int, ...]:
+def _commonest(engine: Engine, encoder: Encoder, bins: Bins) -> tuple[str | int, ...]:
     value = sql.column(bins.column)
     value = f"unnest({value})" if bins.is_list else value
-    rows = connection.execute(
+    rows = engine.rows(
         f"select value from (select {value} as value from training) where value is not null "
         f"group by value order by count(*) desc, value limit {2 * COMMONEST}"
-    ).fetchall()
+    )
     known = encoder.vocabularies[bins.vocabulary]
     return tuple(value for (value,) in rows if value in known)[:COMMONEST]

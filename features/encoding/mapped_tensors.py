@@ -26,7 +26,8 @@ def encoded_rows(engine: Engine, encoder: Encoder, schema: Schema, rows: Path) -
             if name != _EVENT_ID
         }
         types = pa.schema([(_EVENT_ID, pa.int64()), *((name, pa.binary()) for name in shapes)])
-        for batch in engine.mapped(rows, partial(_to_bytes, encoder, schema), types):
+        engine.read("__encoded", rows)
+        for batch in engine.mapped("select * from __encoded", partial(_to_bytes, encoder, schema), types):
             arrays = {
                 name: _from_bytes(batch.column(name)).view(dtype).reshape(len(batch), *shape)
                 for name, (dtype, shape) in shapes.items()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoding.bins import Bins, fit_number
+from features.encoding.bins import Bins, fit_numbers
 from features.engine import sql
+from features.engine.protocol import Engine
 from features.schema import Kind, Schema
 
 Counts = NDArray[np.int64]
@@ -49,36 +49,34 @@ class TargetCounts:
         return cls(bins=Bins.of(plain["bins"]), counts=np.array(plain["counts"]), daily=np.array(plain["daily"]))
 
 
-def fit_targets(connection: duckdb.DuckDBPyConnection, schema: Schema) -> tuple[Bins, ...]:
-    """The bins of every regression target, fitted on the relation `training` of the connection."""
-    unfitted = (Bins(name=task, column=task, kind=Kind.NUMERIC) for task in schema.regressed)
-    return tuple(fit_number(connection, bins) for bins in unfitted)
+def fit_targets(engine: Engine, schema: Schema) -> tuple[Bins, ...]:
+    """The bins of every regression target, fitted on the relation `training`."""
+    return tuple(fit_numbers(engine, [Bins(name=task, column=task, kind=Kind.NUMERIC) for task in schema.regressed]))
 
 
 def count_targets(
-    connection: duckdb.DuckDBPyConnection, bins: Sequence[Bins], *, days: int, periods: int, scenarios: int
+    engine: Engine, bins: Sequence[Bins], *, days: int, periods: int, scenarios: int
 ) -> dict[str, TargetCounts]:
-    """The counts of each target on frozen bins, over the view `rows` of features/encoding/histogram_counts.py."""
-    return {one.column: _count(connection, one, days, periods, scenarios) for one in bins}
+    """The counts of each target on frozen bins, over the relation `rows` of features/encoding/histogram_counts.py."""
+    return {one.column: _count(engine, one, days, periods, scenarios) for one in bins}
 
 
-def _count(connection: duckdb.DuckDBPyConnection, bins: Bins, days: int, periods: int, scenarios: int) -> TargetCounts:
-    low, *inner, high = bins.edges
-    steps = " ".join(f"when value < {edge!r} then {index}" for index, edge in enumerate(inner, start=2))
-    table = connection.execute(f"""
-        select __scenario as scenario, __day as day, __period as period, bin, count(*) as rows,
-               sum((part * {MILLION})::bigint)::bigint as total,
-               sum((part * part * {MILLION})::bigint)::bigint as square
-        from (select *, greatest(least(value / {bins.unit!r}, 1e3), -1e3) as part,
-                     case when value < {low!r} then 1 when value > {high!r} then {bins.count - 1} {steps}
+def _count(engine: Engine, bins: Bins, days: int, periods: int, scenarios: int) -> TargetCounts:
+    unit, low, *inner, high = sql.by_decimals([bins.unit, *bins.edges])
+    steps = " ".join(f"when value < {edge} then {index}" for index, edge in enumerate(inner, start=2))
+    total, square = (f"sum({sql.rounded(f'{part} * {MILLION}')})::bigint" for part in ("part", "part * part"))
+    table = engine.rows(f"""
+        select __scenario, __day, __period, bin, count(*), {total}, {square}
+        from (select *, greatest(least(value / {unit}, 1e3), -1e3) as part,
+                     case when value < {low} then 1 when value > {high} then {bins.count - 1} {steps}
                           else {bins.count - 2} end as bin
               from (select __scenario, __day, __period, {sql.column(bins.column)}::double as value from rows)
               where value is not null)
-        group by all""").fetchnumpy()
+        group by all""")
     counts, daily = np.zeros((periods, scenarios, bins.count), np.int64), np.zeros((days, scenarios, 3), np.int64)
-    np.add.at(counts, (table["period"], table["scenario"], table["bin"]), table["rows"])
-    for index, name in enumerate(("rows", "total", "square")):
-        np.add.at(daily[..., index], (table["day"], table["scenario"]), table[name])
+    for scenario, day, period, index, *sums in table:
+        counts[period, scenario, index] += sums[0]
+        daily[day, scenario] += sums
     return TargetCounts(bins=bins, counts=counts, daily=daily)
 
 

@@ -1,19 +1,16 @@
 """Where the statements of the pipeline run: DuckDB on this machine, or Spark on many."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from common import params
-from common.stored_files import read_batches
 from features.engine import sql
 from features.engine.connection import connect
 from features.engine.protocol import Engine, MapBatches, Row
-
-MAPPED_ROWS = 65_536  # of a batch
 
 
 class DuckDBEngine:
@@ -25,6 +22,10 @@ class DuckDBEngine:
     def read(self, name: str, path: Path, pattern: str | None = None) -> None:
         """See Engine."""
         self.define(name, f"select * from {sql.parquet(path, pattern)}")
+
+    def table(self, name: str, rows: pa.Table) -> None:
+        """See Engine."""
+        self._connection.register(name, rows)
 
     def define(self, name: str, query: str) -> None:
         """See Engine."""
@@ -49,9 +50,9 @@ class DuckDBEngine:
         assert copied is not None  # DuckDB returns the number of rows
         return int(copied[0])
 
-    def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
+    def mapped(self, query: str, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
         """See Engine."""
-        return function(read_batches(path, MAPPED_ROWS))
+        return function(self.batches(query))
 
 
 @contextmanager
@@ -68,3 +69,8 @@ def open_engine(settings: params.Engine, scratch: Path) -> Iterator[Engine]:
 
     with open_spark(settings, scratch) as engine:
         yield engine
+
+
+def open_cluster(settings: params.Engine, scratch: Path) -> AbstractContextManager[Engine | None]:
+    """Spark, where params.yaml names it; None: each task of this machine has a DuckDB of its own."""
+    return open_engine(settings, scratch) if settings.name == "spark" else nullcontext()

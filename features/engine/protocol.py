@@ -23,6 +23,9 @@ class Engine(Protocol):
     def read(self, name: str, path: Path, pattern: str | None = None) -> None:
         """Define a relation: the rows of a Parquet file, or of the files in a folder that match `pattern`."""
 
+    def table(self, name: str, rows: pa.Table) -> None:
+        """Define, or replace, a relation: rows in memory."""
+
     def define(self, name: str, query: str) -> None:
         """Define, or replace, a relation that is computed whenever it is used."""
 
@@ -38,10 +41,10 @@ class Engine(Protocol):
     def write(self, query: str, types: pa.Schema, out: Path) -> int:
         """Write the rows of an ordered query to the Parquet file `out`; returns their number."""
 
-    def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
-        """What `function` makes of the batches of a Parquet file, wherever, in the order of its first column.
+    def mapped(self, query: str, function: MapBatches, types: pa.Schema) -> Iterable[pa.RecordBatch]:
+        """What `function` makes of the batches of a query, wherever, in the order of its first column.
 
-        That is the order of the file, too. The function and what it holds travel to other processes.
+        That is the order of the query, too. The function and what it holds travel to other processes.
         """
 
 

@@ -70,6 +70,10 @@ class SparkEngine:
         reader = self._session.read.option("recursiveFileLookup", "true")
         return reader.parquet(*(_as_pattern(file) for file in files))
 
+    def table(self, name: str, rows: pa.Table) -> None:
+        """See Engine."""
+        self._session.createDataFrame(rows).createOrReplaceTempView(name)
+
     def define(self, name: str, query: str) -> None:
         """See Engine."""
         self.query(query).createOrReplaceTempView(name)
@@ -98,9 +102,9 @@ class SparkEngine:
                 rows += block.num_rows
         return rows
 
-    def mapped(self, path: Path, function: MapBatches, types: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def mapped(self, query: str, function: MapBatches, types: pa.Schema) -> Iterator[pa.RecordBatch]:
         """See Engine; the function runs in Python processes of the executors, which have this project."""
-        result = self.frame(list(map(Path, files_of(path)))).mapInArrow(function, from_arrow_schema(types))
+        result = self.query(query).mapInArrow(function, from_arrow_schema(types))
         return self.gathered(result.orderBy(quoted(types.names[0])))
 
     def write_groups(self, query: str, group_of: Group, types: pa.Schema, outs: list[Path], *, order: str) -> list[int]:

@@ -6,6 +6,8 @@ Names that a statement itself gives begin with `__` (features/schema/names.py), 
 from collections.abc import Iterable
 from pathlib import Path
 
+import duckdb
+
 from common.stored_files import files_of
 
 
@@ -23,6 +25,26 @@ def literal(value: object) -> str:
     """A text, date or path as a quoted literal."""
     text = value.as_posix() if isinstance(value, Path) else str(value)
     return "'" + text.replace("'", "''") + "'"
+
+
+def number(value: float) -> str:
+    """A finite number as a literal in double precision; one without an exponent would be a decimal."""
+    text = repr(float(value))
+    return text if "e" in text else f"{text}e0"
+
+
+def by_decimals(values: Iterable[float]) -> list[str]:
+    """Literals of the numbers that DuckDB makes of these, written as decimals: some differ in their last bits.
+
+    The histograms of released models are counted so, and a window is comparable only where it is counted alike.
+    """
+    decimals = ", ".join(f"({value!r})::double" for value in values)
+    return [number(value) for value in duckdb.execute(f"select {decimals}").fetchone() or ()]
+
+
+def rounded(value: str) -> str:
+    """SQL: a number as the nearest integer, the even one of two: engines differ in the cast of a fraction."""
+    return f"round_even({value}, 0)::bigint"
 
 
 def parquet(path: Path, pattern: str | None = None) -> str:

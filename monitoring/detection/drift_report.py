@@ -10,6 +10,7 @@ from common.errors import ParameterError
 from common.files import sha256_of
 from common.params import Drift
 from features.encoding.histograms import Days, Histograms
+from features.engine.protocol import Engine
 from models.model_folder import PROFILE, REFERENCE, Model
 from monitoring.detection.comparison import compare_windows
 from monitoring.detection.score_shift import compare_auc, compare_scores
@@ -24,7 +25,15 @@ def report_on(current: Path, model: Model, folder: Path, limits: Drift, *, days:
     return evaluate(compare(current, model, folder, limits, days=days), limits)
 
 
-def compare(current: Path, model: Model, folder: Path, limits: Drift, *, days: Days | None = None) -> dict[str, Any]:
+def compare(
+    current: Path,
+    model: Model,
+    folder: Path,
+    limits: Drift,
+    *,
+    days: Days | None = None,
+    engine: Engine | None = None,
+) -> dict[str, Any]:
     """The comparison of the window `current` with the reference in the model folder, without a verdict.
 
     Args:
@@ -33,10 +42,11 @@ def compare(current: Path, model: Model, folder: Path, limits: Drift, *, days: D
         folder: the model folder, with the reference and the reference profile.
         limits: the section `drift` of params.yaml.
         days: first and last day (UTC) of the window; None: all.
+        engine: where the rows are read; None: DuckDB.
     """
     reference = Histograms.read(folder / REFERENCE)
     profile = json.loads((folder / PROFILE).read_text())
-    window = open_window(current, model, reference, profile, most=limits.scored_rows, days=days)
+    window = open_window(current, model, reference, profile, most=limits.scored_rows, days=days, engine=engine)
     scores = profile["scores"]
     return {
         "dataset": model.schema.name,

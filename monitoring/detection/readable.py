@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 
 from common.errors import SourceError
 from common.exit_status import UNREADABLE
-from features.encoding.histogram_counts import files_of, select_rows
 from features.encoding.histograms import Days, Histograms
+from features.encoding.window_rows import counting_engine, files_of, read_window
 from features.engine import sql
-from features.engine.connection import connect
+from features.engine.protocol import Engine
 from features.schema import Column, DType, Kind, Role, Schema, TaskKind
 from models.model_folder import Model
 
 IDS = (Role.EVENT_ID, Role.USER, Role.ITEM)
+TIMES = "timestamp '0001-01-01 00:00:00' and timestamp '9999-12-31 00:00:00'"  # no infinite ones
 SHOWN = 5  # wrong values that a sentence names
 WORDS = {
     DType.INT8: "an integer",
@@ -52,7 +53,9 @@ def refusing_unreadable(rows: Path) -> Iterator[None]:
         raise UnreadableWindowError(f"{rows} cannot be read: {_first_line(error)}. {REMEDY}") from error
 
 
-def check_window(rows: Path, model: Model, reference: Histograms, days: Days | None = None) -> None:
+def check_window(
+    rows: Path, model: Model, reference: Histograms, days: Days | None = None, engine: Engine | None = None
+) -> None:
     """Raise UnreadableWindowError where the rows (of these days) in the Parquet file(s) are no window of this model.
 
     Where there is no file it is a SourceError.
@@ -61,9 +64,9 @@ def check_window(rows: Path, model: Model, reference: Histograms, days: Days | N
         fields = _fields(path)
         _check_columns(path, fields, model, reference)
         _check_types(path, fields, model, reference)
-    with refusing_unreadable(rows), connect() as connection:
-        connection.execute(f"create view __window as {select_rows(rows, model.schema, days)}")
-        _check_values(rows, connection, model)
+    with refusing_unreadable(rows), counting_engine(engine) as opened:
+        read_window(opened, "__checked", rows, model.schema, days)
+        _check_values(rows, opened, model, set(fields))
 
 
 def _files(rows: Path) -> list[Path]:
@@ -163,18 +166,18 @@ _ELEMENTS: dict[DType, Callable[[pa.DataType], bool]] = {
 }
 
 
-def _check_values(rows: Path, connection: duckdb.DuckDBPyConnection, model: Model) -> None:
-    """Raise UnreadableWindowError where a value of the view `__window` cannot be read as one of its column."""
-    present = {name for name, *_ in connection.execute("describe __window").fetchall()}
+def _check_values(rows: Path, engine: Engine, model: Model, present: set[str]) -> None:
+    """Raise UnreadableWindowError where a value of the relation `__checked` cannot be read as one of its column."""
     rules = [rule for rule in _rules(model) if rule.column in present]
-    counts = ", ".join(f"count(*) filter (not coalesce({rule.holds}, false))" for rule in rules)
-    broken = connection.execute(f"select {counts} from __window").fetchone() or ()
+    counts = ", ".join(f"count(case when coalesce({rule.holds}, false) then null else 1 end)" for rule in rules)
+    (broken,) = engine.rows(f"select {counts} from __checked")
     for rule, count in zip(rules, broken, strict=True):
         if count:
-            values = connection.execute(
-                f"select distinct {sql.column(rule.column)} from __window where not coalesce({rule.holds}, false) "
-                f"order by all limit {SHOWN}"
-            ).fetchall()
+            column = sql.column(rule.column)
+            values = engine.rows(
+                f"select distinct {column} from __checked where not coalesce({rule.holds}, false) "
+                f"order by {column} limit {SHOWN}"
+            )
             actual = ", ".join("null" if value is None else repr(value) for (value,) in values)
             raise UnreadableWindowError(
                 f"{rows}: column {rule.column} is {rule.expected}, found {actual} in {count:,} rows. {REMEDY}"
@@ -193,7 +196,7 @@ class ValueRule:
 def _rules(model: Model) -> Iterator[ValueRule]:
     schema = model.schema
     timestamp, scenario = sql.column(schema.timestamp), sql.column(schema.scenario)
-    yield ValueRule(column=schema.timestamp, expected="a timestamp in every row", holds=f"isfinite({timestamp})")
+    yield ValueRule(column=schema.timestamp, expected="a timestamp in every row", holds=f"{timestamp} between {TIMES}")
     names = ", ".join(map(sql.literal, schema.scenarios))
     yield ValueRule(
         column=schema.scenario,
@@ -222,7 +225,9 @@ def _rules(model: Model) -> Iterator[ValueRule]:
 
 def _is_finite(column: str, expected: str) -> ValueRule:
     name = sql.column(column)
-    return ValueRule(column=column, expected=expected, holds=f"({name} is null or isfinite({name}::double))")
+    return ValueRule(
+        column=column, expected=expected, holds=f"({name} is null or abs({name}::double) < 'infinity'::double)"
+    )
 
 
 def _first_line(error: Exception) -> str:

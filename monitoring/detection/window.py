@@ -1,20 +1,25 @@
 """The current window: histograms of its rows on the bins of the reference, and scores of a sample of them."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from common.files import sha256_of
-from features.encoding.histogram_counts import count_histograms, files_of, select_rows
+from features.encoding.histogram_counts import count_histograms
 from features.encoding.histograms import Days, Histograms
 from features.encoding.tensors import Tensors, labels_of
+from features.encoding.window_rows import counting_engine, files_of, read_window
 from features.engine import sql
 from features.engine.connection import connect
+from features.engine.protocol import Engine
 from features.schema import Schema
 from models.evaluation.accuracy import probabilities_of
 from models.evaluation.predict import predict_calibrated
@@ -40,7 +45,14 @@ class Window:
 
 
 def open_window(
-    rows: Path, model: Model, reference: Histograms, profile: dict[str, Any], *, most: int, days: Days | None = None
+    rows: Path,
+    model: Model,
+    reference: Histograms,
+    profile: dict[str, Any],
+    *,
+    most: int,
+    days: Days | None = None,
+    engine: Engine | None = None,
 ) -> Window:
     """The window of the Parquet file(s) `rows`, with the columns of the training set.
 
@@ -53,22 +65,25 @@ def open_window(
         profile: scores of its validation rows (behaviour.json).
         most: rows of the sample, drawn by their event id.
         days: first and last day (UTC); None: all.
+        engine: where the rows are read; None: DuckDB.
 
     Raises:
         SourceError: there is no file.
         UnreadableWindowError: a file is no Parquet, or its columns, types or values are not of the schema.
         SchemaError: the window has no rows.
     """
-    check_window(rows, model, reference, days)
+    check_window(rows, model, reference, days, engine)
     with refusing_unreadable(rows):
-        return _read(rows, model, reference, profile, most=most, days=days)
+        histograms = _histograms(rows, model, reference, days, engine)
+        table = _sample(rows, model.schema, most, days, engine)
+    return _scored(table, model, profile, histograms, _sha256(rows))
 
 
-def _read(
-    rows: Path, model: Model, reference: Histograms, profile: dict[str, Any], *, most: int, days: Days | None
-) -> Window:
-    """The window; see `open_window` for the arguments."""
-    histograms = count_histograms(
+def _histograms(
+    rows: Path, model: Model, reference: Histograms, days: Days | None, engine: Engine | None
+) -> Histograms:
+    """The rows on the bins of the reference."""
+    return count_histograms(
         rows,
         model.schema,
         model.encoder,
@@ -76,8 +91,12 @@ def _read(
         targets=[target.bins for target in reference.targets.values()],
         period_days=reference.period_days,
         days=days,
+        engine=engine,
     )
-    table = _sample(rows, model.schema, most, days)
+
+
+def _scored(table: pa.Table, model: Model, profile: dict[str, Any], histograms: Histograms, sha256: str) -> Window:
+    """The window of a sample of its rows; see Window for the arguments."""
     encoded = Tensors(
         **vars(model.encoder.encode(table)),
         labels=np.stack([labels_of(task, table[task.name]) for task in model.schema.tasks], axis=1),
@@ -99,24 +118,41 @@ def _read(
         labels=encoded.labels,
         probabilities=probabilities,
         scenario=encoded.scenario,
-        sha256=_sha256(rows),
+        sha256=sha256,
         served=served,
     )
 
 
-def _sample(rows: Path, schema: Schema, most: int, days: Days | None) -> pa.Table:
+def _sample(rows: Path, schema: Schema, most: int, days: Days | None, engine: Engine | None) -> pa.Table:
     """Up to `most` rows, by the hash of their event id, or of time, user, item and scenario where there is no event."""
-    with connect(share=3 / 4) as connection:
-        source = select_rows(rows, schema, days)
-        (total,) = connection.execute(f"select count(*) from ({source})").fetchone() or (0,)
+    with counting_engine(engine) as opened, connect(share=1 / 4) as connection:
+        read_window(opened, "__sampled", rows, schema, days)
+        ((total,),) = opened.rows("select count(*) from __sampled")
         share = min(most / max(total, 1), 1.0)
         impression = sql.columns((schema.timestamp, schema.user, schema.item, schema.scenario))
         event_id = sql.column(schema.event_id)
         drawn = f"case when {event_id} is null then hash({impression}) else hash({event_id}) end"
         where = "" if share == 1 else f" where {drawn} < {share} * 18446744073709551615::double"
-        return connection.execute(
-            f"from ({source}){where} order by {event_id} nulls last, {impression}"
-        ).to_arrow_table()
+        connection.register("sample", _read_sample(opened, where, rows, everywhere=engine is not None))
+        return connection.execute(f"from sample order by {event_id} nulls last, {impression}").to_arrow_table()
+
+
+def _read_sample(engine: Engine, where: str, rows: Path, *, everywhere: bool) -> pa.Table:
+    """The rows of the relation `__sampled` that are drawn, here or `everywhere`: no engine but DuckDB has its hash."""
+    types = pq.read_schema(files_of(rows)[0])
+    if not everywhere:
+        own = list(engine.batches(f"select * from __sampled{where}"))
+        return pa.Table.from_batches(own, None if own else types)
+    parts = engine.mapped("select * from __sampled", partial(_drawn, where), types)
+    return pa.Table.from_batches((part.cast(types) for part in parts), types)
+
+
+def _drawn(where: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows of the sample in batches of all rows, by DuckDB wherever this runs."""
+    with connect(threads=1) as connection:
+        for batch in batches:
+            connection.register("batch", pa.Table.from_batches([batch]))
+            yield from connection.execute(f"from batch{where}").to_arrow_table().to_batches()
 
 
 def _sha256(rows: Path) -> str:
