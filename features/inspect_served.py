@@ -16,7 +16,16 @@ from features.schema import read_schema, read_views
 REPORT, BOTH = "report.json", "both.parquet"
 
 
-def inspect_served(*, served: Path, schema: Path, features: Path, first_day: date, last_day: date, out: Path) -> None:
+def inspect_served(
+    *,
+    served: Path,
+    schema: Path,
+    features: Path,
+    first_day: date,
+    last_day: date,
+    out: Path,
+    received: Path | None = None,
+) -> None:
     """Compare the features as served with those of the offline store as of the time of the request.
 
     `out` gets report.json, docs/ and both.parquet, which has both values of each feature side by side. Raises
@@ -29,6 +38,7 @@ def inspect_served(*, served: Path, schema: Path, features: Path, first_day: dat
         first_day: first day (UTC) of the events.
         last_day: last day (UTC) of the events, included.
         out: folder that is written.
+        received: folder of the received events by day, from which sessions are recomputed; default: beside `served`.
     """
     from features.quality import gate
     from features.quality.served_features import GATE, check_served
@@ -40,7 +50,10 @@ def inspect_served(*, served: Path, schema: Path, features: Path, first_day: dat
     suites = []
     if files:
         settings = params.load().feedback
-        suites = check_served(declared, views, files=files, features=features, settings=settings, out=out / BOTH)
+        events = sorted((received or served.parent / "received").glob("day=*/*.parquet"))
+        suites = check_served(
+            declared, views, files=files, received=events, features=features, settings=settings, out=out / BOTH
+        )
     else:
         print(f"{served} has no features that were served from {first_day} to {last_day}", flush=True)
     gate.enforce(

@@ -4,7 +4,7 @@ The model is trained on features of the offline store as of each impression; the
 materialized up to some time. Where they differ too often, the model is not trained on what it will see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,15 +23,17 @@ from features.quality.datadocs import QualityGate
 from features.quality.gate import Measurements, SuiteResult
 from features.quality.results import nan_as_null, quiet_context
 from features.quality.rule import expect
+from features.quality.served_sessions import reads_labels, recomputed_sessions
 from features.schema import Schema, View
+from features.session.states import Mask
 from features.store.definitions import open_store
 from features.store.point_in_time import join_features
 
 GATE = QualityGate(
     name="served",
     title="Features as served",
-    remedy="Look at the columns in the report: an online store that is behind (flow `materialize`), a client that "
-    "sends features of its own, or views that changed since the model was trained.",
+    remedy="Look at the columns in the report: an online store that is behind (flow `materialize`, or the consumer of "
+    "events), a client that sends features of its own, or views that changed since the model was trained.",
 )
 SERVED_AT = "served_at"  # of the scored-impression log (serving/telemetry/impression_log.py)
 SHARE = "share"
@@ -43,36 +45,57 @@ def check_served(
     views: Sequence[View],
     *,
     files: Sequence[Path],
+    received: Sequence[Path] = (),
     features: Path,
     settings: Feedback,
     out: Path,
 ) -> list[SuiteResult]:
     """A suite per view: the features as served of a sample of impressions, and those of the offline store as of then.
 
+    Columns of a session that depend on labels are compared where every label of the events that they see was reported.
+
     Args:
         schema: Declaration of the data set.
-        views: The views of the offline store; that of a session is left out.
+        views: The views of the offline store.
         files: Parquet files of features as served, with the id of each event and `served_at`.
+        received: Parquet files of the events that the service received; without any, sessions are left out.
         features: Folder of the views' Parquet files (the offline store).
         settings: Size of the sample, which is drawn by a hash of the ids, and the tolerance.
         out: Parquet file that is written: both values of each column, side by side.
     """
-    plain = tuple(view for view in views if view.session is None)
     served = _drawn(schema, files, settings.sample)
+    plain = tuple(view for view in views if view.session is None)
+    sessions = [view for view in views if view.session is not None and received]
     recomputed = _recomputed(schema, plain, features, served)
     columns = {name: served[name] for name in (schema.event_id, SERVED_AT)}
     context, suites = quiet_context(), []
-    for view in plain:
+    for view in (*plain, *sessions):
         names = [column.name for column in view.columns if column.name in served.column_names]
+        if view.session is None:
+            values, complete = {name: recomputed[name] for name in names}, dict[str, Mask]()
+        else:
+            values, complete = _sessions(
+                schema, view, served, received=received, table=features / f"{view.name}.parquet"
+            )
         for name in names:
-            columns |= {name: served[name].cast(recomputed.schema.field(name).type)}
-            columns |= {RECOMPUTED + name: recomputed[name]}
-        measured = _measured(names, pa.table(columns), schema.event_id, settings.tolerance)
-        outcomes = gate.evaluate(context, measured) if names and len(served) else []
+            columns |= {name: served[name].cast(values[name].type), RECOMPUTED + name: values[name]}
+        both = pa.table(columns)
+        measured = _measured(names, both, complete, schema.event_id, settings.tolerance)
+        outcomes = gate.evaluate(context, measured) if len(measured.rows) else []
         suites.append(SuiteResult(name=view.name, rows=served.num_rows, outcomes=outcomes))
     with replacing(out) as partial:
         pq.write_table(pa.table(columns), partial)
     return suites
+
+
+def _sessions(
+    schema: Schema, view: View, served: pa.Table, *, received: Sequence[Path], table: Path
+) -> tuple[dict[str, pa.Array], dict[str, Mask]]:
+    """The recomputed columns of a session view, and the rows of those that depend on labels which can be compared."""
+    values, complete = recomputed_sessions(
+        schema, view, users=served[schema.user], at=served[SERVED_AT], received=received, table=table
+    )
+    return values, {column.name: complete for column in view.columns if reads_labels(view, column)}
 
 
 def _drawn(schema: Schema, files: Sequence[Path], sample: int) -> pa.Table:
@@ -98,8 +121,10 @@ def _recomputed(schema: Schema, views: tuple[View, ...], features: Path, served:
         return join_features(store, schema, views, pa.table(columns, schema=types))
 
 
-def _measured(names: list[str], both: pa.Table, event_id: str, tolerance: float) -> Measurements:
-    """The share of the values of each column that differ, and the first of them."""
+def _measured(
+    names: list[str], both: pa.Table, complete: Mapping[str, Mask], event_id: str, tolerance: float
+) -> Measurements:
+    """The share of the values of each column that differ, and the first of them; of some in `complete` rows only."""
     shown = ["differing", "first event", "served", "recomputed"]
     rule = expect(
         gxe.ExpectColumnValuesToBeBetween,
@@ -112,7 +137,8 @@ def _measured(names: list[str], both: pa.Table, event_id: str, tolerance: float)
     )
     types = {"feature": pa.string(), SHARE: pa.float64(), "differing": pa.int64()}
     types |= {name: pa.string() for name in shown[1:]}
-    rows = [_compare(name, both, event_id) for name in names]
+    compared = {name: both.filter(pa.array(complete[name])) if name in complete else both for name in names}
+    rows = [_compare(name, table, event_id) for name, table in compared.items() if table.num_rows]
     return Measurements(key="feature", rows=pa.Table.from_pylist(rows, pa.schema(types)), rules=(rule,))
 
 

@@ -26,6 +26,15 @@ from features.store.feast_names import feast_name
 
 PROJECT = "hinet_live"  # of Feast: another one than that of the stores that hold the log
 FILE = "sessions.db"
+_ADVANCE_SQL = """
+    insert into applied values (:queue, case when :before = 0 then :number else 0 end) on conflict (queue) do update
+    set number = case when number = :before then :number else min(number, :before) end returning number"""
+_ADVANCE_LUA = """
+local now, before = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0'), tonumber(ARGV[2])
+local number = now == before and ARGV[3] or string.format('%d', math.min(now, before))
+redis.call('HSET', KEYS[1], ARGV[1], number)
+return tonumber(number)
+"""
 
 
 def open_live_store(
@@ -77,9 +86,14 @@ class LiveSessions:
         """The number of the last entry of a queue that was merged; 0 where none was."""
         return self._position.read(queue)
 
-    def set_applied(self, queue: str, number: int) -> None:
-        """Record it, after what was merged: a crash in between repeats a merge, which changes nothing."""
-        self._position.write(queue, number)
+    def advance(self, queue: str, before: int, number: int) -> int:
+        """Record, after it, that a queue was merged from `before` up to `number`; returns up to where it is complete.
+
+        A crash before that repeats a merge, which changes nothing. If something else than `before` is recorded by now,
+        another process has merged meanwhile, and each may have replaced what the other wrote: the queue is complete up
+        to the smaller number only, and is merged again from there.
+        """
+        return self._position.advance(queue, before, number)
 
     def merge(self, users: Sequence[Any], events: Events) -> None:
         """Merge events into the states of `users`, to whose indices the codes of the events refer."""
@@ -110,8 +124,8 @@ class Position(Protocol):
         """The number of the last entry of `queue`."""
         ...
 
-    def write(self, queue: str, number: int) -> None:
-        """Replace it."""
+    def advance(self, queue: str, before: int, number: int) -> int:
+        """Replace `before` by `number`, or another number by the smaller of it and `before`, at once; returns it."""
         ...
 
 
@@ -127,9 +141,10 @@ class _SqlitePosition:
         row = self._connection.execute("select number from applied where queue = ?", (queue,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def write(self, queue: str, number: int) -> None:
+    def advance(self, queue: str, before: int, number: int) -> int:
+        values = {"queue": queue, "before": before, "number": number}
         with self._connection:
-            self._connection.execute("insert or replace into applied values (?, ?)", (queue, number))
+            return int(self._connection.execute(_ADVANCE_SQL, values).fetchone()[0])
 
 
 class _RedisPosition:
@@ -137,9 +152,10 @@ class _RedisPosition:
 
     def __init__(self, client: Any) -> None:
         self._client, self._key = client, f"{PROJECT}:applied"
+        self._advance = client.register_script(_ADVANCE_LUA)
 
     def read(self, queue: str) -> int:
         return int(self._client.hget(self._key, queue) or 0)
 
-    def write(self, queue: str, number: int) -> None:
-        self._client.hset(self._key, queue, number)
+    def advance(self, queue: str, before: int, number: int) -> int:
+        return int(self._advance([self._key], [queue, before, number]))

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from common.serve_params import Serve
 from features.encoding.encoder import UNKNOWN, Batch
 from features.schema import Kind, newest_day
+from features.session.features import SECOND
 from serving.ranking.candidates import Candidates, select_candidates
 from serving.ranking.circuit_breaker import UnavailableError
 from serving.ranking.diversity import diversified
@@ -34,6 +36,7 @@ from serving.ranking.result import (
     ScoredCandidates,
 )
 
+EPOCH = datetime(1970, 1, 1)  # UTC, without a zone
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -90,7 +93,7 @@ class Ranker:
         clock = [time.perf_counter()]
         keys = {loaded.schema.user: request.user_id, loaded.schema.scenario: request.scenario}
         row, fault = loaded.users.row(keys)
-        row = loaded.sessions.added_to(row, self.clock())
+        row = loaded.sessions.added_to(row, at := self.clock())
         candidates = select_candidates(loaded, request, row.values)
         clock.append(time.perf_counter())
         encoded = _encode(loaded, request, candidates, keys, row=row, fault=fault)
@@ -107,7 +110,7 @@ class Ranker:
         result = self._result(
             loaded, request, encoded, probabilities, degraded=degraded, seconds=seconds, explained=explained
         )
-        return result, _scored(loaded, encoded, probabilities)
+        return result, _scored(loaded, encoded, probabilities, at)
 
     def _result(
         self,
@@ -248,7 +251,7 @@ def _take(rows: Batch | None, order: NDArray[np.int64]) -> Batch | None:
     return Batch(rows.categorical[order], rows.bags[order], rows.numeric[order], rows.scenario[order])
 
 
-def _scored(loaded: LoadedModel, encoded: EncodedRequest, probabilities: Floats) -> ScoredCandidates:
+def _scored(loaded: LoadedModel, encoded: EncodedRequest, probabilities: Floats, at: float) -> ScoredCandidates:
     item_index, overrides = encoded.candidates.item_index, encoded.candidates.overrides
     items = list(encoded.candidates.items)[: len(item_index)]
     return ScoredCandidates(
@@ -257,4 +260,5 @@ def _scored(loaded: LoadedModel, encoded: EncodedRequest, probabilities: Floats)
         outputs=loaded.schema.output_names,
         probabilities=probabilities,
         model=loaded.model.tag,
+        served_at=EPOCH + timedelta(microseconds=round(at * SECOND)),  # to the digit as the sessions have it
     )

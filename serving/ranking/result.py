@@ -78,7 +78,8 @@ class ScoredCandidates:
     """All candidates of an answered request, in the order of the request, as the model saw and scored them.
 
     `rows` makes the feature rows [C] by column name: an observer calls it only if it keeps the request. `keys` are
-    user, scenario and items by column name, `outputs` the names of the probabilities.
+    user, scenario and items by column name, `outputs` the names of the probabilities. `served_at` is the time (UTC,
+    without a zone) as of which the features of the user are; None: unknown.
     """
 
     rows: "Callable[[], pa.Table]"
@@ -86,6 +87,7 @@ class ScoredCandidates:
     outputs: Sequence[str]
     probabilities: Floats  # [C, O]
     model: str
+    served_at: datetime | None = None
 
 
 class RankingObserver(Protocol):

@@ -89,7 +89,8 @@ class ImpressionLog:
 
     def ranked(self, request: RankRequest, result: RankingResult, candidates: ScoredCandidates) -> None:
         """Keep the candidates of a request (a ranking observer)."""
-        self.add(Impressions(candidates, result.arm), size=request.size + COPIES * candidates.probabilities.nbytes)
+        size = request.size + COPIES * candidates.probabilities.nbytes
+        self.add(Impressions(candidates, result.arm), served_at=candidates.served_at, size=size)
 
     def add(
         self, entry: LogEntry, request_id: str | None = None, served_at: datetime | None = None, *, size: int = 0
