@@ -54,8 +54,8 @@ class StateStore(Protocol):
     def applied(self, queue: str) -> int:
         """The number of the last entry of a queue that was applied; 0 at the beginning."""
 
-    def set_applied(self, queue: str, number: int) -> None:
-        """Record it."""
+    def advance(self, queue: str, before: int, number: int) -> int:
+        """Record that `before` has become `number`; returns up to where the states are complete."""
 
 
 class Consumer:
@@ -63,17 +63,19 @@ class Consumer:
 
     def __init__(self, queue: Queue, store: StateStore, schema: Schema) -> None:
         self.queue, self.store, self.schema = queue, store, schema
-        self._identity, self.position = "", 0
+        self.position = 0
 
     def step(self) -> list[Entry]:
-        """Apply the next entries, BATCH at most; returns them. A new queue is read from its beginning."""
-        if (identity := self.queue.identity) != self._identity:
-            self._identity, self.position = identity, self.store.applied(identity)
+        """Apply the next entries, BATCH at most; returns them. A new queue is read from its beginning.
+
+        The store says where to go on: another consumer may have set it back (LiveSessions.advance).
+        """
+        identity = self.queue.identity
+        self.position = self.store.applied(identity)
         entries = self.queue.after(self.position, BATCH)
         if entries:
             self.store.merge(*parse(entries, self.schema))
-            self.position = entries[-1].number
-            self.store.set_applied(identity, self.position)
+            self.position = self.store.advance(identity, self.position, entries[-1].number)
         return entries
 
     @property

@@ -29,7 +29,9 @@ _TABLES = """
     create table if not exists readers (name text primary key, number integer not null);"""
 
 
-_INSERT = "insert or ignore into events (event_id, digest, received, body) values (?, ?, ?, ?)"
+_INSERT = """
+    insert into events (event_id, digest, received, body) select ?1, ?2, ?3, ?4
+    where not exists (select * from events where event_id = ?1 and digest = ?2)"""  # `or ignore` would use up a number
 
 
 def digest_of(body: bytes) -> bytes:
@@ -118,7 +120,7 @@ class EventQueue:
             return [Entry(*row) for row in self._connection.execute(query, (number, limit))]
 
     def behind(self, number: int) -> int:
-        """How many entries are behind the one with this number: entries are removed in order only."""
+        """How many entries are behind the one with this number: they are numbered, and removed, in order."""
         with self._lock:
             (last,) = self._connection.execute("select coalesce(max(number), 0) from events").fetchone()
         return max(int(last) - number, 0)

@@ -72,8 +72,17 @@ def test_entries_are_numbered_and_leave_in_order(tmp_path: Path, address: str | 
         assert queue.forget(10, received_before=0) == 0
         assert queue.forget(6, received_before=2e9) == 6
         assert [entry.body for entry in queue.after(0, 100)] == [b"6", b"7", b"8", b"9"]
-        assert queue.put([(9, b"9"), (10, b"10")]) == 1
-        assert [(entry.number > 10, entry.body) for entry in queue.after(10, 9)] == [(True, b"10")]
+        assert queue.put([(9, b"9"), (10, b"10"), (10, b"10")]) == 1
+        assert [(entry.number, entry.body) for entry in queue.after(10, 9)] == [(11, b"10")]
+
+
+def test_duplicates_use_no_numbers(tmp_path: Path, address: str | None) -> None:
+    """So the last number less that of the last entry that was applied is how many wait."""
+    with closing(open_queue(tmp_path, address)) as queue:
+        for _ in range(5):
+            queue.put([(event, b"%d" % event) for event in range(4)])
+        queue.put([(4, b"4")])
+        assert (queue.behind(0), queue.behind(4)) == (5, 1)
 
 
 def test_what_a_reader_needs_stays(tmp_path: Path, address: str | None) -> None:
@@ -117,9 +126,11 @@ class Applied:
         """The number that was recorded."""
         return self.positions.get(queue, 0)
 
-    def set_applied(self, queue: str, number: int) -> None:
+    def advance(self, queue: str, before: int, number: int) -> int:
         """Record it."""
+        assert self.applied(queue) == before
         self.positions[queue] = number
+        return number
 
 
 def test_a_queue_keeps_its_identity_and_another_one_has_another(tmp_path: Path) -> None:
