@@ -49,7 +49,11 @@ def latencies(outcomes: Outcomes) -> Figures:
     return counts | {"p50": p50, "p99": p99, "longest": longest}
 
 
-def peak_megabytes(consumer: Server) -> float:
-    """The most resident memory of the consumer so far, by the kernel."""
-    lines = Path(f"/proc/{consumer.process.pid}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+def peak_megabytes(server: Server) -> float:
+    """The most resident memory so far of the largest of its processes, by the kernel."""
+    return max(_peak_kilobytes(process.pid) for process in server.processes()) * 1024 / 1e6
+
+
+def _peak_kilobytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -46,14 +46,20 @@ def run(json: Path, *, project: Path | None, seconds: float, rate: float, rankin
     """Measure a backlog, then the loads; arguments as of the command."""
     end_servers_on_sigterm()
     with TemporaryDirectory(prefix="hinet-events-") as scratch:
-        project = (project or small_project(Path(scratch) / "project")).absolute()
-        require(project / MODEL, project / ONLINE_STORE)
+        project = project_with_sessions(project, Path(scratch))
         load = EventLoad(project, Path(scratch))
         report = {"machine": machine(), "rate": rate, "rankings_per_second": rankings, "seconds": seconds}
         report |= {"backlog": load.backlog(backlog)} | load.beside_rankings(seconds, rate, rankings)
     report["load_average"] = os.getloadavg()
     write_text(json, text.dumps(report, indent=1) + "\n")
     show(report)
+
+
+def project_with_sessions(project: Path | None, scratch: Path) -> Path:
+    """The folder of a project, which must have been run, or of a small one that is made in `scratch` and trained."""
+    project = (project or small_project(scratch / "project")).absolute()
+    require(project / MODEL, project / ONLINE_STORE)
+    return project
 
 
 def small_project(folder: Path) -> Path:
@@ -125,20 +131,17 @@ class EventLoad:
             return latencies(load.result())
 
 
-def sample_events(model: Model, count: int, seed: int = 1) -> list[dict[str, Any]]:
-    """`count` events of now by known users, uniformly drawn; half of them with a label."""
-    random, schema, now = np.random.default_rng(seed), model.schema, datetime.now(UTC).isoformat()
-    users, items = (vocabulary(model, name) for name in (schema.user, schema.item))
+def sample_events(model: Model, count: int, *, first: int = 0) -> list[dict[str, Any]]:
+    """`count` events of now by known users, uniformly drawn, with ids from `first` on; half of them with a label."""
+    random, schema, now = np.random.default_rng(first), model.schema, datetime.now(UTC).isoformat()
+    names = ("user_id", "item_id", "scenario")
+    values = (vocabulary(model, schema.user), vocabulary(model, schema.item), schema.scenarios)
+    drawn = zip(*(random.choice(of_one, count).tolist() for of_one in values), strict=True)
+    clicks = random.integers(2, size=count).tolist()
     return [
-        {
-            "event_id": number,
-            "user_id": users[random.integers(len(users))],
-            "item_id": items[random.integers(len(items))],
-            "scenario": schema.scenarios[random.integers(len(schema.scenarios))],
-            "timestamp": now,
-            "labels": {schema.rated[0]: int(random.integers(2))} if number % 2 else {},
-        }
-        for number in range(count)
+        dict(zip(names, shown, strict=True))
+        | {"event_id": number, "timestamp": now, "labels": {schema.rated[0]: click} if number % 2 else {}}
+        for number, (shown, click) in enumerate(zip(drawn, clicks, strict=True), first)
     ]
 
 

@@ -1,21 +1,29 @@
 """The benchmark of events: the quantiles of a histogram, and events that the service accepts."""
 
+import asyncio
 from pathlib import Path
 
 import orjson
 import pytest
+import uvicorn
 from prometheus_client import start_http_server
 from psutil import Process
 
 from benchmarks.serving.event_figures import APPLIED, lag, latencies, peak_megabytes, samples
 from benchmarks.serving.event_load import sample_events
+from benchmarks.serving.event_rates import send_all
 from benchmarks.serving.servers import Server
+from common.errors import PipelineError
 from models.model_folder import read_model
-from serving.events.event_queue import Entry
-from serving.events.event_request import event_type
+from serving.events.event_queue import Entry, EventQueue
+from serving.events.event_request import event_type, example_event
+from serving.http.event_intake import EventIntake
+from serving.http.middleware import ApiMiddleware
+from serving.http.routes import RankingApi
 from serving.telemetry.event_metrics import EventMetrics
-from tests.support import tiny_project
+from tests.support import tiny_project, world
 from tests.support.load_outcomes import outcomes
+from tests.support.serving import ACCEPTED, SERVE, StubRanker
 
 pytestmark = pytest.mark.integration
 
@@ -49,8 +57,8 @@ def test_events_are_accepted_and_all_are_different(project: Path) -> None:
     """By the type that the service accepts; the second of each two has a label."""
     model = read_model(project / tiny_project.MODEL)
     accepted = event_type(model.schema)
-    parsed = [accepted.model_validate_json(orjson.dumps(event)) for event in sample_events(model, 40)]
-    assert [event.event_id for event in parsed] == list(range(40))
+    parsed = [accepted.model_validate_json(orjson.dumps(event)) for event in sample_events(model, 40, first=100)]
+    assert [event.event_id for event in parsed] == list(range(100, 140))
     assert [len(event.labels) for event in parsed] == [0, 1] * 20
     assert len({event.user_id for event in parsed}) > 5
 
@@ -60,3 +68,30 @@ def test_the_peak_of_a_process_is_at_least_its_memory() -> None:
     process = Process()
     server = Server("", process, Path(), 0.0)
     assert server.megabytes()[str(process.pid)] <= peak_megabytes(server) < 1e5
+
+
+def test_a_closed_loop_sends_each_body_once_and_ends_at_the_first_refusal(tmp_path: Path) -> None:
+    """To the HTTP layer of the service and a real queue, over three connections."""
+    intake = EventIntake(world.schema(), EventQueue(tmp_path), limit=10, text=100)
+    api = RankingApi()
+    api.open(StubRanker(), ACCEPTED, SERVE, model_info=dict, events=intake)
+    events = [example_event(world.schema()) | {"event_id": number} for number in range(40)]
+    bodies = [orjson.dumps(events[start : start + 5]) for start in range(0, 40, 5)]
+
+    async def sent(content: list[bytes]) -> list[float]:
+        server = uvicorn.Server(uvicorn.Config(ApiMiddleware(api=api), port=0, log_level="error", lifespan="off"))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        (host, port) = server.servers[0].sockets[0].getsockname()
+        try:
+            return await send_all(f"http://{host}:{port}/events", content, 3)
+        finally:
+            server.should_exit = True
+            await serving
+
+    assert len(asyncio.run(sent(bodies))) == 8
+    assert len(intake.queue.after(0, 100)) == 40
+    with pytest.raises(PipelineError, match="expected 200, got 400"):
+        asyncio.run(sent([b"{"]))
+    intake.close()
