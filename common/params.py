@@ -104,6 +104,7 @@ class SessionFeatures(Section):
     windows_seconds: list[Positive] = Field(default=[300, 3600, 86_400])
     lag_seconds: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     outcome_delay_seconds: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+    compared_columns: list[str] = Field(default_factory=list)
 
 
 class Aggregate(Section):

@@ -137,6 +137,12 @@ class Encoder:
             scenario=scenario.to_numpy(zero_copy_only=False).astype(np.int32),
         )
 
+    def encode_numbers(self, values: Mapping[str, pa.Array]) -> NDArray[np.float32]:
+        """The numbers [N, P'] of the numeric columns in `values` [N], in this encoder's order, as `encode` has them."""
+        columns = [column for column in self._of(Kind.NUMERIC) if column.name in values]
+        numbers = [part for column in columns for part in self._number(column, values[column.name])]
+        return np.stack(numbers, axis=1).astype(np.float32)
+
     def _of(self, kind: Kind) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.kind is kind)
 

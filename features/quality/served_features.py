@@ -25,6 +25,7 @@ from features.quality.results import nan_as_null, quiet_context
 from features.quality.rule import expect
 from features.quality.served_sessions import reads_labels, recomputed_sessions
 from features.schema import Schema, View
+from features.session.item_values import ItemValues, read_item_values
 from features.session.states import Mask
 from features.store.definitions import open_store
 from features.store.point_in_time import join_features
@@ -75,7 +76,12 @@ def check_served(
             values, complete = {name: recomputed[name] for name in names}, dict[str, Mask]()
         else:
             values, complete = _sessions(
-                schema, view, served, received=received, table=features / f"{view.name}.parquet"
+                schema,
+                view,
+                served,
+                received=received,
+                features=features,
+                items=read_item_values(schema, view, views, features),
             )
         for name in names:
             columns |= {name: served[name].cast(values[name].type), RECOMPUTED + name: values[name]}
@@ -89,11 +95,17 @@ def check_served(
 
 
 def _sessions(
-    schema: Schema, view: View, served: pa.Table, *, received: Sequence[Path], table: Path
+    schema: Schema, view: View, served: pa.Table, *, received: Sequence[Path], features: Path, items: ItemValues
 ) -> tuple[dict[str, pa.Array], dict[str, Mask]]:
     """The recomputed columns of a session view, and the rows of those that depend on labels which can be compared."""
     values, complete = recomputed_sessions(
-        schema, view, users=served[schema.user], at=served[SERVED_AT], received=received, table=table
+        schema,
+        view,
+        served={name: served[name] for name in (schema.user, schema.item)},
+        at=served[SERVED_AT],
+        received=received,
+        table=features / f"{view.name}.parquet",
+        values=items,
     )
     return values, {column.name: complete for column in view.columns if reads_labels(view, column)}
 

@@ -4,7 +4,7 @@ Those are the newest events of the log from which its store was filled (the tabl
 received since, as the collector keeps it by day (serving/feedback/received.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +15,57 @@ import pyarrow.dataset as ds
 
 from features.engine import sql
 from features.engine.connection import connect
-from features.engine.session_view import SCENARIO, SHOWN, count_column, recent_column, seconds_column, stored_view
+from features.engine.session_view import (
+    SCENARIO,
+    SHOWN,
+    compared,
+    count_column,
+    recent_column,
+    seconds_column,
+    stored_view,
+)
 from features.schema import Column, Schema, View
 from features.session.as_of import features_as_of
 from features.session.events import Events, concatenate, from_lists
+from features.session.item_values import ItemValues
 from features.session.states import Mask
 
 
 def recomputed_sessions(
-    schema: Schema, view: View, *, users: pa.ChunkedArray, at: pa.ChunkedArray, received: Sequence[Path], table: Path
+    schema: Schema,
+    view: View,
+    *,
+    served: Mapping[str, pa.ChunkedArray],
+    at: pa.ChunkedArray,
+    received: Sequence[Path],
+    table: Path,
+    values: ItemValues,
 ) -> tuple[dict[str, pa.Array], Mask]:
     """Each column of a session view, and whether every label that a row depends on was reported [B].
 
     Args:
         schema: Declaration of the data set.
         view: The session view.
-        users: The user of each impression [B].
+        served: User and item of each impression by column [B].
         at: When each was served [B].
         received: Parquet files of received events, a label that nobody reported is null.
         table: Parquet file of the view: the newest events of each user at the end of the log.
+        values: The values of the items that are compared.
     """
+    users, items = served[schema.user], served[schema.item].to_numpy()
     known = pc.unique(users).cast(users.type)
     events = concatenate([_logged(schema, view, known, table), _received(schema, known, received)])
     codes = pc.index_in(users, known).to_numpy().astype(np.int64)
-    return features_as_of(schema, view, events, codes, at.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
+    micros = at.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
+    return features_as_of(schema, view, events, codes, micros, items=items, values=values)
 
 
 def reads_labels(view: View, column: Column) -> bool:
     """Whether a column of the view depends on labels, and not only on what was shown."""
     assert view.session is not None  # of a session view
     counts = map(count_column, view.session.windows_seconds)
-    return column.name not in {recent_column(SHOWN), seconds_column(SHOWN), SCENARIO, *counts}
+    shown = {name for name, one in compared(view).items() if one.which == SHOWN}
+    return column.name not in {recent_column(SHOWN), seconds_column(SHOWN), SCENARIO, *counts} | shown
 
 
 def _logged(schema: Schema, view: View, users: pa.Array, table: Path) -> Events:

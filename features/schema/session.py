@@ -15,6 +15,7 @@ class Session:
         windows_seconds: Lengths of the windows in which events are counted.
         lag_seconds: Events younger than this are not seen: so long the service may take to learn of one.
         outcome_delay_seconds: The outcome of an event is not seen before the event is seen for so long.
+        compared_columns: Columns of the items; events are counted whose item has the same value as the candidate.
     """
 
     events: int
@@ -22,11 +23,13 @@ class Session:
     windows_seconds: tuple[int, ...]
     lag_seconds: int
     outcome_delay_seconds: int
+    compared_columns: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Session":
         """The settings that `dataclasses.asdict` turned into plain values."""
-        return cls(**{**plain, "windows_seconds": tuple(plain["windows_seconds"])})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        return cls(**values)
 
     @property
     def kept(self) -> int:

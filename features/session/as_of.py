@@ -4,6 +4,7 @@ The stage `join` reads a sorted log in batches (features/session/offline.py); he
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +12,20 @@ from numpy.typing import NDArray
 
 from features.schema import Schema, View
 from features.session.events import Events, merge
-from features.session.features import SECOND, session_features
+from features.session.features import SECOND, compared_features, session_features
+from features.session.item_values import ItemValues
 from features.session.states import Mask, to_states
 
 
 def features_as_of(
-    schema: Schema, view: View, events: Events, users: NDArray[np.int64], at: NDArray[np.int64]
+    schema: Schema,
+    view: View,
+    events: Events,
+    users: NDArray[np.int64],
+    at: NDArray[np.int64],
+    *,
+    items: NDArray[Any],
+    values: ItemValues,
 ) -> tuple[dict[str, pa.Array], Mask]:
     """Each column of a session view [B], and whether every label of the events that a row sees is known [B].
 
@@ -26,6 +35,8 @@ def features_as_of(
         events: All events of the users, in any order, also later ones and reports that come twice.
         users: Code of the user of each row [B].
         at: Timestamp of each row (microseconds since 1970, UTC) [B].
+        items: Item of each row [B], with which the events are compared.
+        values: The values of the items that are compared.
     """
     assert view.session is not None  # of a session view
     merged = merge(events, len(events))
@@ -41,4 +52,6 @@ def features_as_of(
     complete = np.ones(len(users), np.bool_)
     complete[rows[np.isnan(seen.outcomes).any(axis=1)]] = False
     states = to_states(dataclasses.replace(seen, users=rows), len(users))
-    return session_features(schema, view, states, at), complete
+    counts = compared_features(schema, view, states, at, items[:, None], values)
+    columns = session_features(schema, view, states, at) | {name: pa.array(n[:, 0]) for name, n in counts.items()}
+    return columns, complete

@@ -1,7 +1,7 @@
 """The features of a session, from the newest events of users: the only code that computes them.
 
 The stage `join` calls it for every impression of the log, the service for every request. Letters: B rows (impressions
-or requests), K events of each, T tasks.
+or requests), K events of each, T tasks, N candidates of a row: the item of an impression, or those of a request.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,16 @@ from features.engine.session_view import (
     ENGAGED,
     SCENARIO,
     SHOWN,
+    compared,
     count_column,
     mean_column,
     recent_column,
     seconds_column,
+    user_columns,
     which_events,
 )
 from features.schema import Schema, Session, View
+from features.session.item_values import NO_VALUE, ItemValues
 from features.session.states import Mask, States
 
 SECOND = 1_000_000  # microseconds
@@ -30,13 +33,47 @@ MILLIONTHS = 1e6  # in which outcomes are added: sums are exact, in any order
 
 
 def session_features(schema: Schema, view: View, states: States, at: NDArray[np.int64]) -> dict[str, pa.Array]:
-    """Each column of a session view [B], as of the timestamps `at` [B] (microseconds since 1970, UTC).
+    """Each column of the user in a session view [B], as of the timestamps `at` [B] (microseconds since 1970, UTC).
 
     Only what the session's lag and outcome delay leave visible then is counted, whatever else the states hold; an event
     of the timestamp itself never is.
     """
-    session = view.session
-    assert session is not None  # of a session view
+    assert view.session is not None  # of a session view
+    session, (masks, outcomes) = view.session, _visible(schema, view.session, states, at)
+    columns = dict(_recent(schema, session, states, masks, at))
+    for seconds in session.windows_seconds:
+        within = masks[SHOWN] & _within(states, at, seconds)
+        columns[count_column(seconds)] = pa.array(within.sum(axis=1))
+        for index, name in enumerate(schema.averaged):
+            columns[mean_column(schema, name, seconds)] = _mean(outcomes[:, :, index], within)
+    return {column.name: columns[column.name] for column in user_columns(view)}
+
+
+def compared_features(
+    schema: Schema, view: View, states: States, at: NDArray[np.int64], items: NDArray[Any], values: ItemValues
+) -> dict[str, NDArray[np.int64]]:
+    """Each column of a session view that compares events with the candidates `items` [B, N]: counts [B, N].
+
+    Of the events that `session_features` counts they are those whose item has the candidate's value; a candidate
+    without a value has 0.
+    """
+    wanted = compared(view)
+    if not wanted:
+        return {}
+    assert view.session is not None  # of a session view
+    masks, _ = _visible(schema, view.session, states, at)
+    same = {name: _same(values, name, states, items) for name in view.session.compared_columns}  # [B, N, K]
+    within = {seconds: _within(states, at, seconds) for seconds in view.session.windows_seconds}  # [B, K]
+    return {
+        name: (same[one.column] & (masks[one.which] & within[one.seconds])[:, None]).sum(axis=2)
+        for name, one in wanted.items()
+    }
+
+
+def _visible(
+    schema: Schema, session: Session, states: States, at: NDArray[np.int64]
+) -> tuple[dict[str, Mask], NDArray[np.float32]]:
+    """Which events are seen as of `at` [B, K], those shown and those engaged with, and the known outcomes [B, K, T]."""
     until = at - session.lag_seconds * SECOND  # [B]
     seen = _newest(states.present & (states.timestamps < until[:, None]), session.events)  # [B, K]
     known = seen & (states.timestamps < (until - session.outcome_delay_seconds * SECOND)[:, None])
@@ -44,13 +81,20 @@ def session_features(schema: Schema, view: View, states: States, at: NDArray[np.
     masks = {SHOWN: seen}
     if (task := engagement(schema)) is not None:
         masks[ENGAGED] = outcomes[:, :, schema.averaged.index(task)] == 1
-    columns = dict(_recent(schema, session, states, masks, at))
-    for seconds in session.windows_seconds:
-        within = seen & (states.timestamps >= (at - seconds * SECOND)[:, None])
-        columns[count_column(seconds)] = pa.array(within.sum(axis=1))
-        for index, name in enumerate(schema.averaged):
-            columns[mean_column(schema, name, seconds)] = _mean(outcomes[:, :, index], within)
-    return {column.name: columns[column.name] for column in view.columns}
+    return masks, outcomes
+
+
+def _within(states: States, at: NDArray[np.int64], seconds: int) -> Mask:
+    """The events of the last `seconds` [B, K]."""
+    within: Mask = states.timestamps >= (at - seconds * SECOND)[:, None]
+    return within
+
+
+def _same(values: ItemValues, column: str, states: States, items: NDArray[Any]) -> Mask:
+    """Whether candidate and event have the same value of a column [B, N, K]."""
+    candidate, event = values.codes(column, items)[:, :, None], values.codes(column, states.items)[:, None]
+    same: Mask = (candidate == event) & (candidate != NO_VALUE if column != values.item else True)
+    return same
 
 
 def _recent(

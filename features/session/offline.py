@@ -19,7 +19,8 @@ from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
 from features.engine.session_view import EVENT_IDS, ITEMS, SCENARIOS, TIMESTAMPS, outcome_column, stored_view
 from features.schema import EVENT_TIMESTAMP, Role, Schema, View
-from features.session.features import SECOND, session_features
+from features.session.features import SECOND, compared_features, session_features
+from features.session.item_values import ItemValues
 from features.session.states import States
 
 BATCH_ROWS = 20_000
@@ -27,7 +28,7 @@ _AT, _SCENARIO, _INDEX, _BEFORE = "__at", "__scenario", "__index", "__before"
 _EVENT, _SORTED = "__event", "__sorted"
 
 
-def write_features(schema: Schema, view: View, *, events: Path, out: Path, scratch: Path) -> None:
+def write_features(schema: Schema, view: View, *, events: Path, out: Path, scratch: Path, values: ItemValues) -> None:
     """Write the features of a session view for each event to the Parquet file `out`, beside the id of the event.
 
     Args:
@@ -36,11 +37,15 @@ def write_features(schema: Schema, view: View, *, events: Path, out: Path, scrat
         events: Folder of the validated events, one folder per day.
         out: File that is written, in the order of users and timestamps.
         scratch: Folder for what exceeds the memory of DuckDB.
+        values: The values of the items that are compared.
     """
     event_id = schema.by_role(Role.EVENT_ID)
     with connect(scratch) as connection, pq.ParquetWriter(out, arrow_schema((*event_id, *view.columns))) as writer:
         for rows, states in _impressions(connection, schema, view, events):
-            columns = session_features(schema, view, states, rows[_AT].to_numpy())
+            at, items = rows[_AT].to_numpy(), _numbers(rows[schema.item])[:, None]
+            columns = session_features(schema, view, states, at)
+            counts = compared_features(schema, view, states, at, items, values)
+            columns |= {name: pa.array(count[:, 0]) for name, count in counts.items()}
             writer.write_table(pa.table({schema.event_id: rows[schema.event_id]} | columns, schema=writer.schema))
 
 

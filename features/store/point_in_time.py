@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast import FeatureStore
+from feast import FeatureStore, FileSource
 from feast.infra.offline_stores.ibis import IbisRetrievalJob
 
 from common.errors import JoinError
@@ -23,7 +23,8 @@ from features.engine.arrow_types import arrow_schema
 from features.engine.session_view import stored_view
 from features.schema import EVENT_TIMESTAMP, Schema, View
 from features.session.events import from_lists
-from features.session.features import session_features
+from features.session.features import compared_features, session_features
+from features.session.item_values import ItemValues, read_item_values
 from features.session.states import to_states
 from features.store.definitions import SERVICE, open_store
 from features.store.feast_names import feast_name
@@ -84,13 +85,19 @@ def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], 
         if view.session is None:
             columns |= {column.name: joined[feast_name(column.name)] for column in view.columns}
         else:
-            columns |= _join_session(store, schema, view, entities, impressions)
+            values = _item_values(store, schema, view, views)
+            columns |= _join_session(store, schema, view, entities, impressions, values)
     types = arrow_schema((*schema.events, *features))
     return pa.table(columns).cast(types)
 
 
 def _join_session(
-    store: FeatureStore, schema: Schema, view: View, entities: pd.DataFrame, impressions: pa.Table
+    store: FeatureStore,
+    schema: Schema,
+    view: View,
+    entities: pd.DataFrame,
+    impressions: pa.Table,
+    values: ItemValues,
 ) -> dict[str, pa.Array]:
     """The features of a session view, from the newest events that the offline store has as of each impression."""
     stored = stored_view(schema, view).columns
@@ -99,8 +106,17 @@ def _join_session(
     rows = job.to_arrow().sort_by(feast_name(schema.event_id))
     lists = {column.name: rows[column.name].combine_chunks() for column in stored}
     at = impressions[schema.timestamp].cast(pa.int64()).to_numpy()
-    events = from_lists(lists, np.arange(len(at)), schema)
-    return session_features(schema, view, to_states(events, len(at)), at)
+    states = to_states(from_lists(lists, np.arange(len(at)), schema), len(at))
+    items = impressions[schema.item].to_numpy()[:, None]
+    counts = compared_features(schema, view, states, at, items, values)
+    return session_features(schema, view, states, at) | {name: pa.array(count[:, 0]) for name, count in counts.items()}
+
+
+def _item_values(store: FeatureStore, schema: Schema, view: View, views: tuple[View, ...]) -> ItemValues:
+    """What the session view compares, from the files of the offline store."""
+    table = store.get_feature_view(view.name).batch_source
+    assert isinstance(table, FileSource)  # of the definitions
+    return read_item_values(schema, view, views, Path(table.path).parent)
 
 
 def _entities(schema: Schema, views: tuple[View, ...], impressions: pa.Table) -> pd.DataFrame:

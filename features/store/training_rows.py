@@ -19,6 +19,7 @@ from features.engine.protocol import Engine, Group, StoringEngine
 from features.engine.session_view import session_views
 from features.engine.window_join import define_training_rows, join_by_event
 from features.schema import SPLITS, Schema, View
+from features.session.item_values import read_item_values
 from features.session.offline import write_features
 from features.store.point_in_time import BATCH_ROWS, feast_join, lost
 from features.store.splits import assign_splits
@@ -88,7 +89,7 @@ def _joined(
             yield opened.batches(f"select * from {rows} order by {sql.column(schema.event_id)}")
         return
     with (
-        _sessions(schema, views, events, scratch.parent) as sessions,
+        _sessions(schema, views, events=events, features=features, parent=scratch.parent) as sessions,
         feast_join(schema, views, events=events, features=features, sessions=sessions.values()) as joined,
     ):
         yield joined
@@ -99,7 +100,10 @@ def _on_spark(
     schema: Schema, views: tuple[View, ...], engine: params.Engine, *, events: Path, features: Path, scratch: Path
 ) -> Iterator[tuple[Engine, str]]:
     """The engine, and its relation of the impressions with their features."""
-    with _sessions(schema, views, events, scratch.parent) as sessions, open_engine(engine, scratch) as opened:
+    with (
+        _sessions(schema, views, events=events, features=features, parent=scratch.parent) as sessions,
+        open_engine(engine, scratch) as opened,
+    ):
         daily = tuple(view for view in views if view.session is None)
         rows = define_training_rows(opened, schema, daily, events=events, features=features)
         for view, path in sessions.items():
@@ -108,12 +112,15 @@ def _on_spark(
 
 
 @contextmanager
-def _sessions(schema: Schema, views: tuple[View, ...], events: Path, parent: Path) -> Iterator[dict[View, Path]]:
+def _sessions(
+    schema: Schema, views: tuple[View, ...], *, events: Path, features: Path, parent: Path
+) -> Iterator[dict[View, Path]]:
     """Files of the session features, which this process computes on either engine, from a log that DuckDB sorts."""
     with TemporaryDirectory(dir=parent) as folder:
         sessions = {view: Path(folder) / f"{view.name}.parquet" for view in session_views(views)}
         for view, path in sessions.items():
-            write_features(schema, view, events=events, out=path, scratch=Path(folder) / "spill")
+            values = read_item_values(schema, view, views, features)
+            write_features(schema, view, events=events, out=path, scratch=Path(folder) / "spill", values=values)
         yield sessions
 
 

@@ -14,7 +14,10 @@ the sub-experts of G and of that scenario's S. A HiNet with a scenario view has 
 (models/inference/fused_view.py). Networks without such a layer (peers, HiNet with interactions, neighbours or without
 hierarchy) are scored by their forward.
 
-Letters as in models/networks/hinet.py, and E = (1 + M) * K sub-experts, N rows of a request, D' width of some columns.
+Some numbers may be those of user and item together (`pairs`): their part is computed for each row of a request.
+
+Letters as in models/networks/hinet.py, and E = (1 + M) * K sub-experts, N rows of a request, D' width of some columns,
+P numbers of user and item.
 """
 
 from collections.abc import Callable
@@ -29,6 +32,7 @@ from models.inference.partial_activations import (
     PartialActivations,
     PartialFirstLayer,
     remaining_columns,
+    with_pairs,
 )
 from models.networks.cpu_kernels import linear_relu
 from models.networks.hinet import HiNet, SubExpertIntegration
@@ -37,17 +41,19 @@ from models.networks.hinet import HiNet, SubExpertIntegration
 class FusedHiNet:
     """A trained HiNet for ranking: the logits of its forward to 1e-5, for one user at a time and without gradients.
 
-    `items` are the columns that depend on the item alone (see `item_columns`). The weights are copied: after further
-    training make a new one. Raises ValueError if the first layer cannot be split: without `hierarchy`, with
-    `interactions`, a `scenario_view` or `neighbours`.
+    `items` are the columns that depend on the item alone (see `item_columns`), `pairs` the numbers of user and item
+    together (see `pair_numbers`). The weights are copied: after further training make a new one. Raises ValueError if
+    the first layer cannot be split: without `hierarchy`, with `interactions`, a `scenario_view` or `neighbours`.
     """
 
-    def __init__(self, network: HiNet, items: ColumnIndices) -> None:
+    def __init__(self, network: HiNet, items: ColumnIndices, pairs: tuple[int, ...] = ()) -> None:
         integration = _checked(network)
         first, *later = integration.experts.linear_layers()
-        gates, request = integration.gates.logits, remaining_columns(network.embedding, items)
+        gates, request = integration.gates.logits, remaining_columns(network.embedding, with_pairs(items, pairs))
         self.mixtures = integration.mixtures
         self.item_layer = PartialFirstLayer(network.embedding, items, first, gates, biased=False)
+        of_pairs = ColumnIndices((), (), pairs)
+        self.pair_layer = PartialFirstLayer(network.embedding, of_pairs, first, gates, biased=False)
         self.request_layer = PartialFirstLayer(network.embedding, request, first, gates, biased=True)
         self.scenario_layer = FusedScenarioLayer(network, later, integration.sub_experts)
         self.task_layer = FusedTaskLayer(network.control)
@@ -72,26 +78,43 @@ class FusedHiNet:
 
     @torch.inference_mode()
     def rank(
-        self, user: PartialActivations, items: PartialActivations, scenario: int, index: Tensor | None = None
+        self,
+        user: PartialActivations,
+        items: PartialActivations,
+        scenario: int,
+        index: Tensor | None = None,
+        pairs: Tensor | None = None,
     ) -> Tensor:
-        """Logits [N, O] of a user in a scenario (its number) for all of the items, or for those at `index` [N]."""
-        weights = softmax_by_mixture(_add(items.gates, user.gates, index), self.mixtures)  # [E, N]
+        """Logits [N, O] of a user in a scenario (its number) for all of the items, or for those at `index` [N].
+
+        `pairs` [N, P] are the numbers of user and item, scaled; where the network reads some they are needed.
+        """
+        gates = _add(items.gates, user.gates, index)  # [E, N]
+        if pairs is not None:
+            gates += self.pair_layer.gate_logits(pairs)
+        weights = softmax_by_mixture(gates, self.mixtures)  # [E, N]
         if self.scenario_layer.is_small(weights.shape[1]):
-            first = _add(items.hidden, user.hidden, index).relu_()  # [E, N, U]
+            first = _add(items.hidden, user.hidden, index)  # [E, N, U]
+            if pairs is not None:
+                first += pairs @ self.pair_layer.weight.transpose(1, 2)
+            first.relu_()
             context = self.scenario_layer.batched(first, weights, scenario)  # [N, 3H]
             return self.towers.batched(self.task_layer.batched(context), scenario)
 
         def first_of(expert: int) -> Tensor:
             one = slice(expert, expert + 1)
-            return _add(items.hidden[one], user.hidden[one], index)[0].relu_()  # [N, U]
+            first = _add(items.hidden[one], user.hidden[one], index)[0]  # [N, U]
+            if pairs is not None:
+                first.addmm_(pairs, self.pair_layer.weight[expert].t())
+            return first.relu_()
 
         return self._one_by_one(first_of, weights, scenario)
 
     @torch.inference_mode()
-    def rank_rows(self, user: PartialActivations, batch: Batch, scenario: int) -> Tensor:
+    def rank_rows(self, user: PartialActivations, batch: Batch, scenario: int, pairs: Tensor | None = None) -> Tensor:
         """Logits [N, O] of a user in a scenario for the rows' items, whose partial activations are computed here."""
-        if self.scenario_layer.is_small(len(batch.scenario)):
-            return self.rank(user, self.item_layer(batch), scenario)
+        if pairs is not None or self.scenario_layer.is_small(len(batch.scenario)):
+            return self.rank(user, self.item_layer(batch), scenario, pairs=pairs)
         x = self.item_layer.embedding(batch)  # [N, D']
         weights = softmax_by_mixture(self.item_layer.gate_logits(x) + user.gates, self.mixtures)  # [E, N]
 

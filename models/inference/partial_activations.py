@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.encoding.encoder import Batch, Encoder
+from features.engine.session_view import compared
 from features.schema import Kind, Schema, View
 from models.networks.cpu_kernels import wide_linear
 from models.networks.feature_embedding import FeatureEmbedding
@@ -59,6 +60,17 @@ def item_columns(encoder: Encoder, schema: Schema, views: Iterable[View]) -> Col
     numeric = [column.name for column in encoder.numbers]
     kinds = (categorical, bags, numeric)
     return ColumnIndices(*(tuple(i for i, name in enumerate(kind) if name in names) for kind in kinds))
+
+
+def pair_numbers(encoder: Encoder, views: Iterable[View]) -> tuple[int, ...]:
+    """The numbers that user and item have together, as indices among those of encoded rows: what a session compares."""
+    names = {name for view in views for name in compared(view)}
+    return tuple(index for index, column in enumerate(encoder.numbers) if column.name in names)
+
+
+def with_pairs(items: ColumnIndices, pairs: tuple[int, ...]) -> ColumnIndices:
+    """The columns of the item and those of user and item together: all that are not the request's alone."""
+    return items._replace(numeric=items.numeric + pairs)
 
 
 def remaining_columns(embedding: FeatureEmbedding, columns: ColumnIndices) -> ColumnIndices:

@@ -127,7 +127,7 @@ def load_model(sources: ModelSources, settings: Serve, previous: LoadedModel | N
         model=model,
         catalogue=catalogue,
         scorer=Scorer(model, catalogue, megabytes=settings.partial_activations_megabytes),
-        sessions=Sessions(model.schema, session_views(model.views)),
+        sessions=Sessions(model.schema, session_views(model.views), catalogue.rows.slice(0, len(catalogue.ids))),
         users=_reusable_users(model, fitting, stamps, previous) or _open_users(model, fitting, settings),
         encoder=RequestEncoder(model.encoder, _names(model) - set(catalogue.rows.column_names)),
         fallback=FallbackScores(model, folder, catalogue),

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ from serving.ranking.result import (
     RankingResult,
     ScoredCandidates,
 )
+from serving.ranking.sessions import encoded_pairs
 
 EPOCH = datetime(1970, 1, 1)  # UTC, without a zone
 _LOGGER = logging.getLogger(__name__)
@@ -45,8 +47,10 @@ class EncodedRequest:
     """A request as one model reads it: its candidates, and its user encoded [1, ..], with the user's `row`.
 
     `keys` are user and scenario by column, `values` everything known of the user by column. `rows` are the encoded
-    candidates [N, ..] where the request overrides columns of them. `known` says whether the model has an embedding of
-    the user's id, None if it reads no user ids. `fault` is the reason why the features may be outdated or missing.
+    candidates [N, ..] where the request overrides columns of them. `compared` are the counts of a session's comparison
+    with each [N] by column, `pairs` [N, P] those that the model reads, scaled. `known` says whether the model has an
+    embedding of the user's id, None if it reads no user ids. `fault` is the reason why the features may be outdated or
+    missing.
     """
 
     candidates: Candidates
@@ -55,6 +59,8 @@ class EncodedRequest:
     values: Mapping[str, Any]
     user: Batch
     rows: Batch | None
+    compared: Mapping[str, NDArray[np.int64]]
+    pairs: NDArray[np.float32] | None
     known: bool | None
     fault: str | None
 
@@ -96,7 +102,8 @@ class Ranker:
         row = loaded.sessions.added_to(row, at := self.clock())
         candidates = select_candidates(loaded, request, row.values)
         clock.append(time.perf_counter())
-        encoded = _encode(loaded, request, candidates, keys, row=row, fault=fault)
+        compared = loaded.sessions.compared(row, at, candidates.items[: len(candidates.item_index)])
+        encoded = _encode(loaded, request, candidates, keys, row=row, compared=compared, fault=fault)
         clock.append(time.perf_counter())
         probabilities, failure = _score(loaded, encoded)  # [N, O]
         if failure and not fallback:
@@ -174,6 +181,7 @@ def _encode(
     keys: Mapping[str, Any],
     *,
     row: UserRow,
+    compared: Mapping[str, NDArray[np.int64]],
     fault: str | None,
 ) -> EncodedRequest:
     overrides = request.overrides.get("user", {})
@@ -184,7 +192,8 @@ def _encode(
     if known and not fault and not row.timestamps and loaded.users.views:
         fault = "online store: it holds nothing of a user whom the model knows; was it emptied?"
     rows = loaded.encode_overridden(candidates.items, candidates.item_index, candidates.overrides)
-    return EncodedRequest(candidates, row, keys, values, user, rows, known, fault)
+    pairs = encoded_pairs(loaded.model.encoder, compared)
+    return EncodedRequest(candidates, row, keys, values, user, rows, compared, pairs, known, fault)
 
 
 def _is_known_user(loaded: LoadedModel, user: Batch) -> bool | None:
@@ -200,7 +209,7 @@ def _score(loaded: LoadedModel, encoded: EncodedRequest) -> tuple[Floats, str | 
     """Probabilities [N, O], and why they are label rates (None if they are the model's)."""
     item_index = encoded.candidates.item_index
     try:
-        probabilities = loaded.scorer.score(encoded.user, item_index, encoded.rows)
+        probabilities = loaded.scorer.score(encoded.user, item_index, encoded.rows, encoded.pairs)
         if np.isfinite(probabilities).all():
             return probabilities, None
         reason = "its answer is not finite"
@@ -230,7 +239,8 @@ def _order(
 
 def _explain(loaded: LoadedModel, encoded: EncodedRequest, order: NDArray[np.int64]) -> Explanation:
     overridden = _take(encoded.rows, order)
-    rows = loaded.scorer.join_rows(encoded.user, encoded.candidates.item_index[order], overridden)
+    pairs = None if encoded.pairs is None else encoded.pairs[order]
+    rows = loaded.scorer.join_rows(encoded.user, encoded.candidates.item_index[order], overridden, pairs)
     return explain(loaded.model, rows, loaded.missing_row(int(encoded.user.scenario[0])))
 
 
@@ -254,8 +264,15 @@ def _take(rows: Batch | None, order: NDArray[np.int64]) -> Batch | None:
 def _scored(loaded: LoadedModel, encoded: EncodedRequest, probabilities: Floats, at: float) -> ScoredCandidates:
     item_index, overrides = encoded.candidates.item_index, encoded.candidates.overrides
     items = list(encoded.candidates.items)[: len(item_index)]
+
+    def rows() -> pa.Table:
+        of_items = loaded.item_rows(items, item_index, overrides)
+        for name, counts in encoded.compared.items():
+            of_items = of_items.append_column(name, pa.array(counts))
+        return loaded.impression_rows(encoded.values, of_items)
+
     return ScoredCandidates(
-        rows=lambda: loaded.impression_rows(encoded.values, loaded.item_rows(items, item_index, overrides)),
+        rows=rows,
         keys={**encoded.keys, loaded.schema.item: items},
         outputs=loaded.schema.output_names,
         probabilities=probabilities,

@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 
 from common.errors import ParameterError
 from common.serve_params import Serve
+from features.engine.session_view import user_columns
 from features.schema import Column, DType, Role, Schema, View
 from serving.ranking.request_selection import diversify_type, exclude_type, seen_columns
 from serving.ranking.request_values import FLOAT32, STRICT, TEXT, ValueTypes
@@ -169,7 +170,7 @@ def _dtype(schema: Schema, role: Role) -> DType:
 
 def features_of(schema: Schema, table: Literal["users", "items"], views: Iterable[View]) -> list[Column]:
     """The features of users, or of items, that a request may name: of their profile and of their views."""
-    of_views = (c for view in views if (schema.item in view.keys) == (table == "items") for c in view.columns)
+    of_views = (c for view in views if (schema.item in view.keys) == (table == "items") for c in user_columns(view))
     features = (column for column in (*schema.profile(table), *of_views) if column.is_feature)
     return list({column.name: column for column in features}.values())
 

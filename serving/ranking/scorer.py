@@ -17,14 +17,15 @@ from torch import Tensor
 from features.encoding.encoder import Batch
 from features.encoding.target_scale import TargetScale
 from models.inference.fused import FusedHiNet
-from models.inference.fused_view import FusedViewHiNet
-from models.inference.partial_activations import ColumnIndices, PartialActivations, item_columns
+from models.inference.fused_view import FusedViewHiNet, fused_hinet
+from models.inference.partial_activations import ColumnIndices, PartialActivations, item_columns, pair_numbers
 from models.model_folder import Model
 from models.networks.hinet import HiNet
 from serving.ranking.item_catalogue import ItemCatalogue, ItemIndex
 
 CHUNK = 10_000  # items whose partial activations are computed at once
 Fused = FusedHiNet | FusedViewHiNet
+Numbers = NDArray[np.float32]
 CACHED, SPLIT, FULL = "cached", "split", "full"
 
 
@@ -37,7 +38,8 @@ class Scorer:
         self.targets = [model.encoder.targets.get(task.name) for task in model.schema.tasks]
         self.item_columns = item_columns(model.encoder, model.schema, model.views)
         self.item_positions = _positions(self.item_columns, model)
-        self.fused = _fused(model, self.item_columns)
+        self.pairs = pair_numbers(model.encoder, model.views)
+        self.fused = _fused(model, self.item_columns, self.pairs)
         count = len(catalogue.unknown)
         fits = self.fused is not None and self.fused.bytes_per_item * count <= megabytes * 1e6
         self.cache = _partial_activations(self.fused, catalogue) if self.fused and fits else None
@@ -47,35 +49,44 @@ class Scorer:
         """CACHED, SPLIT or FULL: see the top of the file."""
         return FULL if self.fused is None else SPLIT if self.cache is None else CACHED
 
-    def score(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> NDArray[np.float64]:
+    def score(
+        self, user: Batch, item_index: ItemIndex, rows: Batch | None = None, pairs: Numbers | None = None
+    ) -> NDArray[np.float64]:
         """Probabilities (of regressions expected values) [N, O] of items for the first row of `user`, in its scenario.
 
-        Calibrated, where the model is. `rows` [N, ..] replace the items' rows of the catalogue.
+        Calibrated, where the model is. `rows` [N, ..] replace the items' rows of the catalogue. `pairs` [N, P] are the
+        numbers of user and item together, scaled, where the model reads some.
         """
-        logits, calibration = self.logits(user, item_index, rows), self.model.calibration
+        logits, calibration = self.logits(user, item_index, rows, pairs), self.model.calibration
         if calibration is not None:
             logits = torch.from_numpy(calibration.of_scenario(logits.numpy(), int(user.scenario[0])))
         return as_probabilities(logits, self.outputs, self.targets)
 
     @torch.inference_mode()
-    def logits(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> Tensor:
+    def logits(
+        self, user: Batch, item_index: ItemIndex, rows: Batch | None = None, pairs: Numbers | None = None
+    ) -> Tensor:
         """Logits [N, O] of the network, float32; arguments as of `score`."""
         scenario = int(user.scenario[0])
         if self.fused is None:
-            return forward(self.model, self.join_rows(user, item_index, rows))
-        activations = self.fused.user(user)
+            return forward(self.model, self.join_rows(user, item_index, rows, pairs))
+        activations, of_pairs = self.fused.user(user), None if pairs is None else torch.from_numpy(pairs)
         if self.cache is not None and rows is None:
-            return self.fused.rank(activations, self.cache, scenario, torch.from_numpy(item_index))
-        return self.fused.rank_rows(activations, rows or self.catalogue.take(item_index), scenario)
+            return self.fused.rank(activations, self.cache, scenario, torch.from_numpy(item_index), of_pairs)
+        return self.fused.rank_rows(activations, rows or self.catalogue.take(item_index), scenario, of_pairs)
 
-    def join_rows(self, user: Batch, item_index: ItemIndex, rows: Batch | None = None) -> Batch:
-        """Complete rows [N, ..]: the item columns from `rows` or the catalogue, all others from `user`."""
+    def join_rows(
+        self, user: Batch, item_index: ItemIndex, rows: Batch | None = None, pairs: Numbers | None = None
+    ) -> Batch:
+        """Complete rows [N, ..]: the item columns from `rows` or the catalogue, `pairs`, all others from `user`."""
         items = rows or self.catalogue.take(item_index)
         parts = {}
         for name, positions in zip(("categorical", "bags", "numeric"), self.item_positions, strict=True):
             values = np.repeat(getattr(user, name)[:1], len(item_index), axis=0)
             values[:, positions] = getattr(items, name)[:, positions]
             parts[name] = values
+        if pairs is not None:
+            parts["numeric"][:, list(self.pairs)] = pairs
         return Batch(**parts, scenario=np.repeat(user.scenario[:1], len(item_index)))
 
 
@@ -110,14 +121,12 @@ def _values(logits: Tensor, scale: TargetScale | None) -> NDArray[np.float64]:
     return values
 
 
-def _fused(model: Model, columns: ColumnIndices) -> Fused | None:
+def _fused(model: Model, columns: ColumnIndices, pairs: tuple[int, ...]) -> Fused | None:
     """The fused inference path of the model; None if its first layer cannot be split."""
     if not isinstance(model.network, HiNet):
         return None
     try:
-        return (
-            FusedHiNet(model.network, columns) if model.network.view is None else FusedViewHiNet(model.network, columns)
-        )
+        return fused_hinet(model.network, columns, pairs)
     except ValueError:  # its docstring names the networks
         return None
 

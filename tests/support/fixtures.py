@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+SESSION = {
+    "events": 5,
+    "compared_columns": ["item_id"],
+}  # aggregate.session of session_project: five events, by item too
+
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -17,10 +22,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny project whose model reads session features, of the newest five events. Read it, do not change it."""
+    """A tiny project whose model reads session features: see SESSION. Read it, do not change it."""
     from tests.support.tiny_project import build
 
-    return build(tmp_path_factory.mktemp("sessions"), aggregate__session={"events": 5})
+    return build(tmp_path_factory.mktemp("sessions"), aggregate__session=SESSION)
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from common.params import SessionFeatures
 from features.engine.session_view import session_view
-from features.schema import Schema, View
+from features.schema import Column, DType, Kind, Role, Schema, View
+from features.session.item_values import ItemValues
 from tests.support import world
 
-SCHEMA = world.schema()
+KIND = Column(name="kind", role=Role.FEATURE, dtype=DType.STRING, kind=Kind.CATEGORICAL, nullable=True)
+KINDS = ("a", "b", "a", None)  # of the four items
+SCHEMA = dataclasses.replace(world.schema(), items=(*world.schema().items, KIND))
+ITEMS = pa.table({"item_id": list(range(len(KINDS))), "kind": KINDS})
+VALUES = ItemValues("item_id", ["kind"], ITEMS)
 SECOND = pd.Timedelta(seconds=1)
 
 
@@ -25,6 +31,7 @@ def settings(draw: st.DrawFn) -> SessionFeatures:
         windows_seconds=draw(st.lists(st.integers(1, 40), min_size=1, max_size=2, unique=True)),
         lag_seconds=draw(st.sampled_from([0, 0, 1, 7])),
         outcome_delay_seconds=draw(st.sampled_from([0, 0, 5])),
+        compared_columns=draw(st.sampled_from([[], ["item_id"], ["kind", "item_id"]])),
     )
 
 
@@ -46,8 +53,8 @@ def view_of(chosen: SessionFeatures, schema: Schema = SCHEMA) -> View:
     return view
 
 
-def slow_features(events: pd.DataFrame, user: Any, at: pd.Timestamp, view: View) -> dict[str, Any]:
-    """The features of a user as of a timestamp, by a loop over all events."""
+def slow_features(events: pd.DataFrame, user: Any, at: pd.Timestamp, view: View, item: int) -> dict[str, Any]:
+    """The features of a user and a candidate as of a timestamp, by a loop over all events."""
     assert view.session is not None
     session = view.session
     until = at - session.lag_seconds * SECOND
@@ -67,7 +74,16 @@ def slow_features(events: pd.DataFrame, user: Any, at: pd.Timestamp, view: View)
             labels = [getattr(row, task) for row in known if row.timestamp >= at - window * SECOND]
             labels = [label for label in labels if not pd.isna(label)]
             features[f"session_{task}_rate_{window}s"] = np.float32(sum(labels) / len(labels)) if labels else None
+        for column in session.compared_columns:
+            for which, rows in (("shown", seen), ("engaged", [row for row in known if row.click == 1])):
+                same = [row for row in rows if _value(row.item_id, column) == _value(item, column) is not None]
+                within = [row for row in same if row.timestamp >= at - window * SECOND]
+                features[f"session_same_{column}_{which}_{window}s"] = len(within)
     return features
+
+
+def _value(item: int, column: str) -> Any:
+    return item if column == "item_id" else KINDS[item]
 
 
 def with_settings(view: View, **changes: Any) -> View:

@@ -37,19 +37,22 @@ def test_each_row_has_the_features_of_a_loop_over_the_past(
 ) -> None:
     """Whatever the order of the events; a row is complete where every label of what it sees is known."""
     view = session_log.view_of(chosen)
-    rows = data.draw(st.lists(st.tuples(st.sampled_from(USERS), st.integers(0, 130)), min_size=1, max_size=8))
+    one = st.tuples(st.sampled_from(USERS), st.integers(0, 130), st.integers(0, 3))
+    rows = data.draw(st.lists(one, min_size=1, max_size=8))
     start = events["timestamp"].min().floor("min")
-    times = [start + pd.Timedelta(milliseconds=500 * ticks) for _, ticks in rows]
+    times = [start + pd.Timedelta(milliseconds=500 * ticks) for _, ticks, _ in rows]
     columns, complete = features_as_of(
         session_log.SCHEMA,
         view,
         as_events(events.sample(frac=1, random_state=0)),
-        np.array([USERS.index(user) for user, _ in rows]),
+        np.array([USERS.index(user) for user, _, _ in rows]),
         np.array([time.value // 1000 for time in times]),
+        items=np.array([item for _, _, item in rows]),
+        values=session_log.VALUES,
     )
-    for index, ((user, _), at) in enumerate(zip(rows, times, strict=True)):
+    for index, ((user, _, item), at) in enumerate(zip(rows, times, strict=True)):
         row = {name: column[index].as_py() for name, column in columns.items()}
-        assert row == session_log.slow_features(events, user, at, view)
+        assert row == session_log.slow_features(events, user, at, view, item)
         seen = events[
             (events["user_id"] == user) & (events["timestamp"] < at - chosen.lag_seconds * session_log.SECOND)
         ]

@@ -29,12 +29,17 @@ def test_every_impression_sees_the_newest_events_of_its_past(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(offline, "BATCH_ROWS", batch)
         offline.write_features(
-            session_log.SCHEMA, view, events=folder / "events", out=folder / "out.parquet", scratch=folder / "spill"
+            session_log.SCHEMA,
+            view,
+            events=folder / "events",
+            out=folder / "out.parquet",
+            scratch=folder / "spill",
+            values=session_log.VALUES,
         )
     rows = {row["event_id"]: row for row in pq.read_table(folder / "out.parquet").to_pylist()}
     assert len(rows) == len(events)
     for event in events.itertuples():
-        expected = session_log.slow_features(events, event.user_id, event.timestamp, view)
+        expected = session_log.slow_features(events, event.user_id, event.timestamp, view, event.item_id)
         assert rows[event.event_id] == {"event_id": event.event_id} | expected
 
 

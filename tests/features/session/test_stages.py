@@ -17,6 +17,7 @@ from features.schema import SPLITS, View, read_views
 from features.store.definitions import open_store
 from features.store.point_in_time import join_features
 from tests.support import session_log, tiny_project, world
+from tests.support.fixtures import SESSION
 from tests.support.refreshed_store import LAST, copy_offline_store, update
 
 pytestmark = pytest.mark.integration
@@ -37,7 +38,9 @@ def test_the_training_set_has_the_features_of_every_impression(session_project: 
     rows = pa.concat_tables(parts).to_pylist()
     assert len(rows) == len(EVENTS)
     for row in rows[::7]:
-        expected = session_log.slow_features(EVENTS, row["user_id"], pd.Timestamp(row["timestamp"]), view)
+        expected = session_log.slow_features(
+            EVENTS, row["user_id"], pd.Timestamp(row["timestamp"]), view, row["item_id"]
+        )
         assert {name: row[name] for name in expected} == expected
 
 
@@ -54,7 +57,7 @@ def test_the_offline_store_holds_the_newest_events_of_each_user(
     sample.loc[0, "user_id"] = 99
     joined = join_features(store, world.schema(), views, pa.Table.from_pandas(sample, preserve_index=False))
     for row in joined.to_pylist():
-        expected = session_log.slow_features(EVENTS, row["user_id"], as_of, view)
+        expected = session_log.slow_features(EVENTS, row["user_id"], as_of, view, row["item_id"])
         assert {name: row[name] for name in expected} == expected
 
 
@@ -80,7 +83,7 @@ def test_without_events_there_is_no_view(project: Path) -> None:
 def test_the_refresh_of_a_store_in_use_writes_them(session_project: Path, tmp_path: Path) -> None:
     """As of a day within the log only the users without later events have a row; as of its end all of them."""
     copy_offline_store(session_project, tmp_path)
-    world.write_params(tmp_path, aggregate__session={"events": 5})
+    world.write_params(tmp_path, aggregate__session=SESSION)
     newest = EVENTS.groupby("user_id")["timestamp"].max()
     within = (newest.min() + pd.Timedelta(seconds=1)).to_pydatetime().replace(tzinfo=UTC)
     first, last = update(tmp_path, within), update(tmp_path, LAST)

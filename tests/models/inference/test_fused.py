@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,25 @@ def test_fused_logits_are_those_of_the_forward(
         torch.testing.assert_close(fast.rank(user, items, scenario), expected, **same)
         torch.testing.assert_close(fast.rank(user, items, scenario, index), expected[index], **same)
         torch.testing.assert_close(fast.rank_rows(user, batch, scenario), expected, **same)
+
+
+@pytest.mark.parametrize("small", [0, fused_layers.SMALL_PRODUCT])
+@pytest.mark.parametrize(
+    "changes", [{}, {"scenario_view": (8, 6)}, {"scenario_view": (8, 6), "cross_rank": 3}], ids=str
+)
+def test_numbers_of_user_and_item_are_given_for_each_row(
+    changes: dict[str, Any], small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a number that differs by row beside the cached items, the logits are those of the forward, to 1e-5."""
+    monkeypatch.setattr(fused_layers, "SMALL_PRODUCT", small)
+    made, batch, index = network(**changes), request(1), torch.tensor([7, 3, 3, 49, 0])
+    batch.numeric[:, 3] = np.random.default_rng(0).normal(size=ROWS)
+    fast, pairs = fused_hinet(made, ITEM_COLUMNS, (3,)), torch.from_numpy(batch.numeric[:, [3]])
+    expected, same = forward(made, batch), {"rtol": 0, "atol": 1e-5}
+    user, items = fast.user(batch), fast.items(with_other_users(batch))
+    torch.testing.assert_close(fast.rank(user, items, 1, pairs=pairs), expected, **same)
+    torch.testing.assert_close(fast.rank(user, items, 1, index, pairs[index]), expected[index], **same)
+    torch.testing.assert_close(fast.rank_rows(user, batch, 1, pairs), expected, **same)
 
 
 @VIEWS

@@ -63,7 +63,8 @@ def test_online_features_are_the_offline_features_of_the_same_timestamp(
     logged = data.draw(st.integers(0, len(events)))
     materialize(folder, view, events.iloc[:logged], redis)
     consume(folder, view, arrivals(events.iloc[logged // 2 :], data), data, redis)
-    assert online(folder, view, at, redis) == offline(folder, view, events, at)
+    item = int(events["item_id"].iloc[0])  # the candidate
+    assert online(folder, view, at, redis, item) == offline(folder, view, events, at)
 
 
 def materialize(folder: Path, view: View, events: pd.DataFrame, redis: Any) -> None:
@@ -114,16 +115,20 @@ def consume(folder: Path, view: View, reports: list[dict[str, Any]], data: st.Da
         assert (consumer.step(), consumer.depth) == ([], 0)
 
 
-def online(folder: Path, view: View, at: pd.Timestamp, redis: Any) -> list[dict[str, Any]]:
-    """The features of USERS as a service computes them at a time."""
+def online(folder: Path, view: View, at: pd.Timestamp, redis: Any, item: int) -> list[dict[str, Any]]:
+    """The features of USERS and a candidate as a service computes them at a time."""
     names = frozenset(column.name for column in view.columns)
     main, live = main_store(folder, view, redis), live_store(folder, view, redis)
     users = UserFeatures(main, SCHEMA, (view,), names, STORE, live=live)
-    sessions = Sessions(SCHEMA, (view,))
+    sessions = Sessions(SCHEMA, (view,), session_log.ITEMS)
     rows = [users.row({"user_id": user, "scenario": "feed"}) for user in USERS]
     users.close()
     assert {fault for _, fault in rows} == {None}
-    return [dict(sessions.added_to(row, at.timestamp()).values) for row, _ in rows]
+    now, candidates = at.timestamp(), [3, item]
+    counts = [sessions.compared(row, now, candidates) for row, _ in rows]
+    pairs = [{name: int(of_each[1]) for name, of_each in one.items()} for one in counts]
+    computed = [sessions.added_to(row, now) for row, _ in rows]
+    return [dict(row.values) | pair for row, pair in zip(computed, pairs, strict=True)]
 
 
 def offline(folder: Path, view: View, events: pd.DataFrame, at: pd.Timestamp) -> list[dict[str, Any]]:
@@ -134,6 +139,7 @@ def offline(folder: Path, view: View, events: pd.DataFrame, at: pd.Timestamp) ->
     rows = pd.concat([events, probes]).astype({"timestamp": "datetime64[us]"})
     world.write_validated(folder / "log", {**world.tables(rows=1), "events": rows})
     out = folder / "offline.parquet"
-    write_features(SCHEMA, view, events=folder / "log" / "events", out=out, scratch=folder / "spill")
+    events, values = folder / "log" / "events", session_log.VALUES
+    write_features(SCHEMA, view, events=events, out=out, scratch=folder / "spill", values=values)
     computed = {row.pop("event_id"): row for row in pq.read_table(out).to_pylist()}
     return [computed[probe] for probe in probes["event_id"]]

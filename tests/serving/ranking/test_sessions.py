@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.paths import ROOT
-from features.engine.session_view import session_views
+from features.engine.session_view import session_views, user_columns
 from features.store.definitions import open_store
 from features.store.live_sessions import LiveSessions, open_live_store
 from models.model_folder import read_model
@@ -59,7 +59,7 @@ def test_windows_close_without_an_event(ranker: Ranker) -> None:
         ranker.loaded.sessions.added_to(row, (END + timedelta(days=days)).timestamp()).values for days in (0, 1)
     )
     (view,) = session_views(ranker.loaded.model.views)
-    assert {column.name for column in view.columns} <= set(now)
+    assert {column.name for column in user_columns(view)} <= set(now)
     assert now["session_events_86400s"] > later["session_events_86400s"] == 0
     assert now["session_recent_shown"] == later["session_recent_shown"] != []
     assert later["session_seconds_since_shown"] - now["session_seconds_since_shown"] == pytest.approx(86_400, abs=1)
@@ -70,6 +70,18 @@ def test_a_user_without_events_has_a_session_of_none(ranker: Ranker) -> None:
     row, _ = ranker.loaded.users.row({"user_id": 999, "scenario": "search"})
     values = ranker.loaded.sessions.added_to(row, END.timestamp()).values
     assert (values["session_events_300s"], values["session_recent_shown"]) == (0, None)
+
+
+def test_candidates_are_compared_with_the_events(ranker: Ranker) -> None:
+    """Of each candidate, how often it was among the user's five newest events, whatever else is a candidate."""
+    row, _ = ranker.loaded.users.row({"user_id": 1, "scenario": "search"})
+    (events,) = row.events["session"]
+    at, shown = (events.timestamps[-1] + 1) / 1e6, events.items[-5:].tolist()
+    seconds = (events.timestamps[-1] - events.timestamps) / 1e6
+    counts = ranker.loaded.sessions.compared(row, at, [*range(9), 4_000])
+    within = [item for item, age in zip(shown, seconds[-5:], strict=True) if age < 86_400]
+    assert counts["session_same_item_id_shown_86400s"].tolist() == [*map(within.count, range(9)), 0]
+    assert within
 
 
 def test_an_explanation_names_the_session(ranker: Ranker) -> None:
