@@ -92,7 +92,7 @@ class Engine(Section):
 
     name: Literal["duckdb", "spark"]
     master: Annotated[str, Field(min_length=1)]
-    storage: Annotated[str, Field(pattern=r"^file:///.*[^/]$")] | None = None
+    storage: Annotated[str, Field(pattern=r"^(file:///|s3a?://[^/]).*[^/]$")] | None = None
     conf: dict[str, str | bool | int | float]
 
 

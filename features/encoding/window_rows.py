@@ -28,11 +28,9 @@ def counting_engine(engine: Engine | None) -> Iterator[Engine]:
         yield DuckDBEngine(connection)
 
 
-def files_of(rows: Path) -> list[Path]:
-    """The files of the Parquet file `rows`, or those that it matches as a pattern of files in one folder."""
-    if _is_one(rows):
-        return list(map(Path, stored_files.files_of(rows)))
-    return sorted(rows.parent.glob(rows.name))
+def files_of(rows: Path) -> list[str]:
+    """Paths or URLs of the Parquet file `rows`, or of those that it matches as a pattern of files in one folder."""
+    return stored_files.files_of(rows) if _is_one(rows) else list(map(str, sorted(rows.parent.glob(rows.name))))
 
 
 def select_rows(rows: Path, schema: Schema, days: Days | None = None) -> str:

@@ -6,6 +6,7 @@ import duckdb
 
 from common import stage
 from common.settings import read_settings
+from features.engine.object_storage import ObjectStorage
 
 
 def connect(scratch: Path | None = None, threads: int | None = None, share: float = 1) -> duckdb.DuckDBPyConnection:
@@ -14,7 +15,9 @@ def connect(scratch: Path | None = None, threads: int | None = None, share: floa
     What exceeds `share` of HINET_MEMORY is spilled to files under `scratch`; without it, DuckDB chooses the folder.
     `threads` is by default the number of cores that this process may use.
     """
-    return duckdb.connect(config=connection_settings(scratch, threads, share))
+    connection = duckdb.connect(config=connection_settings(scratch, threads, share))
+    connection.register_filesystem(ObjectStorage())
+    return connection
 
 
 def connection_settings(

@@ -1,6 +1,6 @@
 """Where the statements of the pipeline run: DuckDB on this machine, or Spark on many."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -19,9 +19,9 @@ class DuckDBEngine:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def read(self, name: str, path: Path, pattern: str | None = None) -> None:
+    def read(self, name: str, path: Path, pattern: str | None = None, columns: Sequence[str] = ()) -> None:
         """See Engine."""
-        self.define(name, f"select * from {sql.parquet(path, pattern)}")
+        self.define(name, f"select {sql.columns(columns) or '*'} from {sql.parquet(path, pattern)}")
 
     def table(self, name: str, rows: pa.Table) -> None:
         """See Engine."""

@@ -4,7 +4,7 @@ There is one text of each statement, in the part of DuckDB's SQL that Spark has 
 An engine keeps named relations, runs statements over them, and gives the same rows in the same order as any other.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,8 +20,11 @@ MapBatches = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 class Engine(Protocol):
     """Runs portable statements over named relations; names of relations are the pipeline's own, unquoted."""
 
-    def read(self, name: str, path: Path, pattern: str | None = None) -> None:
-        """Define a relation: the rows of a Parquet file, or of the files in a folder that match `pattern`."""
+    def read(self, name: str, path: Path, pattern: str | None = None, columns: Sequence[str] = ()) -> None:
+        """Define a relation: the rows of a Parquet file, or of the files in a folder that match `pattern`.
+
+        `columns` are those that are read; none: all.
+        """
 
     def table(self, name: str, rows: pa.Table) -> None:
         """Define, or replace, a relation: rows in memory."""

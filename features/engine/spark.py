@@ -8,14 +8,13 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,7 +22,7 @@ from common import params
 from common.errors import EngineError
 from common.paths import ROOT
 from common.settings import read_settings
-from common.stored_files import add_to_manifest, files_of
+from common.stored_files import StoredFile, add_to_manifest, check_storage, files_of, is_url, schema_of, write_file
 from features.engine.blocks import blocks
 from features.engine.portable_sql import to_spark
 from features.engine.protocol import Group, MapBatches, Row
@@ -32,6 +31,8 @@ try:
     from pyspark import StorageLevel
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.pandas.types import from_arrow_schema
+
+    from features.engine.stored_parts import FILE_ROWS, GROUP, WRITTEN, read_parts, write_parts
 except ImportError as missing:
     raise EngineError(
         "engine.name in params.yaml is spark, but pyspark is not installed here. Install the extra, "
@@ -47,10 +48,8 @@ _FIXED = {  # without which Spark computes other values than DuckDB
     "spark.sql.parquet.inferTimestampNTZ.enabled": "true",
 }
 _EPOCH = "select unix_micros(timestamp_ltz '1970-01-01 00:00:00')"  # 0 in UTC
-_FILE_ROWS = 122_880  # of a row group, as DuckDB has them
-_GROUP = "__group"
 _FILE = "file://"
-_PART = re.compile(r"part-(\d+)-")
+_PART = re.compile(r"part-(\d+)-")  # what Spark calls the files that it writes
 
 
 class SparkEngine:
@@ -58,17 +57,28 @@ class SparkEngine:
 
     def __init__(self, session: SparkSession, scratch: Path, storage: str | None) -> None:
         self._session, self._scratch, self._storage = session, scratch, storage
-        self._kept: dict[str, DataFrame] = {}
+        self._kept: dict[str | tuple[str, ...], DataFrame] = {}
 
-    def read(self, name: str, path: Path, pattern: str | None = None) -> None:
-        """See Engine."""
-        files = [Path(file) for file in files_of(path)] if pattern is None else sorted(path.glob(pattern))
-        self.frame(files).createOrReplaceTempView(name)
+    def read(self, name: str, path: Path, pattern: str | None = None, columns: Sequence[str] = ()) -> None:
+        """See Engine; names of folders give no columns."""
+        files = files_of(path) if pattern is None else list(map(str, sorted(path.glob(pattern))))
+        if files and is_url(files[0]):
+            frame = self._of_bucket(files, columns)
+        else:
+            reader = self._session.read.option("recursiveFileLookup", "true")
+            frame = reader.parquet(*map(_as_pattern, files)).select(*(map(quoted, columns) if columns else "*"))
+        frame.createOrReplaceTempView(name)
 
-    def frame(self, files: list[Path]) -> DataFrame:
-        """The rows of Parquet files as a data frame; names of folders give no columns."""
-        reader = self._session.read.option("recursiveFileLookup", "true")
-        return reader.parquet(*(_as_pattern(file) for file in files))
+    def _of_bucket(self, files: list[str], columns: Sequence[str]) -> DataFrame:
+        """The rows of files in a bucket: a task reads one, once, and executors keep them by column."""
+        key = (*files, *columns)
+        if key not in self._kept:
+            types = schema_of(files[0])
+            types = pa.schema([types.field(name) for name in columns or types.names])
+            names = self._session.sparkContext.parallelize([(file,) for file in files], len(files)).toDF("file string")
+            rows = names.mapInArrow(partial(read_parts, types.names), from_arrow_schema(types))
+            self._kept[key] = rows.persist(StorageLevel.MEMORY_AND_DISK)
+        return self._kept[key]
 
     def table(self, name: str, rows: pa.Table) -> None:
         """See Engine."""
@@ -92,12 +102,11 @@ class SparkEngine:
     def write(self, query: str, types: pa.Schema, out: Path) -> int:
         """See Engine; where there is a storage, the rows lie there, and `out` is in the manifest of its folder."""
         if self._storage is not None:
-            url = f"{self._storage}/{uuid.uuid4()}/{out.name}"
-            self.query(query).write.parquet(url)
-            return add_to_manifest(out, _parts(url))
+            (stored,) = self._store(self.query(query).selectExpr("*", f"0 as {GROUP}"), types, [out])
+            return stored
         rows = 0
         with pq.ParquetWriter(out, types) as file:
-            for block in blocks(self.batches(query), _FILE_ROWS):
+            for block in blocks(self.batches(query), FILE_ROWS):
                 file.write_table(block.cast(types))
                 rows += block.num_rows
         return rows
@@ -109,13 +118,21 @@ class SparkEngine:
 
     def write_groups(self, query: str, group_of: Group, types: pa.Schema, outs: list[Path], *, order: str) -> list[int]:
         """See StoringEngine."""
-        columns = from_arrow_schema(types.append(pa.field(_GROUP, pa.int32())))
+        columns = from_arrow_schema(types.append(pa.field(GROUP, pa.int32())))
         grouped = self.query(query).mapInArrow(partial(_with_group, group_of, types), columns)
-        url = f"{self._storage}/{uuid.uuid4()}/{outs[0].parent.name}"
-        grouped.orderBy(_GROUP, quoted(order)).write.partitionBy(_GROUP).parquet(url)
-        folders = [f"{url}/{_GROUP}={index}" for index in range(len(outs))]
-        groups = [_parts(folder) or [_write_empty(folder, types)] for folder in folders]
-        return [add_to_manifest(out, group) for out, group in zip(outs, groups, strict=True)]
+        return self._store(grouped.orderBy(GROUP, quoted(order)), types, outs)
+
+    def _store(self, frame: DataFrame, types: pa.Schema, outs: list[Path]) -> list[int]:
+        """Write the rows of a data frame, ordered by GROUP, to the storage; returns the number of rows of each file."""
+        run = uuid.uuid4()
+        urls = [f"{self._storage}/{run}/{out.name}" for out in outs]
+        rows = frame.mapInArrow(partial(write_parts, urls, types), from_arrow_schema(WRITTEN)).collect()
+        counts = []
+        for group, (url, out) in enumerate(zip(urls, outs, strict=True)):
+            files = sorted(StoredFile(*written) for of, *written in rows if of == group)
+            empty = types.empty_table()
+            counts.append(add_to_manifest(out, files or [write_file(f"{url}/part-empty.parquet", types, [empty])]))
+        return counts
 
     def query(self, statement: str) -> DataFrame:
         """The result of a portable statement as a data frame."""
@@ -129,8 +146,8 @@ class SparkEngine:
         """The rows of an ordered data frame in their order, by way of files that the executors write at once."""
         parts = self._scratch / "parts"
         frame.write.parquet(_as_path(parts), mode="overwrite")
-        for url in _parts(_as_path(parts)):
-            yield from pq.ParquetFile(url.removeprefix(_FILE)).iter_batches()
+        for part in sorted(parts.glob("part-*.parquet"), key=_number_of):
+            yield from pq.ParquetFile(part).iter_batches()
         rmtree(parts)
 
     def close(self) -> None:
@@ -145,7 +162,7 @@ def _with_group(group_of: Group, types: pa.Schema, batches: Iterable[pa.RecordBa
     for batch in batches:
         table = pa.Table.from_batches([batch]).cast(types)
         groups = pa.array(group_of(table), pa.int32())
-        yield from table.append_column(_GROUP, groups).combine_chunks().to_batches()
+        yield from table.append_column(GROUP, groups).combine_chunks().to_batches()
 
 
 @contextmanager
@@ -155,11 +172,13 @@ def open_spark(settings: params.Engine, scratch: Path) -> Iterator[SparkEngine]:
     Raises EngineError where Spark cannot be started, or its session's time zone is not UTC.
     """
     _check_fixed(settings.conf)
+    storage = settings.storage and settings.storage.replace("s3a://", "s3://", 1)
+    check_storage(storage or "")
     own = SparkSession.getActiveSession() is None
     session = _start(settings, scratch.absolute())
     try:
         _check_zone(session)
-        engine = SparkEngine(session, scratch.absolute(), settings.storage)
+        engine = SparkEngine(session, scratch.absolute(), storage)
         yield engine
         engine.close()
     finally:
@@ -222,28 +241,17 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _as_pattern(path: Path) -> str:
+def _as_pattern(path: str) -> str:
     """The pattern that only this path matches: Spark takes what it reads for a pattern."""
-    return re.sub(r"([*?\[\]{}\\,])", r"\\\1", _as_path(path))
+    return re.sub(r"([*?\[\]{}\\,])", r"\\\1", _as_path(Path(path)))
 
 
 def _as_path(path: Path) -> str:
     return f"{_FILE}{path.absolute().as_posix()}"
 
 
-def _write_empty(url: str, types: pa.Schema) -> str:
-    """Write a file without rows under a URL, for a group that has none; returns its URL."""
-    name = f"{url}/part-00000-empty.parquet"
-    with fsspec.open(name, "wb", auto_mkdir=True) as file:
-        pq.write_table(types.empty_table(), file)
-    return name
-
-
-def _parts(url: str) -> list[str]:
-    """The files that executors wrote under a URL, in the order of their rows."""
-    storage, path = fsspec.url_to_fs(url)
-    if not storage.exists(path):  # of a group without rows
-        return []
-    numbers = {name: _PART.match(name.rsplit("/", 1)[-1]) for name in storage.ls(path, detail=False)}
-    parts = sorted((int(match[1]), name) for name, match in numbers.items() if match)
-    return [storage.unstrip_protocol(name) for _, name in parts]
+def _number_of(part: Path) -> int:
+    """The place of a file that Spark wrote, in the order of its rows."""
+    number = _PART.match(part.name)
+    assert number is not None
+    return int(number[1])

@@ -52,7 +52,7 @@ def parquet(path: Path, pattern: str | None = None) -> str:
 
     Folder names give no columns, and `*`, `?` and `[` in `path` stand for themselves.
     """
-    files = [Path(file) for file in files_of(path)] if pattern is None else sorted(path.glob(pattern))
+    files = files_of(path) if pattern is None else sorted(path.glob(pattern))
     names = [literal(as_pattern(file)) for file in files] or [literal(path / str(pattern))]  # DuckDB's error names it
     return f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
 
@@ -63,6 +63,7 @@ def parquet_by_name(files: Iterable[Path]) -> str:
     return f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
 
 
-def as_pattern(path: Path) -> str:
-    """The pattern that only this path matches: DuckDB takes every path that it reads for a pattern."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path.as_posix())
+def as_pattern(path: Path | str) -> str:
+    """The pattern that only this path or URL matches: DuckDB takes every one that it reads for a pattern."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

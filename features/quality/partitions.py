@@ -70,7 +70,12 @@ def structure(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     with reading([path]):
-        return {column.name: type_name(column.type) for column in pq.read_schema(path)}
+        return columns_of(pq.read_schema(path))
+
+
+def columns_of(schema: pa.Schema) -> dict[str, str]:
+    """The columns of a file and the names of their types."""
+    return {column.name: type_name(column.type) for column in schema}
 
 
 def batches(paths: list[Path], rows: int) -> Iterator[pa.Table]:

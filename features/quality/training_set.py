@@ -14,7 +14,7 @@ import pyarrow as pa
 from great_expectations.data_context import AbstractDataContext
 
 from common.params import Inspect
-from common.stored_files import files_of
+from common.stored_files import is_stored, read_schema, row_count
 from features.engine import sql
 from features.engine.arrow_types import TYPES
 from features.engine.connection import connect
@@ -76,7 +76,7 @@ def _check_split(
     context: AbstractDataContext, schema: Schema, views: tuple[View, ...], settings: Inspect, path: Path
 ) -> SuiteResult:
     """Columns and types of one file; where they are as declared, its rows and the features that they lack."""
-    rows = partitions.count([file for file in map(Path, files_of(path)) if file.is_file()])
+    rows = row_count(path) if is_stored(path) else partitions.count([path] if path.is_file() else [])
     outcomes = gate.evaluate(context, _columns(schema, views, path))
     if all(outcome.success for outcome in outcomes):
         outcomes.append(gate.evaluate_row_count(context, _has_rows(path.stem), rows))
@@ -89,7 +89,7 @@ def _columns(schema: Schema, views: tuple[View, ...], path: Path) -> Measurement
     """The actual and the declared type of every column that is stored or declared."""
     declared = (*schema.events, *(column for view in views for column in view.columns))
     wanted = {column.name: partitions.type_name(TYPES[column.dtype]) for column in declared}
-    actual = partitions.structure(Path(files_of(path)[0]))
+    actual = partitions.columns_of(read_schema(path)) if is_stored(path) else partitions.structure(path)
     names = list(wanted | actual)
     table = pa.table(
         {

@@ -5,13 +5,16 @@ from pathlib import Path
 import ibis
 
 from features.engine.connection import connection_settings
+from features.engine.object_storage import ObjectStorage
 
 _LOOP_JOIN = "asof_loop_join_threshold"
 
 
 def set_ibis_backend(scratch: Path | None = None, threads: int | None = None, share: float = 1) -> None:
     """Set ibis' default backend for this process; the arguments are those of features.engine.connection.connect."""
-    ibis.set_backend(ibis.duckdb.connect(**connection_settings(scratch, threads, share)))
+    backend = ibis.duckdb.connect(**connection_settings(scratch, threads, share))
+    backend.con.register_filesystem(ObjectStorage())
+    ibis.set_backend(backend)
 
 
 def prepare_asof_joins() -> None:

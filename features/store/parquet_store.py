@@ -28,8 +28,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from ibis.expr.types import Table
 
-from common.stored_files import files_of
-from features.engine.sql import as_pattern
+from features.engine import sql
 from features.schema import EVENT_TIMESTAMP
 from features.store.asof_join import ViewRows, asof_join
 from features.store.feast_names import feast_name
@@ -162,7 +161,7 @@ def _metadata(references: list[str], entities: pd.DataFrame | str, timestamp: st
 def read_table(path: Path, timestamp: str = EVENT_TIMESTAMP) -> Table:
     """The table of a Parquet file, its columns but the timestamp of a view's row under their names in Feast."""
     _ignore_deprecations()
-    table = ibis.read_parquet([as_pattern(Path(file)) for file in files_of(path)], hive_partitioning=False)
+    table = ibis.get_backend().sql(f"select * from {sql.parquet(path)}")  # its read_parquet would load httpfs for a URL
     return table.rename({feast_name(name): name for name in table.columns if name != timestamp})
 
 

@@ -71,7 +71,7 @@ def _store(
     columns = sql.columns(types.names)
     counts = engine.write_groups(f"select {columns} from {rows}", split_of, types, outs, order=schema.event_id)
     for name, path in zip(SPLITS, outs, strict=True):
-        engine.read(f"__{name}", path)
+        engine.read(f"__{name}", path, columns=(schema.event_id,))
     ids = " union all ".join(f"select {event_id} as __id from __{name}" for name in SPLITS)
     ((distinct,),) = engine.rows(f"select count(distinct __id) from ({ids})")
     if sum(counts) != expected or distinct != expected:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from common.errors import SourceError
 from common.exit_status import UNREADABLE
+from common.stored_files import schema_of
 from features.encoding.histograms import Days, Histograms
 from features.encoding.window_rows import counting_engine, files_of, read_window
 from features.engine import sql
@@ -69,7 +69,7 @@ def check_window(
         _check_values(rows, opened, model, set(fields))
 
 
-def _files(rows: Path) -> list[Path]:
+def _files(rows: Path) -> list[str]:
     """The files of the window; raises SourceError where there is none: no window, rather than an unreadable one."""
     files = files_of(rows)
     if not files:
@@ -78,19 +78,20 @@ def _files(rows: Path) -> list[Path]:
             "of such files in quotes, e.g. --current 'data/training/*.parquet'"
         )
     for path in files:
-        if path.is_dir():
+        if Path(path).is_dir():
             raise UnreadableWindowError(
                 f"{path} is a folder, expected a Parquet file: for all the files in it use --current '{path}/*.parquet'"
             )
     return files
 
 
-def _fields(path: Path) -> dict[str, pa.DataType]:
+def _fields(path: str) -> dict[str, pa.DataType]:
     """The types of the columns of a Parquet file, by name."""
     try:
-        schema = pq.read_schema(path)
+        schema = schema_of(path)
     except (pa.ArrowException, OSError) as error:
-        actual = "an empty file" if path.is_file() and not path.stat().st_size else _first_line(error)
+        empty = Path(path).is_file() and not Path(path).stat().st_size
+        actual = "an empty file" if empty else _first_line(error)
         raise UnreadableWindowError(
             f"{path} cannot be read as Parquet: {actual}. Write the rows of the window as Parquet, with the columns of "
             "the training set"
@@ -98,7 +99,7 @@ def _fields(path: Path) -> dict[str, pa.DataType]:
     return {field.name: field.type for field in schema}
 
 
-def _check_columns(path: Path, fields: dict[str, pa.DataType], model: Model, reference: Histograms) -> None:
+def _check_columns(path: str, fields: dict[str, pa.DataType], model: Model, reference: Histograms) -> None:
     missing = _needed(model.schema, reference) - fields.keys()
     if missing:
         raise UnreadableWindowError(
@@ -113,7 +114,7 @@ def _needed(schema: Schema, reference: Histograms) -> set[str]:
     return {*keys, *schema.task_names, *(bins.source_column for bins in reference.bins)}
 
 
-def _check_types(path: Path, fields: dict[str, pa.DataType], model: Model, reference: Histograms) -> None:
+def _check_types(path: str, fields: dict[str, pa.DataType], model: Model, reference: Histograms) -> None:
     needed = _needed(model.schema, reference)
     classes = frozenset(task.name for task in model.schema.tasks if task.kind is TaskKind.MULTI_CLASS)
     for column in _columns(model):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from common.files import sha256_of
+from common.stored_files import checksums, is_stored, schema_of
 from features.encoding.histogram_counts import count_histograms
 from features.encoding.histograms import Days, Histograms
 from features.encoding.tensors import Tensors, labels_of
@@ -139,7 +139,7 @@ def _sample(rows: Path, schema: Schema, most: int, days: Days | None, engine: En
 
 def _read_sample(engine: Engine, where: str, rows: Path, *, everywhere: bool) -> pa.Table:
     """The rows of the relation `__sampled` that are drawn, here or `everywhere`: no engine but DuckDB has its hash."""
-    types = pq.read_schema(files_of(rows)[0])
+    types = schema_of(files_of(rows)[0])
     if not everywhere:
         own = list(engine.batches(f"select * from __sampled{where}"))
         return pa.Table.from_batches(own, None if own else types)
@@ -158,6 +158,6 @@ def _drawn(where: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordB
 def _sha256(rows: Path) -> str:
     """SHA-256 over the checksums of the files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in files_of(rows):
-        digest.update(bytes.fromhex(sha256_of(path)))
+    for checksum in checksums(rows) if is_stored(rows) else map(sha256_of, map(Path, files_of(rows))):
+        digest.update(bytes.fromhex(checksum))
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Files that lie elsewhere are read through their manifest, and not if somebody exchanged one."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from common import stored_files as stored
 from common.errors import EngineError
+from common.files import sha256_of
+from common.stored_files import StoredFile
 from features.engine import sql
 
 pytestmark = pytest.mark.unit
@@ -18,15 +21,21 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A Parquet file of a workspace for which two files elsewhere stand, with the numbers 0 to 4 and 5 to 9."""
-    urls = []
+    written = []
     for part in range(2):
         file = tmp_path / "bucket" / "x.parquet" / f"part-{part}, [a]*.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"n": range(5 * part, 5 * part + 5), "text": ["a"] * 5}), file)
-        urls.append(f"file://{file}")
+        written.append(StoredFile(f"file://{file}", 5, sha256_of(file)))
     path = tmp_path / "data" / "x.parquet"
-    assert stored.add_to_manifest(path, urls) == 10
+    assert stored.add_to_manifest(path, written) == 10
     return path
+
+
+def entries(path: Path) -> list[StoredFile]:
+    """What the manifest has for a file."""
+    known = json.loads((path.parent / stored.MANIFEST).read_text())[path.name]
+    return [StoredFile(one["url"], one["rows"], one["sha256"]) for one in known]
 
 
 def test_the_rows_are_those_of_all_files_in_order(path: Path) -> None:
@@ -50,19 +59,19 @@ def test_a_file_of_the_workspace_is_read_itself(path: Path) -> None:
 
 def test_a_second_file_joins_the_manifest(path: Path) -> None:
     """A manifest is of all Parquet files of its folder, and the same bytes for the same files."""
-    urls = [f"file://{file}" for file in stored.files_of(path)]
+    written = entries(path)
     before = (path.parent / stored.MANIFEST).read_bytes()
-    assert stored.add_to_manifest(path.with_name("y.parquet"), urls[:1]) == 5
+    assert stored.add_to_manifest(path.with_name("y.parquet"), written[:1]) == 5
     assert stored.row_count(path) == 10
     (path.parent / stored.MANIFEST).unlink()
-    stored.add_to_manifest(path, urls)
+    stored.add_to_manifest(path, written)
     assert (path.parent / stored.MANIFEST).read_bytes() == before
 
 
 @pytest.mark.parametrize("change", ["removed", "of another size", "written again"])
 def test_an_exchanged_file_is_named(path: Path, change: str) -> None:
     """A file that is missing, has another size, or was written again is an error with its name and the next step."""
-    file = Path(stored.files_of(path)[1])
+    file = Path(entries(path)[1].url.removeprefix("file://"))
     if change == "removed":
         file.unlink()
     elif change == "of another size":
@@ -73,3 +82,14 @@ def test_an_exchanged_file_is_named(path: Path, change: str) -> None:
         sql.parquet(path)
     assert "dvc repro --force" in str(error.value)
     assert ("found no file" in str(error.value)) == (change == "removed")
+
+
+def test_a_process_looks_at_a_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Size and version are compared at the first reading; a stage reads a file hundreds of times."""
+    looked: list[str] = []
+    state = stored._state
+    monkeypatch.setattr(stored, "_state", lambda url: looked.append(url) or state(url))
+    for _ in range(3):
+        assert stored.row_count(path) == 10
+    assert looked == [file.url for file in entries(path)]
+    assert stored.checksums(path) == [file.sha256 for file in entries(path)]

@@ -20,8 +20,22 @@ from common.paths import ROOT
 from features.aggregate import aggregate
 from features.datasets.simulation import dataset as simulation
 from features.encode import encode
+from features.encoding.fitting import fit_encoder
 from features.join import join
-from features.schema import SPLITS, Column, DType, Role, Schema, Task, TaskKind, to_json
+from features.schema import (
+    SPLITS,
+    Column,
+    DType,
+    Role,
+    Schema,
+    Task,
+    TaskKind,
+    inputs,
+    read_schema,
+    read_views,
+    to_json,
+)
+from features.summarize import summarize
 from tests.support import rich_world, world
 
 MISSING = [
@@ -124,6 +138,18 @@ def run_encode(folder: Path, engine: dict[str, Any], training: Path) -> Path:
         paths = {"training": training, "encoder": out / "encoder.parquet", "out": out / "tensors"}
         encode(schema=Path("schema.json"), views=views, **paths)
     return folder / out
+
+
+def run_summarize(folder: Path, engine: dict[str, Any], training: Path) -> bytes:
+    """Run summarize on a training set in `folder`, with the encoder fitted by DuckDB; returns what it wrote."""
+    with contextlib.chdir(folder):
+        world.write_engine(folder, DUCKDB)
+        views = Path("duckdb/features/views.json")
+        columns = inputs(read_schema(Path("schema.json")), read_views(views))
+        fit_encoder(read_schema(Path("schema.json")), columns, training / "train.parquet", 2).write(Path("fitted"))
+        world.write_engine(folder, engine)
+        summarize(schema=Path("schema.json"), encoder=Path("fitted"), training=training, out=Path("reference.json"))
+    return (folder / "reference.json").read_bytes()
 
 
 def differences(first: Path, second: Path, files: list[str]) -> dict[str, list[str]]:

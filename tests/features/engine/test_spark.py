@@ -1,31 +1,36 @@
 """The stages on Spark: equal to those on DuckDB, in UTC or not at all."""
 
 import contextlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import s3fs
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from common import stored_files as stored
 from common.errors import EngineError
+from common.files import sha256_of
 from common.params import Engine
 from features.encoding.encoder import Encoder
 from features.encoding.mapped_tensors import encoded_rows
 from features.encoding.tensors import Tensors, open_tensors, write_tensors
 from features.engine.engines import open_engine
+from features.engine.protocol import StoringEngine
 from features.inspect_online import inspect_online
 from features.inspect_training import inspect_training
 from features.materialize import materialize
 from features.schema import SPLITS
 from tests.support import named_world, simulation_log, spark, world
+from tests.support.dvc_project import S3_KEYS, free_port, s3_server
 from tests.support.examples import examples
 from tests.support.stages import no_data_docs
 
@@ -34,8 +39,19 @@ ZONE = "spark.sql.session.timeZone"
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The session of all tests of this file."""
+def bucket() -> Iterator[str]:
+    """A bucket on this machine, with its address and keys in the environment; its URL."""
+    with pytest.MonkeyPatch.context() as patch, s3_server(free_port()) as address:
+        for name, value in {**S3_KEYS, "AWS_ENDPOINT_URL": address}.items():
+            patch.setenv(name, value)
+        yield "s3://hinet"
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory, bucket: str) -> Iterator[Any]:
+    """The session of all tests of this file, whose executors have the environment of `bucket`."""
+    assert bucket
     with spark.spark_session(tmp_path_factory.mktemp("spark")) as opened:
         yield opened
 
@@ -101,25 +117,65 @@ def test_encoder_and_tensors_are_those_of_duckdb(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("session")
-def test_rows_may_lie_elsewhere(tmp_path: Path) -> None:
-    """With a storage the workspace has manifests; every later stage reads the rows, and sees an exchanged file."""
+def test_rows_may_lie_in_a_bucket(tmp_path: Path, bucket: str) -> None:
+    """With a storage the workspace has manifests; every later stage reads the rows, and sees an exchanged object."""
     folder = spark.write_world(tmp_path / "world", world.schema(), world.tables(rows=300), join__split="random")
     expected = spark.run(folder, spark.DUCKDB)
-    engine = {**spark.SPARK, "storage": f"file://{tmp_path / 'bucket [a]*'}"}
+    engine = {**spark.SPARK, "storage": f"{bucket.replace('s3:', 's3a:')}/a [b]*"}
     actual = spark.run(folder, engine)
     assert spark.differences(expected, actual, spark.AGGREGATED + spark.JOINED) == {}
     files = sorted(str(path.relative_to(actual)) for path in actual.rglob("*") if path.is_file())
     assert files == ["features/manifest.json", "features/views.json", "training/manifest.json"]
     reports = {out: read_by_duckdb(folder, out) for out in (expected, actual)}
     assert reports[actual] == reports[expected]
+    references = [spark.run_summarize(folder, spark.DUCKDB, out / "training") for out in (expected, actual)]
+    assert references[0] == references[1]
     one = spark.run_encode(folder, spark.DUCKDB, expected / "training")
     other = spark.run_encode(folder, engine, actual / "training")
     for split in SPLITS:
         assert_close(open_tensors(other / "tensors" / split), open_tensors(one / "tensors" / split))
     exchanged = stored.files_of(actual / "training" / "train.parquet")[0]
-    shutil.copy(expected / "training" / "valid.parquet", exchanged)
+    assert exchanged.startswith("s3://hinet/a [b]*/")
+    fsspec.filesystem("s3").put_file(str(expected / "training" / "valid.parquet"), exchanged)
+    stored._check.cache_clear()  # as in another process
     with pytest.raises(EngineError, match=r"part-.*is not the file that .*training/manifest\.json is of: expected"):
         spark.run_encode(folder, spark.DUCKDB, actual / "training")
+
+
+@pytest.mark.usefixtures("session")
+def test_rows_may_lie_on_a_shared_disk(tmp_path: Path) -> None:
+    """Each task writes a file for each group; a group without rows has one, too; the rows come back in order."""
+    storage = tmp_path / "disk [a]*"
+    rows = pa.table({"n": pa.array(range(1000, 0, -1)), "text": ["a"] * 1000})
+    outs = [tmp_path / "data" / f"{name}.parquet" for name in ("even", "odd", "none")]
+    settings = Engine.model_validate({**spark.SPARK, "storage": f"file://{storage}"})
+    with open_engine(settings, tmp_path / "spill") as engine:
+        assert isinstance(engine, StoringEngine)
+        engine.table("numbers", rows)
+        counts = engine.write_groups("select * from numbers", parity, rows.schema, outs, order="n")
+        assert engine.write("select * from numbers order by n", rows.schema, tmp_path / "data" / "all.parquet") == 1000
+        engine.read("read", outs[1], columns=["n"])
+        assert engine.rows("select count(*), sum(n) from read") == [(500, 250_000)]
+    assert counts == [500, 500, 0]
+    assert stored.read_table(outs[0])["n"].to_pylist() == list(range(2, 1001, 2))
+    assert stored.read_table(tmp_path / "data" / "all.parquet").equals(rows.sort_by("n"))
+    assert stored.read_table(outs[2]).schema == rows.schema
+    (one, *_) = stored.files_of(outs[0])
+    assert Path(one).is_relative_to(storage)
+    assert stored.checksums(outs[0])[0] == sha256_of(Path(one))
+
+
+def parity(rows: pa.Table) -> Any:
+    """The group of each row: 0 for an even number, 1 for an odd one."""
+    return rows["n"].to_numpy() % 2
+
+
+def test_a_bucket_out_of_reach_is_named(tmp_path: Path, bucket: str) -> None:
+    """A bucket that is not there stops the stage before it computes, with what is needed."""
+    settings = Engine.model_validate({**spark.SPARK, "storage": f"{bucket}-other/x"})
+    with pytest.raises(EngineError, match=r"s3://hinet-other/x cannot be read: .*AWS_ENDPOINT_URL"):  # noqa: SIM117
+        with open_engine(settings, tmp_path / "spill"):
+            pass
 
 
 def read_by_duckdb(folder: Path, out: Path) -> list[str]:
