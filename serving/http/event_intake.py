@@ -1,6 +1,7 @@
 """The intake of POST /events: validates one event or several, and puts them into the queue."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ from serving.http.limits import RETRY_AFTER
 from serving.http.problem_details import ProblemError, validation_problem
 from serving.ranking.model_sources import ModelSources
 
+THREADS = 8  # that wait for the disk; requests that arrive at once share a transaction
+
 
 class EventsResponse(BaseModel):
     """What became of the events of a request: all of them are on the disk."""
@@ -30,7 +33,7 @@ class EventIntake:
     def __init__(self, schema: Schema, queue: Queue, *, limit: int, text: int) -> None:
         self.accepted = event_type(schema, text=text)
         self.one, self.many = TypeAdapter(self.accepted), TypeAdapter(batch_type(self.accepted, limit))
-        self.queue = queue
+        self.queue, self.threads = queue, ThreadPoolExecutor(THREADS, "events")
 
     def take(self, body: bytes) -> EventsResponse:
         """Put the events of a body into the queue: all or none. It waits for the disk.
@@ -45,7 +48,8 @@ class EventIntake:
         return EventsResponse(accepted=accepted, duplicates=len(events) - accepted)
 
     def close(self) -> None:
-        """Close the queue."""
+        """Close the queue, when the requests that wait for it have been answered."""
+        self.threads.shutdown()
         self.queue.close()
 
     def _events(self, body: bytes) -> list[Event]:

@@ -29,6 +29,7 @@ class AdmissionControl:
 
     def __init__(self, limits: ServeLimits) -> None:
         self.limits, self.in_flight, self.held = limits, 0, 0  # requests, bytes of their bodies
+        self.waiting = 0  # requests for the queue of events
         self._turn = asyncio.Lock()
 
     @contextlib.contextmanager
@@ -41,6 +42,20 @@ class AdmissionControl:
             yield
         finally:
             self.in_flight -= 1
+
+    @contextlib.contextmanager
+    def wait_for_queue(self) -> Iterator[None]:
+        """Count a request as one that waits for the queue of events; raises ProblemError (429) for more than half.
+
+        Where the queue does not answer for seconds, rankings have the other half of what the worker may hold.
+        """
+        if self.waiting >= max(1, self.limits.concurrent // 2):
+            raise self._too_many()
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
 
     @contextlib.asynccontextmanager
     async def turn(self, since: float) -> AsyncIterator[None]:

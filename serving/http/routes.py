@@ -174,11 +174,12 @@ class RankingApi:
         return Response(b"[" + b",".join(answers) + b"]", media_type=JSON)
 
     async def _events(self, body: bytes) -> Response:
-        """Events wait for the disk in a thread, so that rankings go on meanwhile."""
+        """Events wait for the disk in threads of their own, so that rankings and metrics go on meanwhile."""
         if self.events is None:
             detail = "the model reads no session features, so no events are taken: see aggregate.session.events"
             raise ProblemError(HTTPStatus.NOT_FOUND, detail)
-        taken = await asyncio.to_thread(self.events.take, body)
+        with self.admission.wait_for_queue():
+            taken = await asyncio.get_running_loop().run_in_executor(self.events.threads, self.events.take, body)
         if self.metrics is not None:
             self.metrics.received(taken.accepted, taken.duplicates)
         return Response(orjson.dumps(taken.model_dump()), media_type=JSON)

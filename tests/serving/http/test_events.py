@@ -126,6 +126,31 @@ def test_rankings_go_on_while_events_wait_for_the_disk(app: ApiMiddleware, tmp_p
     assert (ranking.status_code, event.status_code) == (200, 200)
 
 
+def test_a_queue_that_does_not_answer_leaves_half_of_the_worker_to_rankings(tmp_path: Path) -> None:
+    """Of four requests that it may hold two wait for the queue; the third is refused, and a ranking is answered."""
+    api, limits = RankingApi(), SERVE.limits.model_copy(update={"concurrent": 4})
+    intake = EventIntake(world.schema(), EventQueue(tmp_path), limit=10, text=100)
+    settings = SERVE.model_copy(update={"limits": limits})
+    api.open(StubRanker(), ACCEPTED, settings, model_info=dict, events=intake)
+
+    async def act(http: Any) -> tuple[list[Any], Any, Any]:
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            waiting = [
+                asyncio.create_task(http.post("/events", json=EVENT | {"event_id": number})) for number in (1, 2)
+            ]
+            await asyncio.sleep(0.1)
+            refused, ranking = await http.post("/events", json=EVENT), await http.post("/rank", json=VALID)
+            other.execute("commit")
+        return [await one for one in waiting], refused, ranking
+
+    waited, refused, ranking = call(ApiMiddleware(api=api), act)
+    assert ([one.status_code for one in waited], ranking.status_code) == ([200, 200], 200)
+    problem_of(refused, 429)
+    assert refused.headers["retry-after"] == "1"
+    intake.close()
+
+
 @pytest.mark.parametrize(
     "fault",
     [
