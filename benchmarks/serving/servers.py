@@ -68,6 +68,7 @@ def serve(
     items: int = 200,
     environment: Mapping[str, str] | None = None,
     ready_seconds: float = READY_SECONDS,
+    port: int | None = None,
 ) -> Iterator[Server]:
     """A ready server.
 
@@ -79,8 +80,9 @@ def serve(
         items: the number of items of BARE's constant answer.
         environment: variables that name the model and the store.
         ready_seconds: how long to wait for the server.
+        port: default: a free one.
     """
-    port = free_port()
+    port = port or free_port()
     overrides = {"services": {"hinet": {"workers": workers}, "plain": {"workers": workers}}}
     with TemporaryDirectory(prefix="hinet-bench-") as scratch:
         variables = ENVIRONMENT | {"BENTOML_HOME": scratch, "BARE_ITEMS": str(items)} | dict(environment or {})
