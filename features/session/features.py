@@ -62,10 +62,14 @@ def compared_features(
         return {}
     assert view.session is not None  # of a session view
     masks, _ = _visible(schema, view.session, states, at)
-    same = {name: _same(values, name, states, items) for name in view.session.compared_columns}  # [B, N, K]
-    within = {seconds: _within(states, at, seconds) for seconds in view.session.windows_seconds}  # [B, K]
+    windows = list(dict.fromkeys((one.which, one.seconds) for one in wanted.values()))
+    counted = np.stack([masks[which] & _within(states, at, seconds) for which, seconds in windows], axis=2)  # [B, K, W]
+    counts = {
+        name: _same(values, name, states, items).astype(np.float32) @ counted.astype(np.float32)  # [B, N, W]
+        for name in view.session.compared_columns
+    }
     return {
-        name: (same[one.column] & (masks[one.which] & within[one.seconds])[:, None]).sum(axis=2)
+        name: counts[one.column][:, :, windows.index((one.which, one.seconds))].astype(np.int64)
         for name, one in wanted.items()
     }
 
