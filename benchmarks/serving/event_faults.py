@@ -250,10 +250,12 @@ class Watch:
         with closing(open_queue(self.chaos.folder, self.chaos.address)) as queue:
             identity = queue.identity
             while not self._stopped.wait(0.05):
-                self.longest = max(self.longest, time.monotonic() - changed)
+                number = applied
                 with suppress(*FAULTS_OF_STORE):
-                    if (number := sessions.applied(identity)) != applied:
-                        applied, changed = number, time.monotonic()
+                    number = sessions.applied(identity)  # it may wait for seconds
+                self.longest = max(self.longest, time.monotonic() - changed)
+                if number != applied:
+                    applied, changed = number, time.monotonic()
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class EventSender:
         self._random = np.random.default_rng(seed)
         self._users, self._items = (vocabulary(model, name) for name in (self.schema.user, self.schema.item))
         self._shown: list[dict[str, Any]] = []
-        self._stopped, self._fault = threading.Event(), list[BaseException]()
+        self._stopped, self._ended, self._fault = threading.Event(), threading.Event(), list[BaseException]()
         self._thread = threading.Thread(target=self._run, name="events")
 
     def __enter__(self) -> "EventSender":
@@ -52,6 +52,7 @@ class EventSender:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()  # after a fault of the benchmark nothing is waited for
         self._stopped.set()
         self._thread.join()
 
@@ -86,6 +87,8 @@ class EventSender:
         began, pause = time.monotonic(), PAUSE
         while (status := await self._attempt(session, body)) != HTTPStatus.OK:
             self.sent.refusals[status] += 1
+            if self._ended.is_set():
+                return
             await asyncio.sleep(self._random.uniform(pause / 2, pause))
             pause = min(2 * pause, LONGEST_PAUSE)
         self.sent.waits.append(time.monotonic() - began)
