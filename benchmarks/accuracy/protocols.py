@@ -55,7 +55,7 @@ def prepare(
         raise ParameterError(f"--dataset {dataset}: expected one of {', '.join(TEXTS)}")
     if dataset == "movielens-1m" and split == "time":
         raise ParameterError("--split time: the protocol of movielens-1m is random; leave --split out")
-    changed = _settings(dataset, path, split or ("random" if dataset == "movielens-1m" else "time"))
+    changed = params_of(dataset, path, split or ("random" if dataset == "movielens-1m" else "time"))
     changed["dataset"]["simulation"] |= changes or {}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(dump_yaml(changed), encoding="utf-8")
@@ -67,7 +67,8 @@ def prepare(
     return f"{TEXTS[dataset]}; split: {changed['join']['split']}; features as the pipeline makes them"
 
 
-def _settings(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
+def params_of(dataset: str, path: Path | None, split: str) -> dict[str, Any]:
+    """The params.yaml of this project with another data set, the folder of its archive, and split."""
     plain: dict[str, Any] = read_yaml(ROOT / "params.yaml")
     plain["dataset"] |= {"name": dataset} | ({} if path is None else {"path": str(path.resolve())})
     plain["join"]["split"] = split

@@ -135,6 +135,13 @@ def _mean(auc: NDArray[np.float64]) -> float:
     return round(float(np.nanmean(auc)), 6)
 
 
+def paired(differences: NDArray[np.float64]) -> str:
+    """The mean of paired differences with its standard error; of a single one there is none."""
+    if len(differences) < 2:
+        return f"{differences.mean():+.4f}"
+    return f"{differences.mean():+.4f} ± {differences.std(ddof=1) / np.sqrt(len(differences)):.4f}"
+
+
 def _deviation(values: NDArray[np.float64]) -> float:
     """The standard deviation of a sample (n - 1); 0 for one value."""
     return round(float(values.std(ddof=1)), 6) if len(values) > 1 else 0.0

@@ -26,7 +26,7 @@ from common.errors import ParameterError
 from common.files import write_text
 from common.params import load
 from common.paths import ROOT
-from common.yaml_file import dump_yaml, read_yaml
+from common.yaml_file import dump_yaml
 
 NONE = "no session features"
 MODEL = "hinet+"
@@ -51,7 +51,7 @@ def sessions(
         log: simulation, or kuairand-pure.
         path: folder that holds the official archive; the simulation needs none.
         seeds: runs of each setting.
-        settings: names of settings with commas between them, or all.
+        settings: names of settings with semicolons between them (some hold commas), or all.
         processes: runs at the same time, of one thread each; default: one per core.
         json: file of the table; beside it is one for each setting, which is continued where it exists.
     """
@@ -112,8 +112,9 @@ def _wanted(log: str, names: str) -> dict[str, dict[str, Any]]:
 
 
 def _write_params(folder: Path, log: str, path: Path | None, session: Mapping[str, Any]) -> None:
-    plain: dict[str, Any] = read_yaml(ROOT / "params.yaml")
-    plain["dataset"] |= {"name": log} | ({} if path is None else {"path": str(path.resolve())})
+    from benchmarks.accuracy.protocols import params_of
+
+    plain = params_of(log, path, "time")
     if log == "simulation":
         plain["dataset"]["simulation"] |= SIMULATION
     plain["aggregate"]["session"] |= session
@@ -162,12 +163,14 @@ def show(table: Mapping[str, Any]) -> None:
 
 def summarize(settings: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """By setting the mean AUC of all cells and of those of the first task, each with its paired gain over NONE."""
+    from benchmarks.accuracy.report import paired
+
     rows = []
     for name, model in settings.items():
         figures: list[str] = []
         for cells in ("", "/T1"):
             values, base = (_by_seed(one["cells"], cells) for one in (model, settings[NONE]))
-            figures += [f"{values.mean():.4f}", "" if name == NONE else _gain(values - base)]
+            figures += [f"{values.mean():.4f}", "" if name == NONE else paired(values - base)]
         rows.append((name, figures[0], figures[1], figures[2], figures[3]))
     return rows
 
@@ -176,12 +179,6 @@ def _by_seed(cells: Mapping[str, Any], suffix: str) -> NDArray[np.float64]:
     """The mean over the cells whose name ends with `suffix`, by seed."""
     values: NDArray[np.float64] = np.mean([c["values"] for name, c in cells.items() if name.endswith(suffix)], axis=0)
     return values
-
-
-def _gain(differences: NDArray[np.float64]) -> str:
-    if len(differences) < 2:
-        return f"{differences.mean():+.4f}"
-    return f"{differences.mean():+.4f} ± {differences.std(ddof=1) / np.sqrt(len(differences)):.4f}"
 
 
 if __name__ == "__main__":

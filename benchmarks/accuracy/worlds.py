@@ -98,10 +98,9 @@ def summarize(means: Means) -> list[tuple[str, float, str, str]]:
 
 
 def _difference(differences: NDArray[Any]) -> str:
-    if not differences.any() or len(differences) < 2:
-        return ""
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
-    return f"{differences.mean():+.4f} ± {error:.4f}"
+    from benchmarks.accuracy.report import paired
+
+    return paired(differences) if differences.any() and len(differences) > 1 else ""
 
 
 if __name__ == "__main__":
