@@ -27,7 +27,7 @@ class Sessions:
     def __init__(self, schema: Schema, views: Sequence[View], items: pa.Table) -> None:
         self.schema, self.views = schema, views
         names = dict.fromkeys(n for view in views if view.session for n in view.session.compared_columns)
-        self.values = ItemValues(schema.item, list(names), items)
+        self.values = ItemValues(schema.item, list(names), items if names else items.slice(0, 0))  # else for nothing
 
     def added_to(self, row: UserRow, at: float) -> UserRow:
         """The row with the features of its events as of `at` (seconds since 1970); no events are a session, too."""
