@@ -56,7 +56,8 @@ def refresh(
     with exclusive_access(online):
         memo = ChecksumMemo(state_dir(online) / CHECKSUMS)
         run = this_run(sha256_of_folder(features, memo.sha256_of))
-        store = OnlineStore(schema=schema, features=features, online=online, overlap=overlap)
+        paths = {"schema": schema, "features": features, "online": online}
+        store = OnlineStore(**paths, overlap=overlap, engine=settings.engine)
         kept = reason_to_keep(store, champion)
         report = _keep(store, timestamp, kept) if kept else _update(store, timestamp, settings.inspect.sample, out, run)
         if not kept:

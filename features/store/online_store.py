@@ -4,7 +4,7 @@ import dataclasses
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +12,13 @@ from tempfile import TemporaryDirectory
 import redis
 from feast import FeatureStore
 
+from common import params
 from common.errors import ParameterError, StoreError
 from common.exit_status import LOCKED
 from common.files import exclusive_lock, sha256_of
 from common.settings import read_settings, variable
+from features.engine.engines import open_cluster
+from features.engine.protocol import Engine
 from features.engine.session_view import stored_views
 from features.schema import Schema, View, read_schema, read_views
 from features.store.definitions import open_store
@@ -25,6 +28,7 @@ from features.store.item_snapshot import item_snapshot_path
 from features.store.redis_errors import OUT_OF_REACH, expected_kind
 from features.store.registry import RegistryUnavailableError, register_in_database
 from features.store.snapshot_writer import write_snapshot
+from features.store.spread_writes import Destination, write_everywhere
 
 WATERMARK = "watermark.json"
 CHECKSUMS = "checksums.json"  # of the feature files that the last refresh read
@@ -84,7 +88,9 @@ def note_other_writer(online: Path, view: str, newest: datetime) -> None:
 class OnlineStore:
     """An online store and its recorded state: the SQLite file `online`, or the Redis that the environment names."""
 
-    def __init__(self, *, schema: Path, features: Path, online: Path, overlap: timedelta) -> None:
+    def __init__(
+        self, *, schema: Path, features: Path, online: Path, overlap: timedelta, engine: params.Engine | None = None
+    ) -> None:
         self.schema: Schema = read_schema(schema)
         self.views: tuple[View, ...] = read_views(features / "views.json")
         self.stored = stored_views(self.schema, self.views)
@@ -93,6 +99,7 @@ class OnlineStore:
         self.watermark = Watermark.read(self.state_dir / WATERMARK)
         settings = read_settings()
         self.redis, self.registry = settings.redis, settings.feast_registry
+        self._engine = engine if self.redis is not None else None  # a SQLite file has one writer
 
     @property
     def snapshot(self) -> Path:
@@ -120,7 +127,7 @@ class OnlineStore:
         self._begin(as_of, rewrite=rewrite)
         if self.redis is None:
             _enable_concurrent_reads(self.online)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=self.state_dir) as folder, self._open_engine(Path(folder)) as engine:
             scratch = Path(folder)
             set_ibis_backend(scratch)
             counts = {view.name: self._select(view, scratch, as_of) for view in self.stored}
@@ -129,10 +136,25 @@ class OnlineStore:
                 started = time.perf_counter()
                 if counts[view.name].written:
                     with self._name_full_store(view, counts[view.name].written):
-                        store.materialize(BEGINNING, as_of, feature_views=[view.name])
+                        self._write_rows(engine, store, view, scratch, as_of)
                     record_written(view, scratch / f"{view.name}.parquet", self._ledger(view))
                 print(_summary(view, counts[view.name], time.perf_counter() - started), flush=True)
         return counts
+
+    def _open_engine(self, scratch: Path) -> AbstractContextManager[Engine | None]:
+        """The executors that write; None: this process does."""
+        return nullcontext() if self._engine is None else open_cluster(self._engine, scratch / "engine")
+
+    def _write_rows(
+        self, engine: Engine | None, store: FeatureStore, view: View, scratch: Path, as_of: datetime
+    ) -> None:
+        """Write the selected rows of a view: executors, or Feast in this process."""
+        if engine is None:
+            store.materialize(BEGINNING, as_of, feature_views=[view.name])
+            return
+        assert self.redis is not None  # else there is no engine
+        destination = Destination(self.schema, self.stored, view.name, self.redis)
+        write_everywhere(engine, destination, scratch / f"{view.name}.parquet")
 
     def write_snapshot(self, as_of: datetime) -> None:
         """Replace the item snapshot by the newest rows up to `as_of`."""
