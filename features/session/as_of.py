@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.schema import Schema, View
 from features.session.events import Events, merge
-from features.session.features import SECOND, compared_features, session_features
+from features.session.features import SECOND, impression_features
 from features.session.item_values import ItemValues
 from features.session.states import Mask, to_states
 
@@ -52,6 +52,4 @@ def features_as_of(
     complete = np.ones(len(users), np.bool_)
     complete[rows[np.isnan(seen.outcomes).any(axis=1)]] = False
     states = to_states(dataclasses.replace(seen, users=rows), len(users))
-    counts = compared_features(schema, view, states, at, items[:, None], values)
-    columns = session_features(schema, view, states, at) | {name: pa.array(n[:, 0]) for name, n in counts.items()}
-    return columns, complete
+    return impression_features(schema, view, states, at, items, values), complete

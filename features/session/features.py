@@ -49,6 +49,14 @@ def session_features(schema: Schema, view: View, states: States, at: NDArray[np.
     return {column.name: columns[column.name] for column in user_columns(view)}
 
 
+def impression_features(
+    schema: Schema, view: View, states: States, at: NDArray[np.int64], items: NDArray[Any], values: ItemValues
+) -> dict[str, pa.Array]:
+    """Each column of a session view for impressions of the `items` [B]: those of the user and those of the item [B]."""
+    counts = compared_features(schema, view, states, at, items[:, None], values)
+    return session_features(schema, view, states, at) | {name: pa.array(count[:, 0]) for name, count in counts.items()}
+
+
 def compared_features(
     schema: Schema, view: View, states: States, at: NDArray[np.int64], items: NDArray[Any], values: ItemValues
 ) -> dict[str, NDArray[np.int64]]:

@@ -19,7 +19,7 @@ from features.engine.arrow_types import arrow_schema
 from features.engine.connection import connect
 from features.engine.session_view import EVENT_IDS, ITEMS, SCENARIOS, TIMESTAMPS, outcome_column, stored_view
 from features.schema import EVENT_TIMESTAMP, Role, Schema, View
-from features.session.features import SECOND, compared_features, session_features
+from features.session.features import SECOND, impression_features
 from features.session.item_values import ItemValues
 from features.session.states import States
 
@@ -42,10 +42,8 @@ def write_features(schema: Schema, view: View, *, events: Path, out: Path, scrat
     event_id = schema.by_role(Role.EVENT_ID)
     with connect(scratch) as connection, pq.ParquetWriter(out, arrow_schema((*event_id, *view.columns))) as writer:
         for rows, states in _impressions(connection, schema, view, events):
-            at, items = rows[_AT].to_numpy(), _numbers(rows[schema.item])[:, None]
-            columns = session_features(schema, view, states, at)
-            counts = compared_features(schema, view, states, at, items, values)
-            columns |= {name: pa.array(count[:, 0]) for name, count in counts.items()}
+            at, items = rows[_AT].to_numpy(), _numbers(rows[schema.item])
+            columns = impression_features(schema, view, states, at, items, values)
             writer.write_table(pa.table({schema.event_id: rows[schema.event_id]} | columns, schema=writer.schema))
 
 

@@ -23,7 +23,7 @@ from features.engine.arrow_types import arrow_schema
 from features.engine.session_view import stored_view
 from features.schema import EVENT_TIMESTAMP, Schema, View
 from features.session.events import from_lists
-from features.session.features import compared_features, session_features
+from features.session.features import impression_features
 from features.session.item_values import ItemValues, read_item_values
 from features.session.states import to_states
 from features.store.definitions import SERVICE, open_store
@@ -107,9 +107,7 @@ def _join_session(
     lists = {column.name: rows[column.name].combine_chunks() for column in stored}
     at = impressions[schema.timestamp].cast(pa.int64()).to_numpy()
     states = to_states(from_lists(lists, np.arange(len(at)), schema), len(at))
-    items = impressions[schema.item].to_numpy()[:, None]
-    counts = compared_features(schema, view, states, at, items, values)
-    return session_features(schema, view, states, at) | {name: pa.array(count[:, 0]) for name, count in counts.items()}
+    return impression_features(schema, view, states, at, impressions[schema.item].to_numpy(), values)
 
 
 def _item_values(store: FeatureStore, schema: Schema, view: View, views: tuple[View, ...]) -> ItemValues:
