@@ -85,7 +85,11 @@ def _with_profile(schema: Schema, view: View) -> str:
 
 
 def _recent(schema: Schema, recent: Column, newest: Column) -> str:
-    """SQL: per user and day of change the newest `recent.length` items engaged with before that day, newest last."""
+    """SQL: per user and day of change the newest `recent.length` items engaged with before that day, newest last.
+
+    The list of each engagement is a window, which DuckDB computes user by user: an aggregate of lists is held in memory
+    for all users at once.
+    """
     user, item = sql.column(schema.user), sql.column(schema.item)
     order = sql.columns((schema.timestamp, schema.event_id))
     recent_items, newest_day = sql.column(recent.name), sql.column(newest.name)
@@ -93,7 +97,10 @@ def _recent(schema: Schema, recent: Column, newest: Column) -> str:
     engaged = f" where {sql.column(task)} = 1" if task else ""
     return f"""
         with __engaged as (
-            select {user}, {item}, __day_number, row_number() over (partition by {user} order by {order}) as __position
+            select {user}, __day_number, row_number() over (partition by {user} order by {order}) as __position,
+                array_agg({item}) over (
+                    partition by {user} order by {order} rows between {recent.length} - 1 preceding and current row
+                ) as __items
             from __events{engaged}),
         __days as (
             select {user}, __day_number, count(*) as __engagements, false as __change
@@ -104,14 +111,10 @@ def _recent(schema: Schema, recent: Column, newest: Column) -> str:
             select {user}, __day_number, __change, sum(__engagements) over __past as __newest
             from __days window __past as (
                 partition by {user} order by __day_number range between unbounded preceding and 1 preceding))
-        select __reached.{user}, __reached.__day_number, max(__engaged.__day_number) as {newest_day},
-            list_transform(
-                list_sort(list(struct_pack(__at := __position, __item := __engaged.{item}))),
-                lambda __one: __one.__item) as {recent_items}
-        from __reached join __engaged
-        on __reached.{user} = __engaged.{user} and __position between __newest - {recent.length} + 1 and __newest
-        where __change
-        group by __reached.{user}, __reached.__day_number"""
+        select __reached.{user}, __reached.__day_number, __engaged.__day_number as {newest_day},
+            __engaged.__items as {recent_items}
+        from __reached join __engaged on __reached.{user} = __engaged.{user} and __position = __newest
+        where __change"""
 
 
 def _snapshots(schema: Schema, view: View, settings: Aggregate) -> str:

@@ -20,11 +20,13 @@ pytestmark = pytest.mark.integration
 SETTINGS = Aggregate(windows=[1, 3], prior_impressions=4, recent_items=3, delay_minutes=60)
 
 
-def snapshots(tmp: Path, tables: dict[str, pd.DataFrame], view: str) -> pd.DataFrame:
+def snapshots(tmp: Path, tables: dict[str, pd.DataFrame], view: str, recent_items: int = 3) -> pd.DataFrame:
     """Run the stage on `tables` in the folder `tmp` and read one view."""
     world.write_validated(tmp / "validated", tables)
     (tmp / "schema.json").write_text(to_json(world.schema()))
-    world.write_params(tmp, aggregate__windows=[1, 3], aggregate__prior_impressions=4, aggregate__recent_items=3)
+    world.write_params(
+        tmp, aggregate__windows=[1, 3], aggregate__prior_impressions=4, aggregate__recent_items=recent_items
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp)
         aggregate(schema=tmp / "schema.json", validated=tmp / "validated", out=tmp / "features")
@@ -156,3 +158,19 @@ def test_the_mean_of_equal_numbers_is_that_number(tmp_path: Path) -> None:
     means = pd.read_parquet(written / "features" / "user.parquet")["user_watch_mean_all"].dropna()
     assert len(means) > 40
     assert set(means) == {1_000_000}
+
+
+def test_the_recent_items_of_many_users_need_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """30,000 users who click on each of 20 days, in 256 MB: lists of all users at once need more than that."""
+    users, days = 30_000, 20
+    events = world.tables(rows=users * days, users=users, days=days)["events"]
+    start = events["timestamp"].min().normalize()
+    clicked = {"user_id": np.repeat(np.arange(users), days), "click": np.int8(1)}
+    timestamps = start + pd.to_timedelta(np.tile(np.arange(days), users), unit="D")
+    events = events.assign(**clicked, timestamp=timestamps.astype(events["timestamp"].dtype))
+    events = events.sort_values("timestamp", kind="stable", ignore_index=True).assign(event_id=np.arange(len(events)))
+    monkeypatch.setenv("HINET_MEMORY", "256MB")
+    actual = snapshots(tmp_path, {**world.tables(rows=1), "events": events}, "user", recent_items=days)
+    last = actual.sort_values("event_timestamp").groupby("user_id").tail(1).sort_values("user_id")
+    newest = events.sort_values(["user_id", "timestamp"])["item_id"].to_numpy().reshape(users, days)
+    np.testing.assert_array_equal(np.stack(last["user_recent_items"]), newest)
