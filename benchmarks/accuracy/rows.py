@@ -26,7 +26,7 @@ class _Changes(_Section):
     embedding_width: int | None = None
     neighbours: bool = False
     auxiliary: bool = False
-    members: int = Field(default=1, ge=1)
+    members: int | None = Field(default=None, ge=1)  # None: one, or those of the additions
     recipe: dict[str, Any] = {}
     shape: dict[str, Any] = {}
 
@@ -118,5 +118,5 @@ def _row(name: str, row: _Row, protocol: _Protocol, train: Train) -> Row:
         train=train,
         neighbours=row.neighbours or added.neighbours,
         auxiliary=tuple(protocol.auxiliary) if row.auxiliary or added.auxiliary else (),
-        members=max(row.members, added.members),
+        members=row.members or added.members or 1,
     )

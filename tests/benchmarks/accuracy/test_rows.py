@@ -45,6 +45,20 @@ def test_a_row_changes_the_protocol_which_changes_params(tmp_path: Path) -> None
     assert elsewhere.train == TRAIN
 
 
+def test_a_row_with_additions_may_have_other_members(tmp_path: Path) -> None:
+    """It has those of the additions, or as many as it says itself; without additions one."""
+    table = write_table(
+        tmp_path,
+        {"here": {"additions": {"members": 2}}},
+        {
+            "mmoe": {"network": "mmoe"},
+            "mmoe+": {"network": "mmoe", "additions": True},
+            "mmoe+ (one member)": {"network": "mmoe", "additions": True, "members": 1},
+        },
+    )
+    assert [row.members for row in read_rows("here", ["all"], TRAIN, table)] == [1, 2, 1]
+
+
 def test_an_unknown_row_is_refused() -> None:
     """A misspelt model ends the benchmark before it begins; the message names the rows there are."""
     with pytest.raises(ParameterError, match=r"--models hynet.*it has hinet, shared_bottom"):
