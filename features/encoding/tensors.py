@@ -1,9 +1,10 @@
 """Encoded rows as .npy files: written batch by batch, read memory-mapped."""
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -51,18 +52,19 @@ def write_tensors(
     `encoded` are its rows in their order where they have been encoded elsewhere: the arrays of one batch after another.
     """
     out.mkdir(parents=True)
-    total, done = row_count(rows), 0
+    total = row_count(rows)
     if encoded is None:
         tables = (pa.Table.from_batches([batch]) for batch in read_batches(rows, BATCH_ROWS))
         encoded = (encode_rows(encoder, schema, table) for table in tables)
-    files: Arrays = {}
-    with tqdm(total=total, desc=f"encode {out.name}", unit="row", unit_scale=True, mininterval=1) as progress:
+    files: dict[str, BinaryIO] = {}
+    progress = tqdm(total=total, desc=f"encode {out.name}", unit="row", unit_scale=True, mininterval=1)
+    with ExitStack() as opened, progress:
         for arrays in encoded:
             for name, values in arrays.items():
                 if name not in files:
-                    files[name] = _open(out / f"{name}.npy", values.dtype, (total, *values.shape[1:]))
-                files[name][done : done + len(values)] = values
-            done += len(arrays["event_id"])
+                    path, shape = out / f"{name}.npy", (total, *values.shape[1:])
+                    files[name] = opened.enter_context(_open(path, values.dtype, shape))
+                files[name].write(np.ascontiguousarray(values).data)
             progress.update(len(arrays["event_id"]))
     for name, column in (("user", schema.user), (CHOICE_SET, schema.choice_set)):
         if column is not None:
@@ -102,5 +104,9 @@ def labels_of(task: Task, values: pa.ChunkedArray) -> NDArray[np.float32]:
     return labels
 
 
-def _open(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+def _open(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> BinaryIO:
+    """An .npy file of an array, open behind its header; pages of a memory map would count as memory of the process."""
+    file = path.open("wb")
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file
