@@ -1,4 +1,4 @@
-"""Why a command failed, where the reason is a file or the disk: one sentence instead of a traceback.
+"""Why a command failed, where the reason is a file, the disk or the memory: one sentence instead of a traceback.
 
 An error of the operating system says it itself. Any other error is explained only if a file that the command was given
 is damaged; without one it is a fault of the program.
@@ -50,6 +50,11 @@ TEXTS = {os.strerror(number): number for number in REASONS if number != errno.EP
     "disk I/O error": errno.EIO,
     "unable to open database file": errno.EACCES,
 }
+OUT_OF_MEMORY = "Out of Memory Error"  # DuckDB
+MEMORY = (
+    "DuckDB cannot do with the memory that it may use: set HINET_MEMORY to more than its 2GB, such as 8GB, but to less "
+    "than the machine has (docs/how-to/scale.md)"
+)
 LONGEST = 300  # letters of an error that a sentence has
 PARQUET = b"PAR1"
 SMALLEST_PARQUET = 12  # bytes: both marks and the length of the footer
@@ -63,6 +68,8 @@ def explain(fault: BaseException, options: Mapping[str, Any]) -> str | None:
     paths = dict(_paths(options))
     cause: BaseException | None = fault
     while cause is not None:
+        if OUT_OF_MEMORY in str(cause):
+            return f"{MEMORY} {_short(cause)}"
         if (number := _number_of(cause)) is not None:
             return _sentence(cause, number, paths)
         cause = cause.__cause__

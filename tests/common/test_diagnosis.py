@@ -8,6 +8,7 @@ import sqlite3
 import zipfile
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -119,6 +120,18 @@ def test_an_error_of_the_system_names_file_option_and_remedy(tmp_path: Path, num
     fault = OSError(number, os.strerror(number), str(tmp_path / "out" / "a.json"))
     said = explain(fault, {"plots_out": tmp_path / "out", "rows": 5})
     assert said == f"{tmp_path / 'out' / 'a.json'} (--plots-out) {REASONS[number]}"
+
+
+def test_too_little_memory_names_the_setting() -> None:
+    """DuckDB with a limit that a list exceeds; the error may be the cause of another one."""
+    with duckdb.connect(config={"memory_limit": "10MB"}) as connection, pytest.raises(duckdb.Error) as raised:
+        connection.execute("select max(len(all_of)) from (select list(range) as all_of from range(2_000_000))")
+    wrapped = RuntimeError("the join failed")
+    wrapped.__cause__ = raised.value
+    for fault in (raised.value, wrapped):
+        said = explain(fault, {})
+        assert said is not None
+        assert "set HINET_MEMORY to more" in said
 
 
 def test_a_damaged_input_is_named_with_the_error(tmp_path: Path) -> None:
