@@ -150,6 +150,7 @@ class Train(Section):
     warm_start: FilePath
     warm_start_columns: Literal["refuse", "map"]
     warm_epochs: Positive
+    warm_window_days: Days | None
     window_days: Days | None
     half_life_days: Annotated[float, Field(gt=0)] | None
     hinet: HiNetUnits

@@ -40,8 +40,8 @@ def age_rows(rows: Tensors, training: Path | None, timestamp: str, settings: Tra
         return rows
     if training is None:
         raise ParameterError(
-            "train.window_days and train.half_life_days need --training, the folder of train.parquet, for the "
-            "timestamps of the rows"
+            "train.window_days, train.warm_window_days and train.half_life_days need --training, the folder of "
+            "train.parquet, for the timestamps of the rows"
         )
     age = _ages(training / "train.parquet", timestamp, len(rows.scenario))
     if settings.half_life_days is not None:
@@ -71,5 +71,5 @@ def _select(rows: Tensors, kept: NDArray[np.bool_]) -> Tensors:
     columns: dict[str, Any] = {
         name: column if column is None else column[selected] for name, column in vars(rows).items()
     }
-    print(f"train.window_days: {len(index):,} of {len(kept):,} training rows", flush=True)
+    print(f"the newest days: {len(index):,} of {len(kept):,} training rows", flush=True)
     return Tensors(**columns)

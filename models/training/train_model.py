@@ -73,7 +73,7 @@ def train_model(
     more = final_day(recipe_of(settings), training, schema)
     arguments = arguments_of(model, encoder.layout, schema.tasks, settings)
     check_calibration(settings.calibration, schema)
-    settings = settings if start is None else settings.model_copy(update={"epochs": settings.warm_epochs})
+    settings = settings if start is None else _of_warm_start(settings)
     with flush_denormals(), distributed.process_group(resolve_device(settings.device)) as group:
         torch.set_num_threads(max(1, stage.threads() // distributed.local_processes()))
         make_deterministic(settings.seed)
@@ -99,6 +99,11 @@ def train_model(
         if checkpoint is not None:
             checkpoint.remove()
     _print_best(model, result, schema)
+
+
+def _of_warm_start(settings: Train) -> Train:
+    """The parameters of a training that begins in a model."""
+    return settings.model_copy(update={"epochs": settings.warm_epochs, "window_days": settings.warm_window_days})
 
 
 def _start(network: nn.Module, folder: Path | None, today: Start, training: Path | None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ KEPT = {  # parameters that change no metric of the validation rows, or that a s
     "train.warm_start",
     "train.warm_start_columns",
     "train.warm_epochs",
+    "train.warm_window_days",
     "train.embedding_precision",
     "train.final_learning_rate",
 }

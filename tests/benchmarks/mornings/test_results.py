@@ -60,7 +60,7 @@ def test_starts_and_logs_are_named(tmp_path: Path) -> None:
 
 def test_a_start_changes_parameters_of_the_training() -> None:
     """By their names in params.train; a value that no parameter allows is refused."""
-    train, warm = params.load().train, read_starts("warm (2 epochs)")["warm (2 epochs)"]
+    train, warm = params.load().train, read_starts("warm (all days twice)")["warm (all days twice)"]
     assert (warm.settings(train).warm_epochs, train.warm_epochs) == (2, 1)
     with pytest.raises(ParameterError, match="warm_epochs"):
         warm.model_copy(update={"train": {"warm_epochs": 0}}).settings(train)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -88,6 +89,26 @@ def test_a_warm_start_is_reproducible_to_the_bit(
     assert one == two
     assert one["weights.safetensors"] != cold["weights.safetensors"]
     assert "warm_start" not in json.loads(cold["model.json"])["summary"]
+
+
+@pytest.mark.parametrize("days", [1, 2, None])
+def test_the_rows_of_the_newest_days_are_learned(
+    yesterday: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    days: int | None,
+) -> None:
+    """`warm_window_days` is in place of `window_days`, which is that of a training from new weights; null: all rows."""
+    arguments = {name: path for name, path in yesterday.items() if name != "model"}
+    use(monkeypatch, window_days=4, warm_window_days=days)
+    train(model="hinet", out=tmp_path / "out", warm_start=yesterday["model"], **arguments)
+    times = pd.read_parquet(yesterday["training"] / "train.parquet")["timestamp"]
+    if days is None:
+        assert "the newest days" not in capsys.readouterr().out
+    else:
+        newest = (times.max() - times < pd.Timedelta(days=days)).sum()
+        assert f"the newest days: {newest:,} of {len(times):,} training rows" in capsys.readouterr().out
 
 
 @given(data=st.data())
