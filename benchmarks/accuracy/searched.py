@@ -37,7 +37,7 @@ def searched(
     finalists: int = 1,
     finalist_seeds: int = 2,
     seeds: int = 3,
-    space: Path = SPACE,
+    space: Path | None = None,
     processes: int | None = None,
     json: Path = Path("artifacts/searched.json"),
 ) -> None:
@@ -52,7 +52,7 @@ def searched(
         finalists: the best trials that are trained again, beside the row's own recipe.
         finalist_seeds: of each finalist.
         seeds: runs of each row with the chosen recipe.
-        space: parameters of `train` and the values that are tried.
+        space: parameters of `train` and the values that are tried; None: benchmarks/accuracy/searched.yaml.
         processes: runs at the same time, of one thread each; a search is one process. Default: one per core.
         json: file of the table, which is continued where it exists.
     """
@@ -68,7 +68,7 @@ def searched(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         report = Report(json, dataset, prepare(dataset, path, split, folder), folder)
-        results = {row.name: search_row(row, folder, json.with_suffix(".studies"), space, extent) for row in rows}
+        results = {row.name: search_row(row, folder, json.with_suffix(".studies"), space or SPACE, extent) for row in rows}
         chosen = [with_recipe(row, results[row.name].chosen.values) for row in rows]
         missing = [(row, seed) for seed in range(1, seeds + 1) for row in chosen if not report.has(row, seed)]
         members = json.with_suffix(".members")

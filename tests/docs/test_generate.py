@@ -58,3 +58,9 @@ def test_the_pages_of_the_project_are_what_the_code_says() -> None:
     """Every generated page and block in git is up to date: else run `python -m docs.generate`."""
     outdated = [str(path) for path, text in expected(ROOT).items() if module.current(ROOT / path) != text]
     assert outdated == []
+
+
+@pytest.mark.integration
+def test_no_page_has_a_path_of_this_machine() -> None:
+    """The default of an option is a path within the project: a page is the same in every checkout."""
+    assert [str(path) for path, text in expected(ROOT).items() if str(ROOT) in text] == []
