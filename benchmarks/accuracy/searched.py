@@ -68,7 +68,9 @@ def searched(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         report = Report(json, dataset, prepare(dataset, path, split, folder), folder)
-        results = {row.name: search_row(row, folder, json.with_suffix(".studies"), space or SPACE, extent) for row in rows}
+        results = {
+            row.name: search_row(row, folder, json.with_suffix(".studies"), space or SPACE, extent) for row in rows
+        }
         chosen = [with_recipe(row, results[row.name].chosen.values) for row in rows]
         missing = [(row, seed) for seed in range(1, seeds + 1) for row in chosen if not report.has(row, seed)]
         members = json.with_suffix(".members")
