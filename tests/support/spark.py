@@ -65,7 +65,9 @@ def spark_session(scratch: Path) -> Iterator[Any]:
     from common.params import Engine
     from features.engine import spark
 
-    session = spark._start(Engine.model_validate(SPARK), scratch)
+    # The Java process may be that of an earlier file, with the environment of that time: no keys of a bucket.
+    keys = {f"spark.executorEnv.{name}": value for name, value in os.environ.items() if name.startswith("AWS_")}
+    session = spark._start(Engine.model_validate({**SPARK, "conf": {**CONF, **keys}}), scratch)
     yield session
     session.stop()
 
