@@ -38,17 +38,13 @@ def accuracy(
     from benchmarks.accuracy.protocols import prepare
     from benchmarks.accuracy.report import Report, show
     from benchmarks.accuracy.rows import read_rows, split_names
-    from benchmarks.accuracy.runs import run_all
+    from benchmarks.accuracy.runs import run_table
 
     rows = read_rows(dataset, split_names(models), params.load().train)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         report = Report(json, dataset, prepare(dataset, path, split, folder), folder)
-        missing = [(row, seed) for seed in range(1, seeds + 1) for row in rows if not report.has(row, seed)]
-        members = json.with_suffix(".members")
-        for row, seed, run in run_all(missing, folder, members, processes or stage.threads()):
-            report.add(row, seed, run)
-        show(report.write(rows, seeds))
+        show(run_table(report, rows, seeds, json.with_suffix(".members"), processes))
 
 
 if __name__ == "__main__":

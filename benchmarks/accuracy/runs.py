@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +20,9 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.accuracy.protocols import outcome_codes, store_neighbours, with_auxiliary, with_unobserved
-from benchmarks.accuracy.report import Cells, Run, auc_of
+from benchmarks.accuracy.report import Cells, Report, Run, auc_of
 from benchmarks.accuracy.rows import Row
+from common import stage
 from common.files import replacing
 from common.paths import ENCODER, SCHEMA, TENSORS
 from features.encoding.encoder import Encoder
@@ -62,6 +63,17 @@ def run(row: Row, seed: int, folder: Path, kept: Path) -> Run:
         parameters=sum(member.parameters for member in members),
         samples_per_second=round(1 / sum(1 / member.samples_per_second for member in members)),
     )
+
+
+def run_table(report: Report, rows: Sequence[Row], seeds: int, kept: Path, processes: int | None) -> dict[str, Any]:
+    """Run what the table of these rows and seeds lacks, writing it after each run; returns it.
+
+    The arguments are those of `run_all`; `processes` is by default one per core.
+    """
+    missing = [(row, seed) for seed in range(1, seeds + 1) for row in rows if not report.has(row, seed)]
+    for row, seed, result in run_all(missing, report.folder, kept, processes or stage.threads()):
+        report.add(row, seed, result)
+    return report.write(rows, seeds)
 
 
 def run_all(missing: list[tuple[Row, int]], folder: Path, kept: Path, processes: int) -> Iterator[tuple[Row, int, Run]]:

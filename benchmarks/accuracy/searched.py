@@ -59,7 +59,7 @@ def searched(
     from benchmarks.accuracy.protocols import prepare
     from benchmarks.accuracy.report import Report, show
     from benchmarks.accuracy.rows import read_rows, split_names
-    from benchmarks.accuracy.runs import run_all
+    from benchmarks.accuracy.runs import run_table
     from models.tuning.search import Extent
 
     rows = read_rows(dataset, split_names(models), params.load().train)
@@ -72,11 +72,7 @@ def searched(
             row.name: search_row(row, folder, json.with_suffix(".studies"), space or SPACE, extent) for row in rows
         }
         chosen = [with_recipe(row, results[row.name].chosen.values) for row in rows]
-        missing = [(row, seed) for seed in range(1, seeds + 1) for row in chosen if not report.has(row, seed)]
-        members = json.with_suffix(".members")
-        for row, seed, run in run_all(missing, folder, members, processes or stage.threads()):
-            report.add(row, seed, run)
-        show(report.write(chosen, seeds))
+        show(run_table(report, chosen, seeds, json.with_suffix(".members"), processes))
     show_searches(results)
 
 

@@ -58,7 +58,7 @@ def sessions(
     from benchmarks.accuracy.protocols import run_stage
     from benchmarks.accuracy.report import Report
     from benchmarks.accuracy.rows import read_rows
-    from benchmarks.accuracy.runs import run_all
+    from benchmarks.accuracy.runs import run_table
 
     wanted = _wanted(log, settings)
     row = read_rows(log, [MODEL], load(ROOT / "params.yaml").train)[0]
@@ -77,12 +77,8 @@ def sessions(
             for each in EACH:
                 run_stage(each, folder)
             report = Report(json.with_name(f"{json.stem}-{number}{json.suffix}"), log, name, folder)
-            missing = [(row, seed) for seed in range(1, seeds + 1) if not report.has(row, seed)]
-            for of_row, seed, run in run_all(
-                missing, folder, json.with_suffix(".members"), processes or stage.threads()
-            ):
-                report.add(of_row, seed, run)
-            table["settings"][name] = report.write([row], seeds)["models"][MODEL]
+            written = run_table(report, [row], seeds, json.with_suffix(".members"), processes)
+            table["settings"][name] = written["models"][MODEL]
             write_text(json, jsonlib.dumps(table, indent=1) + "\n")
             shutil.rmtree(folder)
     show(table)

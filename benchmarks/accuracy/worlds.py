@@ -45,7 +45,7 @@ def worlds(
     from benchmarks.accuracy.protocols import prepare
     from benchmarks.accuracy.report import Report
     from benchmarks.accuracy.rows import read_rows, split_names
-    from benchmarks.accuracy.runs import run_all
+    from benchmarks.accuracy.runs import run_table
 
     settings = params.load()
     rows = read_rows("simulation", split_names(models), settings.train)
@@ -56,10 +56,7 @@ def worlds(
             text = prepare("simulation", None, None, folder, changes=_world(settings, world, impressions))
             table = json.with_name(f"{json.stem}-{world}{json.suffix}")
             report = Report(table, "simulation", f"{text}; world {world}, {impressions:,} impressions", folder)
-            missing = [(row, 1) for row in rows if not report.has(row, 1)]
-            for row, seed, run in run_all(missing, folder, json.with_suffix(".members"), processes or stage.threads()):
-                report.add(row, seed, run)
-            written = report.write(rows, 1)
+            written = run_table(report, rows, 1, json.with_suffix(".members"), processes)
             for name in means:
                 means[name].append(written["models"][name]["mean_auc"])
     write_text(json, jsonlib.dumps(means, indent=1) + "\n")
