@@ -12,6 +12,7 @@ from common.errors import PipelineError
 
 DRAIN_SECONDS = 120.0
 APPLIED, LAG = "hinet_events_applied_total", "hinet_event_lag_seconds"
+STATUS, PEAK = "/proc/{}/status", "VmHWM"  # in kB
 Figures = dict[str, float]
 
 
@@ -50,10 +51,15 @@ def latencies(outcomes: Outcomes) -> Figures:
 
 
 def peak_megabytes(server: Server) -> float:
-    """The most resident memory so far of the largest of its processes, by the kernel."""
-    return max(_peak_kilobytes(process.pid) for process in server.processes()) * 1024 / 1e6
+    """The most resident memory so far of the largest of its processes, by the kernel.
+
+    Raises PipelineError where the kernel does not count it (gVisor's doesn't, Linux's does).
+    """
+    return max(_peak_kilobytes(STATUS.format(process.pid)) for process in server.processes()) * 1024 / 1e6
 
 
-def _peak_kilobytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+def _peak_kilobytes(status: str) -> int:
+    values = dict(line.split(":", 1) for line in Path(status).read_text(encoding="utf-8").splitlines())
+    if PEAK not in values:
+        raise PipelineError(f"{status}: there is no {PEAK}, the peak of a process; measure on a kernel that counts it")
+    return int(values[PEAK].split()[0])

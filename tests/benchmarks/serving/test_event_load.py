@@ -9,7 +9,7 @@ import uvicorn
 from prometheus_client import start_http_server
 from psutil import Process
 
-from benchmarks.serving.event_figures import APPLIED, lag, latencies, peak_megabytes, samples
+from benchmarks.serving.event_figures import APPLIED, PEAK, STATUS, lag, latencies, peak_megabytes, samples
 from benchmarks.serving.event_load import sample_events
 from benchmarks.serving.event_rates import send_all
 from benchmarks.serving.servers import Server
@@ -26,6 +26,7 @@ from tests.support.load_outcomes import outcomes
 from tests.support.serving import ACCEPTED, SERVE, StubRanker
 
 pytestmark = pytest.mark.integration
+OWN = Server("", Process(), Path(), 0.0)  # this process
 
 
 def test_quantiles_are_interpolated_within_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,11 +64,21 @@ def test_events_are_accepted_and_all_are_different(project: Path) -> None:
     assert len({event.user_id for event in parsed}) > 5
 
 
+@pytest.mark.skipif(PEAK not in Path(STATUS.format("self")).read_text(), reason=f"this kernel counts no {PEAK}")
 def test_the_peak_of_a_process_is_at_least_its_memory() -> None:
     """In the same unit."""
-    process = Process()
-    server = Server("", process, Path(), 0.0)
-    assert server.megabytes()[str(process.pid)] <= peak_megabytes(server) < 1e5
+    assert OWN.megabytes()[str(OWN.process.pid)] <= peak_megabytes(OWN) < 1e5
+
+
+def test_a_kernel_that_counts_no_peak_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name of what lacks; the same file with it gives kilobytes."""
+    monkeypatch.setattr("benchmarks.serving.event_figures.STATUS", str(tmp_path / "status"))
+    status = "Name:\tpython\nVmRSS:\t  1000 kB\n"
+    (tmp_path / "status").write_text(status)
+    with pytest.raises(PipelineError, match="no VmHWM"):
+        peak_megabytes(OWN)
+    (tmp_path / "status").write_text(f"{status}VmHWM:\t  2000 kB\n")
+    assert peak_megabytes(OWN) == 2.048
 
 
 def test_a_closed_loop_sends_each_body_once_and_ends_at_the_first_refusal(tmp_path: Path) -> None:
