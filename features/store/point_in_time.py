@@ -1,12 +1,13 @@
 """The point-in-time join: each impression with the features as of its timestamp, by Feast.
 
 Each impression gets the newest row of each view whose event_timestamp is not later than the impression. One statement
-joins the whole log (features/store/asof_join.py), and its result is read in blocks of rows: memory grows neither with
-the log nor with its busiest day. Every row that goes in must come out.
+joins a part of the log (features/store/asof_join.py), and its result is read in blocks of rows: neither memory nor what
+DuckDB spills grows with the log or with its busiest day. Every row that goes in must come out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,10 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore, FileSource
 from feast.infra.offline_stores.ibis import IbisRetrievalJob
+from ibis.expr.types import Table
 
 from common.errors import JoinError
 from features.engine import sql
 from features.engine.arrow_types import arrow_schema
+from features.engine.connection import connect
 from features.engine.session_view import stored_view
 from features.schema import EVENT_TIMESTAMP, Schema, View
 from features.session.events import from_lists
@@ -32,16 +35,17 @@ from features.store.ibis_backend import set_ibis_backend
 from features.store.parquet_store import read_table
 
 BATCH_ROWS = 50_000  # of a row group, before the split
+STATEMENT_ROWS = 25_000_000  # impressions of a statement: DuckDB spills some 700 bytes of each, and reads all views
 MEMORY_SHARE = 3 / 4  # of DuckDB, while it joins and sorts: it takes more than its limit for the last blocks
 
 
 @contextmanager
 def feast_join(
-    schema: Schema, views: tuple[View, ...], *, events: Path, features: Path, sessions: Iterable[Path] = ()
+    schema: Schema, views: tuple[View, ...], *, events: Path, features: Path, sessions: Collection[Path] = ()
 ) -> Iterator[Iterable[pa.RecordBatch]]:
     """The impressions under `events` with their features, in the order of their event ids, columns as declared.
 
-    The files `sessions` hold the columns of session views by event id. The log is one query, no part of it is ever a
+    The files `sessions` hold the columns of session views by event id. Parts of the log are queries, none is ever a
     data frame, and DuckDB sorts on disk what exceeds its memory.
     """
     with TemporaryDirectory() as scratch:
@@ -49,23 +53,43 @@ def feast_join(
         # Feast requires a registry and an online store even where only the offline store is read.
         online, registry = Path(scratch) / "online.db", Path(scratch) / "registry.db"
         store = open_store(schema, views, features=features, online=online, registry=registry, reads=True)
-        job = store.get_historical_features(_log_query(schema, events), store.get_feature_service(SERVICE))
-        assert isinstance(job, IbisRetrievalJob)  # of the store in feature_store.yaml
-        columns = (*schema.events, *(column for view in views for column in view.columns))
-        joined = job.table
-        for path in sessions:
-            joined = joined.left_join(read_table(path), feast_name(schema.event_id))
-        ordered = joined.order_by(feast_name(schema.event_id))[[feast_name(column.name) for column in columns]]
-        yield ordered.to_pyarrow_batches(chunk_size=BATCH_ROWS)
+        parts = [_join_query(store, schema, views, query, sessions) for query in _log_queries(schema, events)]
+        yield chain.from_iterable(part.to_pyarrow_batches(chunk_size=BATCH_ROWS) for part in parts)
 
 
-def _log_query(schema: Schema, events: Path) -> str:
-    """SQL: the impressions, under the names by which Feast knows the columns."""
+def _join_query(
+    store: FeatureStore, schema: Schema, views: tuple[View, ...], impressions: str, sessions: Collection[Path]
+) -> Table:
+    """The impressions of a query with their features, in the order of their event ids."""
+    job = store.get_historical_features(impressions, store.get_feature_service(SERVICE))
+    assert isinstance(job, IbisRetrievalJob)  # of the store in feature_store.yaml
+    columns = (*schema.events, *(column for view in views for column in view.columns))
+    joined, event_id = job.table, feast_name(schema.event_id)
+    for path in sessions:
+        joined = joined.left_join(read_table(path), event_id)
+    return joined.order_by(event_id)[[feast_name(column.name) for column in columns]]
+
+
+def _log_queries(schema: Schema, events: Path) -> list[str]:
+    """SQL: the impressions in parts of some STATEMENT_ROWS, one after the other by event id, columns as Feast's."""
     columns = ", ".join(
         f"{sql.column(column.name)} as {sql.column(feast_name(column.name))}" for column in schema.events
     )
     timestamp, log = sql.column(schema.timestamp), sql.parquet(events, "*/*.parquet")
-    return f"select {columns}, {timestamp} as {EVENT_TIMESTAMP} from {log}"
+    query = f"select {columns}, {timestamp} as {EVENT_TIMESTAMP} from {log}"
+    return [f"{query} where {within}" for within in _parts(sql.column(schema.event_id), log)]
+
+
+def _parts(event_id: str, log: str) -> list[str]:
+    """Conditions of which each event id meets one."""
+    with connect() as connection:
+        (rows,) = connection.execute(f"select count(*) from {log}").fetchone() or (0,)
+        shares = [first / rows for first in range(STATEMENT_ROWS, rows, STATEMENT_ROWS)]
+        if not shares:
+            return ["true"]
+        (cuts,) = connection.execute(f"select approx_quantile({event_id}, {shares}) from {log}").fetchone() or ([],)
+    between = [f"{event_id} > {last} and {event_id} <= {cut}" for last, cut in pairwise(cuts)]
+    return [f"{event_id} <= {cuts[0]}", *between, f"{event_id} > {cuts[-1]}"]
 
 
 def join_features(store: FeatureStore, schema: Schema, views: tuple[View, ...], impressions: pa.Table) -> pa.Table:
