@@ -94,9 +94,9 @@ def train_member(row: Row, seed: int, folder: Path) -> Member:
     schema, encoder = read_schema(folder / SCHEMA), Encoder.read(folder / ENCODER)
     train, valid, test = (open_tensors(folder / TENSORS / name) for name in ("train", "valid", "test"))
     rows = with_auxiliary(train, row.auxiliary, folder), with_unobserved(valid, row.auxiliary)
-    recipe, run = recipe_of(row.train.model_copy(update={"seed": seed})), _run_arguments(row, schema)
+    recipe, run = recipe_of(row.train.model_copy(update={"seed": seed})), run_arguments(row, schema)
     make_deterministic(seed)
-    network = _network(row, run["tasks"], rows[0], encoder, schema)
+    network = new_network(row, run["tasks"], rows[0], encoder, schema)
     started, own = time.perf_counter(), len(schema.output_names)
     with flush_denormals():
         result = fit(network, *rows, recipe, **run)
@@ -126,7 +126,7 @@ def _member(row: Row, seed: int, folder: Path, kept: Path) -> Member:
         return Member(**{name: value if value.ndim else value.item() for name, value in arrays.items()})
 
 
-def _network(row: Row, tasks: tuple[Task, ...], train: Tensors, encoder: Encoder, schema: Schema) -> nn.Module:
+def new_network(row: Row, tasks: tuple[Task, ...], train: Tensors, encoder: Encoder, schema: Schema) -> nn.Module:
     """A new network of the row; one with neighbours holds the training rows."""
     arguments = arguments_of(row.network, encoder.layout, tasks, row.train)
     if not row.neighbours:
@@ -137,7 +137,7 @@ def _network(row: Row, tasks: tuple[Task, ...], train: Tensors, encoder: Encoder
     return network
 
 
-def _run_arguments(row: Row, schema: Schema) -> dict[str, Any]:
+def run_arguments(row: Row, schema: Schema) -> dict[str, Any]:
     """What both passes of `fit` have in common: the row's auxiliary tasks are the last ones."""
     auxiliary = len(row.auxiliary)
     return {
