@@ -7,6 +7,7 @@ serving/ranking/feature_client.py, the model path in serving/ranking/ranker.py.
 
 import gc
 import sys
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,6 +87,7 @@ class RankingService:
         from serving.telemetry.prometheus import ServiceMetrics
         from serving.telemetry.tracing import open_tracing
 
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="_bentoml_sdk")  # Feast shows them
         settings, serve = read_settings(), serve_params()
         self.scratch = TemporaryDirectory(prefix="hinet-")
         sources = model_sources(settings, registry=Path(self.scratch.name) / "registry.db")

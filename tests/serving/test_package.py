@@ -214,10 +214,12 @@ def test_a_damaged_model_is_not_packed(project: Path, tmp_path: Path) -> None:
         package(model=tmp_path / "model", online=project / tiny_project.ONLINE, out=out, store=tmp_path / "home")
 
 
-def test_project_and_bento_give_equal_answers(bento: Path, project: Path, tmp_path: Path) -> None:
+def test_project_and_bento_give_equal_answers(
+    bento: Path, project: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """`bentoml serve` without arguments in the project, and on a bento that was moved, answer with equal bytes.
 
-    Both are alive, ready, measured and described.
+    Both are alive, ready, measured and described, and print no warning.
     """
     shutil.copytree(bento, tmp_path / "moved")
     sources = {"HINET_MODEL": project / tiny_project.MODEL, "HINET_ONLINE_STORE": project / tiny_project.ONLINE}
@@ -234,6 +236,7 @@ def test_project_and_bento_give_equal_answers(bento: Path, project: Path, tmp_pa
             assert [client.get(path).status_code for path in ("/healthz", "/livez", "/readyz", "/")] == [200] * 4
             assert 'hinet_requests_total{path="/rank",status="200"}' in client.get("/metrics").text
             assert "/rank" in client.get("/docs.json").json()["paths"]
+    assert not re.search("deprecat|warn", "".join(capfd.readouterr()), re.IGNORECASE)
     assert names(tmp_path / "moved") - names(bento) <= {n for n in names(tmp_path / "moved") if n.endswith(".pyc")}
 
 
