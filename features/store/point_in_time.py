@@ -35,7 +35,7 @@ from features.store.ibis_backend import set_ibis_backend
 from features.store.parquet_store import read_table
 
 BATCH_ROWS = 50_000  # of a row group, before the split
-STATEMENT_ROWS = 25_000_000  # impressions of a statement: DuckDB spills some 700 bytes of each, and reads all views
+STATEMENT_ROWS = 25_000_000  # impressions of a statement: DuckDB spills up to 1.4 kB of each, and reads all views
 MEMORY_SHARE = 3 / 4  # of DuckDB, while it joins and sorts: it takes more than its limit for the last blocks
 
 
