@@ -9,10 +9,10 @@ busy for all of them; a ratio is the median of the ratios within a turn.
 
 import json as jsonlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -71,7 +71,8 @@ def measure(rows: "Sequence[Row]", folder: Path, *, rounds: int) -> dict[str, Co
     from benchmarks.training.timing import seconds_by_turn
     from models.training.device import flush_denormals
 
-    variants, loops = {}, {}
+    variants: dict[str, Callable[[], Any]] = {}
+    loops = {}
     for row, loop, batches in _loops(rows, folder):
         loops[row.name] = loop
         variants[row.name] = partial(_take_steps, loop, batches)
