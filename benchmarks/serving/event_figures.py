@@ -12,7 +12,7 @@ from common.errors import PipelineError
 
 DRAIN_SECONDS = 120.0
 APPLIED, LAG = "hinet_events_applied_total", "hinet_event_lag_seconds"
-STATUS, PEAK = "/proc/{}/status", "VmHWM"  # in kB
+STATUS, PEAK, RESIDENT = "/proc/{}/status", "VmHWM", "VmRSS"  # in kB
 Figures = dict[str, float]
 
 
@@ -51,7 +51,7 @@ def latencies(outcomes: Outcomes) -> Figures:
 
 
 def peak_megabytes(server: Server) -> float:
-    """The most resident memory so far of the largest of its processes, by the kernel.
+    """The most resident memory so far of the largest of its processes, by the kernel; an ended one has none.
 
     Raises PipelineError where the kernel does not count it (gVisor's doesn't, Linux's does).
     """
@@ -59,7 +59,12 @@ def peak_megabytes(server: Server) -> float:
 
 
 def _peak_kilobytes(status: str) -> int:
-    values = dict(line.split(":", 1) for line in Path(status).read_text(encoding="utf-8").splitlines())
+    try:
+        values = dict(line.split(":", 1) for line in Path(status).read_text(encoding="utf-8").splitlines())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    if RESIDENT not in values:  # ended, and not waited for yet
+        return 0
     if PEAK not in values:
         raise PipelineError(f"{status}: there is no {PEAK}, the peak of a process; measure on a kernel that counts it")
     return int(values[PEAK].split()[0])
