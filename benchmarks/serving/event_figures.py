@@ -53,7 +53,7 @@ def latencies(outcomes: Outcomes) -> Figures:
 def peak_megabytes(server: Server) -> float:
     """The most resident memory so far of the largest of its processes, by the kernel; an ended one has none.
 
-    Raises PipelineError where the kernel does not count it (gVisor's doesn't, Linux's does).
+    Raises PipelineError where the kernel does not count it.
     """
     return max(_peak_kilobytes(STATUS.format(process.pid)) for process in server.processes()) * 1024 / 1e6
 
