@@ -24,7 +24,7 @@ from common.files import write_text
 
 if TYPE_CHECKING:
     from benchmarks.accuracy.rows import Row
-    from models.training.batches import BatchLoader, TensorBatch
+    from models.training.batches import TensorBatch
     from models.training.loop import TrainingLoop
 
 MODELS = "hinet,hinet+,shared_bottom+,mmoe+,ple+,star+,pepnet+,m3oe+,autoifs+"
@@ -95,6 +95,7 @@ def _loops(rows: "Sequence[Row]", folder: Path) -> "Iterator[tuple[Row, Training
 
     from benchmarks.accuracy.protocols import with_auxiliary
     from benchmarks.accuracy.runs import new_network, run_arguments
+    from benchmarks.training.workload import full_batches
     from common.paths import ENCODER, SCHEMA, TENSORS
     from features.encoding.encoder import Encoder
     from features.encoding.tensors import open_tensors
@@ -126,21 +127,7 @@ def _loops(rows: "Sequence[Row]", folder: Path) -> "Iterator[tuple[Row, Training
             tasks=arguments["tasks"],
             rare_ids=rare_ids(learned, row.recipe.rare_id_rows, device),
         )
-        yield row, loop, _batches(loop, loader)
-
-
-def _batches(loop: "TrainingLoop", rows: "BatchLoader") -> "Iterator[TensorBatch]":
-    """Full batches without end, shuffled and masked as in a training."""
-    import torch
-
-    from models.training.batches import Draws
-
-    order, draws = torch.Generator().manual_seed(1), Draws(loop.state.mask_generator)
-    while True:
-        for batch in rows.shuffled(loop.recipe.batch_size, order):
-            if len(batch.scenario) == loop.recipe.batch_size:
-                masked = batch.mask_ids(loop.recipe.unknown_share, draws)
-                yield masked if loop.rare_ids is None else loop.rare_ids.mask(masked, draws)
+        yield row, loop, full_batches(loop, loader)
 
 
 def _take_steps(loop: "TrainingLoop", batches: "Iterator[TensorBatch]") -> None:

@@ -103,12 +103,18 @@ class Workload:
         return self.rows.resident
 
     def batches(self) -> Iterator[TensorBatch]:
-        """Shuffled full batches with masked ids, without end: the input of the training loop."""
-        recipe, state = self.loop.recipe, self.loop.state
-        while True:
-            for batch in self.rows.shuffled(recipe.batch_size, torch.Generator().manual_seed(1)):
-                if len(batch.scenario) == recipe.batch_size:
-                    yield batch.mask_ids(recipe.unknown_share, Draws(state.mask_generator))
+        """The input of the training loop, without end."""
+        return full_batches(self.loop, self.rows)
+
+
+def full_batches(loop: TrainingLoop, rows: BatchLoader) -> Iterator[TensorBatch]:
+    """Shuffled full batches with masked ids, without end, as in a training of the loop."""
+    draws = Draws(loop.state.mask_generator)
+    while True:
+        for batch in rows.shuffled(loop.recipe.batch_size, torch.Generator().manual_seed(1)):
+            if len(batch.scenario) == loop.recipe.batch_size:
+                masked = batch.mask_ids(loop.recipe.unknown_share, draws)
+                yield masked if loop.rare_ids is None else loop.rare_ids.mask(masked, draws)
 
 
 def arguments(shape: dict[str, Any], ids: int) -> tuple[DataSpec, HiNetConfig]:
